@@ -1,0 +1,51 @@
+# One word per chore. `make help` lists them.
+HOST ?= 127.0.0.1
+PORT ?= 3000
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(BIN)/python -m uv pip
+
+.DEFAULT_GOAL := help
+.PHONY: help serve test check format lock clean
+
+help: ## these chores, a line each
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Sightglass needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version). Name another one: make PYTHON=python3.12 …"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+
+$(VENV)/serve.installed: requirements/serve.txt | $(BIN)/python
+	$(UV) install --quiet --require-hashes -r $<
+	@touch $@
+
+$(VENV)/dev.installed: requirements/dev.txt | $(BIN)/python
+	$(UV) install --quiet --require-hashes -r $<
+	@touch $@
+
+serve: $(VENV)/serve.installed ## the service on http://127.0.0.1:3000 with the bundled models (HOST=, PORT=, MODELS= change it)
+	@$(if $(MODELS),SIGHTGLASS_MODELS_DIR=$(MODELS)) $(BIN)/python -m service serve --host $(HOST) --port $(PORT)
+
+test: check ## make check, then every test
+	$(BIN)/python -m pytest
+
+check: $(VENV)/dev.installed ## format, lint, types, dependency rule
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/dev.installed ## put the code into shape
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+COMPILE := $(UV) compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml
+lock: | $(BIN)/python ## pin the dependencies anew
+	$(COMPILE) --extra training --extra dev -o requirements/dev.txt
+	$(COMPILE) -c requirements/dev.txt -o requirements/serve.txt
+
+clean: ## remove what make made
+	rm -rf $(VENV) .cache
