@@ -1,0 +1,25 @@
+"""LeNet-5 with sigmoids and average pooling on MNIST: the bundled digit model.
+
+Command: python -m training fit lenet5
+"""
+
+from training.augment import Augment
+from training.config import Config
+from training.pictures import Input
+
+CONFIG = Config(
+    name="lenet5",
+    architecture="lenet5",
+    data="mnist",
+    source="MNIST (LeCun, Cortes, Burges; CC BY-SA 3.0)",
+    # No mean: an empty field stays 0, as the convolution's own padding is.
+    input=Input("L", 28, 28, 28, mean=(0.0,), std=(0.3081,), dark_on_light=True),
+    validation=0.1,
+    epochs=60,
+    optimizer="adamw",
+    learning_rate=1e-2,
+    weight_decay=1e-3,
+    schedule="onecycle",
+    average=0.999,
+    augment=Augment(shift=0.06, rotate=8, scale=0.1, shear=0.1, elastic=0.03),
+)

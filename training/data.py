@@ -1,0 +1,96 @@
+"""Labelled pictures as arrays in memory or on disk: MNIST, or a folder of images.
+
+Knows nothing of batches, distortions or networks.
+"""
+
+import gzip
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from torchvision import datasets
+
+from training.config import Config
+from training.errors import UserError
+from training.pictures import Pixels
+
+
+@dataclass(frozen=True)
+class Split:
+    """Pictures (N, H, W, C) uint8 with their labels: (N,) int64, or (N, K) float32 multi-label."""
+
+    pictures: Pixels
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def shares(self, classes: int) -> np.ndarray:
+        """How common each class is: (K,)."""
+        if self.labels.ndim == 2:
+            return self.labels.mean(0)
+        return np.bincount(self.labels, minlength=classes) / len(self.labels)
+
+    def take(self, rows: np.ndarray) -> "Split":
+        return Split(self.pictures[rows], self.labels[rows])
+
+
+@dataclass(frozen=True)
+class Data:
+    """The three splits and what the labels are called."""
+
+    splits: dict[str, Split]
+    labels: tuple[str, ...]
+
+
+def load(config: Config) -> Data:
+    """The data set that a config names."""
+    if config.data == "mnist":
+        return mnist(config.validation, config.seed)
+    raise UserError(f"There is no data set {config.data}.")
+
+
+def root() -> Path:
+    """Where data sets lie: $SIGHTGLASS_DATA, else ./data."""
+    return Path(os.environ.get("SIGHTGLASS_DATA") or "data")
+
+
+def mnist(validation: float, seed: int) -> Data:
+    """MNIST from its four original files; fetched by torchvision where they aren't there."""
+    folder = root() / "mnist"
+    if not folder.is_dir():
+        fetched = datasets.MNIST(str(root()), download=True)
+        folder = Path(fetched.raw_folder)
+    whole, test = (
+        Split(
+            idx(folder / f"{stem}-images-idx3-ubyte.gz")[..., None],
+            idx(folder / f"{stem}-labels-idx1-ubyte.gz").astype(np.int64),
+        )
+        for stem in ("train", "t10k")
+    )
+    held = held_out(whole.labels, validation, seed)
+    splits = {"train": whole.take(~held), "val": whole.take(held), "test": test}
+    return Data(splits, tuple("0123456789"))
+
+
+def idx(path: Path) -> Pixels:
+    """A gzipped file of LeCun's idx format: two zeros, type, number of dimensions, sizes, bytes."""
+    try:
+        content = gzip.decompress(path.read_bytes())
+    except (OSError, EOFError) as fault:
+        raise UserError(f"{path} can't be read as a gzipped idx file: {fault}.") from fault
+    if content[:3] != b"\0\0\x08":
+        raise UserError(f"{path} is no idx file of bytes.")
+    shape = np.frombuffer(content, ">i4", content[3], 4)
+    return np.frombuffer(content, np.uint8, -1, 4 + 4 * content[3]).reshape(shape)
+
+
+def held_out(labels: np.ndarray, share: float, seed: int) -> np.ndarray:
+    """Which rows to hold out, the same share of each class: (N,) bool."""
+    held = np.zeros(len(labels), bool)
+    rng = np.random.default_rng(seed)
+    for label in np.unique(labels):
+        rows = np.flatnonzero(labels == label)
+        held[rng.permutation(rows)[: round(share * len(rows))]] = True
+    return held
