@@ -1,1 +1,1 @@
-"""Serves image classifiers exported to ONNX, with the reasons compiled in. Knows nothing of torch."""
+"""Serves image classifiers exported to ONNX, reasons compiled in. Knows nothing of torch."""

@@ -1,0 +1,183 @@
+"""Room: how many images and bytes are in the house, and how long a newcomer would wait.
+
+A slot is held from the headers to the answer, so what is being received or decoded counts, too.
+Lives on the event loop; knows nothing of what the images are for.
+"""
+
+import asyncio
+from collections import deque
+from math import ceil
+from time import perf_counter
+from types import TracebackType
+
+from service.errors import Overloaded, PayloadTooLarge
+from service.settings import Settings
+
+BYTES_PER_PIXEL = 4  # of a decoded picture in memory
+FADE = 0.98  # per answered image, of what was measured before
+
+
+class Admission:
+    """The doorkeeper of one worker."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.images = 0
+        self.bytes = 0
+        self.max_images = settings.max_queue_size
+        self.max_bytes = settings.max_inflight_bytes
+        # Bodies leave room for the largest picture; else all could wait, none could be decoded.
+        self.max_body_bytes = max(
+            self.max_bytes // 4, self.max_bytes - BYTES_PER_PIXEL * settings.max_image_pixels
+        )
+        self.body_bytes = 0
+        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self._busy_seconds = 0.0
+        self._answered = 0.0
+        self.last_answer = 0.0
+
+    def admit(self, body_bytes: int, seconds_left: float) -> "Slot":
+        """A slot for one image and the bytes announced.
+
+        Raises:
+            PayloadTooLarge: not even an idle server has that much room.
+            Overloaded: no room now, or the wait would outlast the deadline.
+        """
+        wait = self.predict_wait()
+        if wait > seconds_left:
+            raise self.refuse(f"The wait would be about {wait:.1f} s, longer than the deadline")
+        slot = Slot(self)
+        slot.add_images(1)
+        try:
+            slot.add_body(body_bytes)
+        except BaseException:
+            slot.release()
+            raise
+        return slot
+
+    def predict_wait(self) -> float:
+        """Seconds until all images now in the house are answered, at the pace of late."""
+        return self.images * self._busy_seconds / self._answered if self._answered else 0.0
+
+    async def reserve_pixels(self, size: int) -> None:
+        """Wait for room for `size` bytes of decoded pixels; first come, first served.
+
+        Raises:
+            PayloadTooLarge: not even an idle server has that much room.
+        """
+        if size > self.max_bytes - self.max_body_bytes:
+            raise PayloadTooLarge(
+                f"The image needs {size} bytes when decoded; this server holds at most "
+                f"{self.max_bytes - self.max_body_bytes}: send a smaller one."
+            )
+        if self._waiting or self.bytes + size > self.max_bytes:
+            turn = asyncio.get_running_loop().create_future()
+            self._waiting.append((size, turn))
+            try:
+                await turn
+            except asyncio.CancelledError:
+                if turn.done() and not turn.cancelled():
+                    self.free_pixels(size)
+                raise
+        else:
+            self.bytes += size
+
+    def free_pixels(self, size: int) -> None:
+        """Give reserved bytes back, to whoever waits for them."""
+        self.bytes -= size
+        self.wake()
+
+    def wake(self) -> None:
+        """Hand free room to those who wait for it."""
+        while self._waiting:
+            size, turn = self._waiting[0]
+            if not turn.done():
+                if self.bytes + size > self.max_bytes:
+                    return
+                self.bytes += size
+                turn.set_result(None)
+            self._waiting.popleft()
+
+    def refuse(self, why: str) -> Overloaded:
+        """The sentence for no room, with when to come back."""
+        wait = max(1, ceil(self.predict_wait()))
+        return Overloaded(f"{why}: come back in {wait} s.", wait)
+
+    def note_answers(self, count: int) -> None:
+        """Learn the pace: time between answers while there was work."""
+        now = perf_counter()
+        fade = FADE**count
+        self._busy_seconds = self._busy_seconds * fade + (now - self.last_answer)
+        self._answered = self._answered * fade + count
+        self.last_answer = now
+
+
+class Slot:
+    """The room one request holds; left, it is free again."""
+
+    def __init__(self, admission: Admission) -> None:
+        self._admission = admission
+        self._images = 0
+        self._body_bytes = 0
+        self.answered = False
+
+    def add_images(self, count: int) -> None:
+        """Room for more images.
+
+        Raises:
+            PayloadTooLarge: more than an idle server takes.
+            Overloaded: no room now.
+        """
+        house = self._admission
+        if self._images + count > house.max_images:
+            raise PayloadTooLarge(
+                f"{self._images + count} images were sent; this server takes at most "
+                f"{house.max_images} at a time: send fewer."
+            )
+        if house.images + count > house.max_images:
+            raise house.refuse("No room for more images now")
+        if house.images == 0:
+            house.last_answer = perf_counter()
+        house.images += count
+        self._images += count
+
+    def add_body(self, size: int) -> None:
+        """Room for more bytes of the body.
+
+        Raises:
+            PayloadTooLarge: more than an idle server takes.
+            Overloaded: no room now.
+        """
+        house = self._admission
+        if self._body_bytes + size > house.max_body_bytes:
+            raise PayloadTooLarge(
+                f"{self._body_bytes + size} bytes were sent; this server holds at most "
+                f"{house.max_body_bytes} at a time: send less."
+            )
+        too_much = house.body_bytes + size > house.max_body_bytes
+        if too_much or house.bytes + size > house.max_bytes:
+            raise house.refuse("No room for more bytes now")
+        house.body_bytes += size
+        house.bytes += size
+        self._body_bytes += size
+
+    def release(self) -> None:
+        """Leave."""
+        house = self._admission
+        if self.answered:
+            house.note_answers(self._images)
+        house.images -= self._images
+        house.body_bytes -= self._body_bytes
+        house.bytes -= self._body_bytes
+        self._images = self._body_bytes = 0
+        house.wake()
+
+    def __enter__(self) -> "Slot":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        fault: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.release()

@@ -1,0 +1,91 @@
+"""The BentoML service: processes, lifecycle and packaging are BentoML's, the data plane is ours.
+
+The front door stands as a middleware before BentoML's own routes and answers every HTTP request
+by itself; BentoML only sees its lifespan.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import bentoml
+
+from service.admission import Admission
+from service.calls import Calls
+from service.classifier import Classifier
+from service.door import Door, Route
+from service.exchange import Receive, Scope, Send
+from service.lifecycle import Lifecycle
+from service.log import configure_log
+from service.repository import Repository
+from service.settings import Settings, read_settings
+from service.status import Status
+
+
+class DataPlane:
+    """Everything behind the port, as an ASGI middleware in front of BentoML."""
+
+    def __init__(self, app: Any) -> None:
+        settings = read_settings()
+        self._bentoml = app
+        self._url = settings.url
+        self._lifecycle = Lifecycle(settings.drain_seconds)
+        self._repository = Repository(settings)
+        self._door = make_door(settings, self._lifecycle, self._repository)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, or live as long as the server does."""
+        if scope["type"] == "http":
+            await self._door(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            async with self._serve():
+                await self._bentoml(scope, receive, send)
+        else:
+            await send({"type": "websocket.close", "code": 1000})
+
+    @contextlib.asynccontextmanager
+    async def _serve(self) -> AsyncIterator[None]:
+        """Load and watch the models while the server runs; it answers 503 until they are there."""
+        configure_log()
+        with self._lifecycle.catch_signals():
+            watching = asyncio.create_task(self._repository.watch())
+            try:
+                yield
+            finally:
+                watching.cancel()
+
+
+def make_door(settings: Settings, lifecycle: Lifecycle, repository: Repository) -> Door:
+    """The data plane, put together."""
+    admission = Admission(settings)
+    calls = Calls(settings, repository, admission, Classifier(settings, admission))
+    status = Status(repository, lifecycle, admission)
+    return Door(
+        settings,
+        lifecycle,
+        [
+            Route("/predict", {"POST": calls.predict}),
+            Route("/predict/batch", {"POST": calls.predict_batch}),
+            Route("/gradcam", {"POST": calls.gradcam}),
+            Route("/gradcam/batch", {"POST": calls.gradcam_batch}),
+            Route("/models", {"GET": status.models}),
+            Route("/models/{name}", {"GET": status.model}),
+            Route("/livez", {"GET": status.livez}),
+            Route("/readyz", {"GET": status.readyz}),
+            Route("/metrics", {"GET": status.metrics}),
+        ],
+    )
+
+
+@bentoml.service(
+    name="sightglass",
+    metrics={"enabled": False},
+    tracing={"excluded_urls": ".*"},
+    logging={"access": {"enabled": False}},
+)
+class Sightglass:
+    """The name under which BentoML starts, builds and ships the service."""
+
+
+Sightglass.add_asgi_middleware(DataPlane)  # type: ignore[attr-defined]

@@ -1,0 +1,183 @@
+"""One queue of rows before one model: a batch is formed the moment the model is free.
+
+Lives on the event loop, so the queue needs no lock; only the run itself happens in a thread. Rows
+of predictions and of explanations share batches. Knows nothing of onnxruntime, pictures or HTTP.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+TOP_1 = -1
+
+
+class Answer(NamedTuple):
+    """One row's share of a batch's outputs, and what it waited for."""
+
+    logits: NDArray[np.float32]  # (K,)
+    probabilities: NDArray[np.float32]  # (K,)
+    cam: NDArray[np.float32]  # (T, h, w)
+    queue_seconds: float
+    inference_seconds: float
+
+
+@dataclass(eq=False)
+class Row:
+    """One picture to run, with the class indices to explain (none is a plain prediction)."""
+
+    pixels: NDArray[np.uint8]  # (H, W, C)
+    targets: Sequence[int]
+    answer: asyncio.Future[Answer] = field(init=False)
+    queued_at: float = field(init=False)
+
+
+class Outputs(NamedTuple):
+    """What a model answers for one batch."""
+
+    logits: NDArray[np.float32]  # (N, K)
+    probabilities: NDArray[np.float32]  # (N, K)
+    cam: NDArray[np.float32]  # (N, T, h, w)
+
+
+Run = Callable[[NDArray[np.uint8], NDArray[np.int64]], Outputs]
+
+
+class Batcher:
+    """Feeds `run(image [N, H, W, C], target [N, T])`, one batch at a time, from one queue.
+
+    While a batch runs, the next one is handed over as soon as it is full; a smaller one waits for
+    the run to end, so that it can still grow.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        max_batch_size: int,
+        max_queue_delay: float,
+        observe_size: Callable[[int], None],
+    ) -> None:
+        self.max_batch_size = max_batch_size
+        self._run = run
+        self._max_queue_delay = max_queue_delay
+        self._observe_size = observe_size
+        self._rows: deque[Row] = deque()
+        self._running = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="inference")
+
+    def __len__(self) -> int:
+        """Rows that wait."""
+        return len(self._rows)
+
+    def submit(self, row: Row) -> asyncio.Future[Answer]:
+        """Queue a row. Cancel the future, and a row that has not started never runs."""
+        loop = asyncio.get_running_loop()
+        row.answer = loop.create_future()
+        row.queued_at = perf_counter()
+        self._rows.append(row)
+        self._dispatch()
+        return row.answer
+
+    def _dispatch(self) -> None:
+        """Start a batch if the model is free, or stage one if it is full."""
+        while self._rows and self._running < 2:
+            if len(self._rows) < self.max_batch_size and (self._running or self._wait_for_more()):
+                return
+            if batch := self._take():
+                self._running += 1
+                task = asyncio.ensure_future(self._answer(batch))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+
+    def _wait_for_more(self) -> bool:
+        """Whether the oldest row may still wait for company; a timer then looks again."""
+        if not self._max_queue_delay:
+            return False
+        left = self._rows[0].queued_at + self._max_queue_delay - perf_counter()
+        if left <= 0:
+            return False
+        if self._timer is None or self._timer.cancelled():
+            self._timer = asyncio.get_running_loop().call_later(left, self._look_again)
+        return True
+
+    def _look_again(self) -> None:
+        self._timer = None
+        self._dispatch()
+
+    def _take(self) -> list[Row]:
+        """The oldest rows that somebody still waits for."""
+        batch: list[Row] = []
+        while self._rows and len(batch) < self.max_batch_size:
+            row = self._rows.popleft()
+            if not row.answer.done():
+                batch.append(row)
+        return batch
+
+    async def _answer(self, batch: list[Row]) -> None:
+        try:
+            await self._run_batch(batch)
+        finally:
+            self._running -= 1
+            self._dispatch()
+
+    async def _run_batch(self, batch: list[Row]) -> None:
+        """Run, and hand each row its own; of a batch that fails, only the culprit does."""
+        loop = asyncio.get_running_loop()
+        try:
+            ran = await loop.run_in_executor(self._thread, self._run_rows, batch)
+        except Exception as fault:
+            if len(batch) > 1:
+                middle = len(batch) // 2
+                await self._run_batch(batch[:middle])
+                await self._run_batch(batch[middle:])
+            elif not batch[0].answer.done():
+                batch[0].answer.set_exception(fault)
+            return
+        if ran:
+            self._hand_out(ran)
+
+    def _run_rows(self, batch: list[Row]) -> "_Ran | None":
+        """In the thread: stack the rows that are still wanted, pad their targets, run."""
+        rows = [row for row in batch if not row.answer.done()]
+        if not rows:
+            return None
+        started = perf_counter()
+        image = np.stack([row.pixels for row in rows])  # (N, H, W, C)
+        most = max(len(row.targets) for row in rows)
+        target = np.full((len(rows), most), TOP_1, np.int64)  # (N, T)
+        for i, row in enumerate(rows):
+            target[i, : len(row.targets)] = row.targets
+        outputs = self._run(image, target)
+        return _Ran(rows, outputs, started, perf_counter() - started)
+
+    def _hand_out(self, ran: "_Ran") -> None:
+        rows, outputs, started, seconds = ran
+        self._observe_size(len(rows))
+        for i, row in enumerate(rows):
+            if not row.answer.done():
+                row.answer.set_result(
+                    Answer(
+                        outputs.logits[i],
+                        outputs.probabilities[i],
+                        outputs.cam[i, : len(row.targets)],
+                        started - row.queued_at,
+                        seconds,
+                    )
+                )
+
+
+class _Ran(NamedTuple):
+    """A batch that has run."""
+
+    rows: list[Row]
+    outputs: Outputs
+    started: float
+    seconds: float

@@ -1,0 +1,136 @@
+"""One image through the model: bytes, pixels, queue, answer, picture. The flow every call shares.
+
+Knows when to use a thread and what room the pixels take; knows nothing of HTTP.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from time import perf_counter
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+from PIL import Image
+
+from service import metrics
+from service.admission import BYTES_PER_PIXEL, Admission
+from service.batcher import Answer, Row
+from service.card import Input
+from service.errors import Internal, PayloadTooLarge
+from service.geometry import Size
+from service.image import Picture, decode_image, open_image, read_size
+from service.repository import Model
+from service.session import count_cores
+from service.settings import AUTO, Settings
+
+# A thread costs more than it brings for what is decoded in the time of a hop.
+INLINE_BYTES = 4096
+INLINE_PIXELS = 64 * 64
+
+T = TypeVar("T")
+Timings = dict[str, float]  # seconds by stage
+
+
+class Seen(NamedTuple):
+    """A picture and what the model answered for it."""
+
+    picture: Picture
+    answer: Answer
+
+
+class Classifier:
+    """Decodes in threads, queues, hands the answers back."""
+
+    def __init__(self, settings: Settings, admission: Admission) -> None:
+        threads = settings.decode_threads
+        self._max_pixels = settings.max_image_pixels
+        self._max_bytes = settings.max_upload_bytes
+        self._admission = admission
+        self._threads = ThreadPoolExecutor(
+            count_cores() if threads == AUTO else int(threads), thread_name_prefix="pixels"
+        )
+
+    async def classify(
+        self,
+        content: bytes,
+        model: Model,
+        targets: Sequence[int],
+        timings: Timings,
+        fit_shown: Callable[[Size], Size] | None = None,
+    ) -> Seen:
+        """Decode one image and run it with the class indices to explain.
+
+        `fit_shown` asks for the picture itself, at the size it makes of the uploaded one.
+        """
+        picture = await self._decode(content, model.artefact.card.input, timings, fit_shown)
+        return Seen(picture, await self.run(picture, model, targets, timings))
+
+    async def run(
+        self, picture: Picture, model: Model, targets: Sequence[int], timings: Timings
+    ) -> Answer:
+        """One row of the model's next batch.
+
+        Raises:
+            Internal: the model failed on this very row.
+        """
+        try:
+            answer = await model.batcher.submit(Row(picture.pixels, targets))
+        except Exception as fault:  # whatever the device threw
+            metrics.FAILED.labels(model.name).inc()
+            raise Internal("The model failed on this image; the log has the reason.") from fault
+        _note(timings, "queue", answer.queue_seconds)
+        _note(timings, "inference", answer.inference_seconds)
+        return answer
+
+    async def render(self, draw: Callable[[], T], timings: Timings) -> T:
+        """Draw in a thread."""
+        started = perf_counter()
+        drawn = await asyncio.get_running_loop().run_in_executor(self._threads, draw)
+        _note(timings, "render", perf_counter() - started)
+        return drawn
+
+    async def _decode(
+        self,
+        content: bytes,
+        wanted: Input,
+        timings: Timings,
+        fit_shown: Callable[[Size], Size] | None,
+    ) -> Picture:
+        if len(content) > self._max_bytes:
+            raise PayloadTooLarge(
+                f"The image has {len(content)} bytes; at most {self._max_bytes} are accepted."
+            )
+        loop = asyncio.get_running_loop()
+        started = perf_counter()
+        inline = len(content) <= INLINE_BYTES
+        if inline:
+            image = open_image(content, self._max_pixels)
+        else:
+            image = await loop.run_in_executor(self._threads, open_image, content, self._max_pixels)
+        shown_size = fit_shown(read_size(image)) if fit_shown else None
+        pixels = image.width * image.height + (np.prod(shown_size) if shown_size else 0)
+        if inline and pixels <= INLINE_PIXELS:
+            picture = decode_image(image, wanted, shown_size)
+        else:
+            picture = await self._decode_in_thread(image, wanted, shown_size, int(pixels))
+        _note(timings, "decode", perf_counter() - started)
+        return picture
+
+    async def _decode_in_thread(
+        self, image: Image.Image, wanted: Input, shown_size: Size | None, pixels: int
+    ) -> Picture:
+        """The room is given back when the thread has ended, though nobody waits for it any more."""
+        loop = asyncio.get_running_loop()
+        size = pixels * BYTES_PER_PIXEL
+        await self._admission.reserve_pixels(size)
+        decoding = self._threads.submit(decode_image, image, wanted, shown_size)
+        decoding.add_done_callback(
+            lambda _: loop.call_soon_threadsafe(self._admission.free_pixels, size)
+        )
+        return await asyncio.wrap_future(decoding)
+
+
+def _note(timings: Timings, stage: str, seconds: float) -> None:
+    """The longest of several images is what the request waited for."""
+    timings[stage] = max(timings.get(stage, 0.0), seconds)
+    metrics.STAGES.labels(stage).observe(seconds)

@@ -1,0 +1,164 @@
+"""The front door: which call a request is for, who may come in, and what is said of it afterwards.
+
+The one place where a refusal becomes a response. Knows no image and no model.
+"""
+
+import asyncio
+import logging
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from fnmatch import fnmatch
+from hmac import compare_digest
+from time import perf_counter
+from typing import NamedTuple
+
+from service import metrics
+from service.calls import answer_json
+from service.errors import (
+    Internal,
+    MethodNotAllowed,
+    NotFound,
+    NotReady,
+    Refusal,
+    RequestTimeout,
+    Timeout,
+    Unauthorized,
+)
+from service.exchange import ClientGone, Receive, Request, Response, Scope, Send
+from service.lifecycle import Lifecycle
+from service.settings import Settings
+
+log = logging.getLogger(__name__)
+Handler = Callable[..., Awaitable[Response]]
+NO_ROUTE = "none"
+CLIENT_CLOSED = 499  # nginx's word for it; never sent, only counted and logged
+
+
+class Route(NamedTuple):
+    """A path, which may hold one `{name}`, with a handler for each method."""
+
+    template: str
+    methods: Mapping[str, Handler]
+
+
+class Door:
+    """An ASGI application for HTTP requests alone."""
+
+    def __init__(self, settings: Settings, lifecycle: Lifecycle, routes: list[Route]) -> None:
+        self._timeout_seconds = settings.request_timeout_ms / 1000
+        self._keys = [f"Bearer {key}".encode() for key in settings.api_keys]
+        self._public_paths = settings.public_paths
+        self._lifecycle = lifecycle
+        self._exact = {route.template: route for route in routes if "{" not in route.template}
+        self._patterns = [
+            (re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", route.template)), route)
+            for route in routes
+            if "{" in route.template
+        ]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        request = Request(scope, receive, self._timeout_seconds)
+        route, names = self._find_route(request.path)
+        code = None
+        try:
+            response = await self._answer(request, route, names)
+        except ClientGone:
+            metrics.DROPPED.labels("client_gone").inc()
+            self._report(request, route, CLIENT_CLOSED, "client_gone")
+            return
+        except Exception as fault:
+            refusal = self._find_refusal(fault, request)
+            response, code = refuse(refusal, request), refusal.code
+            metrics.REJECTED.labels(code).inc()
+        if request.timings:
+            response.headers["server-timing"] = _tell_timings(request)
+        if self._lifecycle.draining:
+            response.headers["connection"] = "close"
+        await response.send(send, request, head_only=request.method == "HEAD")
+        self._report(request, route, response.status, code)
+
+    def _find_route(self, path: str) -> tuple[Route | None, dict[str, str]]:
+        if path in self._exact:
+            return self._exact[path], {}
+        for pattern, route in self._patterns:
+            if match := pattern.fullmatch(path):
+                return route, match.groupdict()
+        return None, {}
+
+    async def _answer(
+        self, request: Request, route: Route | None, names: dict[str, str]
+    ) -> Response:
+        self._check_key(request)
+        if route is None:
+            raise NotFound(f"There is nothing at '{request.path}': see /docs for what there is.")
+        handler = route.methods.get("GET" if request.method == "HEAD" else request.method)
+        if handler is None:
+            allowed = ", ".join(route.methods)
+            raise MethodNotAllowed(
+                f"{request.method} is not for '{request.path}': use {allowed}.", {"Allow": allowed}
+            )
+        if self._lifecycle.closed:
+            raise NotReady("This server is stopping: ask another one.")
+        try:
+            async with asyncio.timeout_at(request.deadline):
+                return await handler(request, **names)
+        except TimeoutError:
+            milliseconds = round(self._timeout_seconds * 1000)
+            if request.method == "POST" and not request.body_is_read:
+                raise RequestTimeout(
+                    f"The body did not arrive within {milliseconds} ms: send it faster."
+                ) from None
+            metrics.DROPPED.labels("deadline").inc()
+            raise Timeout(f"No answer was found within {milliseconds} ms: try again.") from None
+
+    def _check_key(self, request: Request) -> None:
+        if not self._keys or any(fnmatch(request.path, path) for path in self._public_paths):
+            return
+        given = request.headers.get(b"authorization", b"")
+        matches = [compare_digest(given, key) for key in self._keys]  # all, in constant time
+        if not any(matches):
+            raise Unauthorized
+
+    def _find_refusal(self, fault: Exception, request: Request) -> Refusal:
+        """What the client is told; what is our fault goes to the log, whole."""
+        if isinstance(fault, Refusal) and not isinstance(fault, Internal):
+            return fault
+        log.error("request failed", exc_info=fault, extra={"request_id": request.id})
+        return Internal("Something went wrong here; the log has the reason by the request's id.")
+
+    def _report(self, request: Request, route: Route | None, status: int, code: str | None) -> None:
+        seconds = perf_counter() - request.started
+        template = route.template if route else NO_ROUTE
+        metrics.REQUESTS.labels(template, status).inc()
+        metrics.TOTAL.labels(template).observe(seconds)
+        notes = {f"{stage}_ms": _to_ms(spent) for stage, spent in request.timings.items()}
+        log.info(
+            "request",
+            extra={
+                "request_id": request.id,
+                "method": request.method,
+                "route": template,
+                "status": status,
+                **({"code": code} if code else {}),
+                **request.notes,
+                **notes,
+                "total_ms": _to_ms(seconds),
+            },
+        )
+
+
+def refuse(refusal: Refusal, request: Request) -> Response:
+    """A refusal as a response."""
+    response = answer_json({"error": refusal.body(request.id)}, refusal.status)
+    response.headers.update(refusal.headers)
+    return response
+
+
+def _tell_timings(request: Request) -> str:
+    timings = {**request.timings, "total": perf_counter() - request.started}
+    return ", ".join(f"{stage};dur={_to_ms(seconds)}" for stage, seconds in timings.items())
+
+
+def _to_ms(seconds: float) -> float:
+    return round(seconds * 1000, 3)

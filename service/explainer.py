@@ -1,0 +1,130 @@
+"""Explanations: which maps a row must ask for, and what becomes of them.
+
+Knows the order of things (pixels, row, maps, picture), not how each is done, and no HTTP.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+from service import metrics
+from service.answers import (
+    Reason,
+    check_index,
+    describe_class,
+    draw_reason,
+    find_index,
+    find_reasons,
+    fit_shown,
+    make_explanation,
+    make_result,
+    rank,
+)
+from service.batcher import TOP_1
+from service.classifier import Classifier, Seen, Timings
+from service.geometry import Size
+from service.repository import Model
+from service.schemas import ExplainOptions, Prediction, Result
+
+# With so few labels all maps come in the one pass; with more, the most probable are found first.
+ALL_MAPS_UP_TO = 16
+
+
+class Drawing(NamedTuple):
+    """An explanation as a picture."""
+
+    content: bytes
+    predicted: Prediction
+    target: Prediction
+
+
+class Explainer:
+    """Explains one image at a time; their rows share batches with everybody's."""
+
+    def __init__(self, classifier: Classifier) -> None:
+        self._classifier = classifier
+
+    async def explain(
+        self, content: bytes, model: Model, options: ExplainOptions, timings: Timings
+    ) -> Result:
+        """Predictions and explanations in numbers, with pictures where a view was named."""
+        fit = None if options.view is None else partial(fit_shown, wanted=options.size)
+        seen, reasons = await self._find_reasons(content, model, options, timings, fit)
+        result = make_result(seen, model, options.top_k)
+        result["explanations"] = await self._classifier.render(
+            lambda: [make_explanation(reason, seen, model, options) for reason in reasons], timings
+        )
+        empty = sum(explanation["empty"] for explanation in result["explanations"])
+        metrics.EMPTY_MAPS.labels(model.name).inc(empty)
+        return result
+
+    async def draw(
+        self,
+        content: bytes,
+        model: Model,
+        options: ExplainOptions,
+        media_type: str,
+        timings: Timings,
+    ) -> Drawing:
+        """The explanation of one target as a picture."""
+        fit = partial(fit_shown, wanted=options.size)
+        seen, [reason] = await self._find_reasons(content, model, options, timings, fit)
+        drawn = await self._classifier.render(
+            lambda: draw_reason(reason, seen, model, options, media_type), timings
+        )
+        metrics.EMPTY_MAPS.labels(model.name).inc(drawn.empty)
+        predicted = int(rank(seen.answer.logits)[0])
+        return Drawing(
+            drawn.content,
+            describe_class(predicted, seen.answer, model),
+            describe_class(reason.target, seen.answer, model),
+        )
+
+    async def _find_reasons(
+        self,
+        content: bytes,
+        model: Model,
+        options: ExplainOptions,
+        timings: Timings,
+        fit: Callable[[Size], Size] | None,
+    ) -> tuple[Seen, list[Reason]]:
+        targets, against = read_targets(options, model), read_against(options, model)
+        besides = [] if against is None else [against]
+        if targets:
+            asked = [*targets, *besides]
+        elif len(model.labels) <= ALL_MAPS_UP_TO:
+            asked = list(range(len(model.labels)))
+        else:
+            asked = []
+        seen = await self._classifier.classify(content, model, asked, timings, fit)
+        if not targets:
+            targets = rank(seen.answer.logits)[: options.target_top].tolist()
+        if not asked:
+            asked = [*targets, *besides]
+            answer = await self._classifier.run(seen.picture, model, asked, timings)
+            seen = Seen(seen.picture, answer)
+        return seen, find_reasons(seen, asked, targets, against)
+
+
+def read_targets(options: ExplainOptions, model: Model) -> list[int]:
+    """The class indices to explain; none where the most probable are still to be found.
+
+    Raises:
+        UnknownLabel: the model has no such label or index.
+    """
+    if options.target_top is not None:
+        return []
+    if options.target_index is not None:
+        return [check_index(options.target_index, model)]
+    return [find_index(label, model) for label in options.target] or [TOP_1]
+
+
+def read_against(options: ExplainOptions, model: Model) -> int | None:
+    """The class index to hold the targets against.
+
+    Raises:
+        UnknownLabel: the model has no such label or index.
+    """
+    if options.against_index is not None:
+        return check_index(options.against_index, model)
+    return None if options.against is None else find_index(options.against, model)

@@ -1,0 +1,218 @@
+"""Bytes to pixels: what the model sees of a picture, and what a person is shown of it.
+
+What the bytes are decides, never a declared type or file name. Knows the geometry of a model's
+input and nothing of models, batches or HTTP. Both functions run in any thread.
+"""
+
+import io
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import (
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    ImageCms,
+    JpegImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    UnidentifiedImageError,
+    WebPImagePlugin,
+)
+
+from service.card import Input
+from service.errors import ImageTooLarge, InvalidImage, UnsupportedMediaType
+from service.geometry import Box, Size, find_crop
+
+ACCEPTED = {  # format: how its files begin
+    "JPEG": (b"\xff\xd8\xff",),
+    "PNG": (b"\x89PNG\r\n\x1a\n",),
+    "WEBP": (b"RIFF",),
+    "GIF": (b"GIF87a", b"GIF89a"),
+    "BMP": (b"BM",),
+    "TIFF": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
+}
+PLUGINS = (  # named, so that Pillow need not import all it has at the first odd file
+    BmpImagePlugin,
+    GifImagePlugin,
+    JpegImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
+ORIENTATION_TAG = 0x0112
+ORIENTATIONS: dict[int, tuple[Image.Transpose, bool, bool, bool]] = {
+    # EXIF orientation: how to show it; and from shown to stored: axes swapped, x and y mirrored
+    2: (Image.Transpose.FLIP_LEFT_RIGHT, False, True, False),
+    3: (Image.Transpose.ROTATE_180, False, True, True),
+    4: (Image.Transpose.FLIP_TOP_BOTTOM, False, False, True),
+    5: (Image.Transpose.TRANSPOSE, True, False, False),
+    6: (Image.Transpose.ROTATE_270, True, False, True),
+    7: (Image.Transpose.TRANSVERSE, True, True, True),
+    8: (Image.Transpose.ROTATE_90, True, True, False),
+}
+# Our own limit is checked from the header and told in a sentence; Pillow's would be an exception.
+Image.MAX_IMAGE_PIXELS = None
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An uploaded picture, decoded. Sizes are of the picture as shown, EXIF rotation applied."""
+
+    pixels: NDArray[np.uint8]  # (H, W, C), the model's input
+    size: Size
+    crop: Box
+    shown: Image.Image | None  # RGB, for drawing on; only where asked for
+
+
+def open_image(content: bytes, max_pixels: int) -> Image.Image:
+    """Read the header; no pixel is decoded.
+
+    Raises:
+        UnsupportedMediaType: not an image of an accepted format.
+        InvalidImage: one whose header is broken.
+        ImageTooLarge: more than `max_pixels`.
+    """
+    try:
+        image = Image.open(io.BytesIO(content), formats=tuple(ACCEPTED))
+    except UnidentifiedImageError:
+        if content.startswith(tuple(start for starts in ACCEPTED.values() for start in starts)):
+            raise InvalidImage(_describe_broken("its header can't be read")) from None
+        raise UnsupportedMediaType(
+            f"The bytes sent are no image of an accepted format: send one of {', '.join(ACCEPTED)}."
+        ) from None
+    except Exception as fault:  # decoders raise whatever they like on hostile input
+        raise InvalidImage(_describe_broken(fault)) from None
+    width, height = image.size
+    if width * height > max_pixels:
+        raise ImageTooLarge(
+            f"The image has {width} x {height} pixels; at most {max_pixels} in all are accepted."
+        )
+    return image
+
+
+def decode_image(image: Image.Image, wanted: Input, shown_size: Size | None = None) -> Picture:
+    """Decode what `open_image` opened and make the model's input of it.
+
+    `shown_size` asks for the picture itself, too, at that size.
+
+    Raises:
+        InvalidImage: truncated or corrupt.
+    """
+    try:
+        image.load()
+        orientation = _read_orientation(image)
+        size = _show_size(image.size, orientation)
+        crop = find_crop(size, wanted)
+        model_size = (wanted.width, wanted.height)
+        resample = Image.Resampling[wanted.interpolation.upper()]
+        flat = _flatten(image)
+        taken = _take(_convert(flat, wanted.mode), orientation, crop, model_size, resample)
+        shown = None
+        if shown_size:
+            whole = Box(0, 0, *size)
+            bilinear = Image.Resampling.BILINEAR
+            shown = _take(_convert(flat, "RGB"), orientation, whole, shown_size, bilinear)
+    except Exception as fault:  # as above
+        raise InvalidImage(_describe_broken(fault)) from None
+    pixels = np.asarray(taken).reshape(wanted.height, wanted.width, wanted.channels)
+    return Picture(pixels, size, crop, shown)
+
+
+def read_size(image: Image.Image) -> Size:
+    """The size as shown, from the header alone."""
+    return _show_size(image.size, _read_orientation(image))
+
+
+def _describe_broken(fault: object) -> str:
+    return f"The image is truncated or corrupt ({str(fault).strip().rstrip('.')}): send it whole."
+
+
+def _read_orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(ORIENTATION_TAG, 1))
+    except Exception:  # broken EXIF data makes no broken picture
+        return 1
+
+
+def _show_size(stored: Size, orientation: int) -> Size:
+    swapped = orientation in ORIENTATIONS and ORIENTATIONS[orientation][1]
+    return (stored[1], stored[0]) if swapped else stored
+
+
+def _take(
+    image: Image.Image, orientation: int, box: Box, size: Size, resample: Image.Resampling
+) -> Image.Image:
+    """Cut `box` (as shown) out at `size`; only the small result is turned, not the picture."""
+    width, height = image.size
+    if orientation not in ORIENTATIONS:
+        return _resize(image, box, size, resample)
+    turn, swapped, mirror_x, mirror_y = ORIENTATIONS[orientation]
+    if swapped:
+        box, size = Box(box.top, box.left, box.bottom, box.right), (size[1], size[0])
+    if mirror_x:
+        box = Box(width - box.right, box.top, width - box.left, box.bottom)
+    if mirror_y:
+        box = Box(box.left, height - box.bottom, box.right, height - box.top)
+    return _resize(image, box, size, resample).transpose(turn)
+
+
+def _resize(image: Image.Image, box: Box, size: Size, resample: Image.Resampling) -> Image.Image:
+    width, height = image.size
+    if size == image.size and box == Box(0, 0, width, height):
+        return image
+    within = (max(box.left, 0), max(box.top, 0), min(box.right, width), min(box.bottom, height))
+    return image.resize(size, resample, box=within)
+
+
+def _flatten(image: Image.Image) -> Image.Image:
+    """8-bit opaque colours or grays: alpha on white, deep grays scaled, Lab converted."""
+    if image.has_transparency_data:
+        return _compose_on_white(image)
+    if image.mode.startswith("I;16"):
+        deep = np.asarray(image).astype(np.float32)  # (H, W)
+        return Image.fromarray(np.rint(deep / 257).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        return _scale_by_range(image)
+    if image.mode == "LAB":
+        return _convert_lab(image)
+    return image
+
+
+def _compose_on_white(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16"):
+        image.info.pop("transparency", None)
+        return _flatten(image)
+    rgba = image.convert("RGBA")
+    white = Image.new("RGBA", rgba.size, "white")
+    white.alpha_composite(rgba)
+    return white.convert("RGB")
+
+
+def _scale_by_range(image: Image.Image) -> Image.Image:
+    """32-bit grays declare no range: the smallest of 1, 255, 65535, 2^32 that holds them is it."""
+    deep = np.nan_to_num(np.asarray(image, dtype=np.float64))  # (H, W)
+    peak = deep.max()
+    is_float = image.mode == "F"
+    scale = next(
+        top
+        for top in ((1.0,) if is_float else ()) + (255.0, 65535.0, 2.0**32, np.inf)
+        if peak <= top
+    )
+    if scale == np.inf:
+        scale = float(peak)
+    return Image.fromarray(np.rint(deep.clip(0) * (255 / scale)).astype(np.uint8))
+
+
+def _convert_lab(image: Image.Image) -> Image.Image:
+    lab: Any = ImageCms.createProfile("LAB")
+    srgb: Any = ImageCms.createProfile("sRGB")
+    converted = ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB")
+    assert converted
+    return converted
+
+
+def _convert(image: Image.Image, mode: str) -> Image.Image:
+    return image if image.mode == mode else image.convert(mode)

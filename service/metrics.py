@@ -1,0 +1,82 @@
+"""What is counted and timed, for Prometheus; summed over the workers.
+
+Label values come from fixed sets (routes, codes, models), never from what a client sends.
+"""
+
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    REGISTRY,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+)
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
+
+if TYPE_CHECKING:
+    from service.repository import Repository
+
+SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+
+REQUESTS = Counter("sightglass_requests", "Requests by route and status", ("route", "status"))
+TOTAL = Histogram(
+    "sightglass_request_seconds", "From the headers to the answer", ("route",), buckets=SECONDS
+)
+STAGES = Histogram(
+    "sightglass_stage_seconds",
+    "Time in one stage of an image: decode, queue, inference (of its batch), render",
+    ("stage",),
+    buckets=SECONDS,
+)
+BATCH_SIZE = Histogram(
+    "sightglass_batch_size", "Rows in a batch", ("model",), buckets=(1, 2, 4, 8, 16, 32, 64, 128)
+)
+QUEUE_LENGTH = Gauge(
+    "sightglass_queue_images", "Images accepted and not answered", multiprocess_mode="livesum"
+)
+INFLIGHT_BYTES = Gauge(
+    "sightglass_inflight_bytes", "Bodies and decoded pixels held", multiprocess_mode="livesum"
+)
+REJECTED = Counter("sightglass_rejected", "Requests refused, by the error's code", ("code",))
+DROPPED = Counter(
+    "sightglass_dropped", "Images accepted but never answered, by reason", ("reason",)
+)
+FAILED = Counter("sightglass_failed", "Images whose batch failed", ("model",))
+EMPTY_MAPS = Counter("sightglass_empty_maps", "Explanations without evidence for", ("model",))
+
+
+class ModelInfo(Collector):
+    """One line a version: state and provider, read off the repository when asked."""
+
+    def __init__(self, repository: "Repository") -> None:
+        self._repository = repository
+
+    def collect(self) -> Iterator[Metric]:
+        """What `/metrics` shows of the models."""
+        labels = ("model", "version", "state", "provider")
+        info = GaugeMetricFamily("sightglass_model_info", "1 for each version", labels=labels)
+        for name in self._repository.names():
+            for version in self._repository.describe(name)["versions"]:
+                told = (version["version"], version["state"], version["provider"] or "")
+                info.add_metric((name, *told), 1)
+        yield info
+
+
+def render_metrics(repository: "Repository") -> tuple[bytes, str]:
+    """The page and its media type; the sum of all workers where there are several."""
+    registry = CollectorRegistry()
+    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        page = generate_latest(registry)
+    else:
+        page = generate_latest(REGISTRY)
+    models = CollectorRegistry()
+    models.register(ModelInfo(repository))
+    return page + generate_latest(models), CONTENT_TYPE_LATEST

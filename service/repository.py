@@ -1,0 +1,266 @@
+"""The models being served: found in the tree, loaded, warmed, swapped, removed.
+
+Loading happens in one thread of its own; what is served changes on the event loop, between two
+requests. A request holds the model it was given, so an old version lives until its last answer.
+"""
+
+import asyncio
+import logging
+import re
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from service.batcher import Batcher
+from service.card import Artefact, read_artefact
+from service.errors import ModelNotFound, NotReady
+from service.metrics import BATCH_SIZE
+from service.probe import probe_golden
+from service.session import Session, choose_batch_size
+from service.settings import Settings
+
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
+VERSION = re.compile(r"[1-9][0-9]*")
+FILE_NAME = "model.onnx"
+
+log = logging.getLogger(__name__)
+State = Literal["loading", "ready", "failed"]
+Key = tuple[str, int]  # name, version
+Stamp = tuple[int, int, int]  # of a file: inode, size, mtime
+
+
+@dataclass(frozen=True)
+class Model:
+    """One version, loaded and warm."""
+
+    name: str
+    version: str
+    artefact: Artefact
+    provider: str
+    batcher: Batcher
+
+    @cached_property
+    def indices(self) -> dict[str, int]:
+        """The index of each label."""
+        return {label: index for index, label in enumerate(self.labels)}
+
+    @property
+    def labels(self) -> list[str]:
+        """The K labels, in the order of the logits."""
+        return self.artefact.card.labels
+
+
+@dataclass
+class Entry:
+    """What is known of one file in the tree; `model` serves although a later load failed."""
+
+    stamp: Stamp
+    state: State = "loading"
+    reason: str | None = None
+    model: Model | None = None
+
+
+class Repository:
+    """The tree `<name>/<version>/model.onnx` as it is served."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._entries: dict[Key, Entry] = {}
+        self._scanned = False
+        self._loader = ThreadPoolExecutor(1, thread_name_prefix="loader")
+
+    async def watch(self) -> None:
+        """Load what is there, then what changes, until cancelled."""
+        await self.refresh()
+        while self._settings.model_poll_seconds:
+            await asyncio.sleep(self._settings.model_poll_seconds)
+            await self.refresh()
+
+    async def refresh(self) -> None:
+        """Look at the tree once and load what is new or has changed since."""
+        loop = asyncio.get_running_loop()
+        found = await loop.run_in_executor(self._loader, find_models, self._settings.models_dir)
+        for key in [key for key in self._entries if key not in found]:
+            del self._entries[key]
+            log.info("model removed", extra={"model": _tell(key)})
+        fresh = [key for key in found if not self._is_known(key, found[key])]
+        for key in fresh:
+            entry = self._entries.setdefault(key, Entry(found[key]))
+            entry.stamp, entry.state = found[key], "loading"
+        self._scanned = True
+        for key in sorted(fresh, key=self._loading_order):
+            await self._load(key, self._entries[key])
+
+    def find(self, reference: str | None) -> Model:
+        """The model that answers to `name`, `name/version`, or to nothing at all.
+
+        Raises:
+            ModelNotFound: the tree has no such model.
+            NotReady: it has, but nothing of it is loaded.
+        """
+        if reference is None:
+            reference = self.default_name()
+            if reference is None:
+                raise NotReady(self._tell_no_default())
+        name, _, version = reference.partition("/")
+        entries = self._versions(name)
+        if version:
+            entries = [entry for entry in entries if str(entry[0]) == version]
+        if not entries:
+            if not self._scanned:
+                raise NotReady("The models are still loading.")
+            raise ModelNotFound(self._tell_unknown(reference))
+        for _, entry in reversed(entries):
+            if entry.model:
+                return entry.model
+        state = "failed to load" if entries[-1][1].state == "failed" else "is still loading"
+        raise NotReady(f"The model '{reference}' {state}.")
+
+    def default_name(self) -> str | None:
+        """The model that answers when none is named: as set, or the first by name."""
+        if self._settings.default_model:
+            return self._settings.default_model
+        return min((name for name, _ in self._entries), default=None)
+
+    def reasons_not_ready(self) -> list[str]:
+        """Why the default model can't answer; empty when it can."""
+        try:
+            self.find(None)
+        except (ModelNotFound, NotReady) as fault:
+            return [fault.message]
+        return []
+
+    def names(self) -> list[str]:
+        """All names in the tree."""
+        return sorted({name for name, _ in self._entries})
+
+    def models(self) -> Iterator[Model]:
+        """All that is loaded."""
+        return (entry.model for entry in self._entries.values() if entry.model)
+
+    def describe(self, name: str) -> dict[str, Any]:
+        """A model's entry in `/models`.
+
+        Raises:
+            ModelNotFound: the tree has no such model.
+        """
+        versions = self._versions(name)
+        if not versions:
+            raise ModelNotFound(self._tell_unknown(name))
+        default = (self.default_name() or "").partition("/")[0]
+        return {
+            "name": name,
+            "default": name == default,
+            "versions": [_describe_version(version, entry) for version, entry in versions],
+        }
+
+    def _versions(self, name: str) -> list[tuple[int, Entry]]:
+        """Oldest first."""
+        found = [(version, entry) for (own, version), entry in self._entries.items() if own == name]
+        return sorted(found, key=lambda pair: pair[0])
+
+    def _is_known(self, key: Key, stamp: Stamp) -> bool:
+        entry = self._entries.get(key)
+        return entry is not None and entry.stamp == stamp
+
+    def _loading_order(self, key: Key) -> tuple[bool, str, int]:
+        """The default model's newest version first: it makes the service ready."""
+        name, version = key
+        return (name != (self.default_name() or "").partition("/")[0], name, -version)
+
+    async def _load(self, key: Key, entry: Entry) -> None:
+        loop = asyncio.get_running_loop()
+        path = make_path(self._settings.models_dir, key)
+        try:
+            loaded = await loop.run_in_executor(self._loader, load_file, path, self._settings)
+        except Exception as fault:  # whatever a file does, the others go on being served
+            entry.state, entry.reason = "failed", str(fault)
+            log.error("model failed", extra={"model": _tell(key), "reason": str(fault)})
+            return
+        artefact, session = loaded
+        name, version = key[0], str(key[1])
+        batcher = Batcher(
+            session.run,
+            choose_batch_size(self._settings, session.provider),
+            self._settings.max_queue_delay_ms / 1000,
+            BATCH_SIZE.labels(name).observe,
+        )
+        entry.model = Model(name, version, artefact, session.provider, batcher)
+        entry.state, entry.reason = "ready", None
+        log.info(
+            "model ready",
+            extra={"model": _tell(key), "provider": session.provider, "sha256": artefact.sha256},
+        )
+
+    def _tell_unknown(self, reference: str) -> str:
+        known = ", ".join(self.names()) or "none"
+        return f"There is no model '{reference}' here; there are: {known}."
+
+    def _tell_no_default(self) -> str:
+        if not self._scanned:
+            return "The models are still loading."
+        wanted = self._settings.models_dir / "<name>" / "<version>" / FILE_NAME
+        return f"There is no model here: put one at {wanted}."
+
+
+def find_models(models_dir: Path) -> dict[Key, Stamp]:
+    """The files of the tree with their stamps; what is not named like a model is passed over."""
+    found: dict[Key, Stamp] = {}
+    for path in sorted(models_dir.glob(f"*/*/{FILE_NAME}")):
+        version, name = path.parent.name, path.parent.parent.name
+        if NAME.fullmatch(name) and VERSION.fullmatch(version):
+            try:
+                status = path.stat()
+            except OSError:  # removed since the look
+                continue
+            found[name, int(version)] = (status.st_ino, status.st_size, status.st_mtime_ns)
+    return found
+
+
+def make_path(models_dir: Path, key: Key) -> Path:
+    """Where a version lies in the tree."""
+    return models_dir / key[0] / str(key[1]) / FILE_NAME
+
+
+def load_file(path: Path, settings: Settings) -> tuple[Artefact, Session]:
+    """Judge, load, probe and warm one file.
+
+    Raises:
+        BadArtefact: unfit to serve, for the reason in its message.
+        DeviceFault: the device that was insisted on does not work.
+    """
+    artefact, content = read_artefact(path)
+    session = Session(content, artefact, settings)
+    probe_golden(artefact, session.run)
+    warm_up(session, artefact, choose_batch_size(settings, session.provider))
+    return artefact, session
+
+
+def warm_up(session: Session, artefact: Artefact, max_batch_size: int) -> None:
+    """Run each kind of batch once, so that no client pays for the first time."""
+    wanted = artefact.card.input
+    for size in (1, max_batch_size):
+        for targets in (0, 1):
+            image = np.zeros((size, wanted.height, wanted.width, wanted.channels), np.uint8)
+            session.run(image, np.full((size, targets), -1, np.int64))
+
+
+def _tell(key: Key) -> str:
+    return f"{key[0]}/{key[1]}"
+
+
+def _describe_version(version: int, entry: Entry) -> dict[str, Any]:
+    model = entry.model
+    return {
+        "version": str(version),
+        "state": entry.state,
+        "reason": entry.reason,
+        "provider": model.provider if model else None,
+        "sha256": model.artefact.sha256 if model else None,
+        "card": model.artefact.raw_card if model else None,
+    }

@@ -1,0 +1,176 @@
+"""The shapes of requests and answers: what validates them here also describes them in OpenAPI."""
+
+from typing import Annotated, Any, Literal, NotRequired, Self, TypedDict, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError, model_validator
+
+from service.errors import BadRequest, ErrorDetail
+from service.form import Form
+from service.heatmap import Colormap, View
+
+MAX_TARGETS = 8
+MAX_BATCH_IMAGES = 64
+REPEATABLE = "target"
+
+
+class PredictOptions(BaseModel):
+    """Parameters of a prediction: form fields, query parameters or JSON keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str | None = Field(None, description="`name` or `name/version`; else the default model")
+    top_k: NonNegativeInt = Field(5, description="Labels to answer; 0 is all")
+
+
+class ExplainOptions(PredictOptions):
+    """Parameters of an explanation."""
+
+    target: Annotated[tuple[str, ...], Field(max_length=MAX_TARGETS)] = Field(
+        (), description="Labels to explain; else the most probable one. May be repeated for JSON"
+    )
+    target_index: NonNegativeInt | None = Field(None, description="A label's index instead")
+    target_top: Annotated[int, Field(ge=1, le=MAX_TARGETS)] | None = Field(
+        None, description="Explain the n most probable labels instead; JSON only if more than one"
+    )
+    against: str | None = Field(None, description="Why the target and not this label")
+    against_index: NonNegativeInt | None = Field(None, description="Its index instead")
+    view: View | None = Field(None, description="What is drawn; `overlay` where a picture is asked")
+    alpha: Annotated[float, Field(ge=0, le=1)] = Field(0.6, description="Opacity of full heat")
+    colormap: Colormap = Field(Colormap.VIRIDIS, description="Colours of heat")
+    size: Literal[0] | Annotated[int, Field(ge=16, le=4096)] | None = Field(
+        None,
+        description="Longer side of the drawn picture; 0 is the uploaded size; "
+        "else the uploaded size kept within 224..1024",
+    )
+
+    @model_validator(mode="after")
+    def _check_targets(self) -> Self:
+        if sum((bool(self.target), self.target_index is not None, self.target_top is not None)) > 1:
+            raise ValueError("give only one of 'target', 'target_index' and 'target_top'")
+        if self.against is not None and self.against_index is not None:
+            raise ValueError("give only one of 'against' and 'against_index'")
+        return self
+
+
+Options = TypeVar("Options", bound=PredictOptions)
+
+
+def read_options(kind: type[Options], form: Form) -> Options:
+    """The parameters of a request, checked.
+
+    Raises:
+        BadRequest: one is unknown, given twice or out of range.
+    """
+    values: dict[str, Any] = {}
+    for name, given in form.values.items():
+        if name == REPEATABLE:
+            values[name] = given
+        elif len(given) == 1:
+            values[name] = given[0]
+        else:
+            raise BadRequest(f"'{name}' was given {len(given)} times: give it once.")
+    try:
+        return kind.model_validate(values)
+    except ValidationError as fault:
+        raise BadRequest(_explain(kind, fault)) from None
+
+
+def _explain(kind: type[PredictOptions], fault: ValidationError) -> str:
+    error = fault.errors(include_url=False)[0]
+    name = ".".join(str(step) for step in error["loc"][:1])
+    wish = error["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    if error["type"] == "extra_forbidden":
+        known = ", ".join(["image", *kind.model_fields])
+        return f"There is no parameter '{name}' here; there are: {known}."
+    if not name:
+        return f"The parameters contradict each other: {wish}."
+    return f"'{name}' can't be {error['input']!r}: it {wish}."
+
+
+class Prediction(TypedDict):
+    """One label with its probability."""
+
+    label: str
+    index: int
+    probability: float
+
+
+class ImageSize(TypedDict):
+    """The uploaded picture's size as shown, EXIF rotation applied."""
+
+    width: int
+    height: int
+
+
+class Explanation(TypedDict):
+    """Where the evidence for one target lies."""
+
+    target: Prediction
+    against: Prediction | None
+    layer: str
+    shape: tuple[int, int]
+    cam: list[list[float]]
+    empty: bool
+    box: tuple[int, int, int, int] | None
+    picture: NotRequired[str]
+
+
+class Result(TypedDict):
+    """What one image gets."""
+
+    predictions: list[Prediction]
+    image: ImageSize
+    explanations: NotRequired[list[Explanation]]
+
+
+class Answer(Result):
+    """What a call with one image gets."""
+
+    model: str
+    version: str
+
+
+class ErrorAnswer(TypedDict):
+    """A refusal."""
+
+    error: ErrorDetail
+
+
+class BatchAnswer(TypedDict):
+    """What a call with several images gets, in the order sent."""
+
+    model: str
+    version: str
+    results: list[Result | ErrorAnswer]
+
+
+class ModelVersion(TypedDict):
+    """One version of a model."""
+
+    version: str
+    state: Literal["ready", "loading", "failed"]
+    reason: str | None
+    provider: str | None
+    sha256: str | None
+    card: dict[str, Any] | None
+
+
+class ModelEntry(TypedDict):
+    """One model of the tree."""
+
+    name: str
+    default: bool
+    versions: list[ModelVersion]
+
+
+class Models(TypedDict):
+    """All models of the tree."""
+
+    models: list[ModelEntry]
+
+
+class Readiness(TypedDict):
+    """Whether the default model can answer, and why not."""
+
+    ready: bool
+    reasons: list[str]

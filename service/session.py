@@ -1,0 +1,111 @@
+"""One model in onnxruntime: arrays in, arrays out. Knows nothing of pictures, threads or HTTP."""
+
+import ctypes
+import os
+import sys
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from service.batcher import Outputs
+from service.card import Artefact, BadArtefact
+from service.settings import AUTO, Settings
+
+CUDA = "CUDAExecutionProvider"
+CPU = "CPUExecutionProvider"
+PROVIDER_NAMES = {CUDA: "cuda", CPU: "cpu"}
+
+
+class DeviceFault(Exception):
+    """The device that the settings insist on does not work; one sentence says what is missing."""
+
+
+class Session:
+    """A loaded graph on the device that was chosen for it."""
+
+    def __init__(self, content: bytes, artefact: Artefact, settings: Settings) -> None:
+        """Load `content`, the bytes that were judged.
+
+        Raises:
+            BadArtefact: onnxruntime refuses the graph.
+            DeviceFault: `DEVICE=cuda`, and the model did not come to lie there.
+        """
+        providers = choose_providers(settings.device)
+        try:
+            self._session = ort.InferenceSession(
+                content, _make_options(settings), providers=providers
+            )
+        except Exception as fault:  # onnxruntime's exceptions share no base of their own
+            raise BadArtefact(f"{artefact.path} is refused by onnxruntime: {fault}") from None
+        self.provider = PROVIDER_NAMES[self._session.get_providers()[0]]
+        if settings.device == "cuda" and self.provider != "cuda":
+            raise DeviceFault(describe_missing_cuda())
+
+    def run(self, image: NDArray[np.uint8], target: NDArray[np.int64]) -> Outputs:
+        """Run one batch: `image` [N, H, W, C], `target` [N, T] with -1 for a row's own top-1."""
+        logits, probabilities, cam = self._session.run(
+            ("logits", "probabilities", "cam"), {"image": image, "target": target}
+        )
+        return Outputs(logits, probabilities, cam)
+
+
+def choose_providers(device: str) -> list[str]:
+    """The providers to try, best first.
+
+    Raises:
+        DeviceFault: `device` is cuda and this onnxruntime has no CUDA provider.
+    """
+    if device == "cpu" or (device == AUTO and not has_cuda()):
+        return [CPU]
+    if not has_cuda():
+        raise DeviceFault(describe_missing_cuda())
+    ort.preload_dlls()  # the CUDA libraries that came as Python packages, if any
+    return [CUDA, CPU]
+
+
+def has_cuda() -> bool:
+    """Whether there is a CUDA provider and a driver for it; it may still fail to load a model."""
+    if CUDA not in ort.get_available_providers():
+        return False
+    try:
+        ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return False
+    return True
+
+
+def describe_missing_cuda() -> str:
+    """What `DEVICE=cuda` lacks here."""
+    if CUDA not in ort.get_available_providers():
+        lacking = f"onnxruntime {ort.__version__} as installed here has no CUDA provider"
+    elif not has_cuda():
+        lacking = "there is no NVIDIA driver here"
+    else:
+        lacking = "the libraries of onnxruntime-gpu[cuda,cudnn], or a GPU, are missing"
+    return f"SIGHTGLASS_DEVICE=cuda can't be: {lacking}; auto would use the CPU."
+
+
+def choose_batch_size(settings: Settings, provider: str) -> int:
+    """Rows in one pass at most."""
+    if settings.max_batch_size != AUTO:
+        return int(settings.max_batch_size)
+    return 32 if provider == "cuda" else 8
+
+
+def count_cores() -> int:
+    """The cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _make_options(settings: Settings) -> ort.SessionOptions:
+    options = ort.SessionOptions()
+    threads = settings.intra_op_threads
+    options.intra_op_num_threads = count_cores() if threads == AUTO else int(threads)
+    options.inter_op_num_threads = 1
+    # Threads of an idle session would otherwise spin on the cores that decode the next pictures.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    return options

@@ -1,0 +1,43 @@
+"""The calls about the service itself: alive, ready, models, metrics."""
+
+from service.admission import Admission
+from service.calls import answer_json
+from service.exchange import Request, Response
+from service.lifecycle import Lifecycle
+from service.metrics import INFLIGHT_BYTES, QUEUE_LENGTH, render_metrics
+from service.repository import Repository
+
+
+class Status:
+    """Each call is a function of a request."""
+
+    def __init__(self, repository: Repository, lifecycle: Lifecycle, admission: Admission) -> None:
+        self._repository = repository
+        self._lifecycle = lifecycle
+        self._admission = admission
+
+    async def livez(self, _: Request) -> Response:
+        """`GET /livez`: the process answers."""
+        return answer_json({"alive": True})
+
+    async def readyz(self, _: Request) -> Response:
+        """`GET /readyz`: whether requests should be sent here, and why not."""
+        reasons = ["This server is draining."] if self._lifecycle.draining else []
+        reasons += self._repository.reasons_not_ready()
+        return answer_json({"ready": not reasons, "reasons": reasons}, 503 if reasons else 200)
+
+    async def models(self, _: Request) -> Response:
+        """`GET /models`: all that is in the tree."""
+        names = self._repository.names()
+        return answer_json({"models": [self._repository.describe(name) for name in names]})
+
+    async def model(self, _: Request, name: str) -> Response:
+        """`GET /models/<name>`: one of them."""
+        return answer_json(self._repository.describe(name))
+
+    async def metrics(self, _: Request) -> Response:
+        """`GET /metrics`: for Prometheus."""
+        QUEUE_LENGTH.set(self._admission.images)
+        INFLIGHT_BYTES.set(self._admission.bytes)
+        page, media_type = render_metrics(self._repository)
+        return Response(page, media_type)
