@@ -99,13 +99,16 @@ class Preprocess(torch.nn.Module):
     def __init__(self, wanted: Input) -> None:
         super().__init__()
         self.dark_on_light = wanted.dark_on_light
+        self.shifted = any(wanted.mean)
         shape = (1, wanted.channels, 1, 1)
         self.register_buffer("mean", 255 * torch.tensor(wanted.mean).reshape(shape), False)
         self.register_buffer("scale", 1 / (255 * torch.tensor(wanted.std).reshape(shape)), False)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        x = image.to(self.mean.dtype).permute(0, 3, 1, 2)  # (N, C, H, W)
+        x = image.permute(0, 3, 1, 2).to(self.mean.dtype)  # (N, C, H, W)
         if self.dark_on_light:
             bright = x.mean((1, 2, 3), keepdim=True) > 127.5  # (N, 1, 1, 1)
             x = torch.where(bright, 255 - x, x)
-        return (x - self.mean) * self.scale
+        if self.shifted:
+            x = x - self.mean
+        return x * self.scale

@@ -1,0 +1,128 @@
+"""The traced graph as one ONNX file: named inputs and outputs, opset 18, nothing that isn't needed.
+
+Knows nothing of cards, checks or folders.
+"""
+
+import warnings
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import torch
+from onnx import numpy_helper
+from torch.fx import GraphModule
+
+INPUTS = ("image", "target")
+OUTPUTS = ("logits", "probabilities", "cam", "alpha")
+OPSET = 18
+
+
+def translate(
+    graph: GraphModule, image: torch.Tensor, target: torch.Tensor, alpha: bool = False
+) -> onnx.ModelProto:
+    """The ONNX model of a traced graph; with `alpha` as a fourth output where a test asks for it."""
+    if not alpha:
+        (output,) = graph.graph.find_nodes(op="output")
+        output.args = (output.args[0][:3],)
+        graph.graph.eliminate_dead_code()
+        graph.recompile()
+    n, t = torch.export.Dim("N", max=2**20), torch.export.Dim("T", max=2**20)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.export.export(
+            graph, (image, target), dynamic_shapes=({0: n}, {0: n, 1: t}), strict=False
+        )
+        exported = torch.onnx.export(
+            program,
+            input_names=list(INPUTS),
+            output_names=list(OUTPUTS[: 4 if alpha else 3]),
+            opset_version=OPSET,
+            dynamo=True,
+            verbose=False,
+        )
+    assert exported is not None
+    name_dimensions(exported.model)
+    constant_shapes(exported.model)
+    return bare(exported.model)
+
+
+def name_dimensions(model: ir.Model) -> None:
+    """The batch is called N and the targets T, wherever a shape speaks of them."""
+    target = next(value for value in model.graph.inputs if value.name == "target")
+    assert target.shape is not None
+    names = dict(zip((str(size) for size in target.shape), ("N", "T"), strict=True))
+    for value in {
+        *model.graph.inputs,
+        *(output for node in model.graph for output in node.outputs),
+    }:
+        if value.shape is not None:
+            sizes = [s if isinstance(s, int) else names.get(str(s), str(s)) for s in value.shape]
+            value.shape = ir.Shape(sizes)
+
+
+def constant_shapes(model: ir.Model) -> None:
+    """A reshape that keeps the leading dynamic sizes needs no arithmetic on shapes to say so."""
+    for node in model.graph:
+        before, after = (v.shape if v is not None else None for v in (node.inputs or [None])[:1] + node.outputs[:1]) if node.op_type == "Reshape" else (None, None)
+        if before is None or after is None:
+            continue
+        sizes: list[int] = []
+        for i, size in enumerate(after):
+            if isinstance(size, int):
+                sizes.append(size)
+            elif i < len(before) and str(before[i]) == str(size):
+                sizes.append(0)  # as it was
+        if len(sizes) < len(after) or any(size == 0 for size in after):
+            continue
+        shape = ir.tensor(np.array(sizes, np.int64), name=f"{node.outputs[0].name}_shape")
+        value = ir.Value(name=shape.name, const_value=shape, shape=shape.shape, type=ir.TensorType(ir.DataType.INT64))
+        model.graph.register_initializer(value)
+        node.replace_input_with(1, value)
+        node.attributes["allowzero"] = ir.AttrInt64("allowzero", 0)
+
+
+def bare(model: ir.Model) -> onnx.ModelProto:
+    """Without dead nodes, unused constants and the exporter's notes."""
+    from onnx_ir.passes import common
+
+    common.CommonSubexpressionEliminationPass()(model)
+    common.RemoveUnusedNodesPass()(model)
+    proto: onnx.ModelProto = ir.to_proto(model)
+    for node in proto.graph.node:
+        node.ClearField("metadata_props")
+        node.ClearField("doc_string")
+    for values in (proto.graph.value_info, proto.graph.input, proto.graph.output, proto.graph.initializer):
+        for value in values:
+            value.ClearField("metadata_props")
+            value.ClearField("doc_string")
+    proto.graph.ClearField("value_info")
+    proto.graph.ClearField("metadata_props")
+    proto.ClearField("metadata_props")
+    proto.graph.name = "classifier"
+    proto.producer_name, proto.producer_version = "sightglass", ""
+    proto.ir_version = 10
+    onnx.checker.check_model(proto)
+    return proto
+
+
+def halved(proto: onnx.ModelProto, least: int = 1024) -> None:
+    """Store large weights in 16 bits, each with a cast that a runtime folds when it loads."""
+    casts = []
+    for weight in proto.graph.initializer:
+        if weight.data_type != onnx.TensorProto.FLOAT or np.prod(weight.dims) < least:
+            continue
+        small = numpy_helper.to_array(weight).astype(np.float16)
+        name = weight.name
+        weight.CopyFrom(numpy_helper.from_array(small, f"{name}_half"))
+        casts.append(
+            onnx.helper.make_node("Cast", [f"{name}_half"], [name], to=onnx.TensorProto.FLOAT)
+        )
+    nodes = [*casts, *proto.graph.node]
+    del proto.graph.node[:]
+    proto.graph.node.extend(nodes)
+
+
+def describe(proto: onnx.ModelProto, metadata: dict[str, Any]) -> None:
+    """Put texts into the file's metadata."""
+    onnx.helper.set_model_props(proto, metadata)

@@ -1,0 +1,65 @@
+"""Takes out of a traced graph what tracing put in: copies, no-op shapes, spread-out products.
+
+Knows nothing of what the graph computes.
+"""
+
+import torch
+from torch.fx import GraphModule, Node
+from torch.fx.experimental.symbolic_shapes import statically_known_true
+
+aten = torch.ops.aten
+
+COPIES = {aten.clone.default, aten.alias.default, aten.detach.default}
+SHAPES = {aten.view.default, aten._unsafe_view.default, aten.expand.default, aten.reshape.default}
+
+
+def simplified(graph: GraphModule) -> GraphModule:
+    """The same function with fewer steps."""
+    for node in list(graph.graph.nodes):
+        if node.op != "call_function":
+            continue
+        source = node.args[0] if node.args else None
+        if node.target in COPIES or (node.target in SHAPES and same_shape(node, source)):
+            node.replace_all_uses_with(source)
+        elif node.target in (aten.view.default, aten._unsafe_view.default):
+            node.target = aten.reshape.default  # without the copies, strides are others
+        elif node.target is aten.bmm.default:  # products broadcast by themselves
+            node.target = aten.matmul.default
+            node.args = tuple(unspread(argument) for argument in node.args)
+        elif node.target is aten.mm.default:
+            unflattened(node)
+    graph.graph.eliminate_dead_code()
+    graph.recompile()
+    return graph
+
+
+def unflattened(product: Node) -> None:
+    """Rows flattened for a product and spread out again: multiplied as they were."""
+    rows, weight = product.args
+    for node in list(product.users):
+        if not (isinstance(rows, Node) and rows.target in SHAPES and node.target in SHAPES):
+            return
+        before, after = rows.args[0].meta["val"].shape, node.meta["val"].shape
+        if len(before) == len(after) == 3 and all(
+            statically_known_true(a == b) for a, b in zip(before[:2], after[:2], strict=True)
+        ):
+            node.target, node.args = aten.matmul.default, (rows.args[0], weight)
+
+
+def same_shape(node: Node, source: object) -> bool:
+    """Whether a shape operation leaves the shape as it is."""
+    if not isinstance(source, Node):
+        return False
+    before, after = source.meta["val"].shape, node.meta["val"].shape
+    return len(before) == len(after) and all(
+        statically_known_true(a == b) for a, b in zip(before, after, strict=True)
+    )
+
+
+def unspread(node: object) -> object:
+    """A matrix that was repeated for a batched product, before it was."""
+    if isinstance(node, Node) and node.target is aten.expand.default:
+        source = node.args[0]
+        if isinstance(source, Node) and source.meta["val"].ndim == 2:
+            return source
+    return node
