@@ -8,9 +8,8 @@ import tempfile
 from pathlib import Path
 
 from service.session import DeviceFault, choose_providers
-from service.settings import AUTO, Settings, SettingsFault, read_settings
+from service.settings import AUTO, BUNDLED_DEFAULT, Settings, SettingsFault, read_settings
 
-BUNDLED_DEFAULT = "lenet5"
 SERVICE = "service.app:Sightglass"
 
 
@@ -47,7 +46,7 @@ def serve(host: str, port: int) -> None:
     sys.stdout.flush()
     command = [sys.executable, "-m", "bentoml", "serve", SERVICE]
     command += ["--host", host, "--port", str(port)]
-    os.execve(sys.executable, command, environment)
+    os.execve(sys.executable, command, environment)  # noqa: S606  # a shell would not pass signals on
 
 
 def check_port(host: str, port: int) -> None:

@@ -6,6 +6,7 @@ by itself; BentoML only sees its lifespan.
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -18,9 +19,13 @@ from service.door import Door, Route
 from service.exchange import Receive, Scope, Send
 from service.lifecycle import Lifecycle
 from service.log import configure_log
+from service.pages import Pages
 from service.repository import Repository
-from service.settings import Settings, read_settings
+from service.settings import BUNDLED_DEFAULT, BUNDLED_EXAMPLE, Settings, read_settings
 from service.status import Status
+
+ANNOUNCE_POLL_SECONDS = 0.02
+log = logging.getLogger(__name__)
 
 
 class DataPlane:
@@ -49,11 +54,30 @@ class DataPlane:
         """Load and watch the models while the server runs; it answers 503 until they are there."""
         configure_log()
         with self._lifecycle.catch_signals():
-            watching = asyncio.create_task(self._repository.watch())
+            tasks = [
+                asyncio.create_task(self._repository.watch()),
+                asyncio.create_task(self._announce()),
+            ]
             try:
                 yield
             finally:
-                watching.cancel()
+                for task in tasks:
+                    task.cancel()
+
+    async def _announce(self) -> None:
+        """Say when the default model can answer; one worker tells the person at the terminal."""
+        while self._repository.reasons_not_ready():
+            await asyncio.sleep(ANNOUNCE_POLL_SECONDS)
+        model = self._repository.find(None)
+        log.info("ready", extra={"default_model": model.name, "provider": model.provider})
+        if self._url and bentoml.server_context.worker_index in (None, 1):
+            example = BUNDLED_EXAMPLE if model.name == BUNDLED_DEFAULT else "picture.jpg"
+            print(  # noqa: T201
+                f"Sightglass is ready on {self._url} (Ctrl-C ends it). In another terminal:\n"
+                f"  curl -F image=@{example} {self._url}/predict\n"
+                f"  curl -F image=@{example} {self._url}/gradcam -o heatmap.png",
+                flush=True,
+            )
 
 
 def make_door(settings: Settings, lifecycle: Lifecycle, repository: Repository) -> Door:
@@ -61,6 +85,7 @@ def make_door(settings: Settings, lifecycle: Lifecycle, repository: Repository) 
     admission = Admission(settings)
     calls = Calls(settings, repository, admission, Classifier(settings, admission))
     status = Status(repository, lifecycle, admission)
+    pages = Pages(needs_key=bool(settings.api_keys))
     return Door(
         settings,
         lifecycle,
@@ -74,6 +99,10 @@ def make_door(settings: Settings, lifecycle: Lifecycle, repository: Repository) 
             Route("/livez", {"GET": status.livez}),
             Route("/readyz", {"GET": status.readyz}),
             Route("/metrics", {"GET": status.metrics}),
+            Route("/", {"GET": pages.index}),
+            Route("/docs", {"GET": pages.docs}),
+            Route("/page/{name}", {"GET": pages.part}),
+            Route("/openapi.json", {"GET": pages.openapi}),
         ],
     )
 

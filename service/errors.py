@@ -5,7 +5,8 @@ front door (`app`) turns it into a response. A programmer's fault is an assert, 
 """
 
 from collections.abc import Mapping
-from typing import TypedDict
+
+from typing_extensions import TypedDict
 
 
 class ErrorDetail(TypedDict):

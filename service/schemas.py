@@ -1,8 +1,9 @@
 """The shapes of requests and answers: what validates them here also describes them in OpenAPI."""
 
-from typing import Annotated, Any, Literal, NotRequired, Self, TypedDict, TypeVar
+from typing import Annotated, Any, Literal, NotRequired, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError, model_validator
+from typing_extensions import TypedDict
 
 from service.errors import BadRequest, ErrorDetail
 from service.form import Form

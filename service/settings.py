@@ -7,6 +7,8 @@ from pydantic import Field, PositiveInt, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 AUTO: Final = "auto"
+BUNDLED_DEFAULT = "lenet5"  # of the models in this repository, and a picture for it
+BUNDLED_EXAMPLE = "docs/examples/seven.png"
 PositiveOrAuto = PositiveInt | Literal["auto"]
 Words = Annotated[tuple[str, ...], NoDecode]  # comma-separated in the environment
 

@@ -1,0 +1,229 @@
+"""The OpenAPI 3.1 description, made from the schemas that validate requests and shape answers."""
+
+import base64
+import io
+from typing import Any
+
+from PIL import Image
+from pydantic import TypeAdapter
+from pydantic.json_schema import GenerateJsonSchema
+
+from service import errors
+from service.form import JSON_TYPE, MULTIPART_TYPE
+from service.heatmap import ENCODINGS
+from service.schemas import (
+    MAX_BATCH_IMAGES,
+    Answer,
+    BatchAnswer,
+    ErrorAnswer,
+    ExplainOptions,
+    ModelEntry,
+    Models,
+    PredictOptions,
+    Readiness,
+)
+
+TITLE = "Sightglass"
+REF = "#/components/schemas/{model}"
+SHAPES = (Answer, BatchAnswer, ErrorAnswer, ModelEntry, Models, Readiness)
+JsonObject = dict[str, Any]
+
+MODEL_ERRORS = (errors.ModelNotFound, errors.NotReady)
+IMAGE_ERRORS = (
+    errors.BadRequest,
+    *MODEL_ERRORS,
+    errors.NotAcceptable,
+    errors.RequestTimeout,
+    errors.PayloadTooLarge,
+    errors.UnsupportedMediaType,
+    errors.InvalidImage,
+    errors.ImageTooLarge,
+    errors.Overloaded,
+    errors.Timeout,
+    errors.Internal,
+)
+EXPLAIN_ERRORS = (*IMAGE_ERRORS, errors.UnknownLabel)
+
+
+def make_openapi(needs_key: bool) -> JsonObject:
+    """The whole document; `needs_key` where API keys are set."""
+    shapes = [(shape.__name__, "serialization", TypeAdapter(shape)) for shape in SHAPES]
+    _, definitions = TypeAdapter.json_schemas(shapes, ref_template=REF)  # type: ignore[arg-type]
+    document: JsonObject = {
+        "openapi": "3.1.0",
+        "jsonSchemaDialect": GenerateJsonSchema.schema_dialect,
+        "info": {
+            "title": TITLE,
+            "version": "1",
+            "summary": "Image classification that shows what it saw",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "paths": _make_paths(),
+        "components": {"schemas": definitions["$defs"]},
+    }
+    if needs_key:
+        document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+        document["security"] = [{"key": []}]
+        for path in document["paths"].values():
+            for operation in path.values():
+                operation["responses"] |= _describe_errors((errors.Unauthorized,))
+    return document
+
+
+def _make_paths() -> JsonObject:
+    pictures = {kind: {"schema": {"type": "string", "format": "binary"}} for kind in ENCODINGS}
+    name = {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}
+    return {
+        "/predict": {
+            "post": _describe_call(
+                "predict", "The most probable labels of one image", PredictOptions, False
+            )
+        },
+        "/predict/batch": {
+            "post": _describe_call(
+                "predictBatch", "The same for several images, each on its own", PredictOptions, True
+            )
+        },
+        "/gradcam": {
+            "post": _describe_call(
+                "gradcam",
+                "Why the model says so: a picture or numbers",
+                ExplainOptions,
+                False,
+                pictures,
+            )
+        },
+        "/gradcam/batch": {
+            "post": _describe_call(
+                "gradcamBatch", "The same in numbers for several images", ExplainOptions, True
+            )
+        },
+        "/models": {"get": _describe_get("models", "All models and their versions", Models)},
+        "/models/{name}": {
+            "get": _describe_get("model", "One model", ModelEntry, errors.ModelNotFound)
+            | {"parameters": [name]}
+        },
+        "/livez": {"get": _describe_get("livez", "Whether the process is alive", dict[str, bool])},
+        "/readyz": {"get": _describe_readiness()},
+        "/metrics": {
+            "get": {
+                "operationId": "metrics",
+                "summary": "Metrics for Prometheus",
+                "responses": {
+                    "200": {
+                        "description": "The page",
+                        "content": {"text/plain": {"schema": {"type": "string"}}},
+                    }
+                },
+            }
+        },
+    }
+
+
+def _describe_call(
+    operation: str,
+    summary: str,
+    options: type[PredictOptions],
+    several: bool,
+    pictures: JsonObject | None = None,
+) -> JsonObject:
+    answer = BatchAnswer if several else Answer
+    faults = EXPLAIN_ERRORS if options is ExplainOptions else IMAGE_ERRORS
+    answers = {**(pictures or {}), JSON_TYPE: {"schema": _refer(answer)}}
+    return {
+        "operationId": operation,
+        "summary": summary,
+        "requestBody": {"required": True, "content": _describe_bodies(options, several)},
+        "responses": {"200": {"description": "The answer", "content": answers}}
+        | _describe_errors(faults),
+    }
+
+
+def _describe_bodies(options: type[PredictOptions], several: bool) -> JsonObject:
+    schema = options.model_json_schema(ref_template=REF)
+    parameters = _inline(schema["properties"], schema.get("$defs", {}))
+    encoded = {"type": "string", "contentEncoding": "base64", "minLength": 1}
+    binary = {"type": "string", "contentMediaType": "application/octet-stream", "minLength": 1}
+    listed = {"type": "array", "minItems": 1, "maxItems": MAX_BATCH_IMAGES}
+    example = make_example()
+    if several:
+        in_json = {"images": listed | {"items": encoded}}
+        in_form = {"image": listed | {"items": binary}}
+        example_json: JsonObject = {"images": [example, example], "top_k": 1}
+    else:
+        in_json, in_form = {"image": encoded}, {"image": binary}
+        example_json = {"image": example, "top_k": 1}
+    bodies: JsonObject = {
+        MULTIPART_TYPE: {"schema": _describe_object(in_form | parameters, [*in_form])},
+        JSON_TYPE: {
+            "schema": _describe_object(in_json | parameters, [*in_json]),
+            "example": example_json,
+        },
+    }
+    if not several:
+        bodies["application/octet-stream"] = {"schema": binary}
+    return bodies
+
+
+def _describe_object(properties: JsonObject, required: list[str]) -> JsonObject:
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": required,
+        "additionalProperties": False,
+    }
+
+
+def _inline(schema: Any, definitions: JsonObject) -> Any:
+    """The schema with its own small definitions (the enumerations) in their places."""
+    if isinstance(schema, dict):
+        if "$ref" in schema:
+            return definitions[schema["$ref"].rpartition("/")[2]]
+        return {key: _inline(value, definitions) for key, value in schema.items()}
+    if isinstance(schema, list):
+        return [_inline(item, definitions) for item in schema]
+    return schema
+
+
+def _describe_get(
+    operation: str, summary: str, shape: Any, *faults: type[errors.Refusal]
+) -> JsonObject:
+    schema = _refer(shape) if shape in SHAPES else TypeAdapter(shape).json_schema()
+    return {
+        "operationId": operation,
+        "summary": summary,
+        "responses": {
+            "200": {"description": "The answer", "content": {JSON_TYPE: {"schema": schema}}}
+        }
+        | _describe_errors(faults),
+    }
+
+
+def _describe_readiness() -> JsonObject:
+    described = _describe_get("readyz", "Whether requests should be sent here", Readiness)
+    content = {JSON_TYPE: {"schema": _refer(Readiness)}}
+    described["responses"]["503"] = {"description": "Not now, and why", "content": content}
+    return described
+
+
+def _describe_errors(faults: tuple[type[errors.Refusal], ...]) -> JsonObject:
+    told: dict[str, list[str]] = {}
+    for fault in faults:
+        meaning = (fault.__doc__ or "").splitlines()[0]
+        told.setdefault(str(fault.status), []).append(f"`{fault.code}`: {meaning}")
+    content = {JSON_TYPE: {"schema": _refer(ErrorAnswer)}}
+    return {
+        status: {"description": " ".join(texts), "content": content}
+        for status, texts in sorted(told.items())
+    }
+
+
+def _refer(shape: Any) -> JsonObject:
+    return {"$ref": REF.format(model=shape.__name__)}
+
+
+def make_example() -> str:
+    """A picture that any model takes, in base64."""
+    file = io.BytesIO()
+    Image.linear_gradient("L").resize((32, 32)).save(file, "PNG")
+    return base64.b64encode(file.getvalue()).decode()

@@ -1,0 +1,69 @@
+"""What a browser shows: the page, the interactive docs and their parts. All of it is local."""
+
+import mimetypes
+from functools import cache
+from pathlib import Path
+
+import bentoml
+
+from service.calls import answer_json
+from service.errors import NotFound
+from service.exchange import Request, Response
+from service.openapi import make_openapi
+
+PAGE_DIR = Path(__file__).with_name("page")
+SWAGGER_DIR = Path(bentoml.__file__).parent / "_internal" / "server" / "static_content"
+SWAGGER_FILES = ("swagger-ui.css", "swagger-ui-bundle.js")  # BentoML ships them
+SECURITY_HEADERS = {
+    "content-security-policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
+        "img-src 'self' data: blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+        "frame-ancestors 'none'"
+    ),
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+    "cache-control": "no-cache",
+}
+
+
+class Pages:
+    """Each call is a function of a request."""
+
+    def __init__(self, needs_key: bool) -> None:
+        self._needs_key = needs_key
+
+    async def index(self, _: Request) -> Response:
+        """`GET /`: leads to the docs."""
+        return Response(b"", "text/html", 307, {"location": "/docs"})
+
+    async def docs(self, _: Request) -> Response:
+        """`GET /docs`: the interactive docs."""
+        return serve_file("docs.html")
+
+    async def part(self, _: Request, name: str) -> Response:
+        """`GET /page/<name>`: what the pages are made of."""
+        return serve_file(name)
+
+    async def openapi(self, _: Request) -> Response:
+        """`GET /openapi.json`: the description of all this."""
+        return answer_json(make_openapi(self._needs_key))
+
+
+def serve_file(name: str) -> Response:
+    """A file of the pages, with the headers that fence a browser in.
+
+    Raises:
+        NotFound: there is no such file.
+    """
+    content = read_files().get(name)
+    if content is None:
+        raise NotFound(f"There is no part of a page called '{name}'.")
+    media_type = mimetypes.guess_type(name)[0] or "application/octet-stream"
+    return Response(content, media_type, headers=SECURITY_HEADERS)
+
+
+@cache
+def read_files() -> dict[str, bytes]:
+    """All files by name; nothing else can be asked for."""
+    paths = [*PAGE_DIR.iterdir(), *(SWAGGER_DIR / name for name in SWAGGER_FILES)]
+    return {path.name: path.read_bytes() for path in paths}
