@@ -3,6 +3,7 @@
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 from training.errors import UserError
 
@@ -19,6 +20,17 @@ def main() -> int:
     command.add_argument("--resume", action="store_true", help="go on with the run found there")
     command.set_defaults(act=fit)
 
+    command = commands.add_parser("evaluate", help="measure a checkpoint on a split")
+    command.add_argument("checkpoint", type=Path)
+    command.add_argument("--split", default="test", choices=["train", "val", "test"])
+    command.add_argument("--out", type=Path, help="folder of the report (default: beside it)")
+    command.set_defaults(act=evaluate)
+
+    command = commands.add_parser("export", help="make an artefact of a checkpoint")
+    command.add_argument("checkpoint", type=Path)
+    artefact(command)
+    command.set_defaults(act=export)
+
     arguments = parser.parse_args()
     try:
         arguments.act(arguments)
@@ -30,6 +42,15 @@ def main() -> int:
     return 0
 
 
+def artefact(command: argparse.ArgumentParser) -> None:
+    """What every command that writes an artefact takes."""
+    command.add_argument("--to", type=Path, default=Path("models"), help="the model tree")
+    command.add_argument("--name", help="the model's folder (default: the config's name)")
+    command.add_argument("--version", type=int, help="its version (default: the next free one)")
+    command.add_argument("--layer", help="Grad-CAM's target layer (default: the architecture's)")
+    command.add_argument("--half", action="store_true", help="store weights in 16 bits")
+
+
 def fit(arguments: argparse.Namespace) -> None:
     from training import config as configs
     from training import data, train
@@ -38,6 +59,65 @@ def fit(arguments: argparse.Namespace) -> None:
     folder = arguments.out or Path("runs") / config.name
     train.fit(config, data.load(config), folder, arguments.resume)
     print(f"{folder / 'best.pt'} is the state with the lowest validation loss.")
+
+
+def evaluate(arguments: argparse.Namespace) -> None:
+    import torch
+
+    from training import data, measure, report, train
+
+    config, labels, model, rest = train.load(arguments.checkpoint)
+    split = data.load(config).splits[arguments.split]
+
+    @torch.no_grad()
+    def run(image: Any) -> Any:
+        logits = model(torch.from_numpy(image))
+        return (logits.sigmoid() if config.task == "multilabel" else logits.softmax(1)).numpy()
+
+    probabilities = measure.predict(run, split)
+    figures = measure.metrics(probabilities, split.labels, labels)
+    folder = arguments.out or arguments.checkpoint.parent / f"report-{arguments.split}"
+    title = f"{config.name}: {len(split):,} pictures ({arguments.split})"
+    report.write(folder, title, labels, split, probabilities, figures, rest["history"])
+    for line in report.table(figures):
+        print(line)
+    print(f"{folder / 'README.md'} has the rest.")
+
+
+def export(arguments: argparse.Namespace) -> None:
+    from training import card, data, models, train
+    from training import export as exporter
+
+    config, labels, model, rest = train.load(arguments.checkpoint)
+    splits = data.load(config).splits
+    history = rest["history"]
+    about = card.Model(
+        arguments.name or config.name,
+        config.architecture,
+        labels,
+        config.input,
+        config.task,
+        config.license,
+        {
+            "data": config.source or config.data,
+            "epochs": rest["epoch"],
+            "seed": config.seed,
+            "validation_accuracy": history[rest["epoch"] - 1]["val_accuracy"],
+            "config": {k: v for k, v in config.to_json().items() if k not in ("source", "device")},
+        },
+    )
+    folder = exporter.export(
+        about,
+        model,
+        arguments.layer or config.layer or models.default_layer(config.architecture, model.network),
+        splits["test"].pictures[:: max(len(splits["test"]) // 64, 1)][:64],
+        arguments.to,
+        splits["test"],
+        history=history[: rest["epoch"]],
+        version=arguments.version,
+        half=arguments.half,
+    )
+    print(f"{folder / 'model.onnx'} is ready.")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ Knows nothing of cards, checks or folders.
 """
 
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,29 @@ def translate(
     assert exported is not None
     name_dimensions(exported.model)
     constant_shapes(exported.model)
+    return bare(exported.model)
+
+
+def plain(run: Callable[..., Any], image: torch.Tensor) -> onnx.ModelProto:
+    """The ONNX model of a prediction alone: logits and probabilities."""
+
+    class Module(torch.nn.Module):
+        def forward(self, image: torch.Tensor) -> Any:
+            return run(image)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        exported = torch.onnx.export(
+            Module(),
+            (image,),
+            input_names=["image"],
+            output_names=["logits", "probabilities"],
+            opset_version=OPSET,
+            dynamic_shapes=({0: torch.export.Dim("N", max=2**20)},),
+            dynamo=True,
+            verbose=False,
+        )
+    assert exported is not None
     return bare(exported.model)
 
 
@@ -121,8 +145,3 @@ def halved(proto: onnx.ModelProto, least: int = 1024) -> None:
     nodes = [*casts, *proto.graph.node]
     del proto.graph.node[:]
     proto.graph.node.extend(nodes)
-
-
-def describe(proto: onnx.ModelProto, metadata: dict[str, Any]) -> None:
-    """Put texts into the file's metadata."""
-    onnx.helper.set_model_props(proto, metadata)

@@ -33,3 +33,10 @@ def build(architecture: str, classes: int, wanted: Input, options: dict[str, Any
 def parameters(model: nn.Module) -> int:
     """How many numbers are trained."""
     return sum(p.numel() for p in model.parameters())
+
+
+def default_layer(architecture: str, network: nn.Module) -> str:
+    """The last convolutional stage's output after its norm and activation, never a pool."""
+    if architecture == "lenet5":
+        return "features.act2"
+    raise UserError(f"No target layer is known for {architecture!r}; name one with --layer.")

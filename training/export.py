@@ -1,0 +1,172 @@
+"""A network becomes an artefact: compiled, checked, measured, described, put in place whole."""
+
+import os
+import re
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from training import card as cards
+from training import compiler, gradcam, graph, measure, report, verify
+from training import golden as goldens
+from training import plan as plans
+from training.data import Split
+from training.errors import UserError
+from training.models import Classifier
+
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
+EXAMPLE = (5, 2)  # N and T of the traced example: equal to no other size
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A graph with its explanation, the same without, and how alpha is had."""
+
+    proto: onnx.ModelProto
+    plain: onnx.ModelProto
+    plan: plans.Plan
+
+
+def compile_graph(
+    model: nn.Module,
+    network: nn.Module,
+    layer: str,
+    pictures: NDArray[np.uint8],  # (N, H, W, C)
+    multilabel: bool = False,
+    half: bool = False,
+    alpha: bool = False,
+) -> Compiled:
+    """The ONNX graph of a classifier with Grad-CAM at a layer, not yet checked."""
+    model.eval().requires_grad_(False)
+    for module in model.modules():
+        if hasattr(module, "inplace"):
+            module.inplace = False
+    if half:
+        for weight in model.parameters():
+            weight.copy_(weight.half())
+    image = torch.from_numpy(np.resize(pictures, (EXAMPLE[0], *pictures.shape[1:])))
+    target = torch.arange(EXAMPLE[0] * EXAMPLE[1]).reshape(EXAMPLE) % 2
+    plan = plans.make(model, network, layer, image[:3])
+    run = compiler.explained(model, network, plan, multilabel)
+    proto = graph.translate(compiler.trace(run, image, target), image, target, alpha)
+
+    def bare(image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        logits = model(image)
+        return logits, logits.sigmoid() if multilabel else logits.softmax(1)
+
+    plain = graph.plain(bare, image)
+    if half:
+        graph.halved(proto)
+        graph.halved(plain)
+    return Compiled(proto, plain, plan)
+
+
+def export(
+    about: cards.Model,
+    model: Classifier,
+    layer: str,
+    samples: NDArray[np.uint8],  # (N, H, W, C), at least seven
+    tree: Path,
+    test: Split | None = None,
+    unmeasured: str = "",
+    history: Sequence[dict[str, float]] = (),
+    version: int | None = None,
+    half: bool = False,
+    say: Callable[[str], None] = print,
+) -> Path:
+    """Compile, check, measure, describe and place an artefact; returns its folder.
+
+    `samples` are what the checks and the golden probes use; `test` is what is measured.
+    """
+    if not NAME.fullmatch(about.name):
+        raise UserError(f"{about.name!r} is no model name: a-z, 0-9, '.', '_' and '-' only.")
+    multilabel = about.task == "multilabel"
+    compiled = compile_graph(model, model.network, layer, samples, multilabel, half)
+    target = gradcam.find(model.network, layer)
+    say(f"compiled: {compiled.plan.compiler}, {len(compiled.proto.graph.node)} nodes; checking")
+    checks = verify.check(compiled.proto, compiled.plain, model, target, samples)
+    checks["alpha"] = compiled.plan.error
+    cost = verify.cost(compiled.proto, compiled.plain, samples)
+    say(f"exact: cam within {checks['cam']:.1e}; explained costs {cost['ratio']:.2f} of plain")
+    run = verify.session(compiled.proto)
+    figures, probabilities = None, None
+    if test is not None:
+        probabilities = measure.predict(lambda image: verify.run_once(run, image, 0)[1], test)
+        figures = measure.metrics(probabilities, test.labels, about.labels)
+        checks |= agreement(model, probabilities, test, multilabel)
+    golden = goldens.probes(run, samples[:2], about.input, about.labels)
+    measured = measure.brief(figures) if figures else None
+    content = cards.card(about, compiled.plan, measured, unmeasured, checks, cost, golden)
+    cards.attach(compiled.proto, content)
+
+    def fill(folder: Path) -> None:
+        (folder / "model.onnx").write_bytes(compiled.proto.SerializeToString())
+        if test is not None and figures is not None and probabilities is not None:
+            notes = [
+                f"{about.architecture}, {about.training.get('data', '')}: measured on the test "
+                "split through the exported file, in onnxruntime."
+            ]
+            title = f"{about.name}: {len(test):,} test pictures"
+            report.write(
+                folder / "report", title, about.labels, test, probabilities, figures, history, run, notes
+            )
+
+    return place(tree / about.name, version, fill)
+
+
+def agreement(
+    model: Classifier, probabilities: NDArray[np.float32], test: Split, multilabel: bool
+) -> dict[str, Any]:
+    """On all test pictures: torch gives the same answers as the exported file."""
+
+    @torch.no_grad()
+    def eager(image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        logits = model(torch.from_numpy(image))
+        found: NDArray[np.float32] = (logits.sigmoid() if multilabel else logits.softmax(1)).numpy()
+        return found
+
+    expected = measure.predict(eager, test)
+    apart = float(np.abs(expected - probabilities).max())
+    changed = int((expected.argmax(1) != probabilities.argmax(1)).sum())
+    figures: dict[str, Any] = {"test_probabilities": float(f"{apart:.2g}"), "test_top1_changed": changed}
+    if not multilabel:
+        figures["test_correct_torch"] = int((expected.argmax(1) == test.labels).sum())
+        figures["test_correct_onnx"] = int((probabilities.argmax(1) == test.labels).sum())
+        if figures["test_correct_torch"] != figures["test_correct_onnx"]:
+            raise verify.CheckFailed(
+                f"torch gets {figures['test_correct_torch']} test pictures right and the exported "
+                f"file {figures['test_correct_onnx']}; nothing was written."
+            )
+    return figures
+
+
+def place(model: Path, version: int | None, fill: Callable[[Path], None]) -> Path:
+    """Fill a folder beside and rename it to the version, by default the next free one."""
+    model.mkdir(parents=True, exist_ok=True)
+    beside = model / f".part-{os.getpid()}"
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir()
+    try:
+        fill(beside)
+        if version is None:
+            taken = [int(p.name) for p in model.iterdir() if p.name.isdigit()]
+            version = max(taken, default=0) + 1
+        folder = model / str(version)
+        if folder.exists():
+            if (beside / "report").exists():
+                shutil.rmtree(folder / "report", ignore_errors=True)
+                os.replace(beside / "report", folder / "report")
+            os.replace(beside / "model.onnx", folder / "model.onnx")
+        else:
+            os.rename(beside, folder)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return folder

@@ -1,0 +1,75 @@
+"""Two pictures with the answers the exported graph gives: what any server of it must reproduce.
+
+They are larger or smaller than the network's input and not of its shape, one rotated by EXIF and
+dark on light, so that the whole way from bytes to pixels is tried.
+"""
+
+import base64
+from collections.abc import Callable
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from training import pictures
+from training.pictures import Input, Pixels
+
+ROTATED = 6  # EXIF: shown a quarter turn clockwise
+
+
+def probes(
+    run: Callable[..., list[NDArray[np.float32]]],
+    samples: Pixels,  # (2, H, W, C)
+    wanted: Input,
+    labels: tuple[str, ...],
+) -> list[dict[str, Any]]:
+    """The card's `golden`: each the encoded picture, a target, and what comes of it."""
+    found = []
+    for index, pixels in enumerate(samples):
+        content = encode(framed(pixels, wanted, invert=index == 1 and wanted.dark_on_light), index == 1)
+        image = pictures.read(content, wanted)[None]  # (1, H, W, C)
+        target = -1 if index == 0 else int(np.argsort(run(image, empty())[0][0])[-2])
+        logits, probabilities, cam = run(image, np.array([[target]]))
+        found.append(
+            {
+                "image": base64.b64encode(content).decode(),
+                "target": target,
+                "label": labels[int(logits[0].argmax())],
+                "probabilities": rounded(probabilities[0]),
+                "cam": [rounded(row) for row in cam[0, 0]],
+            }
+        )
+    return found
+
+
+def framed(pixels: Pixels, wanted: Input, invert: bool) -> Image.Image:
+    """The sample in the middle of a wider picture, at twice or half the size that is wanted."""
+    side = wanted.resize or wanted.height
+    small = side > 100
+    height = side // 2 if small else 2 * side
+    image = Image.fromarray(pixels.squeeze())
+    image = image.resize((height, height), Image.Resampling.BILINEAR)
+    wide = Image.new(image.mode, (height * 3 // 2 // 2 * 2, height))
+    wide.paste(image, ((wide.width - height) // 2, 0))
+    return Image.eval(wide, lambda value: 255 - value) if invert else wide
+
+
+def encode(image: Image.Image, rotated: bool) -> bytes:
+    """A PNG; lying on its side, with the orientation that sets it upright, where asked."""
+    buffer = BytesIO()
+    exif = Image.Exif()
+    if rotated:
+        image = image.transpose(Image.Transpose.ROTATE_90)
+        exif[0x0112] = ROTATED
+    image.save(buffer, "PNG", optimize=True, **({"exif": exif} if rotated else {}))
+    return buffer.getvalue()
+
+
+def empty() -> NDArray[np.int64]:
+    return np.empty((1, 0), np.int64)
+
+
+def rounded(values: NDArray[np.float32]) -> list[float]:
+    return [float(f"{value:.8g}") for value in values]

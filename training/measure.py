@@ -1,0 +1,91 @@
+"""What a classifier's probabilities are worth on labelled pictures. Knows nothing of networks."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torchmetrics.functional import classification
+from tqdm import tqdm
+
+from training.data import Split
+
+Predict = Callable[[NDArray[np.uint8]], NDArray[np.float32]]  # (N, H, W, C) to (N, K)
+
+
+def predict(run: Predict, split: Split, size: int = 128) -> NDArray[np.float32]:
+    """Probabilities of every picture: (N, K)."""
+    starts = tqdm(range(0, len(split), size), "predicting", leave=False)
+    return np.concatenate([run(split.pictures[start : start + size]) for start in starts])
+
+
+def metrics(
+    probabilities: NDArray[np.float32], labels: NDArray[Any], names: tuple[str, ...]
+) -> dict[str, Any]:
+    """Accuracy, per-class precision, recall and F1, macro ROC-AUC, calibration error, confusion."""
+    p, y = torch.from_numpy(probabilities), torch.from_numpy(labels)
+    if y.ndim == 2:
+        return multilabel(p, y.long(), names)
+    k = len(names)
+    each = [
+        score(p, y, k, average="none")
+        for score in (
+            classification.multiclass_precision,
+            classification.multiclass_recall,
+            classification.multiclass_f1_score,
+        )
+    ]
+    return {
+        "pictures": len(y),
+        "correct": int((p.argmax(1) == y).sum()),
+        "accuracy": round(float((p.argmax(1) == y).double().mean()), 6),
+        "balanced_accuracy": shown(each[1].mean()),
+        "macro_f1": shown(each[2].mean()),
+        "macro_roc_auc": shown(classification.multiclass_auroc(p, y, k)),
+        "calibration_error": shown(classification.multiclass_calibration_error(p, y, k, n_bins=15)),
+        "negative_log_likelihood": shown(-p.gather(1, y[:, None]).clamp_min(1e-12).log().mean()),
+        "per_class": {
+            name: dict(
+                zip(("precision", "recall", "f1"), (shown(s[i]) for s in each), strict=True),
+                pictures=int((y == i).sum()),
+            )
+            for i, name in enumerate(names)
+        },
+        "confusion": classification.multiclass_confusion_matrix(p, y, k).tolist(),
+    }
+
+
+def multilabel(p: torch.Tensor, y: torch.Tensor, names: tuple[str, ...]) -> dict[str, Any]:
+    """Mean average precision, macro F1 and ROC-AUC, the share of labels and pictures all right."""
+    k = len(names)
+    precision = classification.multilabel_average_precision(p, y, k, average="none")
+    auc = classification.multilabel_auroc(p, y, k, average="none")
+    f1 = classification.multilabel_f1_score(p, y, k, average="none")
+    right = (p > 0.5) == (y > 0)
+    return {
+        "pictures": len(y),
+        "mean_average_precision": shown(precision.nanmean()),
+        "macro_roc_auc": shown(auc.nanmean()),
+        "macro_f1": shown(f1.mean()),
+        "label_accuracy": shown(right.float().mean()),
+        "all_labels_right": shown(right.all(1).float().mean()),
+        "per_class": {
+            name: {
+                "average_precision": shown(precision[i]),
+                "roc_auc": shown(auc[i]),
+                "f1": shown(f1[i]),
+                "pictures": int(y[:, i].sum()),
+            }
+            for i, name in enumerate(names)
+        },
+    }
+
+
+def brief(figures: dict[str, Any]) -> dict[str, Any]:
+    """The figures without the confusion matrix: what a card holds."""
+    return {name: value for name, value in figures.items() if name != "confusion"}
+
+
+def shown(value: torch.Tensor) -> float:
+    return round(float(value), 5)
