@@ -1,9 +1,13 @@
 """What every test may ask for."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.server import Server, start_server
+from tests.service.quadrants import write_model
 
 
 @pytest.fixture(scope="session")
@@ -13,3 +17,19 @@ def data_dir() -> Path:
     if not folder:
         pytest.skip("needs the data sets: set SIGHTGLASS_DATA to their folder")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def quadrants_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tree with one tiny model, whose answers `tests.service.quadrants` tells in advance."""
+    folder = tmp_path_factory.mktemp("models")
+    write_model(folder / "quadrants" / "1" / "model.onnx")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def server(quadrants_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The real service with the tiny model, all settings at their defaults; shared: leave it up."""
+    with start_server(quadrants_dir, tmp_path_factory.mktemp("server")) as running:
+        running.wait_ready()
+        yield running

@@ -1,0 +1,121 @@
+"""The real service as a subprocess on a free port of this machine."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+ROOT = Path(__file__).parents[1]
+START_SECONDS = 60
+STOP_SECONDS = 30
+
+
+@dataclass
+class Server:
+    """A running service; `client` talks to it."""
+
+    url: str
+    process: subprocess.Popen[bytes]
+    log_path: Path
+    client: httpx.Client
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        return int(self.url.rpartition(":")[2])
+
+    def read_log(self) -> str:
+        """All it has said so far."""
+        return self.log_path.read_text()
+
+    def wait_ready(self) -> None:
+        """Return once the default model can answer."""
+        wait_until(self._is_ready, START_SECONDS, lambda: f"not ready:\n{self.read_log()}")
+
+    def wait_answering(self) -> None:
+        """Return once the port answers at all."""
+        wait_until(self._is_alive, START_SECONDS, lambda: f"not alive:\n{self.read_log()}")
+
+    def find_workers(self) -> list[int]:
+        """The processes that answer requests."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
+        return [
+            int(child)
+            for child in children.split()
+            if b"_bentoml_impl.worker.service" in Path(f"/proc/{child}/cmdline").read_bytes()
+        ]
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Signal the parent alone and wait for its end."""
+        self.process.send_signal(number)
+        return self.process.wait(STOP_SECONDS)
+
+    def _is_ready(self) -> bool:
+        assert self.process.poll() is None, f"it ended:\n{self.read_log()}"
+        with contextlib.suppress(httpx.TransportError):
+            return self.client.get("/readyz").status_code == 200
+        return False
+
+    def _is_alive(self) -> bool:
+        assert self.process.poll() is None, f"it ended:\n{self.read_log()}"
+        with contextlib.suppress(httpx.TransportError):
+            return self.client.get("/livez").status_code == 200
+        return False
+
+
+def wait_until(
+    condition: Callable[[], bool], seconds: float, describe: Callable[[], str] = str
+) -> None:
+    """Poll until `condition()` holds; fail with `describe()` after `seconds`."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, describe()
+        time.sleep(0.05)
+
+
+def find_free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+@contextlib.contextmanager
+def start_server(models_dir: Path, folder: Path, **settings: object) -> Iterator[Server]:
+    """Start `python -m service serve` with `settings` (lower-case names), and end it afterwards.
+
+    `folder` takes its log. The server may not be ready yet: see `Server.wait_ready`.
+    """
+    port = find_free_port()
+    own = {f"SIGHTGLASS_{name.upper()}": str(value) for name, value in settings.items()}
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith("SIGHTGLASS_")}
+    environment = inherited | {"SIGHTGLASS_MODELS_DIR": str(models_dir)} | own
+    log_path = folder / f"server-{port}.log"
+    with log_path.open("wb") as log_file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "service", "serve", "--port", str(port)],
+            cwd=ROOT,
+            env=environment,
+            stdout=log_file,
+            stderr=subprocess.STDOUT,
+        )
+    url = f"http://127.0.0.1:{port}"
+    with httpx.Client(base_url=url, timeout=30) as client:
+        server = Server(url, process, log_path, client)
+        try:
+            yield server
+        finally:
+            if process.poll() is None:
+                for worker in server.find_workers():
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(worker, signal.SIGINT)  # no draining
+                process.send_signal(signal.SIGINT)
+                process.wait(STOP_SECONDS)
