@@ -28,9 +28,7 @@ class Augment:
         if self.flip:
             x = torch.where(draw(x, 1, rng) > 0, x.flip(3), x)
         if self.shift or self.rotate or self.scale or self.shear or self.elastic:
-            x = F.grid_sample(
-                x, self.grid(x, rng), padding_mode=self.padding, align_corners=False
-            )
+            x = F.grid_sample(x, self.grid(x, rng), padding_mode=self.padding, align_corners=False)
         if self.brightness:
             middle = x.mean((1, 2, 3), keepdim=True)
             contrast = 1 + draw(x, self.brightness, rng)

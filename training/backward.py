@@ -17,22 +17,27 @@ def convolution_backward(
     gradient: Tensor,  # (N, O, h, w)
     image: Tensor,  # (N, C, H, W); only its shape is used
     weight: Tensor,  # (O, C / groups, kh, kw)
-    bias_sizes: list[int] | None,
+    _bias_sizes: list[int] | None,
     stride: list[int],
     padding: list[int],
     dilation: list[int],
     transposed: bool,
-    output_padding: list[int],
+    _output_padding: list[int],
     groups: int,
     output_mask: list[bool],
-) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+) -> Any:
     """The transposed convolution that undoes the shapes: (N, C, H, W)."""
     if output_mask[1] or output_mask[2] or transposed:
         return NotImplemented
     rest = [
         size - ((small - 1) * s - 2 * p + d * (k - 1) + 1)
         for size, small, s, p, d, k in zip(
-            image.shape[2:], gradient.shape[2:], stride, padding, dilation, weight.shape[2:],
+            image.shape[2:],
+            gradient.shape[2:],
+            stride,
+            padding,
+            dilation,
+            weight.shape[2:],
             strict=True,
         )
     ]
@@ -80,11 +85,19 @@ def avg_pool2d_backward(
     cut = [min(r, 0) for r in rest]
     back = aten.convolution.default(
         gradient.reshape(n * c, 1, h, w),
-        kernel_, None, [sh, sw], [ph, pw], [1, 1], True, [max(r, 0) for r in rest], 1,
+        kernel_,
+        None,
+        [sh, sw],
+        [ph, pw],
+        [1, 1],
+        True,
+        [max(r, 0) for r in rest],
+        1,
     )  # (N C, 1, H, W)
     if cut != [0, 0]:  # ceil_mode's last window hangs over the edge
         back = back[..., :height, :width]
-    return back.reshape(n, c, height, width)
+    spread: Tensor = back.reshape(n, c, height, width)
+    return spread
 
 
 def adaptive_avg_pool2d_backward(gradient: Tensor, image: Tensor) -> Tensor:
@@ -93,7 +106,8 @@ def adaptive_avg_pool2d_backward(gradient: Tensor, image: Tensor) -> Tensor:
     if (h, w) == (1, 1):
         return (gradient / (height * width)).expand(image.shape)
     rows, columns = (regions(*sizes, gradient) for sizes in ((h, height), (w, width)))
-    return rows.t() @ gradient @ columns  # (N, C, H, W)
+    back: Tensor = rows.t() @ gradient @ columns  # (N, C, H, W)
+    return back
 
 
 def regions(small: int, size: int, like: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What an artefact says of itself: the JSON in its metadata. Knows nothing of how it was checked."""
+"""What an artefact says of itself: the JSON in its metadata. Knows nothing of the checks made."""
 
 import datetime
 import importlib.metadata
@@ -12,7 +12,16 @@ from training.pictures import Input
 from training.plan import Plan
 
 KEY = "sightglass"
-TOOLS = ("torch", "torchvision", "onnx", "onnxscript", "onnxruntime-gpu", "onnxruntime", "numpy", "pillow")
+TOOLS = (
+    "torch",
+    "torchvision",
+    "onnx",
+    "onnxscript",
+    "onnxruntime-gpu",
+    "onnxruntime",
+    "numpy",
+    "pillow",
+)
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ def explained(model: nn.Module, network: nn.Module, plan: Plan, multilabel: bool
     layer, pivot = network.get_submodule(plan.layer), network.get_submodule(plan.pivot)
     seed = network.get_submodule(plan.seed) if plan.seed else None
     weights = None if plan.kind in ("map", "pool") else matrix(pivot, plan.channels)
+    means = None if weights is None else weights / plan.area
     scale = torch.full((plan.channels,), 1 / plan.area)
 
     def run(image: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -52,9 +53,11 @@ def explained(model: nn.Module, network: nn.Module, plan: Plan, multilabel: bool
         with gradcam.hooked(layer, keep("a")), gradcam.hooked(pivot, keep("pivot")):
             logits = model(image)  # (N, C)
         a = held["a"]  # (N, K, h, w)
-        n, k, h, w = a.shape
+        (n, k, h, w), t = a.shape, target.shape[1]
 
-        def head(at: torch.Tensor, image: torch.Tensor = image) -> tuple[torch.Tensor, torch.Tensor]:
+        def head(
+            at: torch.Tensor, image: torch.Tensor = image
+        ) -> tuple[torch.Tensor, torch.Tensor]:
             """From the pivot's output on, to where the gradient starts; and the logits."""
             with ExitStack() as stack:
                 stack.enter_context(gradcam.hooked(pivot, lambda *_: at.clone()))
@@ -72,37 +75,43 @@ def explained(model: nn.Module, network: nn.Module, plan: Plan, multilabel: bool
             return (rows[..., None] == classes).to(logits.dtype)
 
         if plan.closed and plan.kind == "linear":
-            assert weights is not None
+            assert means is not None
             rows = gradcam.resolved(target, logits)  # (N, T)
-            alpha = F.embedding(rows, weights / plan.area)  # (N, T, K)
+            alpha = F.embedding(rows, means)  # (N, T, K)
         elif plan.closed:
-            assert weights is not None
-            start, back, logits = vjp(head, held["pivot"], has_aux=True)
+            assert means is not None
+            start, back, logits = differentiated(head, held["pivot"])
             each = back(torch.ones_like(start))[0].sum((2, 3))  # (N, C): each logit by its bias
             rows = gradcam.resolved(target, logits)
-            alpha = each.gather(1, rows)[..., None] * F.embedding(rows, weights / plan.area)
+            alpha = each.gather(1, rows)[..., None] * F.embedding(rows, means)
         elif plan.kind == "linear":  # the head is small and runs forward once; targets come first
             assert weights is not None
-            _, back, logits = vjp(head, held["pivot"], has_aux=True)
-            target = target.transpose(0, 1)  # (T, N)
-            rows = torch.where(target < 0, logits.argmax(1), target)
+            start, back, logits = differentiated(head, held["pivot"])
+            first = target.transpose(0, 1)  # (T, N)
+            rows = torch.where(first < 0, logits.argmax(1), first)
             (gradient,) = vmap(back)(cotangent(rows))  # (T, N, outputs of the pivot)
-            # Scaled last and by a vector: onnxruntime 1.31 fuses a transpose right before a product,
-            # and a factor between them, into a kernel that divides by zero when T is 0.
+            # Scaled last and by a vector: onnxruntime 1.31 fuses a transpose right before a
+            # product, and a factor between them, into a kernel that divides by zero for T = 0.
             alpha = (gradient @ weights).transpose(0, 1) * scale  # (N, T, K)
         else:  # the head runs once more for each target
             rows = gradcam.resolved(target, logits)
-            t = target.shape[1]
-            _, back, _ = vjp(
-                lambda at: head(at, repeated(image, t)), repeated(held["pivot"], t), has_aux=True
-            )
+            many = repeated(image, t)
+            _, back, _ = differentiated(lambda at: head(at, many), repeated(held["pivot"], t))
             (gradient,) = back(cotangent(rows.flatten()))  # (N T, K, …)
             alpha = (gradient.sum((2, 3)) / plan.area).reshape(n, t, k)
-        cam = (alpha @ a.flatten(2)).unflatten(2, (h, w))  # (N, T, h, w)
+        cam = (alpha @ a.flatten(2)).reshape(n, t, h, w)
         probabilities = logits.sigmoid() if multilabel else logits.softmax(1)
         return logits, probabilities, cam, alpha
 
     return run
+
+
+def differentiated(
+    head: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]], at: torch.Tensor
+) -> tuple[torch.Tensor, Callable[[torch.Tensor], tuple[torch.Tensor]], torch.Tensor]:
+    """What the head gives, the function that takes a cotangent back to its input, the logits."""
+    start, back, logits = vjp(head, at, has_aux=True)  # type: ignore[misc]
+    return start, back, logits
 
 
 def repeated(rows: torch.Tensor, times: int) -> torch.Tensor:

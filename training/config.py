@@ -52,7 +52,7 @@ class Config:
     clip: float = 0.0  # largest norm of the gradient; 0: any
     average: float = 0.0  # decay of the running mean of the weights that is kept; 0: none
     patience: int = 0  # epochs without a better validation loss before stopping; 0: never
-    augment: Augment = Augment()
+    augment: Augment = field(default_factory=Augment)
 
     weights: str | None = None  # a file, or "torchvision"
     dropout: float = 0.0  # before the last linear layer
@@ -75,7 +75,7 @@ class Config:
 
 
 def load(name: str, changes: list[str] | None = None) -> Config:
-    """The config of a file, or of one of `training/configs` by its name, with `key=value` changes."""
+    """The config of a file or of a name in `training/configs`, with `key=value` changes."""
     path = Path(name)
     if path.suffix != ".py":
         path = CONFIGS / f"{name}.py"
@@ -103,14 +103,21 @@ def changed(config: Config, change: str) -> Config:
     names = [f.name for f in dataclasses.fields(Config)]
     if outer not in names:
         raise UserError(f"A config has no {outer!r}; it has {', '.join(names)}.")
-    if not inner:
-        return dataclasses.replace(config, **{outer: value})
     part = getattr(config, outer)
-    if isinstance(part, dict):
-        return dataclasses.replace(config, **{outer: {**part, inner: value}})
-    if not dataclasses.is_dataclass(part) or inner not in vars(part):
-        raise UserError(f"{outer!r} has no {inner!r}.")
-    return dataclasses.replace(config, **{outer: dataclasses.replace(part, **{inner: value})})  # type: ignore[type-var]
+    if inner and isinstance(part, dict):
+        value = {**part, inner: value}
+    elif inner:
+        if not dataclasses.is_dataclass(part) or inner not in vars(part):
+            raise UserError(f"{outer!r} has no {inner!r}.")
+        value = replaced(part, inner, value)
+    result: Config = replaced(config, outer, value)
+    return result
+
+
+def replaced(part: Any, name: str, value: Any) -> Any:
+    """The same with one field another."""
+    fields = {field.name: getattr(part, field.name) for field in dataclasses.fields(part)}
+    return type(part)(**{**fields, name: value})
 
 
 def _tuple(value: Any) -> Any:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from torchvision import datasets
 
+from training import folders
 from training.config import Config
 from training.errors import UserError
 from training.pictures import Pixels
@@ -29,7 +30,7 @@ class Split:
     def shares(self, classes: int) -> np.ndarray:
         """How common each class is: (K,)."""
         if self.labels.ndim == 2:
-            return self.labels.mean(0)
+            return np.asarray(self.labels.mean(0))
         return np.bincount(self.labels, minlength=classes) / len(self.labels)
 
     def take(self, rows: np.ndarray) -> "Split":
@@ -48,7 +49,7 @@ def load(config: Config) -> Data:
     """The data set that a config names."""
     if config.data == "mnist":
         return mnist(config.validation, config.seed)
-    raise UserError(f"There is no data set {config.data}.")
+    return folder(config)
 
 
 def root() -> Path:
@@ -72,6 +73,34 @@ def mnist(validation: float, seed: int) -> Data:
     held = held_out(whole.labels, validation, seed)
     splits = {"train": whole.take(~held), "val": whole.take(held), "test": test}
     return Data(splits, tuple("0123456789"))
+
+
+def folder(config: Config) -> Data:
+    """A folder of images; missing splits are taken from training, alike from each label."""
+    path = Path(config.data)
+    path = path if path.exists() else root() / config.data
+    listed = folders.listing(path)
+    rows = listed.get("train") or listed["all"]
+    labels = tuple(sorted({label for _, label in rows}))
+    for split, share in (
+        ("test", config.test if "all" in listed else 0),
+        ("val", config.validation),
+    ):
+        if split not in listed and share:
+            truth = np.array([labels.index(label) for _, label in rows])
+            held = held_out(truth, share, config.seed)
+            listed[split] = [row for row, out in zip(rows, held, strict=True) if out]
+            rows = [row for row, out in zip(rows, held, strict=True) if not out]
+    listed.pop("all", None)
+    listed["train"] = rows
+    splits = {
+        split: Split(
+            folders.decoded([p for p, _ in rows], config.input),
+            np.array([labels.index(label) for _, label in rows]),
+        )
+        for split, rows in listed.items()
+    }
+    return Data(splits, labels)
 
 
 def idx(path: Path) -> Pixels:

@@ -48,7 +48,7 @@ def compile_graph(
     model.eval().requires_grad_(False)
     for module in model.modules():
         if hasattr(module, "inplace"):
-            module.inplace = False
+            setattr(module, "inplace", False)  # noqa: B010
     if half:
         for weight in model.parameters():
             weight.copy_(weight.half())
@@ -116,7 +116,15 @@ def export(
             ]
             title = f"{about.name}: {len(test):,} test pictures"
             report.write(
-                folder / "report", title, about.labels, test, probabilities, figures, history, run, notes
+                folder / "report",
+                title,
+                about.labels,
+                test,
+                probabilities,
+                figures,
+                history,
+                run,
+                notes,
             )
 
     return place(tree / about.name, version, fill)
@@ -136,7 +144,10 @@ def agreement(
     expected = measure.predict(eager, test)
     apart = float(np.abs(expected - probabilities).max())
     changed = int((expected.argmax(1) != probabilities.argmax(1)).sum())
-    figures: dict[str, Any] = {"test_probabilities": float(f"{apart:.2g}"), "test_top1_changed": changed}
+    figures: dict[str, Any] = {
+        "test_probabilities": float(f"{apart:.2g}"),
+        "test_top1_changed": changed,
+    }
     if not multilabel:
         figures["test_correct_torch"] = int((expected.argmax(1) == test.labels).sum())
         figures["test_correct_onnx"] = int((probabilities.argmax(1) == test.labels).sum())

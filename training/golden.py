@@ -28,7 +28,9 @@ def probes(
     """The card's `golden`: each the encoded picture, a target, and what comes of it."""
     found = []
     for index, pixels in enumerate(samples):
-        content = encode(framed(pixels, wanted, invert=index == 1 and wanted.dark_on_light), index == 1)
+        content = encode(
+            framed(pixels, wanted, invert=index == 1 and wanted.dark_on_light), index == 1
+        )
         image = pictures.read(content, wanted)[None]  # (1, H, W, C)
         target = -1 if index == 0 else int(np.argsort(run(image, empty())[0][0])[-2])
         logits, probabilities, cam = run(image, np.array([[target]]))

@@ -68,11 +68,17 @@ def find(network: nn.Module, name: str) -> nn.Module:
 def only(held: list[torch.Tensor]) -> torch.Tensor:
     """The one map that the layer put out."""
     if len(held) != 1:
-        raise UserError(f"The target layer runs {len(held)} times in a pass; choose one that runs once.")
+        raise UserError(
+            f"The target layer runs {len(held)} times in a pass; choose one that runs once."
+        )
     if held[0].ndim != 4:
-        raise UserError(f"The target layer's output has shape {tuple(held[0].shape)}; a map has four.")
+        raise UserError(
+            f"The target layer's output has shape {tuple(held[0].shape)}; a map has four."
+        )
     if held[0].shape[2:] == (1, 1):
-        raise UserError("The target layer's map is 1x1: it can't show where; choose an earlier one.")
+        raise UserError(
+            "The target layer's map is 1x1: it can't show where; choose an earlier one."
+        )
     return held[0]
 
 

@@ -22,7 +22,7 @@ OPSET = 18
 def translate(
     graph: GraphModule, image: torch.Tensor, target: torch.Tensor, alpha: bool = False
 ) -> onnx.ModelProto:
-    """The ONNX model of a traced graph; with `alpha` as a fourth output where a test asks for it."""
+    """The ONNX model of a traced graph; with alpha as a fourth output where a test asks for it."""
     if not alpha:
         (output,) = graph.graph.find_nodes(op="output")
         output.args = (output.args[0][:3],)
@@ -88,7 +88,9 @@ def name_dimensions(model: ir.Model) -> None:
 def constant_shapes(model: ir.Model) -> None:
     """A reshape that keeps the leading dynamic sizes needs no arithmetic on shapes to say so."""
     for node in model.graph:
-        before, after = (v.shape if v is not None else None for v in (node.inputs or [None])[:1] + node.outputs[:1]) if node.op_type == "Reshape" else (None, None)
+        if node.op_type != "Reshape" or node.inputs[0] is None:
+            continue
+        before, after = node.inputs[0].shape, node.outputs[0].shape
         if before is None or after is None:
             continue
         sizes: list[int] = []
@@ -100,7 +102,7 @@ def constant_shapes(model: ir.Model) -> None:
         if len(sizes) < len(after) or any(size == 0 for size in after):
             continue
         shape = ir.tensor(np.array(sizes, np.int64), name=f"{node.outputs[0].name}_shape")
-        value = ir.Value(name=shape.name, const_value=shape, shape=shape.shape, type=ir.TensorType(ir.DataType.INT64))
+        value = ir.val(shape.name, const_value=shape)
         model.graph.register_initializer(value)
         node.replace_input_with(1, value)
         node.attributes["allowzero"] = ir.AttrInt64("allowzero", 0)
@@ -116,7 +118,12 @@ def bare(model: ir.Model) -> onnx.ModelProto:
     for node in proto.graph.node:
         node.ClearField("metadata_props")
         node.ClearField("doc_string")
-    for values in (proto.graph.value_info, proto.graph.input, proto.graph.output, proto.graph.initializer):
+    for values in (
+        proto.graph.value_info,
+        proto.graph.input,
+        proto.graph.output,
+        proto.graph.initializer,
+    ):
         for value in values:
             value.ClearField("metadata_props")
             value.ClearField("doc_string")

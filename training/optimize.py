@@ -30,7 +30,9 @@ def optimizer(config: Config, groups: Iterable[dict[str, object]]) -> torch.opti
         case "adamw":
             return torch.optim.AdamW(groups, rate, weight_decay=decay)
         case "sgd":
-            return torch.optim.SGD(groups, rate, momentum, weight_decay=decay, nesterov=momentum > 0)
+            return torch.optim.SGD(
+                groups, rate, momentum, weight_decay=decay, nesterov=momentum > 0
+            )
         case "rmsprop":
             return torch.optim.RMSprop(groups, rate, momentum=momentum, weight_decay=decay)
     raise UserError(f"optimizer is adam, adamw, sgd or rmsprop, not {config.optimizer!r}.")

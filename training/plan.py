@@ -9,6 +9,7 @@ several sizes. Knows nothing of tracing or ONNX.
 """
 
 import copy
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -50,8 +51,9 @@ class Plan:
 
 def matrix(module: nn.Module, channels: int) -> torch.Tensor:
     """A head layer's weights, each channel's positions summed: (out, K)."""
-    weight = module.weight.detach()
+    weight = module.weight
     assert isinstance(weight, torch.Tensor)
+    weight = weight.detach()
     return weight.reshape(len(weight), channels, -1).sum(2)
 
 
@@ -132,7 +134,10 @@ def deviations(calls: Calls, candidates: list[tuple[str, str]]) -> dict[tuple[st
     classes = torch.arange(n) % calls.logits.shape[1]
     y = calls.logits[torch.arange(n), classes].sum()
     at = [outputs[name][1] for _, name in candidates]
-    gradients = torch.autograd.grad(y, [calls.a, *at], retain_graph=True, allow_unused=True)
+    gradients: Sequence[torch.Tensor | None] = torch.autograd.grad(
+        y, [calls.a, *at], retain_graph=True, allow_unused=True
+    )
+    assert gradients[0] is not None
     expected = gradients[0].mean((2, 3))  # (N, K)
     largest = expected.abs().max().clamp_min(1e-300)
     found = {}

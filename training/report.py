@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
@@ -61,7 +60,11 @@ def write(
 
 def table(figures: dict[str, Any]) -> list[str]:
     """The single numbers as a Markdown table."""
-    rows = [f"| {k.replace('_', ' ')} | {v:.6g} |" for k, v in figures.items() if isinstance(v, int | float)]
+    rows = [
+        f"| {k.replace('_', ' ')} | {v:.6g} |"
+        for k, v in figures.items()
+        if isinstance(v, int | float)
+    ]
     return ["| measure | value |", "|---|---|", *rows]
 
 
@@ -76,7 +79,9 @@ def confusion(counts: NDArray[np.int64], labels: Sequence[str]) -> Figure:
         for i, j in np.ndindex(k, k):
             if counts[i, j]:
                 color = "white" if shares[i, j] > 0.5 else "black"
-                axes.text(j, i, str(counts[i, j]), ha="center", va="center", fontsize=7, color=color)
+                axes.text(
+                    j, i, str(counts[i, j]), ha="center", va="center", fontsize=7, color=color
+                )
         axes.set_xticks(range(k), labels, rotation=90, fontsize=8)
         axes.set_yticks(range(k), labels, fontsize=8)
     axes.set_xlabel("answered")
@@ -109,17 +114,20 @@ def curves(history: Sequence[dict[str, float]]) -> Figure:
     axes.semilogy(epochs, [h["val_loss"] for h in history], label="validation loss")
     axes.set_xlabel("epoch")
     axes.legend(loc="center right", fontsize=7)
-    other: Axes = axes.twinx()  # type: ignore[assignment]
+    other = axes.twinx()
     other.plot(epochs, [h["val_accuracy"] for h in history], color="tab:green", linewidth=0.8)
     other.set_ylabel("validation accuracy", color="tab:green")
     other.set_ylim(max(0, 2 * np.median([h["val_accuracy"] for h in history]) - 1), 1)
     return figure
 
 
-def mistakes(probabilities: NDArray[np.float32], truth: NDArray[Any], most: int = 24) -> NDArray[Any]:
+def mistakes(
+    probabilities: NDArray[np.float32], truth: NDArray[Any], most: int = 24
+) -> NDArray[Any]:
     """The rows answered wrong, the surest first."""
     wrong = np.flatnonzero(probabilities.argmax(1) != truth)
-    return wrong[np.argsort(-probabilities[wrong].max(1))][:most]
+    order: NDArray[Any] = np.argsort(-probabilities[wrong].max(1))[:most]
+    return np.asarray(wrong[order])
 
 
 def pictures(
@@ -161,7 +169,9 @@ def heatmaps(split: Split, labels: Sequence[str], run: Run, most: int = 10) -> F
             axes.imshow(np.clip(view, 0, 1))
             axes.axis("off")
         answer = probabilities[i].argmax()
-        figure.axes[-3].set_title(f"{short(labels[answer])}\n{probabilities[i, answer]:.3f}", fontsize=6)
+        figure.axes[-3].set_title(
+            f"{short(labels[answer])}\n{probabilities[i, answer]:.3f}", fontsize=6
+        )
     return figure
 
 
@@ -172,7 +182,7 @@ def place(cam: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
 
 def scaled(values: NDArray[Any]) -> NDArray[Any]:
     values = values - values.min()
-    return values / (values.max() + 1e-7)
+    return np.asarray(values / (values.max() + 1e-7))
 
 
 def resized(values: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:

@@ -39,11 +39,13 @@ def unflattened(product: Node) -> None:
     for node in list(product.users):
         if not (isinstance(rows, Node) and rows.target in SHAPES and node.target in SHAPES):
             return
-        before, after = rows.args[0].meta["val"].shape, node.meta["val"].shape
+        source = rows.args[0]
+        assert isinstance(source, Node)
+        before, after = source.meta["val"].shape, node.meta["val"].shape
         if len(before) == len(after) == 3 and all(
             statically_known_true(a == b) for a, b in zip(before[:2], after[:2], strict=True)
         ):
-            node.target, node.args = aten.matmul.default, (rows.args[0], weight)
+            node.target, node.args = aten.matmul.default, (source, weight)
 
 
 def same_shape(node: Node, source: object) -> bool:

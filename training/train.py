@@ -32,12 +32,14 @@ def fit(config: Config, data: Data, folder: Path, resume: bool = False) -> dict[
     """
     last = folder / "last.pt"
     if last.exists() and not resume:
-        raise UserError(f"{folder} holds a run: --resume goes on with it, --out names another folder.")
+        raise UserError(
+            f"{folder} holds a run: --resume goes on with it, --out names another folder."
+        )
     device = pick(config.device)
     torch.manual_seed(config.seed)
     model = build(config.architecture, len(data.labels), config.input, config.options).to(device)
     if config.channels_last:
-        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model = model.to(memory_format=torch.channels_last)
     run = Run(config, data, model, device)
     if resume and last.exists():
         run.restore(torch.load(last, map_location=device, weights_only=True))
@@ -129,7 +131,8 @@ class Run:
         """Move the kept weights a little towards the trained ones."""
         if self.kept is self.model:
             return
-        for kept, now in zip(self.kept.state_dict().values(), self.model.state_dict().values()):
+        both = self.kept.state_dict(), self.model.state_dict()
+        for kept, now in zip(*(state.values() for state in both), strict=True):
             if kept.is_floating_point():
                 kept.lerp_(now, 1 - self.config.average)
             else:
@@ -220,7 +223,9 @@ def load(path: Path) -> tuple[Config, tuple[str, ...], Classifier, dict[str, Any
         config = Config.from_json(state["config"])
         labels = tuple(state["labels"])
     except Exception as fault:
-        raise UserError(f"{path} can't be read as a checkpoint of `training fit`: {fault}.") from fault
+        raise UserError(
+            f"{path} can't be read as a checkpoint of `training fit`: {fault}."
+        ) from fault
     model = build(config.architecture, len(labels), config.input, config.options)
     model.network.load_state_dict(state.pop("weights"))
     return replace(config, device="auto"), labels, model.eval(), state

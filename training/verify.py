@@ -57,7 +57,9 @@ def check(
         truth = gradcam.explain(exact, *inputs, exact_layer)
         eager = gradcam.explain(model, *inputs, layer)
         if cam.shape != tuple(truth.cam.shape):
-            raise CheckFailed(f"cam has shape {cam.shape} for N={n}, T={t}, not {tuple(truth.cam.shape)}.")
+            raise CheckFailed(
+                f"cam has shape {cam.shape} for N={n}, T={t}, not {tuple(truth.cam.shape)}."
+            )
         wanted = truth.logits.numpy()
         note(worst, "logits", np.abs(logits - wanted).max() / np.abs(wanted).max())
         note(worst, "probabilities", np.abs(probabilities - bare(image, None)[1]).max())
@@ -158,9 +160,9 @@ def cost(
     taken: tuple[list[float], list[float]] = ([], [])
     end = time.monotonic() + seconds
     while len(taken[0]) < 5 or time.monotonic() < end:
-        for times, call in zip(taken, (lambda: bare(image, None), lambda: run(image, target)), strict=True):
+        for times, runner, targets in ((taken[0], bare, None), (taken[1], run, target)):
             begun = time.perf_counter()
-            call()
+            runner(image, targets)
             times.append(time.perf_counter() - begun)
     a, b = (1000 * float(np.median(times[1:])) / 8 for times in taken)
     return {"plain_ms": round(a, 4), "explained_ms": round(b, 4), "ratio": round(b / a, 3)}

@@ -14,15 +14,17 @@ CONFIG = Config(
     data="eurosat",
     source="EuroSAT (Helber et al.; MIT; contains modified Copernicus Sentinel data)",
     input=Input("RGB", 64, 64, 64),
-    epochs=30,
+    epochs=24,
     batch_size=128,
     optimizer="sgd",
     learning_rate=0.1,
     weight_decay=5e-4,
     schedule="onecycle",
     label_smoothing=0.05,
-    average=0.998,
-    augment=Augment(shift=0.1, rotate=15, scale=0.15, turn=True, brightness=0.1, padding="reflection"),
+    average=0.99,
+    augment=Augment(
+        shift=0.1, rotate=15, scale=0.15, turn=True, brightness=0.1, padding="reflection"
+    ),
     precision="bf16",
     channels_last=True,
 )
