@@ -31,6 +31,25 @@ def main() -> int:
     artefact(command)
     command.set_defaults(act=export)
 
+    command = commands.add_parser("import", help="make an artefact of a network trained elsewhere")
+    command.add_argument(
+        "architecture", help="torchvision's name, timm:<name>, package.module:build"
+    )
+    command.add_argument("--weights", help="a file; without it, torchvision's own are fetched")
+    command.add_argument("--labels", type=Path, help="a name a line, or index, id, name by tabs")
+    command.add_argument("--size", type=int, help="side of the network's input")
+    command.add_argument(
+        "--resize", type=int, help="shorter side before the centre crop; 0: squash"
+    )
+    command.add_argument("--mean", type=float, nargs="+", help="by channel, of pixels in 0..1")
+    command.add_argument("--std", type=float, nargs="+", help="by channel, of pixels in 0..1")
+    command.add_argument("--task", default="multiclass", choices=["multiclass", "multilabel"])
+    command.add_argument("--pictures", type=Path, help="labelled pictures to measure it on")
+    command.add_argument("--origin", default="", help="where the weights come from, for the card")
+    command.add_argument("--license", default="unknown", help="of the weights, for the card")
+    artefact(command)
+    command.set_defaults(act=bring)
+
     arguments = parser.parse_args()
     try:
         arguments.act(arguments)
@@ -109,13 +128,22 @@ def export(arguments: argparse.Namespace) -> None:
     folder = exporter.export(
         about,
         model,
-        arguments.layer or config.layer or models.default_layer(config.architecture, model.network),
+        arguments.layer or config.layer or models.default_layer(model.network),
         splits["test"].pictures[:: max(len(splits["test"]) // 64, 1)][:64],
         arguments.to,
         splits["test"],
         history=history[: rest["epoch"]],
         version=arguments.version,
         half=arguments.half,
+    )
+    print(f"{folder / 'model.onnx'} is ready.")
+
+
+def bring(arguments: argparse.Namespace) -> None:
+    from training import imported
+
+    folder = imported.bring(
+        imported.Request(**{key: value for key, value in vars(arguments).items() if key != "act"})
     )
     print(f"{folder / 'model.onnx'} is ready.")
 

@@ -93,7 +93,7 @@ def export(
     target = gradcam.find(model.network, layer)
     say(f"compiled: {compiled.plan.compiler}, {len(compiled.proto.graph.node)} nodes; checking")
     checks = verify.check(compiled.proto, compiled.plain, model, target, samples)
-    checks["alpha"] = compiled.plan.error
+    checks["alpha"] = float(f"{compiled.plan.error:.2g}")
     cost = verify.cost(compiled.proto, compiled.plain, samples)
     say(f"exact: cam within {checks['cam']:.1e}; explained costs {cost['ratio']:.2f} of plain")
     run = verify.session(compiled.proto)
@@ -102,7 +102,7 @@ def export(
         probabilities = measure.predict(lambda image: verify.run_once(run, image, 0)[1], test)
         figures = measure.metrics(probabilities, test.labels, about.labels)
         checks |= agreement(model, probabilities, test, multilabel)
-    golden = goldens.probes(run, samples[:2], about.input, about.labels)
+    golden = goldens.probes(run, samples[:32], about.input, about.labels)
     measured = measure.brief(figures) if figures else None
     content = cards.card(about, compiled.plan, measured, unmeasured, checks, cost, golden)
     cards.attach(compiled.proto, content)

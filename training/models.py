@@ -1,11 +1,15 @@
 """Networks by name, and the whole that is trained and exported: pixels in, logits out."""
 
+import difflib
+import importlib
+import os
+import sys
 from typing import Any
 
 import torch
-import torchvision
 from torch import nn
 
+from training import classics
 from training.errors import UserError
 from training.lenet import LeNet5
 from training.pictures import Input, Preprocess
@@ -28,28 +32,43 @@ def build(architecture: str, classes: int, wanted: Input, options: dict[str, Any
     """An untrained network of this name for so many classes."""
     if architecture == "lenet5":
         return Classifier(wanted, LeNet5(classes, wanted.channels, **options))
-    if architecture in torchvision.models.list_models(torchvision.models):
-        return Classifier(wanted, classic(architecture, classes, **options))
-    raise UserError(f"There is no architecture {architecture!r}.")
+    if architecture in classics.names():
+        return Classifier(wanted, classics.build(architecture, classes, **options))
+    if architecture.startswith("timm:"):
+        return Classifier(wanted, from_timm(architecture.removeprefix("timm:"), classes, options))
+    if ":" in architecture:
+        return Classifier(wanted, from_user(architecture, options))
+    near = difflib.get_close_matches(architecture, ["lenet5", *classics.names()])
+    hint = f"; did you mean {' or '.join(near)}?" if near else "."
+    raise UserError(f"There is no architecture {architecture!r}{hint}")
 
 
-def classic(architecture: str, classes: int, stem: str = "imagenet") -> nn.Module:
-    """A torchvision classifier; `stem="small"` leaves pictures of 64 pixels a map of 4x4."""
-    extra: dict[str, Any] = {}
-    if architecture in ("googlenet", "inception_v3"):
-        extra = {"aux_logits": False, "init_weights": True}
-    network: nn.Module = torchvision.models.get_model(
-        architecture, weights=None, num_classes=classes, **extra
-    )
-    if isinstance(network, torchvision.models.DenseNet):
-        network.features.add_module("relu5", nn.ReLU())  # what its forward does, as a module
-    if stem == "small":
-        if not isinstance(network, torchvision.models.ResNet):
-            raise UserError(f"Only ResNets have a small stem, not {architecture}.")
-        network.conv1 = nn.Conv2d(3, network.conv1.out_channels, 3, 2, 1, bias=False)
-        nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out", nonlinearity="relu")
-        network.maxpool = nn.Identity()
+def from_timm(name: str, classes: int, options: dict[str, Any]) -> nn.Module:
+    """A network of timm's, where timm is installed."""
+    try:
+        import timm
+    except ImportError as fault:
+        raise UserError("timm is not installed: pip install timm.") from fault
+    try:
+        network: nn.Module = timm.create_model(name, num_classes=classes, **options)
+    except RuntimeError as fault:
+        raise UserError(f"timm has no {name!r}: {fault}.") from fault
     return network
+
+
+def from_user(place: str, options: dict[str, Any]) -> nn.Module:
+    """What `package.module:function` returns: a network of (N, C, H, W) to logits (N, K)."""
+    module, _, function = place.partition(":")
+    sys.path.insert(0, os.getcwd())
+    try:
+        built = getattr(importlib.import_module(module), function)(**options)
+    except (ImportError, AttributeError) as fault:
+        raise UserError(f"{place} can't be found: {fault}.") from fault
+    finally:
+        sys.path.remove(os.getcwd())
+    if not isinstance(built, nn.Module):
+        raise UserError(f"{place} returned {type(built).__name__}, not a torch.nn.Module.")
+    return built
 
 
 def parameters(model: nn.Module) -> int:
@@ -57,10 +76,11 @@ def parameters(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters())
 
 
-def default_layer(architecture: str, network: nn.Module) -> str:
+def default_layer(network: nn.Module) -> str:
     """The last convolutional stage's output after its norm and activation, never a pool."""
-    if architecture == "lenet5":
-        return "features.act2"
-    if isinstance(network, torchvision.models.ResNet):
-        return "layer4"
-    raise UserError(f"No target layer is known for {architecture!r}; name one with --layer.")
+    layer = "features.act2" if isinstance(network, LeNet5) else classics.layer(network)
+    if layer is None:
+        raise UserError(
+            f"{type(network).__name__} has no target layer of its own: --layer names one."
+        )
+    return layer

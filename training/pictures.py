@@ -105,7 +105,7 @@ class Preprocess(torch.nn.Module):
         self.register_buffer("scale", 1 / (255 * torch.tensor(wanted.std).reshape(shape)), False)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        x = image.permute(0, 3, 1, 2).to(self.mean.dtype)  # (N, C, H, W)
+        x = image.permute(0, 3, 1, 2).contiguous().to(self.mean.dtype)  # (N, C, H, W)
         if self.dark_on_light:
             bright = x.mean((1, 2, 3), keepdim=True) > 127.5  # (N, 1, 1, 1)
             x = torch.where(bright, 255 - x, x)
