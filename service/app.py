@@ -21,7 +21,7 @@ from service.lifecycle import Lifecycle
 from service.log import configure_log
 from service.pages import Pages
 from service.repository import Repository
-from service.settings import BUNDLED_DEFAULT, BUNDLED_EXAMPLE, Settings, read_settings
+from service.settings import Settings, read_settings
 from service.status import Status
 
 ANNOUNCE_POLL_SECONDS = 0.02
@@ -34,7 +34,6 @@ class DataPlane:
     def __init__(self, app: Any) -> None:
         settings = read_settings()
         self._bentoml = app
-        self._url = settings.url
         self._lifecycle = Lifecycle(settings.drain_seconds)
         self._repository = Repository(settings)
         self._door = make_door(settings, self._lifecycle, self._repository)
@@ -65,19 +64,11 @@ class DataPlane:
                     task.cancel()
 
     async def _announce(self) -> None:
-        """Say when the default model can answer; one worker tells the person at the terminal."""
+        """Say in the log when the default model can answer."""
         while self._repository.reasons_not_ready():
             await asyncio.sleep(ANNOUNCE_POLL_SECONDS)
         model = self._repository.find(None)
         log.info("ready", extra={"default_model": model.name, "provider": model.provider})
-        if self._url and bentoml.server_context.worker_index in (None, 1):
-            example = BUNDLED_EXAMPLE if model.name == BUNDLED_DEFAULT else "picture.jpg"
-            print(  # noqa: T201
-                f"Sightglass is ready on {self._url} (Ctrl-C ends it). In another terminal:\n"
-                f"  curl -F image=@{example} {self._url}/predict\n"
-                f"  curl -F image=@{example} {self._url}/gradcam -o heatmap.png",
-                flush=True,
-            )
 
 
 def make_door(settings: Settings, lifecycle: Lifecycle, repository: Repository) -> Door:

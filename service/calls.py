@@ -163,7 +163,7 @@ class Calls:
 
     def _limit_single(self, request: Request) -> int:
         """The bytes of a body that carries one image: base64 makes four of three."""
-        content_type = request.header(b"content-type")
+        content_type = request.header(b"content-type").lower()
         limit = self._max_upload_bytes
         if content_type.startswith(JSON_TYPE):
             limit = limit * 4 // 3 + FORM_OVERHEAD_BYTES
@@ -222,5 +222,7 @@ def check_single_target(options: ExplainOptions) -> None:
 
 def answer_json(content: Any, status: int = 200) -> Response:
     """`content` as a response."""
-    body = json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
+    text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+    # Half a surrogate pair, which JSON may carry, is answered as it came: as an escape.
+    body = text.encode(errors="backslashreplace")
     return Response(body, JSON_TYPE, status)

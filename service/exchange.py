@@ -37,7 +37,8 @@ class Request:
         self.started = perf_counter()
         self.method: str = scope["method"]
         self.path: str = scope["path"]
-        self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        self._header_lines: list[tuple[bytes, bytes]] = list(scope["headers"])
+        self.headers: dict[bytes, bytes] = dict(self._header_lines)
         self.deadline = asyncio.get_running_loop().time() + timeout_seconds
         self.timings: dict[str, float] = {}  # seconds by stage, for Server-Timing
         self.notes: dict[str, Any] = {}  # for the log line
@@ -68,8 +69,9 @@ class Request:
         return self.deadline - asyncio.get_running_loop().time()
 
     def header(self, name: bytes) -> str:
-        """A header's value; empty where it was not sent."""
-        return self.headers.get(name, b"").decode("latin-1")
+        """A header's value; lines of the same name are one list, empty where none was sent."""
+        values = (value for own, value in self._header_lines if own == name)
+        return b", ".join(values).decode("latin-1")
 
     @property
     def content_length(self) -> int | None:

@@ -86,7 +86,7 @@ def _add_part(form: Form, segment: MultipartSegment, content: bytes) -> None:
 
 def _read_json(body: bytes) -> Form:
     try:
-        document = json.loads(body)
+        document = json.loads(body, object_pairs_hook=_take_once)
     except (ValueError, RecursionError) as fault:
         raise BadRequest(f"The body is no JSON: {fault}.") from None
     if not isinstance(document, dict):
@@ -105,6 +105,15 @@ def _read_json(body: bytes) -> Form:
         elif value is not None:
             form.values[name].append(value)
     return form
+
+
+def _take_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    taken = dict(pairs)
+    if len(taken) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise BadRequest(f"'{twice}' was given {names.count(twice)} times: give it once.")
+    return taken
 
 
 def _decode_base64(text: object) -> bytes | BadRequest:

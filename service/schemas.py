@@ -2,7 +2,15 @@
 
 from typing import Annotated, Any, Literal, NotRequired, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    ValidationError,
+    model_validator,
+)
 from typing_extensions import TypedDict
 
 from service.errors import BadRequest, ErrorDetail
@@ -12,6 +20,8 @@ from service.heatmap import Colormap, View
 MAX_TARGETS = 8
 MAX_BATCH_IMAGES = 64
 REPEATABLE = "target"
+# Text of a form or query is read as a number everywhere else, but not for a literal.
+Zero = Annotated[Literal[0], BeforeValidator(lambda value: 0 if value == "0" else value)]
 
 
 class PredictOptions(BaseModel):
@@ -38,7 +48,7 @@ class ExplainOptions(PredictOptions):
     view: View | None = Field(None, description="What is drawn; `overlay` where a picture is asked")
     alpha: Annotated[float, Field(ge=0, le=1)] = Field(0.6, description="Opacity of full heat")
     colormap: Colormap = Field(Colormap.VIRIDIS, description="Colours of heat")
-    size: Literal[0] | Annotated[int, Field(ge=16, le=4096)] | None = Field(
+    size: Zero | Annotated[int, Field(ge=16, le=4096)] | None = Field(
         None,
         description="Longer side of the drawn picture; 0 is the uploaded size; "
         "else the uploaded size kept within 224..1024",

@@ -10,15 +10,11 @@ from numpy.typing import NDArray
 
 from service.batcher import Outputs
 from service.card import Artefact, BadArtefact
-from service.settings import AUTO, Settings
+from service.settings import AUTO, DeviceFault, Settings
 
 CUDA = "CUDAExecutionProvider"
 CPU = "CPUExecutionProvider"
 PROVIDER_NAMES = {CUDA: "cuda", CPU: "cpu"}
-
-
-class DeviceFault(Exception):
-    """The device that the settings insist on does not work; one sentence says what is missing."""
 
 
 class Session:

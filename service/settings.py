@@ -7,14 +7,16 @@ from pydantic import Field, PositiveInt, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 AUTO: Final = "auto"
-BUNDLED_DEFAULT = "lenet5"  # of the models in this repository, and a picture for it
-BUNDLED_EXAMPLE = "docs/examples/seven.png"
 PositiveOrAuto = PositiveInt | Literal["auto"]
 Words = Annotated[tuple[str, ...], NoDecode]  # comma-separated in the environment
 
 
 class SettingsFault(Exception):
     """A setting that stops the start; its message is one sentence."""
+
+
+class DeviceFault(Exception):
+    """The device that the settings insist on does not work; one sentence says what is missing."""
 
 
 class Settings(BaseSettings):
@@ -67,7 +69,6 @@ class Settings(BaseSettings):
         AUTO, description="Threads that decode and draw pictures"
     )
     intra_op_threads: PositiveOrAuto = Field(AUTO, description="Threads of one pass of the model")
-    url: str | None = Field(None, description="Set by `make serve`: what its ready line shows")
 
     @field_validator("api_keys", "public_paths", "cors_origins", mode="before")
     @classmethod
@@ -93,7 +94,7 @@ def _explain(fault: ValidationError) -> str:
     """One sentence for the first variable at fault."""
     errors = fault.errors(include_url=False)
     name = str(errors[0]["loc"][0])
-    wishes = [str(error["msg"]) for error in errors if error["loc"][0] == name]
+    wishes = [error["msg"].partition(",")[0] for error in errors if error["loc"][0] == name]
     wanted = " or ".join(dict.fromkeys(wish.removeprefix("Input should be ") for wish in wishes))
     value = "" if name == "api_keys" else f"={errors[0]['input']}"
     return f"SIGHTGLASS_{name.upper()}{value} can't be: it should be {wanted}."

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import psutil
 
 ROOT = Path(__file__).parents[1]
 START_SECONDS = 60
@@ -46,11 +47,10 @@ class Server:
 
     def find_workers(self) -> list[int]:
         """The processes that answer requests."""
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
         return [
-            int(child)
-            for child in children.split()
-            if b"_bentoml_impl.worker.service" in Path(f"/proc/{child}/cmdline").read_bytes()
+            child.pid
+            for child in psutil.Process(self.process.pid).children(recursive=True)
+            if "_bentoml_impl.worker.service" in child.cmdline()
         ]
 
     def stop(self, number: int = signal.SIGTERM) -> int:
@@ -114,8 +114,4 @@ def start_server(models_dir: Path, folder: Path, **settings: object) -> Iterator
             yield server
         finally:
             if process.poll() is None:
-                for worker in server.find_workers():
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(worker, signal.SIGINT)  # no draining
-                process.send_signal(signal.SIGINT)
-                process.wait(STOP_SECONDS)
+                server.stop(signal.SIGINT)
