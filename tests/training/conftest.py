@@ -1,0 +1,104 @@
+"""Tiny networks and pictures for the training tests."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from training import config as configs
+from training import data, scenes
+from training.lenet import LeNet5
+from training.models import Classifier
+from training.pictures import Input, Pixels
+
+GRAY = Input("L", 28, 28, 28, mean=(0.0,), std=(0.3,), dark_on_light=True)
+COLOR = Input("RGB", 32, 32, 32)
+
+
+@pytest.fixture
+def lenet() -> Classifier:
+    """LeNet-5 with random weights and biases."""
+    torch.manual_seed(1)
+    model = Classifier(GRAY, LeNet5()).eval()
+    for name, weight in model.named_parameters():
+        if name.endswith("bias"):
+            nn.init.normal_(weight, std=0.3)
+    return model
+
+
+@pytest.fixture
+def grays() -> Pixels:
+    """A dozen gray scenes: (12, 28, 28, 1)."""
+    return scenes.draw(12, 28, 28, 1)
+
+
+@pytest.fixture
+def colors() -> Pixels:
+    """A dozen colour scenes: (12, 32, 32, 3)."""
+    return scenes.draw(12, 32, 32, 3)
+
+
+class Small(nn.Module):
+    """A convolutional stage, then a head to choose: a network made for a test."""
+
+    def __init__(self, head: nn.Module, channels: int = 6) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 4, 3, stride=2, padding=1)
+        self.features = nn.Sequential(nn.ReLU(), nn.Conv2d(4, channels, 3, padding=1), nn.ReLU())
+        self.head = head
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.head(self.features(self.stem(x)))
+        return logits
+
+
+@pytest.fixture
+def small() -> Callable[[nn.Module], Classifier]:
+    """Makes a classifier of 32-pixel pictures around a head that takes (N, 6, 16, 16)."""
+
+    def make(head: nn.Module) -> Classifier:
+        torch.manual_seed(2)
+        for module in head.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                nn.init.normal_(module.weight, std=0.3)
+        return Classifier(COLOR, Small(head)).eval()
+
+    return make
+
+
+@pytest.fixture
+def strokes() -> data.Data:
+    """Two classes that LeNet-5 tells apart at once: upright and lying bars."""
+    rng = np.random.default_rng(0)
+
+    def bars(count: int) -> data.Split:
+        pictures = rng.integers(0, 40, (count, 28, 28, 1), np.uint8)
+        labels = rng.integers(0, 2, count)
+        for picture, label in zip(pictures, labels, strict=True):
+            at = rng.integers(8, 18)
+            if label:
+                picture[at : at + 3, 6:22] = 220
+            else:
+                picture[6:22, at : at + 3] = 220
+        return data.Split(pictures, labels)
+
+    return data.Data(
+        {"train": bars(96), "val": bars(32), "test": bars(32)}, ("upright", "lying")
+    )
+
+
+@pytest.fixture
+def quick() -> configs.Config:
+    """A config that learns the strokes in a second."""
+    return replace(
+        configs.load("lenet5"),
+        name="strokes",
+        data="strokes",
+        epochs=4,
+        batch_size=16,
+        options={"activation": "relu", "dropout": 0.1},
+        device="cpu",
+    )
