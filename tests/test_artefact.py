@@ -1,0 +1,232 @@
+"""Training and service meet on disk: what torch says, the service says, to the pixel.
+
+The one file of tests that imports both sides.
+"""
+
+import gzip
+import io
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from pytorch_grad_cam import GradCAM
+from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+
+from service.card import Input as ServedInput
+from service.image import decode_image, open_image
+from tests.server import Server, start_server
+from training import card as cards
+from training import pictures
+from training.export import export
+from training.models import Classifier, build, default_layer
+
+MODELS_DIR = Path(__file__).parents[1] / "models"
+LABELS = tuple("0123456789")
+DIGITS = pictures.Input("L", 28, 28, 28, "center", "bilinear", (0.0,), (0.3081,), True)
+Pixels = NDArray[np.uint8]
+
+
+class Served(NamedTuple):
+    """A network as torch has it, and the service that runs its artefact."""
+
+    model: Classifier
+    server: Server
+
+
+@pytest.fixture(scope="module")
+def samples() -> Pixels:
+    """Ten dark pictures with bright strokes: (10, 28, 28, 1)."""
+    generator = np.random.default_rng(0)
+    drawn = np.zeros((10, 28, 28, 1), np.uint8)
+    for picture in drawn:
+        for _ in range(3):
+            row, column = generator.integers(4, 20, 2)
+            picture[row : row + generator.integers(2, 8), column : column + 3] = 255
+    return drawn
+
+
+@pytest.fixture(scope="module")
+def served(samples: Pixels, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """LeNet-5 with seeded weights, its output spread so that labels differ; exported and served."""
+    torch.manual_seed(3)
+    model = build("lenet5", 10, DIGITS, {})
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.mul_(2.5)
+    about = cards.Model("lenet5", "lenet5", LABELS, DIGITS, "multiclass", "Apache-2.0", {})
+    tree = tmp_path_factory.mktemp("models")
+    layer = default_layer(model.network)
+    export(about, model, layer, samples, tree, unmeasured="untrained", say=lambda _: None)
+    with start_server(tree, tmp_path_factory.mktemp("server")) as server:
+        server.wait_ready()
+        yield Served(model, server)
+
+
+def encode(pixels: Pixels, file_format: str = "PNG") -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels.squeeze()).save(file, file_format)
+    return file.getvalue()
+
+
+def explain(server: Server, pixels: Pixels, **parameters: Any) -> dict[str, Any]:
+    answer = server.client.post(
+        "/gradcam",
+        content=encode(pixels),
+        params={"top_k": 0, **parameters},
+        headers={"accept": "application/json"},
+    )
+    assert answer.status_code == 200, answer.text
+    return dict(answer.json())
+
+
+def run_pytorch_grad_cam(
+    model: Classifier, pixels: Pixels, target: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Its cam before ReLU (h, w), and its final map (28, 28)."""
+    reference = GradCAM(model.network, [model.network.features.act2])  # type: ignore[union-attr]
+    with reference:
+        prepared = model.preprocess(torch.from_numpy(pixels[np.newaxis])).requires_grad_()
+        final = reference(prepared, [ClassifierOutputTarget(target)])[0]
+        [gradients] = reference.activations_and_grads.gradients  # (1, K, h, w)
+        [activations] = reference.activations_and_grads.activations  # (1, K, h, w)
+        alpha = gradients.numpy().mean((2, 3))  # (1, K)
+        cam = np.einsum("nk,nkij->ij", alpha, activations.detach().numpy())
+    return cam, final
+
+
+def test_probabilities_over_http_are_those_of_torch(served: Served, samples: Pixels) -> None:
+    with torch.no_grad():
+        expected = served.model(torch.from_numpy(samples)).softmax(1).numpy()
+    for pixels, row in zip(samples, expected, strict=True):
+        found = {
+            p["index"]: p["probability"] for p in explain(served.server, pixels)["predictions"]
+        }
+        assert [found[k] for k in range(10)] == pytest.approx(row.tolist(), abs=1e-6)
+
+
+def test_cam_over_http_is_that_of_pytorch_grad_cam(served: Served, samples: Pixels) -> None:
+    for pixels in samples[:4]:
+        for target in (0, 7):
+            expected, _ = run_pytorch_grad_cam(served.model, pixels, target)
+            [explanation] = explain(served.server, pixels, target_index=target)["explanations"]
+            difference = np.abs(expected - np.array(explanation["cam"])).max()
+            assert difference <= 1e-5 * np.abs(expected).max()
+
+
+def test_the_drawn_map_is_that_of_pytorch_grad_cam(served: Served, samples: Pixels) -> None:
+    for pixels in samples[:4]:
+        answer = served.server.client.post(
+            "/gradcam",
+            content=encode(pixels),
+            params={"view": "heatmap", "colormap": "gray", "size": 0, "target_index": 7},
+        )
+        drawn = np.asarray(Image.open(io.BytesIO(answer.content)).convert("L")) / 255
+        _, expected = run_pytorch_grad_cam(served.model, pixels, 7)
+        assert np.abs(expected - drawn).max() <= 1.5 / 255  # one level, and its rounding
+
+
+def test_dark_on_light_gets_the_answer_of_light_on_dark(served: Served, samples: Pixels) -> None:
+    for pixels in samples[:4]:
+        expected, found = explain(served.server, pixels), explain(served.server, 255 - pixels)
+        assert found["predictions"] == expected["predictions"]
+        assert found["explanations"] == expected["explanations"]
+
+
+@pytest.mark.parametrize("size", [(28, 28), (640, 427), (427, 640), (1000, 30), (224, 225)])
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_the_service_sees_the_pixels_that_training_saw(size: tuple[int, int], mode: str) -> None:
+    generator = np.random.default_rng(1)
+    coarse = Image.fromarray(generator.integers(0, 255, (12, 12, 3), np.uint8))
+    file = io.BytesIO()
+    coarse.resize(size, Image.Resampling.BICUBIC).convert(mode).save(file, "JPEG", quality=95)
+    for wanted in (DIGITS, pictures.Input()):
+        expected = pictures.read(file.getvalue(), wanted)
+        card_input = ServedInput.model_validate(wanted.card())
+        found = decode_image(open_image(file.getvalue(), 10**7), card_input).pixels
+        difference = np.abs(expected.astype(int) - found.astype(int))
+        assert difference.max() <= 2
+        assert difference.mean() <= 0.1
+
+
+def read_mnist_test(folder: Path) -> tuple[Pixels, NDArray[np.uint8]]:
+    """The 10,000 pictures (10000, 28, 28) and their labels."""
+    with gzip.open(folder / "t10k-images-idx3-ubyte.gz") as file:
+        images = np.frombuffer(file.read(), np.uint8, offset=16).reshape(-1, 28, 28)
+    with gzip.open(folder / "t10k-labels-idx1-ubyte.gz") as file:
+        labels = np.frombuffer(file.read(), np.uint8, offset=8)
+    return images, labels
+
+
+@pytest.fixture(scope="module")
+def bundled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The service with the models of this repository."""
+    with start_server(MODELS_DIR, tmp_path_factory.mktemp("server")) as server:
+        server.wait_ready()
+        yield server
+
+
+def test_the_service_gets_as_many_digits_right_as_torch_and_the_card(
+    data_dir: Path, bundled: Server
+) -> None:
+    images, labels = read_mnist_test(data_dir / "mnist")
+    correct = 0
+    for start in range(0, len(images), 64):
+        files = [("image", encode(image)) for image in images[start : start + 64]]
+        answer = bundled.client.post("/predict/batch", params={"model": "lenet5"}, files=files)
+        told = [result["predictions"][0]["index"] for result in answer.json()["results"]]
+        correct += int((np.array(told) == labels[start : start + 64]).sum())
+    model = onnx.load(str(MODELS_DIR / "lenet5" / "1" / "model.onnx"))
+    card = json.loads(next(p.value for p in model.metadata_props if p.key == "sightglass"))
+    assert card["checks"]["test_correct_torch"] == correct
+    assert card["metrics"]["correct"] == correct
+    assert card["metrics"]["accuracy"] >= 0.992
+
+
+def test_a_thousand_mixed_requests_each_get_their_own_answer_and_share_batches(
+    served: Served, samples: Pixels
+) -> None:
+    expected = [explain(served.server, pixels, target_index=3) for pixels in samples]
+    before = read_batches(served.server)
+
+    def ask(number: int) -> bool:
+        index, explained = number % len(samples), number % 2
+        if explained:
+            answer = explain(served.server, samples[index], target_index=3)
+            return bool(answer == approximate(expected[index]))
+        predicted = served.server.client.post("/predict?top_k=0", content=encode(samples[index]))
+        return bool(predicted.json()["predictions"] == approximate(expected[index]["predictions"]))
+
+    with ThreadPoolExecutor(64) as pool:
+        assert all(pool.map(ask, range(1000)))
+    batches, rows = (
+        after - b for after, b in zip(read_batches(served.server), before, strict=True)
+    )
+    assert rows == 1000
+    assert batches < 900
+
+
+def approximate(value: Any) -> Any:
+    """Equal but for the last digits of its floats, which depend on the batch's size."""
+    if isinstance(value, dict):
+        return {key: approximate(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [approximate(item) for item in value]
+    return pytest.approx(value, rel=1e-4, abs=1e-6) if isinstance(value, float) else value
+
+
+def read_batches(server: Server) -> tuple[int, int]:
+    """Batches run and the rows in them, by the metric."""
+    lines = server.client.get("/metrics").text.splitlines()
+    values = dict(line.rsplit(" ", 1) for line in lines if line.startswith("sightglass_batch"))
+    return tuple(  # type: ignore[return-value]
+        int(float(values[f'sightglass_batch_size_{part}{{model="lenet5"}}']))
+        for part in ("count", "sum")
+    )
