@@ -6,10 +6,10 @@ Knows when to use a thread and what room the pixels take; knows nothing of HTTP.
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from math import prod
 from time import perf_counter
 from typing import NamedTuple, TypeVar
 
-import numpy as np
 from PIL import Image
 
 from service import metrics
@@ -18,7 +18,7 @@ from service.batcher import Answer, Row
 from service.card import Input
 from service.errors import Internal, PayloadTooLarge
 from service.geometry import Size
-from service.image import Picture, decode_image, open_image, read_size
+from service.image import Picture, decode_image, open_image
 from service.repository import Model
 from service.session import count_cores
 from service.settings import AUTO, Settings
@@ -107,23 +107,28 @@ class Classifier:
             image = open_image(content, self._max_pixels)
         else:
             image = await loop.run_in_executor(self._threads, open_image, content, self._max_pixels)
-        shown_size = fit_shown(read_size(image)) if fit_shown else None
-        pixels = image.width * image.height + (np.prod(shown_size) if shown_size else 0)
+        pixels = image.width * image.height
+        if fit_shown:
+            pixels += prod(fit_shown(image.size))  # as many however it is turned
         if inline and pixels <= INLINE_PIXELS:
-            picture = decode_image(image, wanted, shown_size)
+            picture = decode_image(image, wanted, fit_shown)
         else:
-            picture = await self._decode_in_thread(image, wanted, shown_size, int(pixels))
+            picture = await self._decode_in_thread(image, wanted, fit_shown, pixels)
         _note(timings, "decode", perf_counter() - started)
         return picture
 
     async def _decode_in_thread(
-        self, image: Image.Image, wanted: Input, shown_size: Size | None, pixels: int
+        self,
+        image: Image.Image,
+        wanted: Input,
+        fit_shown: Callable[[Size], Size] | None,
+        pixels: int,
     ) -> Picture:
         """The room is given back when the thread has ended, though nobody waits for it any more."""
         loop = asyncio.get_running_loop()
         size = pixels * BYTES_PER_PIXEL
         await self._admission.reserve_pixels(size)
-        decoding = self._threads.submit(decode_image, image, wanted, shown_size)
+        decoding = self._threads.submit(decode_image, image, wanted, fit_shown)
         decoding.add_done_callback(
             lambda _: loop.call_soon_threadsafe(self._admission.free_pixels, size)
         )

@@ -5,6 +5,7 @@ input and nothing of models, batches or HTTP. Both functions run in any thread.
 """
 
 import io
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,14 +27,16 @@ from service.card import Input
 from service.errors import ImageTooLarge, InvalidImage, UnsupportedMediaType
 from service.geometry import Box, Size, find_crop
 
+RIFF = b"RIFF"
 ACCEPTED = {  # format: how its files begin
     "JPEG": (b"\xff\xd8\xff",),
     "PNG": (b"\x89PNG\r\n\x1a\n",),
-    "WEBP": (b"RIFF",),
+    "WEBP": (RIFF,),
     "GIF": (b"GIF87a", b"GIF89a"),
     "BMP": (b"BM",),
     "TIFF": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
 }
+STARTS = tuple(start for starts in ACCEPTED.values() for start in starts)
 PLUGINS = (  # named, so that Pillow need not import all it has at the first odd file
     BmpImagePlugin,
     GifImagePlugin,
@@ -78,7 +81,7 @@ def open_image(content: bytes, max_pixels: int) -> Image.Image:
     try:
         image = Image.open(io.BytesIO(content), formats=tuple(ACCEPTED))
     except UnidentifiedImageError:
-        if content.startswith(tuple(start for starts in ACCEPTED.values() for start in starts)):
+        if _begins_as_accepted(content):
             raise InvalidImage(_describe_broken("its header can't be read")) from None
         raise UnsupportedMediaType(
             f"The bytes sent are no image of an accepted format: send one of {', '.join(ACCEPTED)}."
@@ -93,10 +96,12 @@ def open_image(content: bytes, max_pixels: int) -> Image.Image:
     return image
 
 
-def decode_image(image: Image.Image, wanted: Input, shown_size: Size | None = None) -> Picture:
+def decode_image(
+    image: Image.Image, wanted: Input, fit_shown: Callable[[Size], Size] | None = None
+) -> Picture:
     """Decode what `open_image` opened and make the model's input of it.
 
-    `shown_size` asks for the picture itself, too, at that size.
+    `fit_shown` asks for the picture itself, too, at the size it makes of the one as shown.
 
     Raises:
         InvalidImage: truncated or corrupt.
@@ -111,19 +116,20 @@ def decode_image(image: Image.Image, wanted: Input, shown_size: Size | None = No
         flat = _flatten(image)
         taken = _take(_convert(flat, wanted.mode), orientation, crop, model_size, resample)
         shown = None
-        if shown_size:
+        if fit_shown:
             whole = Box(0, 0, *size)
             bilinear = Image.Resampling.BILINEAR
-            shown = _take(_convert(flat, "RGB"), orientation, whole, shown_size, bilinear)
+            shown = _take(_convert(flat, "RGB"), orientation, whole, fit_shown(size), bilinear)
     except Exception as fault:  # as above
         raise InvalidImage(_describe_broken(fault)) from None
     pixels = np.asarray(taken).reshape(wanted.height, wanted.width, wanted.channels)
     return Picture(pixels, size, crop, shown)
 
 
-def read_size(image: Image.Image) -> Size:
-    """The size as shown, from the header alone."""
-    return _show_size(image.size, _read_orientation(image))
+def _begins_as_accepted(content: bytes) -> bool:
+    if content.startswith(RIFF):  # of which WebP is one among many
+        return content[8:12] == b"WEBP"
+    return content.startswith(STARTS)
 
 
 def _describe_broken(fault: object) -> str:
@@ -131,6 +137,7 @@ def _describe_broken(fault: object) -> str:
 
 
 def _read_orientation(image: Image.Image) -> int:
+    """Of a picture that is decoded: PNGs may say it last, and Pillow turns TIFFs by itself."""
     try:
         return int(image.getexif().get(ORIENTATION_TAG, 1))
     except Exception:  # broken EXIF data makes no broken picture
@@ -183,8 +190,9 @@ def _flatten(image: Image.Image) -> Image.Image:
 
 def _compose_on_white(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16"):
-        image.info.pop("transparency", None)
-        return _flatten(image)
+        deep = np.array(image)  # (H, W)
+        deep[deep == image.info["transparency"]] = 65535
+        return _flatten(Image.fromarray(deep))
     rgba = image.convert("RGBA")
     white = Image.new("RGBA", rgba.size, "white")
     white.alpha_composite(rgba)

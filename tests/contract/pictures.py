@@ -33,10 +33,12 @@ def turn(shown: Image.Image, orientation: int, file_format: str = "PNG") -> byte
 
 
 def paint(
-    level: object = 255, size: tuple[int, int] = MODEL_SIZE, mode: str = "RGB"
+    colour: int | tuple[int, ...] = 255, size: tuple[int, int] = MODEL_SIZE, mode: str = "RGB"
 ) -> Image.Image:
-    """One colour everywhere."""
-    return Image.new(mode, size, level)  # type: ignore[arg-type]
+    """One colour everywhere; a number is a gray."""
+    if isinstance(colour, int):
+        colour = (colour,) * len(mode)
+    return Image.new(mode, size, colour)
 
 
 def halve(left: Image.Image, right: Image.Image) -> Image.Image:
