@@ -1,0 +1,80 @@
+"""Models for what the quadrants alone can't show: one that takes its time, one that can fail."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from tests.server import START_SECONDS, Server, wait_until
+from tests.service.quadrants import make_card, make_golden, make_graph, save
+
+POISON = 77  # as a picture's first red, it makes the fragile model fail
+
+
+def write_slow_model(path: Path, side: int = 900, rounds: int = 8) -> None:
+    """The quadrants, but every pass takes a noticeable while, however many rows it has."""
+    weights = np.full((side, side), 1 / side, np.float32)
+    nodes = [
+        helper.make_node("ReduceMean", ["floats"], ["level"], keepdims=0),
+        helper.make_node("Mul", ["heavy", "level"], ["heavy_0"]),
+        *(
+            helper.make_node("MatMul", [f"heavy_{i}", "heavy"], [f"heavy_{i + 1}"])
+            for i in range(rounds)
+        ),
+        helper.make_node("ReduceMean", [f"heavy_{rounds}"], ["mean"], keepdims=0),
+        helper.make_node("Mul", ["mean", "nothing"], ["no_change"]),
+    ]
+    constants = {"heavy": weights, "nothing": np.array(0, np.float32)}
+    _write_changed(path, nodes, constants)
+
+
+def write_fragile_model(path: Path) -> None:
+    """The quadrants, but a pass with a picture whose first red is `POISON` fails as a whole."""
+    nodes = [
+        helper.make_node("Gather", ["floats", "first"], ["rows"], axis=1),
+        helper.make_node("Gather", ["rows", "first"], ["pixels"], axis=1),
+        helper.make_node("Gather", ["pixels", "first"], ["reds"], axis=1),
+        helper.make_node("Equal", ["reds", "poison"], ["poisoned"]),
+        helper.make_node("Cast", ["poisoned"], ["places"], to=onnx.TensorProto.INT64),
+        helper.make_node("Gather", ["only", "places"], ["found"], axis=0),  # place 1 is none
+        helper.make_node("ReduceMax", ["found"], ["no_change"], keepdims=0),
+    ]
+    constants: dict[str, np.ndarray[Any, Any]] = {
+        "first": np.array(0, np.int64),
+        "poison": np.array(POISON, np.float32),
+        "only": np.array([0], np.float32),
+    }
+    _write_changed(path, nodes, constants)
+
+
+def _write_changed(
+    path: Path, nodes: list[onnx.NodeProto], constants: dict[str, np.ndarray[Any, Any]]
+) -> None:
+    """Put `nodes`, which make `no_change` of `floats`, before the logits."""
+    card = make_card()
+    model = make_graph(card)
+    graph = model.graph
+    at = next(i for i, node in enumerate(graph.node) if "logits" in node.output)
+    old = list(graph.node)
+    old[at].output[0] = "plain_logits"
+    added = helper.make_node("Add", ["plain_logits", "no_change"], ["logits"])
+    del graph.node[:]
+    graph.node.extend([*old[: at + 1], *nodes, added, *old[at + 1 :]])
+    graph.initializer.extend(
+        numpy_helper.from_array(value, name) for name, value in constants.items()
+    )
+    card["golden"] = make_golden(model, card)
+    save(model, card, path)
+
+
+def wait_loaded(server: Server) -> None:
+    """Return once no version is loading any more."""
+
+    def is_loaded() -> bool:
+        models = server.client.get("/models").json()["models"]
+        return all(v["state"] != "loading" for m in models for v in m["versions"])
+
+    server.wait_ready()
+    wait_until(is_loaded, START_SECONDS, server.read_log)
