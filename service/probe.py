@@ -36,7 +36,7 @@ def probe_golden(artefact: Artefact, run: Run) -> None:
 
 def _find_difference(artefact: Artefact, golden: Golden, run: Run) -> str | None:
     card = artefact.card
-    if golden.label not in card.labels or not 0 <= golden.target < len(card.labels):
+    if golden.label not in card.labels or not -1 <= golden.target < len(card.labels):
         return f"its label '{golden.label}' or target {golden.target} is none of the model's"
     try:
         content = base64.b64decode(golden.image, validate=True)

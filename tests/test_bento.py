@@ -1,0 +1,71 @@
+"""The Bento that `bentoml build` makes: what is in it, and that it serves."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.server import ROOT, START_SECONDS, STOP_SECONDS, Server, find_free_port
+
+TRACKED = ("bentofile.yaml", "README.md", "LICENSE", "NOTICE", "models", "requirements", "service")
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """An empty Bento store, and no settings."""
+    own = {"BENTOML_HOME": str(tmp_path_factory.mktemp("bentoml")), "BENTOML_DO_NOT_TRACK": "True"}
+    return {k: v for k, v in os.environ.items() if not k.startswith("SIGHTGLASS_")} | own
+
+
+@pytest.fixture(scope="module")
+def bento(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Bento's folder."""
+    source = tmp_path_factory.mktemp("source")
+    for name in (*TRACKED, "training"):
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, source / name)
+    command = [sys.executable, "-m", "bentoml", "build", "--output", "tag"]
+    subprocess.run(command, cwd=source, env=environment, check=True, capture_output=True)
+    [folder] = Path(environment["BENTOML_HOME"], "bentos", "sightglass").glob("*/")
+    return folder
+
+
+def test_it_carries_the_service_and_the_models_but_no_training_code(bento: Path) -> None:
+    files = {str(path.relative_to(bento / "src")) for path in (bento / "src").rglob("*")}
+    assert {"service/app.py", "service/colormaps.png", "service/page/docs.html"} <= files
+    assert {"models/lenet5/1/model.onnx", "LICENSE", "NOTICE"} <= files
+    assert not [file for file in files if file.startswith(("training", "tests"))]
+
+
+def test_its_requirements_are_pinned_and_hold_no_torch(bento: Path) -> None:
+    requirements = (bento / "env" / "python" / "requirements.txt").read_text()
+    assert "onnxruntime-gpu==" in requirements
+    assert "--hash=sha256:" in requirements
+    assert "torch==" not in requirements
+    assert "opencv" not in requirements
+
+
+def test_it_serves(bento: Path, environment: dict[str, str], tmp_path: Path) -> None:
+    port = find_free_port()
+    url, log_path = f"http://127.0.0.1:{port}", tmp_path / "log"
+    command = [sys.executable, "-m", "bentoml", "serve", "sightglass:latest"]
+    command += ["--host", "127.0.0.1", "--port", str(port)]
+    settings = {"SIGHTGLASS_DEFAULT_MODEL": "lenet5", "SIGHTGLASS_DRAIN_SECONDS": "0"}
+    with log_path.open("wb") as log, httpx.Client(base_url=url, timeout=START_SECONDS) as client:
+        process = subprocess.Popen(
+            command, cwd=tmp_path, env=environment | settings, stdout=log, stderr=log
+        )
+        server = Server(url, process, log_path, client)
+        try:
+            server.wait_ready()
+            digit = (ROOT / "docs" / "examples" / "seven.png").read_bytes()
+            answer = client.post("/predict", content=digit)
+            assert answer.json()["predictions"][0]["label"] == "7"
+        finally:
+            process.terminate()
+            process.wait(STOP_SECONDS)
+    assert bento.exists()
