@@ -15,7 +15,7 @@ from service.answers import make_result
 from service.classifier import Classifier, Timings
 from service.errors import BadRequest, Internal, PayloadTooLarge, Refusal
 from service.exchange import ClientWatch, Request, Response, describe_limit
-from service.explainer import Explainer
+from service.explainer import Explainer, check_labels
 from service.form import JSON_TYPE, Form, read_form
 from service.heatmap import ENCODINGS
 from service.negotiation import choose_media_type
@@ -131,6 +131,8 @@ class Calls:
             contents = take_several(form)
             options = read_options(kind, form)
             model = self._find_model(options, request)
+            if isinstance(options, ExplainOptions):
+                check_labels(options, model)  # the request's fault, not one image's
             slot.add_images(len(contents) - 1)
 
             async def answer_one(content: bytes | BadRequest) -> Result | ErrorAnswer:

@@ -106,6 +106,16 @@ class Explainer:
         return seen, find_reasons(seen, asked, targets, against)
 
 
+def check_labels(options: ExplainOptions, model: Model) -> None:
+    """See that the model has all that is asked for, before any image is looked at.
+
+    Raises:
+        UnknownLabel: the model has no such label or index.
+    """
+    read_targets(options, model)
+    read_against(options, model)
+
+
 def read_targets(options: ExplainOptions, model: Model) -> list[int]:
     """The class indices to explain; none where the most probable are still to be found.
 

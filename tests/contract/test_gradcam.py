@@ -1,0 +1,327 @@
+"""`POST /gradcam` and `/gradcam/batch`: what they answer. Where the heat lies is in test_heat."""
+
+import base64
+import io
+import json
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import quote, unquote
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.contract.artefacts import wait_loaded
+from tests.contract.pictures import paint, read
+from tests.server import Server, start_server
+from tests.service.quadrants import LABELS, encode, light, write_model
+
+JSON = {"accept": "application/json"}
+UNICODE = ("Кошка", "猫/%", 'a "quoted", comma', "naïve\tcafé\n")
+MANY = tuple(f"label {number}" for number in range(20))
+
+
+def mix(levels: tuple[int, int, int, int]) -> Image.Image:
+    """A picture whose four quarters have these brightnesses."""
+    pixels = np.kron(np.array(levels, np.uint8).reshape(2, 2), np.ones((16, 16), np.uint8))
+    return Image.fromarray(pixels).convert("RGB")
+
+
+MIXED = encode(mix((100, 255, 180, 0)))  # sorted: top right, bottom left, top left, bottom right
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server with odd labels, and with more labels than are explained in one pass."""
+    folder = tmp_path_factory.mktemp("odd")
+    models = folder / "models"
+    write_model(models / "labels" / "1" / "model.onnx", labels=list(UNICODE))
+    write_model(models / "many" / "1" / "model.onnx", labels=list(MANY))
+    with start_server(models, folder) as running:
+        wait_loaded(running)
+        yield running
+
+
+def explain(server: Server, content: bytes = MIXED, **options: Any) -> dict[str, Any]:
+    """The answer in numbers."""
+    response = server.client.post("/gradcam", content=content, params=options, headers=JSON)
+    assert response.status_code == 200, response.text
+    answer: dict[str, Any] = response.json()
+    return answer
+
+
+def test_a_picture_comes_with_what_was_found_in_its_headers(server: Server) -> None:
+    response = server.client.post("/gradcam", content=MIXED, params={"target": "bottom left"})
+    assert response.status_code == 200
+    assert response.headers["content-type"] == "image/png"
+    assert response.headers["x-model"] == "quadrants/1"
+    assert response.headers["x-predicted-label"] == quote("top right")
+    assert response.headers["x-target-label"] == quote("bottom left")
+    told = explain(server, target="bottom left")["explanations"][0]["target"]["probability"]
+    assert float(response.headers["x-target-probability"]) == pytest.approx(told, rel=1e-4)
+    assert response.headers["vary"] == "Accept"
+
+
+def test_labels_of_any_unicode_travel_in_headers_and_json(odd: Server) -> None:
+    for index, label in enumerate(UNICODE):
+        options = {"model": "labels", "target": label}
+        content = encode(light(index))
+        response = odd.client.post("/gradcam", content=content, params=options)
+        assert label == unquote(response.headers["x-target-label"])
+        assert label == unquote(response.headers["x-predicted-label"])
+        assert response.headers["x-target-label"].isascii()
+        told = explain(odd, content, **options)["explanations"][0]["target"]
+        assert (label, index) == (told["label"], told["index"])
+
+
+def test_a_png_says_where_it_comes_from(server: Server) -> None:
+    response = server.client.post("/gradcam", content=MIXED, params={"target": "top left"})
+    with Image.open(io.BytesIO(response.content)) as image:
+        origin = json.loads(image.info["sightglass"])
+    sha256 = server.client.get("/models/quadrants").json()["versions"][0]["sha256"]
+    assert origin == {
+        "model": "quadrants",
+        "version": "1",
+        "sha256": sha256,
+        "target": "top left",
+        "layer": "grid",
+    }
+
+
+@pytest.mark.parametrize(
+    ("accept", "file_format"),
+    [("image/png", "PNG"), ("image/jpeg", "JPEG"), ("image/webp", "WEBP")],
+)
+def test_the_picture_is_of_the_type_it_says(server: Server, accept: str, file_format: str) -> None:
+    response = server.client.post("/gradcam", content=MIXED, headers={"accept": accept})
+    with Image.open(io.BytesIO(response.content)) as image:
+        assert image.format == file_format
+    png = read(server.client.post("/gradcam", content=MIXED).content).astype(int)
+    assert np.abs(read(response.content) - png).mean() < 8
+
+
+def test_numbers_come_as_a_prediction_plus_explanations(server: Server) -> None:
+    answer = explain(server)
+    predicted = server.client.post("/predict", content=MIXED).json()
+    assert predicted == {key: answer[key] for key in ("model", "version", "predictions", "image")}
+    [explanation] = answer["explanations"]
+    assert list(explanation) == ["target", "against", "layer", "shape", "cam", "empty", "box"]
+    assert explanation["target"] == answer["predictions"][0]
+    assert explanation["against"] is None
+    assert explanation["layer"] == "grid"
+    assert explanation["shape"] == [4, 4]
+    assert np.shape(explanation["cam"]) == (4, 4)
+    assert explanation["empty"] is False
+
+
+def test_cam_is_what_the_graph_says_signed(server: Server) -> None:
+    levels = np.array([[100, 255], [180, 0]]) / 255
+    for index in range(4):
+        weights = np.full(4, -0.1)
+        weights[index] = 1
+        expected = np.kron(levels * weights.reshape(2, 2), np.ones((2, 2)))
+        [explanation] = explain(server, target_index=index)["explanations"]
+        np.testing.assert_allclose(explanation["cam"], expected, atol=1e-6)
+
+
+def test_the_target_is_the_most_probable_label_unless_named(server: Server) -> None:
+    own = explain(server)["explanations"]
+    assert own[0]["target"]["label"] == "top right"
+    assert own == explain(server, target="top right")["explanations"]
+    assert own == explain(server, target_index=1)["explanations"]
+    assert own == explain(server, target_top=1)["explanations"]
+
+
+def test_several_targets_are_explained_in_the_order_asked(server: Server) -> None:
+    asked = ["bottom right", "top left", "top right"]
+    explanations = explain(server, target=asked)["explanations"]
+    assert [e["target"]["label"] for e in explanations] == asked
+    assert explanations == [explain(server, target=one)["explanations"][0] for one in asked]
+
+
+@pytest.mark.parametrize("where", ["form", "query", "json"])
+def test_target_may_be_repeated_wherever_parameters_are(server: Server, where: str) -> None:
+    asked = ["bottom right", "top left"]
+    how: dict[str, dict[str, Any]] = {
+        "form": {"files": {"image": MIXED}, "data": {"target": asked}},
+        "query": {"content": MIXED, "params": {"target": asked}},
+        "json": {"json": {"image": base64.b64encode(MIXED).decode(), "target": asked}},
+    }
+    answer = server.client.post("/gradcam", headers=JSON, **how[where]).json()
+    assert [e["target"]["label"] for e in answer["explanations"]] == asked
+
+
+def test_target_top_explains_the_n_most_probable(server: Server) -> None:
+    explanations = explain(server, target_top=3)["explanations"]
+    assert [e["target"]["index"] for e in explanations] == [1, 2, 0]
+    assert len(explain(server, target_top=8)["explanations"]) == 4
+
+
+def test_target_top_and_against_work_with_many_labels(odd: Server) -> None:
+    answer = explain(odd, model="many", target_top=2, against="label 3")
+    assert [e["target"]["label"] for e in answer["explanations"]] == ["label 1", "label 2"]
+    named = explain(odd, model="many", target=["label 1", "label 2"], against="label 3")
+    assert answer["explanations"] == named["explanations"]
+
+
+def test_at_most_8_targets_are_explained(odd: Server) -> None:
+    for count, status in ((8, 200), (9, 400)):
+        options = {"model": "many", "target": list(MANY[:count])}
+        response = odd.client.post("/gradcam", content=MIXED, params=options, headers=JSON)
+        assert response.status_code == status
+    assert "8" in response.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("options", [{"target": ["top left", "top right"]}, {"target_top": "2"}])
+def test_a_picture_shows_one_target_only(server: Server, options: dict[str, Any]) -> None:
+    response = server.client.post("/gradcam", content=MIXED, params=options)
+    assert response.status_code == 400
+    assert "Accept: application/json" in response.json()["error"]["message"]
+
+
+def test_against_is_the_difference_of_the_two_cams(server: Server) -> None:
+    both = explain(server, target=["top right", "bottom left"])["explanations"]
+    [difference] = explain(server, target="top right", against="bottom left")["explanations"]
+    np.testing.assert_allclose(
+        difference["cam"], np.subtract(both[0]["cam"], both[1]["cam"]), atol=1e-7
+    )
+    assert difference["against"] == both[1]["target"]
+    [by_index] = explain(server, target_index=1, against_index=2)["explanations"]
+    assert by_index == difference
+
+
+def test_nothing_speaks_for_a_label_against_itself(server: Server) -> None:
+    [explanation] = explain(server, against="top right")["explanations"]
+    assert explanation["empty"] is True
+    assert explanation["box"] is None
+    plain = server.client.post(
+        "/gradcam", content=MIXED, params={"against": "top right", "size": 0}
+    )
+    assert np.array_equal(np.asarray(mix((100, 255, 180, 0))), read(plain.content))
+
+
+def test_a_map_without_evidence_for_is_empty_and_the_overlay_the_plain_picture(
+    server: Server,
+) -> None:
+    [explanation] = explain(server, target="bottom right")["explanations"]
+    assert explanation["empty"] is True
+    assert explanation["box"] is None
+    assert np.min(explanation["cam"]) < 0
+    options: dict[str, Any] = {"target": "bottom right", "size": 0, "alpha": 1}
+    overlay = server.client.post("/gradcam", content=MIXED, params=options)
+    assert np.array_equal(np.asarray(mix((100, 255, 180, 0))), read(overlay.content))
+
+
+def test_signed_is_drawn_although_the_map_is_empty(server: Server) -> None:
+    options: dict[str, Any] = {"target": "bottom right", "size": 0, "view": "signed", "alpha": 1}
+    drawn = read(server.client.post("/gradcam", content=MIXED, params=options).content)
+    red, _, blue = drawn[4, 28].astype(int)  # where the strongest evidence against is
+    assert blue > red
+
+
+def test_signed_shows_for_and_against_in_two_colours_and_nothing_where_nothing_is(
+    server: Server,
+) -> None:
+    picture = encode(mix((0, 255, 255, 0)))
+    options = {"target": "top right", "against": "bottom left"}
+    options |= {"size": "0", "view": "signed", "alpha": "1"}
+    drawn = read(server.client.post("/gradcam", content=picture, params=options).content)
+    assert drawn[2, 29].tolist() == [255, 140, 0]
+    assert drawn[29, 2].tolist() == [40, 90, 255]
+    assert drawn[2, 2].tolist() == drawn[29, 29].tolist() == [0, 0, 0]
+
+
+def test_alpha_is_the_opacity_of_full_heat(server: Server) -> None:
+    full = np.array([253, 231, 37])  # the bright end of viridis, on a white quarter
+    for alpha, opacity in ((None, 0.6), (0, 0), (0.5, 0.5), (1, 1)):
+        options: dict[str, Any] = {"size": 0} | ({} if alpha is None else {"alpha": alpha})
+        response = server.client.post("/gradcam", content=encode(light(1)), params=options)
+        expected = 255 * (1 - opacity) + full * opacity
+        assert np.abs(expected - read(response.content)[3, 28]).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("colormap", "cold", "hot"),
+    [
+        (None, (68, 1, 84), (253, 231, 37)),
+        ("viridis", (68, 1, 84), (253, 231, 37)),
+        ("turbo", (48, 18, 59), (122, 4, 3)),
+        ("gray", (0, 0, 0), (255, 255, 255)),
+    ],
+)
+def test_heatmap_is_heat_in_the_colours_asked(
+    server: Server, colormap: str | None, cold: tuple[int, ...], hot: tuple[int, ...]
+) -> None:
+    options = {"view": "heatmap"} | ({"colormap": colormap} if colormap else {})
+    drawn = read(
+        server.client.post("/gradcam", content=encode(light(1)), params=options).content
+    ).astype(int)
+    assert np.abs(drawn[-1, 0] - cold).max() <= 2
+    assert np.abs(drawn[10, -10] - hot).max() <= 2
+
+
+@pytest.mark.parametrize(
+    ("uploaded", "asked", "shown"),
+    [
+        ((100, 50), None, (224, 112)),
+        ((300, 200), None, (300, 200)),
+        ((1000, 2000), None, (512, 1024)),
+        ((100, 50), 0, (100, 50)),
+        ((2000, 1000), 0, (2000, 1000)),
+        ((100, 50), 16, (16, 8)),
+        ((100, 50), 4096, (4096, 2048)),
+        ((1, 2000), 16, (1, 16)),
+    ],
+)
+def test_size_is_the_longer_side_else_the_uploaded_one_within_224_and_1024(
+    server: Server, uploaded: tuple[int, int], asked: int | None, shown: tuple[int, int]
+) -> None:
+    options = {} if asked is None else {"size": asked}
+    content = encode(paint(90, uploaded))
+    response = server.client.post("/gradcam", content=content, params=options)
+    with Image.open(io.BytesIO(response.content)) as image:
+        assert shown == image.size
+
+
+def test_pictures_come_with_numbers_only_where_a_view_is_named(server: Server) -> None:
+    assert "picture" not in explain(server)["explanations"][0]
+    for view in ("overlay", "heatmap", "signed"):
+        explanations = explain(server, target_top=2, view=view)["explanations"]
+        for explanation in explanations:
+            options = {"view": view, "target_index": explanation["target"]["index"]}
+            alone = server.client.post("/gradcam", content=MIXED, params=options)
+            assert base64.b64decode(explanation["picture"]) == alone.content
+
+
+@pytest.mark.parametrize("name", ["target", "against"])
+def test_an_unknown_label_is_refused_with_near_ones(server: Server, name: str) -> None:
+    response = server.client.post("/gradcam", content=MIXED, params={name: "botom left"})
+    assert response.status_code == 422
+    assert response.json()["error"]["code"] == "unknown_label"
+    assert "bottom left" in response.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("name", ["target_index", "against_index"])
+def test_an_index_that_no_label_has_is_refused(server: Server, name: str) -> None:
+    response = server.client.post("/gradcam", content=MIXED, params={name: "4"})
+    assert response.status_code == 422
+    assert response.json()["error"]["code"] == "unknown_label"
+    assert "0 to 3" in response.json()["error"]["message"]
+
+
+def test_a_batch_explains_each_image_and_a_bad_one_fails_alone(server: Server) -> None:
+    images = [base64.b64encode(encode(light(q))).decode() for q in (2, 0)]
+    images.insert(1, base64.b64encode(b"no picture").decode())
+    body = {"images": images, "target_top": 2, "view": "heatmap", "size": 16}
+    results = server.client.post("/gradcam/batch", json=body).json()["results"]
+    assert results[1]["error"]["code"] == "unsupported_media_type"
+    for quarter, result in ((2, results[0]), (0, results[2])):
+        single = explain(server, encode(light(quarter)), target_top=2, view="heatmap", size=16)
+        assert result == {k: v for k, v in single.items() if k not in ("model", "version")}
+        assert result["explanations"][0]["target"]["label"] == LABELS[quarter]
+
+
+def test_a_label_no_image_of_a_batch_could_have_refuses_the_whole(server: Server) -> None:
+    response = server.client.post("/gradcam/batch", content=MIXED, params={"target": "middle"})
+    assert response.status_code == 422
+    assert response.json()["error"]["code"] == "unknown_label"
