@@ -1,13 +1,15 @@
 # One word per chore. `make help` lists them.
 HOST ?= 127.0.0.1
 PORT ?= 3000
+USERS ?= 32
+SECONDS ?= 30
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/python -m uv pip
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check format lock clean
+.PHONY: help serve test check format load image lock clean
 
 help: ## these chores, a line each
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -37,6 +39,13 @@ check: $(VENV)/dev.installed ## format, lint, types, dependency rule
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+load: $(VENV)/dev.installed ## Locust against the running service, with a verdict (USERS=, SECONDS= change it)
+	$(BIN)/locust -f loadtests/locustfile.py --headless --only-summary \
+	  -u $(USERS) -r $(USERS) -t $(SECONDS)s -H http://$(HOST):$(PORT)
+
+image: $(VENV)/serve.installed ## the container, built from bentofile.yaml; needs Docker
+	$(BIN)/bentoml build --containerize
 
 format: $(VENV)/dev.installed ## put the code into shape
 	$(BIN)/ruff format
