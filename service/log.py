@@ -3,6 +3,7 @@
 import json
 import logging
 import sys
+import warnings
 from datetime import UTC, datetime
 from typing import Any
 
@@ -33,3 +34,5 @@ def configure_log() -> None:
     logger.handlers = [handler]
     logger.setLevel(logging.INFO)
     logger.propagate = False
+    # What Pillow thinks of a client's file is told to the client, where it matters.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
