@@ -90,7 +90,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
 
     @torch.no_grad()
     def run(image: Any) -> Any:
-        logits = model(torch.from_numpy(image))
+        logits = model(torch.tensor(image))
         return (logits.sigmoid() if config.task == "multilabel" else logits.softmax(1)).numpy()
 
     probabilities = measure.predict(run, split)

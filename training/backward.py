@@ -119,12 +119,18 @@ def regions(small: int, size: int, like: Tensor) -> Tensor:
     return inside.to(like.dtype) / (end - begin)[:, None].to(like.dtype)
 
 
+def hardtanh_backward(gradient: Tensor, image: Tensor, low: float, high: float) -> Tensor:
+    """Nothing at the bounds themselves: the exporter's own translation lets it through there."""
+    return torch.where((image > low) & (image < high), gradient, 0.0)
+
+
 def pair(sizes: list[int]) -> tuple[int, int]:
     return (sizes[0], sizes[-1])
 
 
 DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
     aten.convolution_backward.default: convolution_backward,
+    aten.hardtanh_backward.default: hardtanh_backward,
     aten.avg_pool2d_backward.default: avg_pool2d_backward,
     aten._adaptive_avg_pool2d_backward.default: adaptive_avg_pool2d_backward,
 }

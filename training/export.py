@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from training import card as cards
-from training import compiler, gradcam, graph, measure, report, verify
+from training import compiler, fold, gradcam, graph, measure, report, verify
 from training import golden as goldens
 from training import plan as plans
 from training.data import Split
@@ -49,10 +49,12 @@ def compile_graph(
     for module in model.modules():
         if hasattr(module, "inplace"):
             setattr(module, "inplace", False)  # noqa: B010
-    if half:
-        for weight in model.parameters():
-            weight.copy_(weight.half())
     image = torch.from_numpy(np.resize(pictures, (EXAMPLE[0], *pictures.shape[1:])))
+    if half:
+        fold.fold(model, image, gradcam.find(network, layer))
+        for weight in model.parameters():
+            if weight.numel() >= graph.LARGE:
+                weight.copy_(weight.half())
     target = torch.arange(EXAMPLE[0] * EXAMPLE[1]).reshape(EXAMPLE) % 2
     plan = plans.make(model, network, layer, image[:3])
     run = compiler.explained(model, network, plan, multilabel)
@@ -137,7 +139,7 @@ def agreement(
 
     @torch.no_grad()
     def eager(image: NDArray[np.uint8]) -> NDArray[np.float32]:
-        logits = model(torch.from_numpy(image))
+        logits = model(torch.tensor(image))
         found: NDArray[np.float32] = (logits.sigmoid() if multilabel else logits.softmax(1)).numpy()
         return found
 

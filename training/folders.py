@@ -87,11 +87,14 @@ def decoded(paths: Sequence[Path], wanted: Input) -> Pixels:
         beside = file.with_suffix(".part.npy")
         shape = (len(paths), wanted.height, wanted.width, wanted.channels)
         rows = np.lib.format.open_memmap(beside, "w+", np.uint8, shape)
-        with ThreadPoolExecutor() as pool:
-            reading = pool.map(lambda path: pictures.read(path, wanted), paths)
-            for i, pixels in enumerate(tqdm(reading, "decoding", len(paths), leave=False)):
-                rows[i] = pixels
-        rows.flush()
-        beside.rename(file)
+        try:
+            with ThreadPoolExecutor() as pool:
+                reading = pool.map(lambda path: pictures.read(path, wanted), paths)
+                for i, pixels in enumerate(tqdm(reading, "decoding", len(paths), leave=False)):
+                    rows[i] = pixels
+            rows.flush()
+            beside.rename(file)
+        finally:
+            beside.unlink(missing_ok=True)
     mapped: Pixels = np.load(file, mmap_mode="r")
     return mapped

@@ -39,6 +39,8 @@ class Request:
 def bring(request: Request) -> Path:
     """Build the network, fill it, export it; returns the artefact's folder."""
     known = request.architecture in classics.names()
+    if not known and ":" not in request.architecture:
+        raise models.unknown(request.architecture)
     wanted = taken(request, classics.takes(request.architecture) if known else Input())
     if request.labels:
         labels = read_labels(request.labels)

@@ -38,9 +38,14 @@ def build(architecture: str, classes: int, wanted: Input, options: dict[str, Any
         return Classifier(wanted, from_timm(architecture.removeprefix("timm:"), classes, options))
     if ":" in architecture:
         return Classifier(wanted, from_user(architecture, options))
+    raise unknown(architecture)
+
+
+def unknown(architecture: str) -> UserError:
+    """The sentence for a name that nothing has."""
     near = difflib.get_close_matches(architecture, ["lenet5", *classics.names()])
     hint = f"; did you mean {' or '.join(near)}?" if near else "."
-    raise UserError(f"There is no architecture {architecture!r}{hint}")
+    return UserError(f"There is no architecture {architecture!r}{hint}")
 
 
 def from_timm(name: str, classes: int, options: dict[str, Any]) -> nn.Module:

@@ -117,7 +117,7 @@ def curves(history: Sequence[dict[str, float]]) -> Figure:
     other = axes.twinx()
     other.plot(epochs, [h["val_accuracy"] for h in history], color="tab:green", linewidth=0.8)
     other.set_ylabel("validation accuracy", color="tab:green")
-    other.set_ylim(max(0, 2 * np.median([h["val_accuracy"] for h in history]) - 1), 1)
+    other.set_ylim(max(0, 2 * np.median([h["val_accuracy"] for h in history]) - 1.01), 1)
     return figure
 
 

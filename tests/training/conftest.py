@@ -85,9 +85,7 @@ def strokes() -> data.Data:
                 picture[6:22, at : at + 3] = 220
         return data.Split(pictures, labels)
 
-    return data.Data(
-        {"train": bars(96), "val": bars(32), "test": bars(32)}, ("upright", "lying")
-    )
+    return data.Data({"train": bars(96), "val": bars(32), "test": bars(32)}, ("upright", "lying"))
 
 
 @pytest.fixture

@@ -40,7 +40,7 @@ def test_every_optimizer_goes_downhill(quick: Config, name: str) -> None:
     descent = optimize.optimizer(config, [{"params": [x]}])
     for _ in range(100):
         descent.zero_grad()
-        (x**2).sum().backward()
+        x.grad = torch.autograd.grad((x**2).sum(), x)[0]
         descent.step()
     assert (x**2).sum() < 8
 

@@ -59,7 +59,9 @@ def test_a_run_is_not_overwritten_by_accident(quick: Config, strokes: Data, tmp_
 
 def test_stops_when_nothing_gets_better(quick: Config, strokes: Data, tmp_path: Path) -> None:
     """After `patience` epochs without a lower validation loss."""
-    config = replace(quick, epochs=50, patience=2, learning_rate=1e-12, weight_decay=0.0, average=0.0)
+    config = replace(
+        quick, epochs=50, patience=2, learning_rate=1e-12, weight_decay=0.0, average=0.0
+    )
     train.fit(config, strokes, tmp_path)
     state = torch.load(tmp_path / "last.pt", weights_only=True)
     assert state["epochs_done"] - state["best_epoch"] == 2
