@@ -12,8 +12,11 @@ from training.errors import UserError
 
 
 @pytest.fixture(autouse=True)
-def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(folders, "CACHE", tmp_path / "cache")
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Decoded pictures go to a folder of the test's own."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setattr(folders, "CACHE", folder)
+    return folder
 
 
 def fill(folder: Path, count: int, level: int, mode: str = "RGB") -> None:
@@ -75,14 +78,14 @@ def test_other_files_are_passed_over(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "passed over 1 other files (notes.txt" in capsys.readouterr().out
 
 
-def test_a_corrupt_picture_is_named(tmp_path: Path) -> None:
-    """Which file, and that it can't be read."""
+def test_a_corrupt_picture_is_named(tmp_path: Path, cache: Path) -> None:
+    """Which file, and that it can't be read; nothing half decoded is kept."""
     fill(tmp_path / "a", 4, 10)
     fill(tmp_path / "b", 4, 99)
     (tmp_path / "b" / "5.jpg").write_text("this is text")
     with pytest.raises(UserError, match=r"5\.jpg can't be read as a picture"):
         data.load(config(tmp_path))
-    assert not list((tmp_path / "cache").iterdir())
+    assert not list(cache.glob("*.part*"))
 
 
 def test_an_empty_class_is_named(tmp_path: Path) -> None:
