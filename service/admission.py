@@ -42,6 +42,7 @@ class Admission:
             PayloadTooLarge: not even an idle server has that much room.
             Overloaded: no room now, or the wait would outlast the deadline.
         """
+        self.check_fits(1, body_bytes)  # first: what never fits must not be told to come back
         wait = self.predict_wait()
         if wait > seconds_left:
             raise self.refuse(f"The wait would be about {wait:.1f} s, longer than the deadline")
@@ -53,6 +54,23 @@ class Admission:
             slot.release()
             raise
         return slot
+
+    def check_fits(self, images: int, body_bytes: int) -> None:
+        """See that one request would have room in an idle server.
+
+        Raises:
+            PayloadTooLarge: it would not.
+        """
+        if images > self.max_images:
+            raise PayloadTooLarge(
+                f"{images} images were sent; this server takes at most {self.max_images} at a "
+                "time: send fewer."
+            )
+        if body_bytes > self.max_body_bytes:
+            raise PayloadTooLarge(
+                f"{body_bytes} bytes were sent; this server holds at most {self.max_body_bytes} "
+                "at a time: send less."
+            )
 
     def predict_wait(self) -> float:
         """Seconds until all images now in the house are answered, at the pace of late."""
@@ -128,11 +146,7 @@ class Slot:
             Overloaded: no room now.
         """
         house = self._admission
-        if self._images + count > house.max_images:
-            raise PayloadTooLarge(
-                f"{self._images + count} images were sent; this server takes at most "
-                f"{house.max_images} at a time: send fewer."
-            )
+        house.check_fits(self._images + count, self._body_bytes)
         if house.images + count > house.max_images:
             raise house.refuse("No room for more images now")
         if house.images == 0:
@@ -148,11 +162,7 @@ class Slot:
             Overloaded: no room now.
         """
         house = self._admission
-        if self._body_bytes + size > house.max_body_bytes:
-            raise PayloadTooLarge(
-                f"{self._body_bytes + size} bytes were sent; this server holds at most "
-                f"{house.max_body_bytes} at a time: send less."
-            )
+        house.check_fits(self._images, self._body_bytes + size)
         too_much = house.body_bytes + size > house.max_body_bytes
         if too_much or house.bytes + size > house.max_bytes:
             raise house.refuse("No room for more bytes now")

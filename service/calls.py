@@ -129,6 +129,7 @@ class Calls:
         with self._admit(request, limit) as slot:
             form = await self._read_form(request, slot, limit)
             contents = take_several(form)
+            request.images = request.notes["images"] = len(contents)
             options = read_options(kind, form)
             model = self._find_model(options, request)
             if isinstance(options, ExplainOptions):
@@ -148,7 +149,6 @@ class Calls:
             with ClientWatch(request):
                 results = await asyncio.gather(*map(answer_one, contents))
             slot.answered = True
-            request.notes["images"] = len(contents)
         return answer_json({"model": model.name, "version": model.version, "results": results})
 
     def _admit(self, request: Request, limit: int) -> Slot:

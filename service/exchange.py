@@ -42,6 +42,7 @@ class Request:
         self.deadline = asyncio.get_running_loop().time() + timeout_seconds
         self.timings: dict[str, float] = {}  # seconds by stage, for Server-Timing
         self.notes: dict[str, Any] = {}  # for the log line
+        self.images = 1  # that it carries, as far as is known
         self.body_is_read = False
         self._query: bytes = scope["query_string"]
         self._receive = receive

@@ -1,0 +1,269 @@
+"""Who is let in: room by images and bytes, deadlines, and what becomes of those who leave."""
+
+import base64
+import contextlib
+import json
+import math
+import re
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.contract.artefacts import POISON, write_fragile_model, write_slow_model
+from tests.contract.pictures import paint
+from tests.contract.wire import connect, read_answer, read_metric, start_post
+from tests.server import Server, start_server, wait_until
+from tests.service.quadrants import encode, light
+
+PICTURE = encode(light(0))
+TEXT = base64.b64encode(PICTURE).decode()
+PATIENCE = 20  # seconds until something that must happen has happened
+
+
+@pytest.fixture(scope="module")
+def tight(tmp_path_factory: pytest.TempPathFactory, quadrants_dir: Path) -> Iterator[Server]:
+    """A server with little room and little patience."""
+    settings = {
+        "max_queue_size": 3,
+        "max_upload_bytes": 100_000,
+        "max_request_bytes": 300_000,
+        "max_inflight_bytes": 200_000,
+        "max_image_pixels": 10_000,  # 40,000 bytes, so that bodies may have 160,000
+        "request_timeout_ms": 1500,
+    }
+    with start_server(quadrants_dir, tmp_path_factory.mktemp("tight"), **settings) as running:
+        running.wait_ready()
+        yield running
+
+
+@pytest.fixture(scope="module")
+def slow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server whose model takes one row at a time, and a while for it."""
+    folder = tmp_path_factory.mktemp("slow")
+    write_slow_model(folder / "models" / "slow" / "1" / "model.onnx")
+    settings = {"max_batch_size": 1, "request_timeout_ms": 3000}
+    with start_server(folder / "models", folder, **settings) as running:
+        running.wait_ready()
+        yield running
+
+
+@pytest.fixture(scope="module")
+def fragile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server whose model fails on certain pictures, and waits for batches to fill."""
+    folder = tmp_path_factory.mktemp("fragile")
+    write_fragile_model(folder / "models" / "fragile" / "1" / "model.onnx")
+    with start_server(folder / "models", folder, max_queue_delay_ms=200) as running:
+        running.wait_ready()
+        yield running
+
+
+def count_images(server: Server) -> float:
+    """Images in the house now."""
+    return read_metric(server, "sightglass_queue_images")
+
+
+def test_a_body_too_large_is_refused_before_a_byte_of_it_is_sent(tight: Server) -> None:
+    for call, length in (("/predict", 100_001), ("/predict/batch", 300_001)):
+        with connect(tight) as connection:
+            start_post(connection, call, length)
+            status, headers, body = read_answer(connection)
+            assert status == 413
+            assert headers["connection"] == "close"
+            assert json.loads(body)["error"]["code"] == "payload_too_large"
+            started = time.monotonic()
+            assert connection.recv(1) == b""  # closed, though nothing more was sent
+            assert time.monotonic() - started < 10
+
+
+def test_who_asks_before_sending_is_not_told_to_go_on(tight: Server) -> None:
+    with connect(tight) as connection:
+        start_post(connection, "/predict", 100_001, "Expect: 100-continue")
+        assert read_answer(connection)[0] == 413
+
+
+def test_a_refusal_reaches_a_client_that_sends_its_whole_body_first(tight: Server) -> None:
+    response = tight.client.post("/predict", content=bytes(5_000_000))
+    assert response.status_code == 413
+
+
+def test_a_chunked_body_is_refused_as_soon_as_it_is_too_large(tight: Server) -> None:
+    with connect(tight) as connection:
+        start_post(connection, "/predict", None)
+        for _ in range(11):
+            connection.sendall(b"2710\r\n" + bytes(10_000) + b"\r\n")
+        assert read_answer(connection)[0] == 413  # the last chunk was never sent
+
+
+def test_an_image_too_large_is_refused_by_itself_in_a_batch(tight: Server) -> None:
+    large = bytes(100_001)
+    single = tight.client.post("/predict", files={"image": large})
+    assert single.status_code == 413
+    files = [("image", PICTURE), ("image", large), ("image", PICTURE)]
+    results = tight.client.post("/predict/batch", files=files).json()["results"]
+    assert [r.get("error", {}).get("code") for r in results] == [None, "payload_too_large", None]
+
+
+def test_json_may_be_a_third_longer_than_the_image_it_carries(tight: Server) -> None:
+    padded = PICTURE + bytes(99_000 - len(PICTURE))
+    image = base64.b64encode(padded).decode()
+    assert tight.client.post("/predict", json={"image": image}).status_code == 200
+    image = base64.b64encode(bytes(100_001)).decode()
+    assert tight.client.post("/predict", json={"image": image}).status_code == 413
+
+
+def test_more_images_than_the_queue_holds_are_too_large_never_overload(tight: Server) -> None:
+    response = tight.client.post("/predict/batch", json={"images": [TEXT] * 4})
+    assert response.status_code == 413
+    assert "3" in response.json()["error"]["message"]
+    assert tight.client.post("/predict/batch", json={"images": [TEXT] * 3}).status_code == 200
+
+
+def test_more_bytes_than_the_budget_are_too_large_never_overload(tight: Server) -> None:
+    with connect(tight) as holder, connect(tight) as connection:
+        start_post(holder, "/predict/batch", 100_000)  # makes the server busy, too
+        wait_until(lambda: count_images(tight) == 1, PATIENCE)
+        start_post(connection, "/predict/batch", 160_001)
+        assert read_answer(connection)[0] == 413
+
+
+def test_a_slot_is_taken_before_the_body_and_given_back(tight: Server) -> None:
+    with contextlib.ExitStack() as stack:
+        for _ in range(3):
+            start_post(stack.enter_context(connect(tight)), "/predict", len(PICTURE))
+        wait_until(lambda: count_images(tight) == 3, PATIENCE)
+        with connect(tight) as late:
+            start_post(late, "/predict", len(PICTURE))
+            status, headers, body = read_answer(late)
+        assert status == 429
+        assert int(headers["retry-after"]) >= 1
+        assert json.loads(body)["error"]["code"] == "overloaded"
+    wait_until(lambda: count_images(tight) == 0, PATIENCE)
+    assert tight.client.post("/predict", content=PICTURE).status_code == 200
+
+
+def test_bytes_announced_take_room_and_give_it_back(tight: Server) -> None:
+    with connect(tight) as holder:
+        start_post(holder, "/predict/batch", 150_000)
+        wait_until(lambda: count_images(tight) == 1, PATIENCE)
+        response = tight.client.post("/predict", content=PICTURE + bytes(20_000))
+        assert response.status_code == 429
+        assert "bytes" in response.json()["error"]["message"]
+        assert tight.client.post("/predict", content=PICTURE).status_code == 200
+    wait_until(lambda: count_images(tight) == 0, PATIENCE)
+    assert tight.client.post("/predict", content=PICTURE + bytes(20_000)).status_code == 200
+
+
+def test_a_batch_without_room_for_all_is_refused_as_a_whole(tight: Server) -> None:
+    with connect(tight) as holder:
+        start_post(holder, "/predict", len(PICTURE))
+        wait_until(lambda: count_images(tight) == 1, PATIENCE)
+        response = tight.client.post("/predict/batch", json={"images": [TEXT] * 3})
+        assert response.status_code == 429
+        assert tight.client.post("/predict/batch", json={"images": [TEXT] * 2}).status_code == 200
+
+
+def test_pixels_that_never_fit_are_too_large(tight: Server) -> None:
+    response = tight.client.post("/gradcam", content=PICTURE, params={"size": "4096"})
+    assert response.status_code == 413
+
+
+def test_a_body_that_does_not_come_in_time_is_a_request_timeout(tight: Server) -> None:
+    started = time.monotonic()
+    with connect(tight) as connection:
+        start_post(connection, "/predict", len(PICTURE))
+        connection.sendall(PICTURE[:10])
+        status, headers, body = read_answer(connection)
+    assert time.monotonic() - started >= 1.4
+    assert status == 408
+    assert headers["connection"] == "close"
+    assert json.loads(body)["error"]["code"] == "request_timeout"
+    assert count_images(tight) == 0
+
+
+def test_rows_whose_deadline_passed_are_never_run_and_counted(slow: Server) -> None:
+    dropped = read_metric(slow, "sightglass_dropped_total", reason="deadline")
+    run = read_metric(slow, "sightglass_batch_size_sum")
+    response = slow.client.post("/predict/batch", json={"images": [TEXT] * 64})
+    assert response.status_code == 504
+    assert response.json()["error"]["code"] == "timeout"
+    assert read_metric(slow, "sightglass_dropped_total", reason="deadline") == dropped + 64
+    assert slow.client.post("/predict", content=PICTURE).status_code == 200  # after all before it
+    assert read_metric(slow, "sightglass_batch_size_sum") - run < 40
+
+
+def test_a_wait_beyond_the_deadline_is_refused_with_when_to_come_back(slow: Server) -> None:
+    for _ in range(3):  # so that the pace is known
+        assert slow.client.post("/predict", content=PICTURE).status_code == 200
+    with ThreadPoolExecutor(1) as other:
+        url = f"{slow.url}/predict/batch"
+        crowd = other.submit(httpx.post, url, json={"images": [TEXT] * 64}, timeout=30)
+        wait_until(lambda: count_images(slow) == 64, PATIENCE)
+        late = slow.client.post("/predict", content=PICTURE)
+        hopeless = slow.client.post("/predict/batch", content=bytes(67_108_865))
+        assert crowd.result().status_code == 504
+    assert late.status_code == 429
+    told = re.search(r"about ([0-9.]+) s", late.json()["error"]["message"])
+    assert told
+    wait = float(told[1])
+    assert wait > 3  # the deadline
+    assert int(late.headers["retry-after"]) in {math.ceil(wait - 0.05), math.ceil(wait + 0.05)}
+    assert hopeless.status_code == 413  # however busy: no later try would do
+
+
+def test_rows_whose_client_left_are_never_run_and_counted(slow: Server) -> None:
+    dropped = read_metric(slow, "sightglass_dropped_total", reason="client_gone")
+    run = read_metric(slow, "sightglass_batch_size_sum")
+    with contextlib.ExitStack() as stack:
+        for _ in range(9):
+            connection = stack.enter_context(connect(slow))
+            start_post(connection, "/predict", len(PICTURE))
+            connection.sendall(PICTURE)
+        wait_until(lambda: count_images(slow) >= 8, PATIENCE)
+    wait_until(
+        lambda: read_metric(slow, "sightglass_dropped_total", reason="client_gone") >= dropped + 7,
+        PATIENCE,
+    )
+    assert slow.client.post("/predict", content=PICTURE).status_code == 200
+    assert read_metric(slow, "sightglass_batch_size_sum") - run <= 4
+    assert count_images(slow) == 0
+
+
+def test_requests_share_batches_while_the_model_is_busy(fragile: Server) -> None:
+    batches = read_metric(fragile, "sightglass_batch_size_count")
+    answer = fragile.client.post("/predict/batch", json={"images": [TEXT] * 8})
+    assert answer.status_code == 200
+    assert read_metric(fragile, "sightglass_batch_size_count") == batches + 1
+
+
+def test_a_batch_that_fails_is_halved_until_only_the_culprit_fails(fragile: Server) -> None:
+    bad = encode(paint(POISON))
+    images = [base64.b64encode(image).decode() for image in [PICTURE] * 5 + [bad] + [PICTURE] * 2]
+    failed = read_metric(fragile, "sightglass_failed_total")
+    response = fragile.client.post(
+        "/predict/batch", json={"images": images}, headers={"x-request-id": "culprit"}
+    )
+    results = response.json()["results"]
+    codes = [result.get("error", {}).get("code") for result in results]
+    assert codes == [None] * 5 + ["internal"] + [None] * 2
+    assert all(r["predictions"][0]["index"] == 0 for r in results if "error" not in r)
+    assert read_metric(fragile, "sightglass_failed_total") == failed + 1
+    line = next(line for line in fragile.read_log().splitlines() if '"image failed"' in line)
+    assert json.loads(line)["request_id"] == "culprit"
+    assert "Gather" in json.loads(line)["exception"]
+
+
+def test_neighbours_of_a_culprit_in_other_requests_are_answered(fragile: Server) -> None:
+    contents = [PICTURE, encode(paint(POISON)), PICTURE, PICTURE]
+    start = threading.Barrier(len(contents))
+
+    def post(content: bytes) -> int:
+        start.wait()
+        return httpx.post(f"{fragile.url}/predict", content=content, timeout=30).status_code
+
+    with ThreadPoolExecutor(len(contents)) as clients:
+        assert list(clients.map(post, contents)) == [200, 500, 200, 200]
