@@ -71,6 +71,13 @@ def takes(architecture: str) -> Input:
     )
 
 
+def pretrained(architecture: str) -> dict[str, Any]:
+    """Torchvision's own first weights for ImageNet, fetched on first use."""
+    own = next(iter(models.get_model_weights(architecture)))
+    state: dict[str, Any] = own.get_state_dict(progress=True)
+    return state
+
+
 def categories(architecture: str) -> tuple[str, ...]:
     """ImageNet's 1,000 names; one that torchvision has twice gets its number."""
     listed: list[str] = next(iter(models.get_model_weights(architecture))).meta["categories"]

@@ -6,6 +6,7 @@ Knows nothing of how a run goes.
 
 import ast
 import dataclasses
+import os
 import runpy
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -72,6 +73,11 @@ class Config:
         fields["input"] = Input(**{k: _tuple(v) for k, v in fields["input"].items()})
         fields["augment"] = Augment(**fields["augment"])
         return cls(**fields)
+
+
+def data_root() -> Path:
+    """Where data sets and weights lie: $SIGHTGLASS_DATA, else ./data."""
+    return Path(os.environ.get("SIGHTGLASS_DATA") or "data")
 
 
 def load(name: str, changes: list[str] | None = None) -> Config:

@@ -4,15 +4,14 @@ Knows nothing of batches, distortions or networks.
 """
 
 import gzip
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from torchvision import datasets
 
-from training import folders
-from training.config import Config
+from training import folders, tables
+from training.config import Config, data_root
 from training.errors import UserError
 from training.pictures import Pixels
 
@@ -49,19 +48,16 @@ def load(config: Config) -> Data:
     """The data set that a config names."""
     if config.data == "mnist":
         return mnist(config.validation, config.seed)
+    if config.data.endswith(".csv"):
+        return table(config)
     return folder(config)
-
-
-def root() -> Path:
-    """Where data sets lie: $SIGHTGLASS_DATA, else ./data."""
-    return Path(os.environ.get("SIGHTGLASS_DATA") or "data")
 
 
 def mnist(validation: float, seed: int) -> Data:
     """MNIST from its four original files; fetched by torchvision where they aren't there."""
-    folder = root() / "mnist"
+    folder = data_root() / "mnist"
     if not folder.is_dir():
-        fetched = datasets.MNIST(str(root()), download=True)
+        fetched = datasets.MNIST(str(data_root()), download=True)
         folder = Path(fetched.raw_folder)
     whole, test = (
         Split(
@@ -78,7 +74,7 @@ def mnist(validation: float, seed: int) -> Data:
 def folder(config: Config) -> Data:
     """A folder of images; missing splits are taken from training, alike from each label."""
     path = Path(config.data)
-    path = path if path.exists() else root() / config.data
+    path = path if path.exists() else data_root() / config.data
     listed = folders.listing(path)
     rows = listed.get("train") or listed["all"]
     labels = tuple(sorted({label for _, label in rows}))
@@ -100,6 +96,28 @@ def folder(config: Config) -> Data:
         )
         for split, rows in listed.items()
     }
+    return Data(splits, labels)
+
+
+def table(config: Config) -> Data:
+    """A CSV of `file` (beside it), one column of 0 and 1 a label, and `split` where it has one."""
+    path = Path(config.data)
+    path = path if path.exists() else data_root() / config.data
+    rows, labels = tables.read(path)
+    if "split" not in rows[0]:
+        each = np.random.default_rng(config.seed).random(len(rows))
+        edges = config.test, config.test + config.validation
+        for row, at in zip(rows, each, strict=True):
+            row["split"] = "test" if at < edges[0] else "val" if at < edges[1] else "train"
+    splits = {}
+    for split in ("train", "val", "test"):
+        chosen = [row for row in rows if row["split"] == split]
+        if not chosen:
+            raise UserError(f"{path} has no pictures in its {split} split.")
+        splits[split] = Split(
+            folders.decoded([path.parent / row["file"] for row in chosen], config.input),
+            np.array([[float(row[label]) for label in labels] for row in chosen], np.float32),
+        )
     return Data(splits, labels)
 
 

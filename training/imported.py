@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torchvision.models import get_model_weights
 
 from training import card, classics, data, export, folders, models, scenes, weights
 from training.errors import UserError
@@ -52,8 +51,7 @@ def bring(request: Request) -> Path:
     if request.weights:
         weights.fill(model.network, weights.read(Path(request.weights)))
     elif known:
-        own = next(iter(get_model_weights(request.architecture)))
-        weights.fill(model.network, own.get_state_dict(progress=True))
+        weights.fill(model.network, classics.pretrained(request.architecture))
     model.eval()
     outputs = logits_of(model, wanted)
     if outputs != len(labels):

@@ -4,12 +4,14 @@ import difflib
 import importlib
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from training import classics
+from training import classics, heads, weights
+from training.config import Config, data_root
 from training.errors import UserError
 from training.lenet import LeNet5
 from training.pictures import Input, Preprocess
@@ -46,6 +48,36 @@ def unknown(architecture: str) -> UserError:
     near = difflib.get_close_matches(architecture, ["lenet5", *classics.names()])
     hint = f"; did you mean {' or '.join(near)}?" if near else "."
     return UserError(f"There is no architecture {architecture!r}{hint}")
+
+
+def prepare(config: Config, classes: int) -> tuple[Classifier, set[str]]:
+    """The network a config starts from, and which of its parameters are the new head.
+
+    With weights, what doesn't fit the number of classes is fresh; without, the head is the last
+    layer.
+    """
+    outputs = 1 if config.one_neuron else classes
+    if config.one_neuron and classes != 2:
+        raise UserError(f"One neuron tells two labels apart, not {classes}.")
+    model = build(config.architecture, outputs, config.input, config.options)
+    fresh = {f"{heads.last(model.network)[0]}.{kind}" for kind in ("weight", "bias")}
+    if config.weights:
+        fresh |= set(weights.fill(model.network, pretrained(config), partly=True))
+    named = {id(p): name for name, p in model.network.named_parameters() if name in fresh}
+    if config.dropout:
+        heads.add_dropout(model.network, config.dropout)
+    return model, {name for name, p in model.network.named_parameters() if id(p) in named}
+
+
+def pretrained(config: Config) -> weights.State:
+    """The state dict that a config starts from: a file's, or torchvision's own (fetched)."""
+    assert config.weights is not None
+    if config.weights != "torchvision":
+        path = Path(config.weights)
+        return weights.read(path if path.exists() else data_root() / config.weights)
+    if config.architecture not in classics.names():
+        raise UserError(f"torchvision has no weights for {config.architecture!r}.")
+    return classics.pretrained(config.architecture)
 
 
 def from_timm(name: str, classes: int, options: dict[str, Any]) -> nn.Module:

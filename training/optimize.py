@@ -63,6 +63,10 @@ def loss(config: Config, shares: torch.Tensor) -> Loss:
     if config.task == "multilabel":
         positive = (1 - shares) / shares.clamp_min(1e-6) if config.class_weights else None
         return nn.BCEWithLogitsLoss(pos_weight=positive)
+    if config.one_neuron:  # logits (N, 1) of the second label
+        odds = shares[0] / shares[1].clamp_min(1e-6) if config.class_weights else None
+        binary = nn.BCEWithLogitsLoss(pos_weight=odds)
+        return lambda logits, labels: binary(logits[:, 0], (1 - smooth) * labels + smooth / 2)
     if config.loss == "focal":
         return lambda logits, labels: focal(logits, labels, weight)
     if config.loss != "cross_entropy":

@@ -18,11 +18,11 @@ from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from training import optimize
+from training import heads, optimize
 from training.config import Config
 from training.data import Data, Split
 from training.errors import UserError
-from training.models import Classifier, build
+from training.models import Classifier, prepare
 
 
 def fit(config: Config, data: Data, folder: Path, resume: bool = False) -> dict[str, Any]:
@@ -37,10 +37,11 @@ def fit(config: Config, data: Data, folder: Path, resume: bool = False) -> dict[
         )
     device = pick(config.device)
     torch.manual_seed(config.seed)
-    model = build(config.architecture, len(data.labels), config.input, config.options).to(device)
+    model, head = prepare(config, len(data.labels))
+    model = model.to(device)
     if config.channels_last:
         model = model.to(memory_format=torch.channels_last)
-    run = Run(config, data, model, device)
+    run = Run(config, data, model, head, device)
     if resume and last.exists():
         run.restore(torch.load(last, map_location=device, weights_only=True))
     folder.mkdir(parents=True, exist_ok=True)
@@ -58,13 +59,26 @@ def fit(config: Config, data: Data, folder: Path, resume: bool = False) -> dict[
 class Run:
     """Everything that changes while training."""
 
-    def __init__(self, config: Config, data: Data, model: Classifier, device: torch.device) -> None:
+    def __init__(
+        self,
+        config: Config,
+        data: Data,
+        model: Classifier,
+        head: set[str],  # names of the network's parameters that start anew
+        device: torch.device,
+    ) -> None:
         self.config, self.data, self.model, self.device = config, data, model, device
         self.train, self.val = data.splits["train"], data.splits["val"]
         self.kept = copy.deepcopy(model).eval() if config.average else model
         shares = torch.from_numpy(self.train.shares(len(data.labels))).float().to(device)
         self.loss = optimize.loss(config, shares)
-        self.optimizer = optimize.optimizer(config, [{"params": list(model.parameters())}])
+        named = list(model.network.named_parameters())
+        self.body = [p for name, p in named if name not in head]
+        groups = [
+            {"params": [p for name, p in named if name in head], "share": 1.0},
+            {"params": self.body, "share": config.body_rate},
+        ]
+        self.optimizer = optimize.optimizer(config, [group for group in groups if group["params"]])
         self.steps = len(self.train) // config.batch_size or 1
         self.epochs_done = 0
         self.best = float("inf")
@@ -83,6 +97,7 @@ class Run:
         torch.manual_seed(100_003 * config.seed + self.epochs_done)  # dropout draws from it
         rng = torch.Generator(self.device).manual_seed(torch.initial_seed() + 1)
         self.model.train()
+        self.freeze(self.epochs_done < config.freeze_epochs)
         total = 0.0
         bar = tqdm(
             batches(self.train, config.batch_size, torch.initial_seed()),
@@ -93,7 +108,8 @@ class Run:
         for step, (image, label) in enumerate(bar):
             done = (self.epochs_done + step / self.steps) / config.epochs
             for group in self.optimizer.param_groups:
-                group["lr"] = config.learning_rate * optimize.rate(config, done)
+                rate = config.learning_rate * optimize.rate(config, done)
+                group["lr"] = rate * group["share"]
             image, label = image.to(self.device), label.to(self.device)
             with self.autocast():
                 loss = self.loss(self.model(config.augment(image, rng)), label)
@@ -126,6 +142,15 @@ class Run:
         )
         return figures
 
+    def freeze(self, frozen: bool) -> None:
+        """Whether the body learns, and its batch-norms keep counting."""
+        for weight in self.body:
+            weight.requires_grad_(not frozen)
+        if frozen:
+            for module in self.model.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+
     @torch.no_grad()
     def remember(self) -> None:
         """Move the kept weights a little towards the trained ones."""
@@ -150,6 +175,8 @@ class Run:
             loss += self.loss(logits.float(), label).item() * len(label)
             if self.config.task == "multilabel":
                 right += ((logits > 0) == (label > 0.5)).float().mean(1).sum().item()
+            elif self.config.one_neuron:
+                right += ((logits[:, 0] > 0) == (label == 1)).sum().item()
             else:
                 right += (logits.argmax(1) == label).sum().item()
         return loss / len(self.val), right / len(self.val)
@@ -226,6 +253,8 @@ def load(path: Path) -> tuple[Config, tuple[str, ...], Classifier, dict[str, Any
         raise UserError(
             f"{path} can't be read as a checkpoint of `training fit`: {fault}."
         ) from fault
-    model = build(config.architecture, len(labels), config.input, config.options)
+    model, _ = prepare(replace(config, weights=None), len(labels))
     model.network.load_state_dict(state.pop("weights"))
+    if config.one_neuron:
+        heads.split_neuron(model.network)
     return replace(config, device="auto"), labels, model.eval(), state

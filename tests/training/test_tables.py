@@ -1,0 +1,61 @@
+"""Labels from a CSV: several to a picture, split as it says or by chance, mistakes by line."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from training import data, folders, tables
+from training.config import load
+from training.errors import UserError
+
+
+@pytest.fixture
+def pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of forty pictures."""
+    monkeypatch.setattr(folders, "CACHE", tmp_path / "cache")
+    for i in range(40):
+        Image.new("RGB", (20, 20), (i, i, i)).save(tmp_path / f"{i}.png")
+    return tmp_path
+
+
+def test_is_read_with_its_splits(pictures: Path) -> None:
+    """Labels in the header's order, (N, K) float32."""
+    lines = ["file,split,sea,雲"]
+    lines += [f"{i}.png,{('train', 'val', 'test')[i % 3]},{i % 2},1" for i in range(40)]
+    (pictures / "labels.csv").write_text("\n".join(lines), encoding="utf-8")
+    found = data.load(load("eurosat", [f"data={pictures / 'labels.csv'}", "task=multilabel"]))
+    assert found.labels == ("sea", "雲")
+    assert found.splits["train"].labels.dtype == np.float32
+    assert found.splits["train"].labels[:3].tolist() == [[0, 1], [1, 1], [0, 1]]
+    assert found.splits["train"].shares(2).tolist() == pytest.approx([0.5, 1.0])
+
+
+def test_is_split_by_chance_where_it_does_not_say(pictures: Path) -> None:
+    """The same every time."""
+    rows = [f"{i}.png,{i % 2}" for i in range(40)]
+    (pictures / "labels.csv").write_text("\n".join(["file,sea", *rows]))
+    config = load("eurosat", [f"data={pictures / 'labels.csv'}", "task=multilabel"])
+    once, again = data.load(config), data.load(config)
+    assert sum(len(split) for split in once.splits.values()) == 40
+    assert (once.splits["test"].labels == again.splits["test"].labels).all()
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("", "needs a header"),
+        ("name,sea\n0.png,1", "needs a header"),
+        ("file\n0.png", "no column for a label"),
+        ("file,sea\n0.png,yes", "line 2: every label is 0 or 1"),
+        ("file,sea\n0.png,1,1", "line 2: every label is 0 or 1"),
+        ("file,split,sea\n0.png,dev,1", "split is train, val or test"),
+        ("file,sea\n0.png,1\nnothere.png,1", r"line 3: there is no file nothere\.png"),
+    ],
+)
+def test_mistakes_are_named_by_line(pictures: Path, content: str, sentence: str) -> None:
+    """One sentence each."""
+    (pictures / "labels.csv").write_text(content)
+    with pytest.raises(UserError, match=sentence):
+        tables.read(pictures / "labels.csv")
