@@ -212,7 +212,7 @@ def test_half_a_character_in_json_is_told_back_as_it_came(server: Server) -> Non
         "/predict", content=body, headers={"content-type": "application/json"}
     )
     assert response.status_code == 404
-    assert "There is no model '\ud800'" in response.json()["error"]["message"]
+    assert r"There is no model '\ud800'" in response.json()["error"]["message"]
 
 
 @pytest.mark.parametrize(

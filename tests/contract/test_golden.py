@@ -1,0 +1,60 @@
+"""The golden probe: a model is ready only where it answers what its exporter saw."""
+
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from tests.contract.tree import Tree
+from tests.service.quadrants import make_card, make_golden, make_graph, save
+
+
+def break_golden(change: str) -> tuple[onnx.ModelProto, dict[str, Any]]:
+    """A model that is not what its exporter saw."""
+    card = make_card()
+    model = make_graph(card)
+    card["golden"] = make_golden(model, card)
+    if change == "labels":
+        card["labels"] = [*card["labels"][1:], card["labels"][0]]
+    elif change == "probabilities":
+        for golden in card["golden"]:
+            golden["probabilities"] = [0.7, 0.1, 0.1, 0.1]
+    elif change == "cam":
+        card["golden"][0]["cam"][0][0] += 0.1
+    elif change == "target":
+        card["golden"][1]["target"] = 0
+    elif change == "picture":
+        card["golden"][1]["image"] = "AAAA"
+    elif change == "not a number":
+        card["golden"][0]["probabilities"][0] = float("nan")
+    else:
+        tensor = next(t for t in model.graph.initializer if t.name == "weights_t")
+        weights = numpy_helper.to_array(tensor)
+        tensor.CopyFrom(numpy_helper.from_array(np.roll(weights, 1, axis=0), tensor.name))
+    return model, card
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ("labels", "it says"),
+        ("probabilities", "probabilities differ"),
+        ("cam", "cam differs"),
+        ("target", "cam differs"),
+        ("picture", "can't be decoded"),
+        ("not a number", "probabilities differ"),
+        ("weights", "it says"),
+    ],
+)
+def test_a_model_that_is_not_what_its_exporter_saw_is_never_ready(
+    tree: Tree, change: str, told: str
+) -> None:
+    name = f"broken-{change.replace(' ', '-')}"
+    save(*break_golden(change), tree.path(name))
+    failed = tree.wait("failed", name)
+    assert str(tree.path(name)) in failed["reason"]
+    assert "golden probe" in failed["reason"]
+    assert told in failed["reason"]
+    assert tree.predict(model=name).status_code == 503

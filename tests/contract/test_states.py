@@ -1,0 +1,227 @@
+"""Models come, change, fail and go while the service answers; and how it starts without them."""
+
+import shutil
+import threading
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.contract.artefacts import write_slow_model
+from tests.contract.tree import PATIENCE, PICTURE, Tree
+from tests.server import start_server, wait_until
+from tests.service.quadrants import LABELS, write_model
+
+OTHER_LABELS = ["north west", "north east", "south west", "south east"]
+
+
+def test_while_loading_it_is_alive_not_ready_and_says_why(tmp_path: Path) -> None:
+    write_slow_model(tmp_path / "models" / "slow" / "1" / "model.onnx", rounds=60)
+    with start_server(tmp_path / "models", tmp_path) as server:
+        server.wait_answering()
+        readiness = server.client.get("/readyz")
+        assert readiness.status_code == 503
+        assert readiness.json()["ready"] is False
+        assert "loading" in readiness.json()["reasons"][0]
+        refused = server.client.post("/predict", content=PICTURE)
+        assert refused.status_code == 503
+        assert refused.json()["error"]["code"] == "not_ready"
+        assert int(refused.headers["retry-after"]) >= 1
+        wait_until(lambda: bool(server.client.get("/models").json()["models"]), PATIENCE)
+        [model] = server.client.get("/models").json()["models"]
+        assert model["versions"][0]["state"] == "loading"
+        server.wait_ready()
+        assert server.client.get("/readyz").json() == {"ready": True, "reasons": []}
+
+
+def test_an_empty_tree_is_not_ready_until_a_model_comes(tmp_path: Path) -> None:
+    with start_server(tmp_path / "models", tmp_path, model_poll_seconds=0.1) as server:
+        server.wait_answering()
+        wait_until(lambda: "no model" in server.client.get("/readyz").text, PATIENCE)
+        assert server.client.get("/readyz").status_code == 503
+        assert server.client.get("/models").json() == {"models": []}
+        refused = server.client.post("/predict", content=PICTURE)
+        assert refused.status_code == 503
+        assert refused.headers["retry-after"]
+        write_model(tmp_path / "models" / "beta" / "1" / "model.onnx")
+        server.wait_ready()
+        assert server.client.post("/predict", content=PICTURE).json()["model"] == "beta"
+        write_model(tmp_path / "models" / "alpha" / "1" / "model.onnx")  # first by name: default
+        wait_until(
+            lambda: server.client.post("/predict", content=PICTURE).json().get("model") == "alpha",
+            PATIENCE,
+        )
+        models = server.client.get("/models").json()["models"]
+        assert [(m["name"], m["default"]) for m in models] == [("alpha", True), ("beta", False)]
+
+
+def test_a_default_model_that_is_not_there_keeps_it_unready(
+    quadrants_dir: Path, tmp_path: Path
+) -> None:
+    with start_server(quadrants_dir, tmp_path, default_model="nobody") as server:
+        server.wait_answering()
+        wait_until(lambda: "quadrants" in server.client.get("/readyz").text, PATIENCE)
+        readiness = server.client.get("/readyz")
+        assert readiness.status_code == 503
+        assert "'nobody'" in readiness.json()["reasons"][0]
+        named = server.client.post("/predict", content=PICTURE, params={"model": "quadrants"})
+        wait_until(
+            lambda: (
+                server.client.get("/models/quadrants").json()["versions"][0]["state"] == "ready"
+            ),
+            PATIENCE,
+        )
+        named = server.client.post("/predict", content=PICTURE, params={"model": "quadrants"})
+        assert named.status_code == 200
+
+
+def test_models_are_listed_with_what_they_are(tree: Tree) -> None:
+    listed = tree.server.client.get("/models").json()["models"]
+    model = next(model for model in listed if model["name"] == "main")
+    assert model["default"] is True
+    version = model["versions"][0]
+    assert list(version) == ["version", "state", "reason", "provider", "sha256", "card"]
+    assert (version["version"], version["state"], version["reason"]) == ("1", "ready", None)
+    assert version["provider"] == "cpu"
+    assert len(version["sha256"]) == 64
+    assert version["card"]["labels"] == list(LABELS)
+    assert tree.server.client.get("/models/main").json() == model
+
+
+def test_a_model_of_no_such_name_is_not_found(tree: Tree) -> None:
+    response = tree.server.client.get("/models/nobody")
+    assert response.status_code == 404
+    assert response.json()["error"]["code"] == "model_not_found"
+    assert "main" in response.json()["error"]["message"]
+
+
+def test_a_new_version_is_loaded_beside_the_old_and_answers_when_it_is_ready(tree: Tree) -> None:
+    write_model(tree.path("grown"))
+    tree.wait("ready", "grown")
+    write_slow_model(tree.path("grown", 2), rounds=30)
+    tree.wait("loading", "grown", 2)
+    assert tree.predict(model="grown").json()["version"] == "1"
+    assert tree.predict(model="grown/2").status_code == 503
+    tree.wait("ready", "grown", 2)
+    assert tree.predict(model="grown").json()["version"] == "2"
+    events = [event["event"] for event in tree.read_events("grown/2")]
+    assert events[:2] == ["model loading", "model ready"]
+
+
+def test_a_copied_folder_is_a_version(tree: Tree) -> None:
+    write_model(tree.path("copied"))
+    tree.wait("ready", "copied")
+    shutil.copytree(tree.path("copied").parent, tree.path("copied", 2).parent)
+    second = tree.wait("ready", "copied", 2)
+    first = tree.see("copied", 1)
+    assert first
+    assert first["sha256"] == second["sha256"]
+
+
+def test_a_replaced_file_takes_over_between_two_requests(tree: Tree) -> None:
+    write_model(tree.path("swapped"))
+    old = tree.wait("ready", "swapped")
+    answers: list[httpx.Response] = []
+    stopped = threading.Event()
+
+    def ask_steadily() -> None:
+        with httpx.Client(base_url=tree.server.url) as client:
+            while not stopped.is_set():
+                params = {"model": "swapped"}
+                answers.append(client.post("/predict", content=PICTURE, params=params))
+
+    asking = threading.Thread(target=ask_steadily)
+    asking.start()
+    try:
+        write_model(tree.path("swapped"), labels=OTHER_LABELS)
+
+        def is_swapped() -> bool:
+            seen = tree.see("swapped")
+            assert seen
+            return bool(seen["sha256"] != old["sha256"])
+
+        wait_until(is_swapped, PATIENCE)
+        count = len(answers)
+        wait_until(lambda: len(answers) > count + 2, PATIENCE)
+    finally:
+        stopped.set()
+        asking.join()
+    assert {answer.status_code for answer in answers} == {200}
+    labels = [answer.json()["predictions"][0]["label"] for answer in answers]
+    assert labels[0] == "top left"
+    assert labels[-1] == "north west"
+    assert labels == sorted(labels, reverse=True)  # once new, never old again
+
+
+def test_a_bad_replacement_is_told_and_the_old_one_goes_on(tree: Tree) -> None:
+    write_model(tree.path("kept"))
+    good = tree.wait("ready", "kept")
+    beside = tree.path("kept").with_suffix(".part")
+    beside.write_bytes(tree.path("kept").read_bytes()[:-100])
+    beside.rename(tree.path("kept"))
+    failed = tree.wait("failed", "kept")
+    assert str(tree.path("kept")) in failed["reason"]
+    assert failed["sha256"] == good["sha256"]  # of what answers
+    assert tree.predict(model="kept").status_code == 200
+    [event] = [e for e in tree.read_events("kept/1") if e["event"] == "model failed"]
+    assert event["reason"] == failed["reason"]
+    write_model(tree.path("kept"), labels=OTHER_LABELS)
+    assert tree.wait("ready", "kept")["reason"] is None
+    assert tree.predict(model="kept").json()["predictions"][0]["label"] == "north west"
+
+
+def test_a_bad_new_version_leaves_the_answers_to_the_one_before(tree: Tree) -> None:
+    write_model(tree.path("stepped"))
+    tree.wait("ready", "stepped")
+    tree.path("stepped", 2).parent.mkdir()
+    tree.path("stepped", 2).write_bytes(b"no model")
+    assert tree.wait("failed", "stepped", 2)["card"] is None
+    assert tree.predict(model="stepped").json()["version"] == "1"
+    assert tree.predict(model="stepped/2").status_code == 503
+
+
+def test_a_removed_version_is_gone_and_the_one_before_answers(tree: Tree) -> None:
+    for version in (1, 2):
+        write_model(tree.path("shrunk", version))
+        tree.wait("ready", "shrunk", version)
+    assert tree.predict(model="shrunk").json()["version"] == "2"
+    shutil.rmtree(tree.path("shrunk", 2).parent)
+    tree.wait(None, "shrunk", 2)
+    assert tree.predict(model="shrunk").json()["version"] == "1"
+    shutil.rmtree(tree.folder / "shrunk")
+    tree.wait(None, "shrunk")
+    assert tree.predict(model="shrunk").status_code == 404
+    assert "model removed" in {event["event"] for event in tree.read_events("shrunk/1")}
+
+
+def test_the_default_model_removed_makes_it_unready_and_put_back_ready(tree: Tree) -> None:
+    away = tree.folder.parent / "away"
+    (tree.folder / "main").rename(away)
+    wait_until(lambda: tree.server.client.get("/readyz").status_code == 503, PATIENCE)
+    away.rename(tree.folder / "main")
+    tree.server.wait_ready()
+
+
+@pytest.mark.parametrize(
+    "place", ["Upper/1", "dash-/x", "zero/0", "named/latest", "_under/1", "negative/-1"]
+)
+def test_what_is_not_named_like_a_model_is_passed_over(tree: Tree, place: str) -> None:
+    path = tree.folder / place / "model.onnx"
+    write_model(path)
+    write_model(tree.path("after"))
+    tree.wait("ready", "after")
+    names = {model["name"] for model in tree.server.client.get("/models").json()["models"]}
+    assert place.partition("/")[0] not in names
+    shutil.rmtree(tree.folder / "after")
+    tree.wait(None, "after")
+
+
+def test_without_polling_nothing_new_is_seen(quadrants_dir: Path, tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    shutil.copytree(quadrants_dir, models)
+    with start_server(models, tmp_path, model_poll_seconds=0) as server:
+        server.wait_ready()
+        write_model(models / "later" / "1" / "model.onnx")
+        pause = threading.Event()
+        assert not pause.wait(1)  # many times as long as a look takes
+        assert server.client.get("/models/later").status_code == 404

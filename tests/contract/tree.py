@@ -1,0 +1,52 @@
+"""A running server and the tree of models it watches."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.server import Server, wait_until
+from tests.service.quadrants import encode, light
+
+PICTURE = encode(light(0))
+PATIENCE = 30  # seconds until a version must have come to its state
+
+
+class Tree:
+    """A running server and the tree it watches."""
+
+    def __init__(self, server: Server, folder: Path) -> None:
+        self.server = server
+        self.folder = folder
+
+    def path(self, name: str, version: int = 1) -> Path:
+        """Where a version's file lies."""
+        return self.folder / name / str(version) / "model.onnx"
+
+    def see(self, name: str, version: int = 1) -> dict[str, Any] | None:
+        """What `/models/<name>` says of a version."""
+        response = self.server.client.get(f"/models/{name}")
+        if response.status_code == 404:
+            return None
+        versions: list[dict[str, Any]] = response.json()["versions"]
+        return next((v for v in versions if v["version"] == str(version)), None)
+
+    def wait(self, state: str | None, name: str, version: int = 1) -> dict[str, Any]:
+        """Return what is said once the version is in that state; None is gone."""
+
+        def is_there() -> bool:
+            seen = self.see(name, version)
+            return (seen["state"] if seen else None) == state
+
+        wait_until(is_there, PATIENCE, self.server.read_log)
+        return self.see(name, version) or {}
+
+    def predict(self, **options: str) -> httpx.Response:
+        """A prediction of the picture whose top left is bright."""
+        return self.server.client.post("/predict", content=PICTURE, params=options)
+
+    def read_events(self, name: str) -> list[dict[str, Any]]:
+        """The log's lines on a model, such as `name/1`."""
+        lines = [line for line in self.server.read_log().splitlines() if line.startswith("{")]
+        return [event for event in map(json.loads, lines) if event.get("model") == name]
