@@ -9,17 +9,20 @@ import bentoml
 from service.calls import answer_json
 from service.errors import NotFound
 from service.exchange import Request, Response
+from service.heatmap import COLORMAPS_FILE
 from service.openapi import make_openapi
 
 PAGE_DIR = Path(__file__).with_name("page")
+EXAMPLES_DIR = Path(__file__).parents[1] / "docs" / "examples"
 SWAGGER_DIR = Path(bentoml.__file__).parent / "_internal" / "server" / "static_content"
 SWAGGER_FILES = ("swagger-ui.css", "swagger-ui-bundle.js")  # BentoML ships them
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'{inline}; "
+    "img-src 'self' data: blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'"
+)
+INLINE_STYLED = "docs.html"  # Swagger's parts set styles of their own
 SECURITY_HEADERS = {
-    "content-security-policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
-        "img-src 'self' data: blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
-        "frame-ancestors 'none'"
-    ),
     "referrer-policy": "no-referrer",
     "x-content-type-options": "nosniff",
     "cache-control": "no-cache",
@@ -33,8 +36,8 @@ class Pages:
         self._needs_key = needs_key
 
     async def index(self, _: Request) -> Response:
-        """`GET /`: leads to the docs."""
-        return Response(b"", "text/html", 307, {"location": "/docs"})
+        """`GET /`: the page."""
+        return serve_file("index.html")
 
     async def docs(self, _: Request) -> Response:
         """`GET /docs`: the interactive docs."""
@@ -59,11 +62,18 @@ def serve_file(name: str) -> Response:
     if content is None:
         raise NotFound(f"There is no part of a page called '{name}'.")
     media_type = mimetypes.guess_type(name)[0] or "application/octet-stream"
-    return Response(content, media_type, headers=SECURITY_HEADERS)
+    inline = " 'unsafe-inline'" if name == INLINE_STYLED else ""
+    policy = {"content-security-policy": POLICY.format(inline=inline)}
+    return Response(content, media_type, headers=SECURITY_HEADERS | policy)
 
 
 @cache
 def read_files() -> dict[str, bytes]:
     """All files by name; nothing else can be asked for."""
-    paths = [*PAGE_DIR.iterdir(), *(SWAGGER_DIR / name for name in SWAGGER_FILES)]
+    paths = [
+        *PAGE_DIR.iterdir(),
+        *EXAMPLES_DIR.glob("*"),
+        COLORMAPS_FILE,
+        *(SWAGGER_DIR / name for name in SWAGGER_FILES),
+    ]
     return {path.name: path.read_bytes() for path in paths}

@@ -1,0 +1,288 @@
+// The page: what a person does changes the state below, and each part is drawn from it.
+
+import { makeCurl } from "./curl.js";
+import { makePad } from "./draw.js";
+import { SIGNED, findCrop, loadColormaps, makeMap, paint, paintScale } from "./map.js";
+import * as service from "./service.js";
+import { listExamples, listen, takesDrawings } from "./sources.js";
+
+const SIDES = [448, 1024]; // of the drawn map's longer side
+const elements = Object.fromEntries([...document.querySelectorAll("[id]")].map((e) => [e.id, e]));
+const { model: modelSelect, stage, picture: image, heat, other, against } = elements;
+
+const state = {
+  models: [],
+  model: null,
+  picture: null, // {blob, name, and where it is from: isFile or path}
+  answer: null,
+  maps: new Map(), // explanations by "target" or "target-against"
+  target: null,
+  against: null,
+  drawing: false,
+};
+let asked = new AbortController();
+let colormaps;
+
+const pad = makePad(elements.pad, async () => open({ blob: await pad.read(), name: "drawing.png" }));
+listen(leaveDrawing(open), elements.file, elements.viewport);
+
+async function start() {
+  colormaps ??= await loadColormaps();
+  state.models = await service.fetchModels();
+  const isReady = ({ state }) => state === "ready";
+  modelSelect.replaceChildren(...state.models.map((model) => makeOption(model.id, describe(model), !isReady(model))));
+  const chosen = state.models.find((model) => model.isDefault && isReady(model)) ?? state.models.find(isReady);
+  if (!chosen) throw new service.Refusal(0, "No model is ready yet: load the page again in a moment.");
+  modelSelect.disabled = false;
+  modelSelect.value = chosen.id;
+  useModel();
+}
+
+function useModel() {
+  state.model = state.models.find(({ id }) => id === modelSelect.value);
+  const { card } = state.model;
+  const options = card.labels.map((label, index) => makeOption(index, label));
+  other.replaceChildren(makeOption("", "…"), ...options);
+  against.replaceChildren(makeOption("", "…"), ...options.map((option) => option.cloneNode(true)));
+  elements.examples.replaceChildren(...listExamples(card, leaveDrawing(open)));
+  elements.draw.hidden = !takesDrawings(card);
+  if (elements.draw.hidden && state.drawing) setDrawing(false);
+  if (state.picture) return open(state.picture);
+}
+
+async function open(picture) {
+  state.picture = picture;
+  asked.abort();
+  asked = new AbortController();
+  const { signal } = asked;
+  elements.viewport.classList.add("busy");
+  await attempt(async () => {
+    const answer = await service.explainTop(picture, state.model, signal);
+    if (!state.drawing) await showPicture(picture);
+    if (signal.aborted) return;
+    state.answer = answer;
+    state.maps = new Map(answer.explanations.map((found) => [`${found.target.index}`, found]));
+    state.target = answer.predictions[0].index;
+    state.against = null;
+    showStage();
+    await showTarget();
+  });
+  if (!signal.aborted) elements.viewport.classList.remove("busy");
+}
+
+/** What the browser can't read (TIFF …), the service draws for it. */
+async function showPicture(picture) {
+  const show = (blob) => {
+    URL.revokeObjectURL(image.src);
+    image.src = URL.createObjectURL(blob);
+    return image.decode();
+  };
+  await show(picture.blob).catch(async () => {
+    await show(await service.drawPicture(picture, { model: state.model.id, alpha: 0, size: 0 }));
+  });
+}
+
+function showStage() {
+  const { width, height } = state.answer.image;
+  const [left, top, right, bottom] = findCrop(width, height, state.model.card.input);
+  stage.style.width = `${100 * Math.min(1, width / height)}%`;
+  stage.style.height = `${100 * Math.min(1, height / width)}%`;
+  stage.classList.toggle("tiny", Math.max(width, height) < SIDES[0] / 2);
+  stage.hidden = false;
+  image.hidden = state.drawing;
+  image.alt = state.picture.name;
+  elements.pad.hidden = !state.drawing;
+  elements.invitation.hidden = true;
+  const factor = Math.min(Math.max(Math.max(width, height), SIDES[0]), SIDES[1]) / Math.max(width, height);
+  heat.width = Math.max(1, Math.round(width * factor));
+  heat.height = Math.max(1, Math.round(height * factor));
+  elements.crop.hidden = right - left > width - 1 && bottom - top > height - 1;
+  outline(elements.crop, [left, top, right, bottom]);
+  elements.result.hidden = false;
+  elements.hint.hidden = true;
+  elements.curl.hidden = true;
+  elements.timings.replaceChildren(...state.answer.timings.flatMap(([stage, ms]) => [make("dt", stage), make("dd", `${ms.toFixed(1)} ms`)]));
+}
+
+/** Show the map of the state's target: at hand, or asked for. */
+async function showTarget() {
+  const key = state.against === null ? `${state.target}` : `${state.target}-${state.against}`;
+  if (!state.maps.has(key)) {
+    const { maps, target, against } = state;
+    maps.set(key, await service.explainOne(state.picture, state.model, target, against));
+    if (maps !== state.maps || target !== state.target || against !== state.against) return;
+  }
+  const found = state.maps.get(key);
+  if (!state.answer.predictions.some(({ index }) => index === state.target)) {
+    state.answer.predictions.push(found.target);
+  }
+  against.value = state.against ?? "";
+  other.value = "";
+  listClasses();
+  showMap(found);
+}
+
+function showMap(found = findShown()) {
+  const view = document.querySelector("[name=view]:checked").value;
+  const { input } = state.model.card;
+  const { width, height } = state.answer.image;
+  const colours = colormaps[elements.colormap.value];
+  const crop = findCrop(width, height, input).map((edge, i) => edge / (i % 2 ? height : width));
+  paint(heat, makeMap(found.cam, input, view, found.empty), crop, view, colours);
+  paintScale(elements.scale, view, colours);
+  const isSigned = view === SIGNED;
+  elements["scale-low"].textContent = isSigned ? "against" : "none";
+  elements["scale-high"].textContent = isSigned ? "for" : "most";
+  elements.colormap.disabled = isSigned;
+  elements.box.hidden = !found.box || isSigned || !elements["show-box"].checked;
+  if (found.box) outline(elements.box, found.box);
+  elements.caption.textContent = caption(found);
+  elements.caption.classList.toggle("empty", found.empty);
+}
+
+function caption({ target, against, empty }) {
+  const what = against ? `“${target.label}” and not “${against.label}”` : `“${target.label}”`;
+  return empty ? `Nothing here speaks for ${what}: the map is empty.` : `What speaks for ${what}`;
+}
+
+function listClasses() {
+  const { activeElement } = document;
+  const focused = elements.classes.contains(activeElement) ? activeElement.value : null;
+  elements.classes.replaceChildren(...state.answer.predictions.map(makeClass));
+  if (focused !== null) elements.classes.querySelector(`[value="${focused}"]`)?.focus();
+}
+
+function makeClass({ index, label, probability }) {
+  const button = make("button");
+  const bar = make("span", "", "bar");
+  bar.style.transform = `scaleX(${probability})`;
+  button.append(make("span", label, "label"), make("span", percent(probability), "share"), bar);
+  Object.assign(button, { type: "button", value: index });
+  button.ariaPressed = String(index === state.target);
+  button.addEventListener("click", () => choose({ target: index }));
+  const item = make("li");
+  item.append(button);
+  return item;
+}
+
+function choose(change) {
+  Object.assign(state, change);
+  if (state.against === state.target) state.against = null;
+  return attempt(showTarget);
+}
+
+function setDrawing(on) {
+  state.drawing = on;
+  elements.draw.ariaPressed = String(on);
+  elements.clear.hidden = !on;
+  if (!on) return;
+  pad.clear();
+  clearResult();
+  Object.assign(stage.style, { width: "100%", height: "100%" });
+  stage.hidden = elements.pad.hidden = false;
+  image.hidden = elements.invitation.hidden = true;
+  elements.caption.textContent = "Draw a digit, large and in the middle.";
+}
+
+function clearResult() {
+  state.picture = state.answer = null;
+  stage.hidden = elements.result.hidden = elements.error.hidden = true;
+  elements.hint.hidden = elements.invitation.hidden = false;
+  elements.box.hidden = elements.crop.hidden = true;
+  heat.width = heat.width; // wipes it
+  elements.caption.textContent = "";
+}
+
+/** Do something that the service may refuse; its sentence is shown. */
+async function attempt(act) {
+  elements.error.hidden = true;
+  try {
+    await act();
+    elements["key-form"].hidden = true;
+  } catch (fault) {
+    if (fault.name === "AbortError") return;
+    if (!(fault instanceof service.Refusal)) throw fault;
+    if (!state.drawing) clearResultKeepingPicture();
+    elements["key-form"].hidden = fault.status !== 401;
+    elements.error.textContent = fault.message;
+    elements.error.hidden = fault.status === 401 && !service.hasKey();
+    if (fault.status === 401) elements.key.focus();
+  }
+}
+
+function clearResultKeepingPicture() {
+  const { picture } = state;
+  clearResult();
+  state.picture = picture;
+}
+
+const findShown = () => state.maps.get(state.against === null ? `${state.target}` : `${state.target}-${state.against}`);
+const percent = (share) => `${(100 * share).toFixed(1)} %`;
+const describe = ({ name, version, state, reason }) => `${name} / ${version}${state === "ready" ? "" : ` (${reason ?? state})`}`;
+
+function describeShown() {
+  return {
+    model: state.model.id,
+    ...service.nameTarget(state.target, state.against),
+    view: document.querySelector("[name=view]:checked").value,
+    alpha: elements.opacity.value,
+    colormap: elements.colormap.value,
+  };
+}
+
+function outline(element, [left, top, right, bottom]) {
+  const { width, height } = state.answer.image;
+  element.style.left = `${(100 * left) / width}%`;
+  element.style.top = `${(100 * top) / height}%`;
+  element.style.width = `${(100 * (right - left)) / width}%`;
+  element.style.height = `${(100 * (bottom - top)) / height}%`;
+}
+
+function make(tag, text = "", className = "") {
+  return Object.assign(document.createElement(tag), { textContent: text, className });
+}
+
+function makeOption(value, text, disabled = false) {
+  return Object.assign(make("option", text), { value, disabled });
+}
+
+function leaveDrawing(act) {
+  return (picture) => {
+    setDrawing(false);
+    return act(picture);
+  };
+}
+
+modelSelect.addEventListener("change", useModel);
+other.addEventListener("change", () => other.value && choose({ target: Number(other.value) }));
+against.addEventListener("change", () => choose({ against: against.value === "" ? null : Number(against.value) }));
+for (const control of [elements.colormap, elements["show-box"], ...document.querySelectorAll("[name=view]")]) {
+  control.addEventListener("change", () => showMap());
+}
+elements.opacity.addEventListener("input", () => {
+  heat.style.opacity = elements.opacity.value;
+  elements["opacity-value"].textContent = `${Math.round(100 * elements.opacity.value)} %`;
+});
+heat.style.opacity = elements.opacity.value;
+elements.draw.addEventListener("click", () => (state.drawing ? (setDrawing(false), clearResult()) : setDrawing(true)));
+elements.clear.addEventListener("click", () => setDrawing(true));
+elements.copy.addEventListener("click", async () => {
+  const line = await makeCurl(state.picture, describeShown(), service.hasKey());
+  elements.curl.textContent = line;
+  elements.curl.hidden = false;
+  await navigator.clipboard?.writeText(line).catch(() => getSelection().selectAllChildren(elements.curl));
+});
+elements.download.addEventListener("click", () =>
+  attempt(async () => {
+    const blob = await service.drawPicture(state.picture, describeShown());
+    const link = Object.assign(make("a"), { href: URL.createObjectURL(blob), download: "heatmap.png" });
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+  }),
+);
+elements["key-form"].addEventListener("submit", (event) => {
+  event.preventDefault();
+  service.useKey(elements.key.value);
+  attempt(() => (state.model && state.picture ? open(state.picture) : start()));
+});
+attempt(start);
