@@ -1,11 +1,12 @@
 """The BentoML service: processes, lifecycle and packaging are BentoML's, the data plane is ours.
 
-The front door stands as a middleware before BentoML's own routes and answers every HTTP request
-by itself; BentoML only sees its lifespan.
+The front door stands before BentoML's own application and answers every HTTP request by itself;
+BentoML only sees its lifespan.
 """
 
 import asyncio
 import contextlib
+import gc
 import logging
 from collections.abc import AsyncIterator
 from typing import Any
@@ -18,7 +19,7 @@ from service.classifier import Classifier
 from service.door import Door, Route
 from service.exchange import Receive, Scope, Send
 from service.lifecycle import Lifecycle
-from service.log import configure_log
+from service.log import configure_log, with_fields
 from service.pages import Pages
 from service.repository import Repository
 from service.settings import Settings, read_settings
@@ -29,7 +30,7 @@ log = logging.getLogger(__name__)
 
 
 class DataPlane:
-    """Everything behind the port, as an ASGI middleware in front of BentoML."""
+    """Everything behind the port, as an ASGI application in front of BentoML's."""
 
     def __init__(self, app: Any) -> None:
         settings = read_settings()
@@ -67,8 +68,10 @@ class DataPlane:
         """Say in the log when the default model can answer."""
         while self._repository.reasons_not_ready():
             await asyncio.sleep(ANNOUNCE_POLL_SECONDS)
+        gc.collect()
+        gc.freeze()  # what is loaded stays; no later collection need look at it
         model = self._repository.find(None)
-        log.info("ready", extra={"default_model": model.name, "provider": model.provider})
+        log.info("ready", extra=with_fields(default_model=model.name, provider=model.provider))
 
 
 def make_door(settings: Settings, lifecycle: Lifecycle, repository: Repository) -> Door:
@@ -98,14 +101,18 @@ def make_door(settings: Settings, lifecycle: Lifecycle, repository: Repository) 
     )
 
 
-@bentoml.service(
-    name="sightglass",
-    metrics={"enabled": False},
-    tracing={"excluded_urls": ".*"},
-    logging={"access": {"enabled": False}},
-)
+class FrontedService(bentoml.Service[Any]):  # type: ignore[misc]  # BentoML loads it lazily
+    """A BentoML service that serves the data plane, with BentoML's own application behind it.
+
+    As one of BentoML's middlewares the data plane would stand behind others, which cost a task and
+    a timer, kept for a minute, for every request.
+    """
+
+    def to_asgi(self, is_main: bool = True) -> Any:
+        """What BentoML's worker serves."""
+        return DataPlane(super().to_asgi(is_main))
+
+
+@bentoml.service(name="sightglass", metrics={"enabled": False}, service_class=FrontedService)
 class Sightglass:
     """The name under which BentoML starts, builds and ships the service."""
-
-
-Sightglass.add_asgi_middleware(DataPlane)  # type: ignore[attr-defined]

@@ -4,11 +4,12 @@ A request is given room, its form is read and checked, and what comes back is pu
 """
 
 import asyncio
-import json
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 from urllib.parse import quote
+
+from pydantic_core import to_json
 
 from service.admission import Admission, Slot
 from service.answers import make_result
@@ -18,6 +19,7 @@ from service.exchange import ClientWatch, Request, Response, describe_limit
 from service.explainer import Explainer, check_labels
 from service.form import JSON_TYPE, Form, read_form
 from service.heatmap import ENCODINGS
+from service.log import with_fields
 from service.negotiation import choose_media_type
 from service.repository import Model, Repository
 from service.schemas import (
@@ -143,7 +145,7 @@ class Calls:
                     return await classify_one(content, model, options, request.timings)
                 except Refusal as refusal:
                     if isinstance(refusal, Internal):
-                        log.exception("image failed", extra={"request_id": request.id})
+                        log.exception("image failed", extra=with_fields(request_id=request.id))
                     return {"error": refusal.body(request.id)}
 
             with ClientWatch(request):
@@ -224,7 +226,4 @@ def check_single_target(options: ExplainOptions) -> None:
 
 def answer_json(content: Any, status: int = 200) -> Response:
     """`content` as a response."""
-    text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
-    # Half a surrogate pair, which JSON may carry, is answered as it came: as an escape.
-    body = text.encode(errors="backslashreplace")
-    return Response(body, JSON_TYPE, status)
+    return Response(to_json(content), JSON_TYPE, status)

@@ -138,4 +138,4 @@ class Classifier:
 def _note(timings: Timings, stage: str, seconds: float) -> None:
     """The longest of several images is what the request waited for."""
     timings[stage] = max(timings.get(stage, 0.0), seconds)
-    metrics.STAGES.labels(stage).observe(seconds)
+    metrics.time_stage(stage).observe(seconds)

@@ -26,6 +26,7 @@ from service.errors import (
 )
 from service.exchange import ClientGone, Receive, Request, Response, Scope, Send
 from service.lifecycle import Lifecycle
+from service.log import with_fields
 from service.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -126,28 +127,25 @@ class Door:
         """What the client is told; what is our fault goes to the log, whole."""
         if isinstance(fault, Refusal) and not isinstance(fault, Internal):
             return fault
-        log.error("request failed", exc_info=fault, extra={"request_id": request.id})
+        log.error("request failed", exc_info=fault, extra=with_fields(request_id=request.id))
         return Internal("Something went wrong here; the log has the reason by the request's id.")
 
     def _report(self, request: Request, route: Route | None, status: int, code: str | None) -> None:
         seconds = perf_counter() - request.started
         template = route.template if route else NO_ROUTE
-        metrics.REQUESTS.labels(template, status).inc()
-        metrics.TOTAL.labels(template).observe(seconds)
-        notes = {f"{stage}_ms": _to_ms(spent) for stage, spent in request.timings.items()}
-        log.info(
-            "request",
-            extra={
-                "request_id": request.id,
-                "method": request.method,
-                "route": template,
-                "status": status,
-                **({"code": code} if code else {}),
-                **request.notes,
-                **notes,
-                "total_ms": _to_ms(seconds),
-            },
-        )
+        metrics.count_request(template, status).inc()
+        metrics.time_request(template).observe(seconds)
+        fields: dict[str, object] = {
+            "request_id": request.id,
+            "method": request.method,
+            "route": template,
+            "status": status,
+        }
+        if code:
+            fields["code"] = code
+        fields |= request.notes
+        fields |= {f"{stage}_ms": _to_ms(spent) for stage, spent in request.timings.items()}
+        log.info("request", extra=with_fields(**fields, total_ms=_to_ms(seconds)))
 
 
 def refuse(refusal: Refusal, request: Request) -> Response:

@@ -25,7 +25,8 @@ class Refusal(Exception):
 
     def __init__(self, message: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(message)
-        self.message = message
+        # JSON may carry half a surrogate pair, UTF-8 may not: it is told as an escape.
+        self.message = message.encode(errors="backslashreplace").decode()
         self.headers = dict(headers or {})
 
     def body(self, request_id: str) -> "ErrorDetail":

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+from service.log import with_fields
+
 log = logging.getLogger(__name__)
 
 
@@ -55,7 +57,7 @@ class Lifecycle:
         if self.draining and self._drain_seconds:
             return  # told twice
         self.draining = True
-        log.info("draining", extra={"seconds": self._drain_seconds})
+        log.info("draining", extra=with_fields(seconds=self._drain_seconds))
         asyncio.get_running_loop().call_later(self._drain_seconds, self._close, stop)
 
     def _close(self, stop: Callable[[], Any]) -> None:

@@ -1,17 +1,18 @@
 """The log: one JSON object a line, on standard error. Holds no picture content and no keys."""
 
-import json
 import logging
 import sys
 import warnings
 from datetime import UTC, datetime
 from typing import Any
 
-STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+from pydantic_core import to_json
+
+FIELDS = "fields"  # the attribute of a record that holds them
 
 
 class JsonFormatter(logging.Formatter):
-    """A record with all its extra fields as one JSON object."""
+    """A record with its fields as one JSON object."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The line."""
@@ -20,10 +21,15 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname.lower(),
             "event": record.getMessage(),
         }
-        line |= {name: value for name, value in vars(record).items() if name not in STANDARD}
+        line |= getattr(record, FIELDS, {})
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False, default=str)
+        return to_json(line, fallback=str).decode()
+
+
+def with_fields(**fields: object) -> dict[str, dict[str, object]]:
+    """What a log call takes as `extra`, so that the fields come to stand in its line."""
+    return {FIELDS: fields}
 
 
 def configure_log() -> None:
@@ -34,5 +40,8 @@ def configure_log() -> None:
     logger.handlers = [handler]
     logger.setLevel(logging.INFO)
     logger.propagate = False
+    # No line names the place, thread or process it came from: don't look for them.
+    logging._srcfile = None
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     # What Pillow thinks of a client's file is told to the client, where it matters.
     warnings.filterwarnings("ignore", module=r"PIL\.")

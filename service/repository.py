@@ -19,6 +19,7 @@ import numpy as np
 from service.batcher import Batcher
 from service.card import Artefact, read_artefact
 from service.errors import ModelNotFound, NotReady
+from service.log import with_fields
 from service.metrics import BATCH_SIZE
 from service.probe import probe_golden
 from service.session import Session, choose_batch_size
@@ -87,11 +88,12 @@ class Repository:
         found = await loop.run_in_executor(self._loader, find_models, self._settings.models_dir)
         for key in [key for key in self._entries if key not in found]:
             del self._entries[key]
-            log.info("model removed", extra={"model": _tell(key)})
+            log.info("model removed", extra=with_fields(model=_tell(key)))
         fresh = [key for key in found if not self._is_known(key, found[key])]
         for key in fresh:
             entry = self._entries.setdefault(key, Entry(found[key]))
-            entry.stamp, entry.state = found[key], "loading"
+            entry.stamp, entry.state, entry.reason = found[key], "loading", None
+            log.info("model loading", extra=with_fields(model=_tell(key)))
         self._scanned = True
         for key in sorted(fresh, key=self._loading_order):
             await self._load(key, self._entries[key])
@@ -180,7 +182,7 @@ class Repository:
             loaded = await loop.run_in_executor(self._loader, load_file, path, self._settings)
         except Exception as fault:  # whatever a file does, the others go on being served
             entry.state, entry.reason = "failed", str(fault)
-            log.error("model failed", extra={"model": _tell(key), "reason": str(fault)})
+            log.error("model failed", extra=with_fields(model=_tell(key), reason=str(fault)))
             return
         artefact, session = loaded
         name, version = key[0], str(key[1])
@@ -194,7 +196,7 @@ class Repository:
         entry.state, entry.reason = "ready", None
         log.info(
             "model ready",
-            extra={"model": _tell(key), "provider": session.provider, "sha256": artefact.sha256},
+            extra=with_fields(model=_tell(key), provider=session.provider, sha256=artefact.sha256),
         )
 
     def _tell_unknown(self, reference: str) -> str:

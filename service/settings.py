@@ -94,7 +94,11 @@ def _explain(fault: ValidationError) -> str:
     """One sentence for the first variable at fault."""
     errors = fault.errors(include_url=False)
     name = str(errors[0]["loc"][0])
-    wishes = [error["msg"].partition(", unable to parse")[0] for error in errors if error["loc"][0] == name]
+    wishes = [
+        error["msg"].partition(", unable to parse")[0]
+        for error in errors
+        if error["loc"][0] == name
+    ]
     wanted = " or ".join(dict.fromkeys(wish.removeprefix("Input should be ") for wish in wishes))
     value = "" if name == "api_keys" else f"={errors[0]['input']}"
     return f"SIGHTGLASS_{name.upper()}{value} can't be: it should be {wanted}."
