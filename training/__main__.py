@@ -50,6 +50,12 @@ def main() -> int:
     artefact(command)
     command.set_defaults(act=bring)
 
+    command = commands.add_parser("layers", help="list the layers that Grad-CAM can explain")
+    command.add_argument("network", help="a checkpoint, or an architecture as for import")
+    command.add_argument("--size", type=int, help="side of the network's input")
+    command.add_argument("--all", action="store_true", help="every layer, however deep")
+    command.set_defaults(act=layers)
+
     arguments = parser.parse_args()
     try:
         arguments.act(arguments)
@@ -146,6 +152,33 @@ def bring(arguments: argparse.Namespace) -> None:
         imported.Request(**{key: value for key, value in vars(arguments).items() if key != "act"})
     )
     print(f"{folder / 'model.onnx'} is ready.")
+
+
+def layers(arguments: argparse.Namespace) -> None:
+    import dataclasses
+
+    import torch
+
+    from training import classics, models, scenes, train
+    from training import layers as survey
+    from training.pictures import Input
+
+    if Path(arguments.network).is_file():
+        config, _, model, _ = train.load(Path(arguments.network))
+        wanted = config.input
+    else:
+        name = arguments.network
+        wanted = classics.takes(name) if name in classics.names() else Input()
+        if arguments.size:
+            size = arguments.size
+            wanted = dataclasses.replace(wanted, height=size, width=size, resize=size)
+        model = models.build(name, 10, wanted, {})
+    image = torch.from_numpy(scenes.draw(4, wanted.height, wanted.width, wanted.channels))
+    rows = survey.survey(model, model.network, image, None if arguments.all else 2)
+    print(f"{'layer':40} {'kind':22} {'map':>16}  compiler     cost")
+    for row in rows:
+        size = f"{row.channels} x {row.height} x {row.width}"
+        print(f"{row.name:40} {row.kind:22} {size:>16}  {row.compiler:11} {row.cost:5.2f}")
 
 
 if __name__ == "__main__":

@@ -18,6 +18,12 @@ GRAY = Input("L", 28, 28, 28, mean=(0.0,), std=(0.3,), dark_on_light=True)
 COLOR = Input("RGB", 32, 32, 32)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Tiny networks are slower on two threads, the more so where others use the cores."""
+    torch.set_num_threads(1)
+
+
 @pytest.fixture
 def lenet() -> Classifier:
     """LeNet-5 with random weights and biases."""
