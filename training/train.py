@@ -8,6 +8,7 @@ import copy
 import os
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from training import heads, optimize
+from training import heads, optimize, processes
 from training.config import Config
 from training.data import Data, Split
 from training.errors import UserError
@@ -35,7 +36,8 @@ def fit(config: Config, data: Data, folder: Path, resume: bool = False) -> dict[
         raise UserError(
             f"{folder} holds a run: --resume goes on with it, --out names another folder."
         )
-    device = pick(config.device)
+    device = processes.start(config.device)
+    processes.share_of(config.batch_size)
     torch.manual_seed(config.seed)
     model, head = prepare(config, len(data.labels))
     model = model.to(device)
@@ -44,15 +46,19 @@ def fit(config: Config, data: Data, folder: Path, resume: bool = False) -> dict[
     run = Run(config, data, model, head, device)
     if resume and last.exists():
         run.restore(torch.load(last, map_location=device, weights_only=True))
+    first = processes.rank() == 0
     folder.mkdir(parents=True, exist_ok=True)
-    with SummaryWriter(str(folder / "log")) as log:
+    with SummaryWriter(str(folder / "log")) if first else nullcontext() as log:
         while not run.over():
             figures = run.epoch()
+            if log is None:
+                continue
             for name, value in figures.items():
                 log.add_scalar(name, value, run.epochs_done)
             if run.better:
                 save(run.checkpoint(data.labels), folder / "best.pt")
             save(run.state(), last)
+    processes.stop()
     return run.history[-1]
 
 
@@ -95,15 +101,18 @@ class Run:
         """One pass over the training pictures, then the validation loss and accuracy."""
         config, begun = self.config, time.monotonic()
         torch.manual_seed(100_003 * config.seed + self.epochs_done)  # dropout draws from it
+        order = torch.initial_seed()  # every process deals from the same order
+        torch.manual_seed(order + 7919 * processes.rank())
         rng = torch.Generator(self.device).manual_seed(torch.initial_seed() + 1)
         self.model.train()
         self.freeze(self.epochs_done < config.freeze_epochs)
         total = 0.0
         bar = tqdm(
-            batches(self.train, config.batch_size, torch.initial_seed()),
+            batches(self.train, config.batch_size, order),
             f"epoch {self.epochs_done + 1}/{config.epochs}",
             self.steps,
             leave=False,
+            disable=processes.rank() > 0,
         )
         for step, (image, label) in enumerate(bar):
             done = (self.epochs_done + step / self.steps) / config.epochs
@@ -117,13 +126,14 @@ class Run:
                 loss = loss + config.l1 * sum(p.abs().sum() for p in self.model.parameters())
             self.optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
+            processes.average(self.model.parameters())
             if config.clip:
                 nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
             self.optimizer.step()
             self.remember()
             total += loss.item()
         self.epochs_done += 1
-        val_loss, accuracy = self.validate()
+        val_loss, accuracy = processes.agree(self.validate(), self.device)
         self.better = val_loss < self.best
         if self.better:
             self.best, self.best_epoch = val_loss, self.epochs_done
@@ -135,11 +145,12 @@ class Run:
             "seconds": time.monotonic() - begun,
         }
         self.history.append(figures)
-        tqdm.write(
-            f"epoch {self.epochs_done}: loss {figures['train_loss']:.4f}, validation loss "
-            f"{val_loss:.4f}, accuracy {100 * accuracy:.2f} %, {figures['seconds']:.0f} s"
-            + (" (best)" if self.better else "")
-        )
+        if processes.rank() == 0:
+            tqdm.write(
+                f"epoch {self.epochs_done}: loss {figures['train_loss']:.4f}, validation loss "
+                f"{val_loss:.4f}, accuracy {100 * accuracy:.2f} %, {figures['seconds']:.0f} s"
+                + (" (best)" if self.better else "")
+            )
         return figures
 
     def freeze(self, frozen: bool) -> None:
@@ -219,21 +230,19 @@ class Run:
 def batches(
     split: Split, size: int, seed: int | None = None
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """(n, H, W, C) uint8 and labels; shuffled by a seed, then without a smaller last batch."""
+    """(n, H, W, C) uint8 and labels; shuffled by a seed, then without a smaller last batch.
+
+    A shuffled batch is dealt out to the processes that train together.
+    """
     order = np.arange(len(split))
     if seed is not None:
         order = np.random.default_rng(seed).permutation(order)
         order = order[: max(len(order) // size, 1) * size]
     for start in range(0, len(order), size):
         rows = order[start : start + size]
+        if seed is not None:
+            rows = rows[processes.rank() :: processes.count()]
         yield torch.from_numpy(split.pictures[rows]), torch.from_numpy(split.labels[rows])
-
-
-def pick(device: str) -> torch.device:
-    """The named device; "auto" is a GPU where there is one."""
-    if device != "auto":
-        return torch.device(device)
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def save(state: dict[str, Any], path: Path) -> None:

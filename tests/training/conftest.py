@@ -77,10 +77,15 @@ def small() -> Callable[[nn.Module], Classifier]:
 
 @pytest.fixture
 def strokes() -> data.Data:
-    """Two classes that LeNet-5 tells apart at once: upright and lying bars."""
+    """Two classes that LeNet-5 tells apart at once."""
+    return bars()
+
+
+def bars() -> data.Data:
+    """Upright and lying bars on a dark ground: (N, 28, 28, 1)."""
     rng = np.random.default_rng(0)
 
-    def bars(count: int) -> data.Split:
+    def drawn(count: int) -> data.Split:
         pictures = rng.integers(0, 40, (count, 28, 28, 1), np.uint8)
         labels = rng.integers(0, 2, count)
         for picture, label in zip(pictures, labels, strict=True):
@@ -91,7 +96,9 @@ def strokes() -> data.Data:
                 picture[6:22, at : at + 3] = 220
         return data.Split(pictures, labels)
 
-    return data.Data({"train": bars(96), "val": bars(32), "test": bars(32)}, ("upright", "lying"))
+    return data.Data(
+        {"train": drawn(96), "val": drawn(32), "test": drawn(32)}, ("upright", "lying")
+    )
 
 
 @pytest.fixture
