@@ -67,7 +67,7 @@ export async function loadColormaps() {
   image.src = "/page/colormaps.png";
   await image.decode();
   const canvas = new OffscreenCanvas(256, 3);
-  const context = canvas.getContext("2d");
+  const context = canvas.getContext("2d", { willReadFrequently: true });
   context.drawImage(image, 0, 0);
   const row = (y) => context.getImageData(0, y, 256, 1).data;
   return { viridis: row(0), turbo: row(1), gray: row(2) };

@@ -3,6 +3,7 @@
 import { makeCurl } from "./curl.js";
 import { makePad } from "./draw.js";
 import { SIGNED, findCrop, loadColormaps, makeMap, paint, paintScale } from "./map.js";
+import { describeModel, describeMap, make, makeClass, makeOption, makeTimings, outline } from "./parts.js";
 import * as service from "./service.js";
 import { listExamples, listen, takesDrawings } from "./sources.js";
 
@@ -30,7 +31,7 @@ async function start() {
   colormaps ??= await loadColormaps();
   state.models = await service.fetchModels();
   const isReady = ({ state }) => state === "ready";
-  modelSelect.replaceChildren(...state.models.map((model) => makeOption(model.id, describe(model), !isReady(model))));
+  modelSelect.replaceChildren(...state.models.map((model) => makeOption(model.id, describeModel(model), !isReady(model))));
   const chosen = state.models.find((model) => model.isDefault && isReady(model)) ?? state.models.find(isReady);
   if (!chosen) throw new service.Refusal(0, "No model is ready yet: load the page again in a moment.");
   modelSelect.disabled = false;
@@ -97,22 +98,22 @@ function showStage() {
   heat.width = Math.max(1, Math.round(width * factor));
   heat.height = Math.max(1, Math.round(height * factor));
   elements.crop.hidden = right - left > width - 1 && bottom - top > height - 1;
-  outline(elements.crop, [left, top, right, bottom]);
+  outline(elements.crop, [left, top, right, bottom], state.answer.image);
   elements.result.hidden = false;
   elements.hint.hidden = true;
   elements.curl.hidden = true;
-  elements.timings.replaceChildren(...state.answer.timings.flatMap(([stage, ms]) => [make("dt", stage), make("dd", `${ms.toFixed(1)} ms`)]));
+  elements.timings.replaceChildren(...makeTimings(state.answer.timings));
 }
 
 /** Show the map of the state's target: at hand, or asked for. */
 async function showTarget() {
-  const key = state.against === null ? `${state.target}` : `${state.target}-${state.against}`;
-  if (!state.maps.has(key)) {
-    const { maps, target, against } = state;
-    maps.set(key, await service.explainOne(state.picture, state.model, target, against));
-    if (maps !== state.maps || target !== state.target || against !== state.against) return;
+  const key = nameMap();
+  const { maps } = state;
+  if (!maps.has(key)) {
+    maps.set(key, await service.explainOne(state.picture, state.model, state.target, state.against));
+    if (maps !== state.maps || key !== nameMap()) return; // something else was chosen meanwhile
   }
-  const found = state.maps.get(key);
+  const found = maps.get(key);
   if (!state.answer.predictions.some(({ index }) => index === state.target)) {
     state.answer.predictions.push(found.target);
   }
@@ -122,7 +123,9 @@ async function showTarget() {
   showMap(found);
 }
 
-function showMap(found = findShown()) {
+const nameMap = () => (state.against === null ? `${state.target}` : `${state.target}-${state.against}`);
+
+function showMap(found = state.maps.get(nameMap())) {
   const view = document.querySelector("[name=view]:checked").value;
   const { input } = state.model.card;
   const { width, height } = state.answer.image;
@@ -135,34 +138,20 @@ function showMap(found = findShown()) {
   elements["scale-high"].textContent = isSigned ? "for" : "most";
   elements.colormap.disabled = isSigned;
   elements.box.hidden = !found.box || isSigned || !elements["show-box"].checked;
-  if (found.box) outline(elements.box, found.box);
-  elements.caption.textContent = caption(found);
+  if (found.box) outline(elements.box, found.box, state.answer.image);
+  elements.caption.textContent = describeMap(found, isSigned);
   elements.caption.classList.toggle("empty", found.empty);
-}
-
-function caption({ target, against, empty }) {
-  const what = against ? `“${target.label}” and not “${against.label}”` : `“${target.label}”`;
-  return empty ? `Nothing here speaks for ${what}: the map is empty.` : `What speaks for ${what}`;
 }
 
 function listClasses() {
   const { activeElement } = document;
   const focused = elements.classes.contains(activeElement) ? activeElement.value : null;
-  elements.classes.replaceChildren(...state.answer.predictions.map(makeClass));
+  elements.classes.replaceChildren(
+    ...state.answer.predictions.map((prediction) =>
+      makeClass(prediction, prediction.index === state.target, (index) => choose({ target: index })),
+    ),
+  );
   if (focused !== null) elements.classes.querySelector(`[value="${focused}"]`)?.focus();
-}
-
-function makeClass({ index, label, probability }) {
-  const button = make("button");
-  const bar = make("span", "", "bar");
-  bar.style.transform = `scaleX(${probability})`;
-  button.append(make("span", label, "label"), make("span", percent(probability), "share"), bar);
-  Object.assign(button, { type: "button", value: index });
-  button.ariaPressed = String(index === state.target);
-  button.addEventListener("click", () => choose({ target: index }));
-  const item = make("li");
-  item.append(button);
-  return item;
 }
 
 function choose(change) {
@@ -175,9 +164,11 @@ function setDrawing(on) {
   state.drawing = on;
   elements.draw.ariaPressed = String(on);
   elements.clear.hidden = !on;
-  if (!on) return;
   pad.clear();
   clearResult();
+  state.picture = null;
+  if (!on) return;
+  elements.error.hidden = true;
   Object.assign(stage.style, { width: "100%", height: "100%" });
   stage.hidden = elements.pad.hidden = false;
   image.hidden = elements.invitation.hidden = true;
@@ -185,8 +176,8 @@ function setDrawing(on) {
 }
 
 function clearResult() {
-  state.picture = state.answer = null;
-  stage.hidden = elements.result.hidden = elements.error.hidden = true;
+  state.answer = null;
+  stage.hidden = elements.result.hidden = true;
   elements.hint.hidden = elements.invitation.hidden = false;
   elements.box.hidden = elements.crop.hidden = true;
   heat.width = heat.width; // wipes it
@@ -195,30 +186,20 @@ function clearResult() {
 
 /** Do something that the service may refuse; its sentence is shown. */
 async function attempt(act) {
-  elements.error.hidden = true;
+  elements.error.hidden = elements["key-form"].hidden = true;
   try {
     await act();
-    elements["key-form"].hidden = true;
   } catch (fault) {
     if (fault.name === "AbortError") return;
     if (!(fault instanceof service.Refusal)) throw fault;
-    if (!state.drawing) clearResultKeepingPicture();
+    elements.result.hidden = true;
+    if (!state.drawing) clearResult();
     elements["key-form"].hidden = fault.status !== 401;
     elements.error.textContent = fault.message;
     elements.error.hidden = fault.status === 401 && !service.hasKey();
     if (fault.status === 401) elements.key.focus();
   }
 }
-
-function clearResultKeepingPicture() {
-  const { picture } = state;
-  clearResult();
-  state.picture = picture;
-}
-
-const findShown = () => state.maps.get(state.against === null ? `${state.target}` : `${state.target}-${state.against}`);
-const percent = (share) => `${(100 * share).toFixed(1)} %`;
-const describe = ({ name, version, state, reason }) => `${name} / ${version}${state === "ready" ? "" : ` (${reason ?? state})`}`;
 
 function describeShown() {
   return {
@@ -230,25 +211,9 @@ function describeShown() {
   };
 }
 
-function outline(element, [left, top, right, bottom]) {
-  const { width, height } = state.answer.image;
-  element.style.left = `${(100 * left) / width}%`;
-  element.style.top = `${(100 * top) / height}%`;
-  element.style.width = `${(100 * (right - left)) / width}%`;
-  element.style.height = `${(100 * (bottom - top)) / height}%`;
-}
-
-function make(tag, text = "", className = "") {
-  return Object.assign(document.createElement(tag), { textContent: text, className });
-}
-
-function makeOption(value, text, disabled = false) {
-  return Object.assign(make("option", text), { value, disabled });
-}
-
 function leaveDrawing(act) {
   return (picture) => {
-    setDrawing(false);
+    if (state.drawing) setDrawing(false);
     return act(picture);
   };
 }
@@ -264,7 +229,7 @@ elements.opacity.addEventListener("input", () => {
   elements["opacity-value"].textContent = `${Math.round(100 * elements.opacity.value)} %`;
 });
 heat.style.opacity = elements.opacity.value;
-elements.draw.addEventListener("click", () => (state.drawing ? (setDrawing(false), clearResult()) : setDrawing(true)));
+elements.draw.addEventListener("click", () => setDrawing(!state.drawing));
 elements.clear.addEventListener("click", () => setDrawing(true));
 elements.copy.addEventListener("click", async () => {
   const line = await makeCurl(state.picture, describeShown(), service.hasKey());

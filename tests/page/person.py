@@ -1,0 +1,36 @@
+"""What a person does on the page, and sees there."""
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from playwright.sync_api import Page, expect
+
+from tests.service.quadrants import encode
+
+READ_HEAT = """() => {
+  const { width, height } = heat;
+  return [height, width, Array.from(heat.getContext("2d").getImageData(0, 0, width, height).data)];
+}"""
+
+
+def upload(page: Page, image: Image.Image, name: str = "picture.png", kind: str = "PNG") -> None:
+    """Choose a file and wait for its classes."""
+    page.set_input_files("#file", {"name": name, "mimeType": "", "buffer": encode(image, kind)})
+    expect(page.locator("#viewport.busy")).to_have_count(0)
+    expect(page.locator("#picture")).to_have_attribute("alt", name)
+
+
+def read_heat(page: Page) -> NDArray[np.uint8]:
+    """The map's layer: (H, W, 4), heat as its opacity."""
+    height, width, values = page.evaluate(READ_HEAT)
+    return np.array(values, np.uint8).reshape(height, width, 4)
+
+
+def read_classes(page: Page) -> list[str]:
+    """The labels in their order."""
+    return page.locator("#classes .label").all_inner_texts()
+
+
+def find_pressed(page: Page) -> str:
+    """The label whose map is shown."""
+    return page.locator("#classes [aria-pressed=true] .label").inner_text()

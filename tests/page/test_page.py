@@ -1,0 +1,303 @@
+"""The page as a person uses it, in a real browser on the real service."""
+
+import io
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from playwright.sync_api import Browser, BrowserContext, Page, expect
+
+from service.card import Input
+from service.explanation import make_map, make_signed_map
+from service.geometry import find_crop
+from service.heatmap import AGAINST, FOR, place
+from tests.page.conftest import PATIENCE_MS, Watch
+from tests.page.person import find_pressed, read_classes, read_heat, upload
+from tests.server import Server, start_server
+from tests.service.quadrants import LABELS, encode, light
+
+EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
+BRING = """([kind, name, bytes]) => {
+  const files = new DataTransfer();
+  files.items.add(new File([new Uint8Array(bytes)], name));
+  const event = kind === "paste"
+    ? new ClipboardEvent("paste", { clipboardData: files, bubbles: true })
+    : new DragEvent("drop", { dataTransfer: files, bubbles: true, cancelable: true });
+  document.body.dispatchEvent(event);
+}"""
+
+
+def make_noise(width: int, height: int) -> Image.Image:
+    """A picture with something in each quarter."""
+    pixels = np.random.default_rng(5).integers(0, 255, (height, width, 3), np.uint8)
+    return Image.fromarray(pixels)
+
+
+def test_an_uploaded_picture_gets_its_classes_their_bars_and_the_time_taken(page: Page) -> None:
+    upload(page, light(3))
+    assert LABELS[3] == read_classes(page)[0] == find_pressed(page)
+    assert set(LABELS) == set(read_classes(page))
+    expect(page.locator("#classes .share").first).to_contain_text("%")
+    expect(page.locator("#caption")).to_have_text(f"What speaks for “{LABELS[3]}”")
+    stages = page.locator("#timings dt").all_inner_texts()
+    assert ["decode", "queue", "inference", "render", "total"] == stages
+
+
+@pytest.mark.parametrize("kind", ["paste", "drop"])
+def test_a_picture_can_be_pasted_and_dropped(page: Page, kind: str) -> None:
+    page.evaluate(BRING, [kind, "brought.png", list(encode(light(1)))])
+    expect(page.locator("#picture")).to_have_attribute("alt", "brought.png")
+    assert LABELS[1] == find_pressed(page)
+
+
+def test_an_example_is_one_click_away(page: Page) -> None:
+    page.locator("#examples button").first.click()
+    expect(page.locator("#classes li")).to_have_count(len(LABELS))
+
+
+def test_clicking_a_class_shows_its_own_map_without_another_request(page: Page) -> None:
+    upload(page, make_noise(64, 64))
+    first, asked = read_heat(page), []
+    page.on("request", lambda request: asked.append(request.url))
+    second = read_classes(page)[1]
+    page.locator("#classes button").nth(1).click()
+    assert second == find_pressed(page)
+    assert (read_heat(page) != first).any()
+    assert [] == asked
+
+
+@pytest.mark.parametrize("size", [(300, 200), (41, 97), (32, 32)])
+@pytest.mark.parametrize("view", ["overlay", "signed"])
+def test_the_map_drawn_here_is_the_one_the_service_draws(
+    page: Page, site: Server, size: tuple[int, int], view: str
+) -> None:
+    picture = make_noise(*size)
+    upload(page, picture)
+    page.locator(f"[name=view][value={view}]").check(force=True)
+    answer = site.client.post(
+        "/gradcam", files={"image": encode(picture)}, headers={"accept": "application/json"}
+    ).json()
+    cam = np.array(answer["explanations"][0]["cam"], np.float32)
+    card = site.client.get("/models/colours").json()["versions"][-1]["card"]
+    wanted = Input(**card["input"])
+    seen = read_heat(page)  # (H, W, 4)
+    height, width = seen.shape[:2]
+    crop = find_crop(size, wanted).scale(width / size[0], height / size[1])
+    make = make_signed_map if view == "signed" else make_map
+    heat = place(make(cam, wanted.height, wanted.width), crop, (width, height))
+    assert np.abs(np.abs(heat) * 255 - seen[..., 3]).max() <= 1
+    if view == "signed":
+        strong = np.abs(heat) > 0.9
+        expected = np.where(heat[strong][:, None] > 0, FOR, AGAINST)
+        assert np.abs(expected - seen[strong][:, :3].astype(int)).max() <= 1
+
+
+def test_the_slider_sets_the_opacity_of_the_map(page: Page) -> None:
+    upload(page, light(0))
+    page.locator("#opacity").fill("0.25")
+    assert "0.25" == page.locator("#heat").evaluate("heat => getComputedStyle(heat).opacity")
+    expect(page.locator("#opacity-value")).to_have_text("25 %")
+
+
+def test_one_class_against_another_is_asked_for_and_named(page: Page) -> None:
+    upload(page, make_noise(64, 64))
+    target, rival = read_classes(page)[:2]
+    before = read_heat(page)
+    page.select_option("#against", label=rival)
+    expect(page.locator("#caption")).to_have_text(
+        f"What speaks for “{target}” rather than “{rival}”"
+    )
+    assert (read_heat(page) != before).any()
+    page.select_option("#against", value="")
+    expect(page.locator("#caption")).to_have_text(f"What speaks for “{target}”")
+    assert (read_heat(page) == before).all()
+
+
+def test_any_other_class_can_be_asked_for(page: Page) -> None:
+    upload(page, light(0))
+    page.select_option("#other", label=LABELS[2])
+    expect(page.locator("#classes [aria-pressed=true] .label")).to_have_text(LABELS[2])
+
+
+def test_an_empty_map_is_said_to_be_empty(page: Page) -> None:
+    upload(page, Image.new("RGB", (32, 32)))
+    expect(page.locator("#caption")).to_contain_text("the map is empty")
+    assert 0 == read_heat(page)[..., 3].max()
+    expect(page.locator("#box")).to_be_hidden()
+
+
+def test_the_box_surrounds_what_is_lit_and_can_be_hidden(page: Page) -> None:
+    upload(page, light(3, (320, 320)))
+    stage, box = page.locator("#stage").bounding_box(), page.locator("#box").bounding_box()
+    assert stage
+    assert box
+    assert box["x"] >= stage["x"] + 0.3 * stage["width"]
+    assert box["y"] >= stage["y"] + 0.3 * stage["height"]
+    page.locator("#show-box").uncheck()
+    expect(page.locator("#box")).to_be_hidden()
+
+
+def test_a_digit_can_be_drawn_where_a_model_reads_digits(page: Page) -> None:
+    expect(page.locator("#draw")).to_be_hidden()
+    page.select_option("#model", "gray/1")
+    page.locator("#draw").click()
+    pad = page.locator("#pad").bounding_box()
+    assert pad
+    page.mouse.move(pad["x"] + 0.6 * pad["width"], pad["y"] + 0.2 * pad["height"])
+    page.mouse.down()
+    page.mouse.move(pad["x"] + 0.9 * pad["width"], pad["y"] + 0.4 * pad["height"], steps=4)
+    page.mouse.up()
+    expect(page.locator("#classes [aria-pressed=true] .label")).to_have_text(LABELS[1])
+    page.locator("#clear").click()
+    expect(page.locator("#result")).to_be_hidden()
+
+
+def test_what_is_no_picture_is_refused_with_the_services_sentence(page: Page) -> None:
+    page.set_input_files(
+        "#file", {"name": "notes.txt", "mimeType": "text/plain", "buffer": b"no picture at all"}
+    )
+    expect(page.locator("#error")).to_contain_text("JPEG")
+    expect(page.locator("#result")).to_be_hidden()
+    upload(page, light(2))
+    expect(page.locator("#error")).to_be_hidden()
+
+
+def test_a_format_the_browser_can_not_show_is_drawn_by_the_service(page: Page) -> None:
+    upload(page, light(2, (50, 40)), "scan.tiff", "TIFF")
+    assert LABELS[2] == find_pressed(page)
+    assert [50, 40] == page.locator("#picture").evaluate("i => [i.naturalWidth, i.naturalHeight]")
+
+
+def test_switching_the_model_asks_it_about_the_same_picture(page: Page) -> None:
+    upload(page, light(1))
+    expect(page.locator("#model")).to_have_value("colours/2")
+    with page.expect_response("**/gradcam") as answered:
+        page.select_option("#model", "colours/1")
+    answer = answered.value.json()
+    assert ("colours", "1") == (answer["model"], answer["version"])
+    expect(page.locator("#model option")).to_have_count(3)
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
+@pytest.mark.parametrize("origin", ["a file", "an example", "a drawing"])
+def test_the_copied_curl_answers_with_the_picture_shown(
+    page: Page, folder: Path, origin: str
+) -> None:
+    if origin == "a file":
+        name = 'it\'s my "cat"; really.png'
+        (folder / name).write_bytes(encode(light(0)))
+        page.set_input_files("#file", folder / name)
+    elif origin == "an example":
+        page.select_option("#model", "gray/1")
+        page.get_by_title("seven", exact=True).click()
+    else:
+        page.select_option("#model", "gray/1")
+        page.locator("#draw").click()
+        page.locator("#pad").click()
+    page.locator("#classes button").nth(2).click()
+    page.select_option("#against", index=1)
+    page.locator("#copy").click()
+    expect(page.locator("#curl")).to_be_visible()
+    line = page.locator("#curl").inner_text()
+    assert line == page.evaluate("navigator.clipboard.readText()")
+    ran = subprocess.run(
+        ["sh", "-c", f"{line} -sS -w '%{{http_code}}'"], cwd=folder, capture_output=True, text=True
+    )
+    assert "200" == ran.stdout, ran.stderr + line
+    with Image.open(folder / "heatmap.png") as picture:
+        assert "PNG" == picture.format
+
+
+def test_the_downloaded_picture_is_the_services_and_says_where_it_is_from(page: Page) -> None:
+    upload(page, light(1))
+    with page.expect_download() as downloaded:
+        page.locator("#download").click()
+    assert "heatmap.png" == downloaded.value.suggested_filename
+    with Image.open(io.BytesIO(Path(downloaded.value.path()).read_bytes())) as picture:
+        assert "colours" == json.loads(picture.info["sightglass"])["model"]
+
+
+def test_all_of_it_works_by_keyboard(page: Page) -> None:
+    def tab_to(selector: str) -> None:
+        for _ in range(40):
+            page.keyboard.press("Tab")
+            if page.evaluate("s => document.activeElement.matches(s)", selector):
+                return
+        pytest.fail(f"no way to {selector} by Tab")
+
+    tab_to("#model")
+    tab_to("#file")
+    tab_to("#examples button")
+    page.keyboard.press("Enter")
+    expect(page.locator("#classes li")).to_have_count(len(LABELS))
+    tab_to("#classes button:not([aria-pressed=true])")
+    chosen = page.evaluate("document.activeElement.title")
+    page.keyboard.press("Space")
+    assert chosen == find_pressed(page)
+    assert chosen == page.evaluate("document.activeElement.title")
+    tab_to("#against")
+    tab_to("[name=view]")
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("[name=view][value=signed]")).to_be_checked()
+    tab_to("#show-box")
+    tab_to("#opacity")
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("#opacity-value")).to_have_text("65 %")
+    tab_to("#copy")
+    tab_to("#download")
+
+
+def test_nothing_is_cut_off_on_a_phone(context: BrowserContext) -> None:
+    page = context.new_page()
+    page.set_viewport_size({"width": 360, "height": 740})
+    page.goto("/")
+    upload(page, light(0))
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+
+
+def test_a_key_is_asked_for_only_where_it_is_needed_and_kept_for_the_session(
+    browser: Browser, quadrants_dir: Path, tmp_path: Path
+) -> None:
+    public = "/livez,/readyz,/,/page/*"
+    settings = {"api_keys": "open-sesame", "public_paths": public, "workers": 1}
+    watch = Watch()
+    with (
+        start_server(quadrants_dir, tmp_path, **settings) as guarded,
+        browser.new_context(base_url=guarded.url) as context,
+    ):
+        guarded.wait_ready()
+        context.set_default_timeout(PATIENCE_MS)
+        watch.follow(context)
+        page = context.new_page()
+        page.goto("/")
+        expect(page.locator("#key")).to_be_focused()
+        page.keyboard.type("a wrong one")
+        page.keyboard.press("Enter")
+        expect(page.locator("#error")).to_contain_text("key")
+        page.locator("#key").fill("open-sesame")
+        page.keyboard.press("Enter")
+        expect(page.locator("#key-form")).to_be_hidden()
+        upload(page, light(3))
+        page.reload()
+        page.locator("#examples button").first.wait_for()
+        upload(page, light(3))
+        assert LABELS[3] == find_pressed(page)
+        page.locator("#copy").click()
+        expect(page.locator("#curl")).to_contain_text("$SIGHTGLASS_KEY")
+        expect(page.locator("#curl")).not_to_contain_text("open-sesame")
+    assert [] == watch.complaints
+
+
+def test_the_page_needs_no_inline_style_or_script(site: Server) -> None:
+    policy = site.client.get("/").headers["content-security-policy"]
+    assert "unsafe" not in policy
+    assert "default-src 'none'" in policy
+
+
+def test_the_examples_are_small() -> None:
+    sizes = {path.name: path.stat().st_size for path in EXAMPLES.iterdir()}
+    assert {} == {name: size for name, size in sizes.items() if size > 60_000}
