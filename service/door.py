@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from service import metrics
 from service.calls import answer_json
+from service.cors import Cors
 from service.errors import (
     Internal,
     MethodNotAllowed,
@@ -32,7 +33,7 @@ from service.settings import Settings
 log = logging.getLogger(__name__)
 Handler = Callable[..., Awaitable[Response]]
 NO_ROUTE = "none"
-CLIENT_CLOSED = 499  # nginx's word for it; never heard, only counted and logged
+CLIENT_CLOSED = 499  # nginx's word for it; never sent, only counted and logged
 
 
 class Route(NamedTuple):
@@ -49,6 +50,7 @@ class Door:
         self._timeout_seconds = settings.request_timeout_ms / 1000
         self._keys = [f"Bearer {key}".encode() for key in settings.api_keys]
         self._public_paths = settings.public_paths
+        self._cors = Cors(settings.cors_origins)
         self._lifecycle = lifecycle
         self._exact = {route.template: route for route in routes if "{" not in route.template}
         self._patterns = [
@@ -66,8 +68,6 @@ class Door:
             response = await self._answer(request, route, names)
         except ClientGone:
             metrics.DROPPED.labels("client_gone").inc(request.images)
-            # Nobody hears it; but BentoML's timeout middleware waits a minute for a first word.
-            await Response(b"", "text/plain", CLIENT_CLOSED).send(send, request, head_only=True)
             self._report(request, route, CLIENT_CLOSED, "client_gone")
             return
         except Exception as fault:
@@ -78,6 +78,7 @@ class Door:
             response.headers["server-timing"] = _tell_timings(request)
         if self._lifecycle.draining:
             response.headers["connection"] = "close"
+        self._cors.mark(request, response)
         await response.send(send, request, head_only=request.method == "HEAD")
         self._report(request, route, response.status, code)
 
@@ -92,6 +93,8 @@ class Door:
     async def _answer(
         self, request: Request, route: Route | None, names: dict[str, str]
     ) -> Response:
+        if route and self._cors.is_preflight(request):  # browsers send no key with it
+            return self._cors.answer_preflight(request, route.methods)
         self._check_key(request)
         if route is None:
             raise NotFound(f"There is nothing at '{request.path}': see /docs for what there is.")

@@ -14,15 +14,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
 from service.batcher import Batcher
 from service.card import Artefact, read_artefact
 from service.errors import ModelNotFound, NotReady
 from service.log import with_fields
 from service.metrics import BATCH_SIZE
 from service.probe import probe_golden
-from service.session import Session, choose_batch_size
+from service.session import Session, choose_batch_size, open_session, warm_up
 from service.settings import Settings
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
@@ -237,19 +235,10 @@ def load_file(path: Path, settings: Settings) -> tuple[Artefact, Session]:
         DeviceFault: the device that was insisted on does not work.
     """
     artefact, content = read_artefact(path)
-    session = Session(content, artefact, settings)
+    session = open_session(content, artefact, settings)
     probe_golden(artefact, session.run)
     warm_up(session, artefact, choose_batch_size(settings, session.provider))
     return artefact, session
-
-
-def warm_up(session: Session, artefact: Artefact, max_batch_size: int) -> None:
-    """Run each kind of batch once, so that no client pays for the first time."""
-    wanted = artefact.card.input
-    for size in (1, max_batch_size):
-        for targets in (0, 1):
-            image = np.zeros((size, wanted.height, wanted.width, wanted.channels), np.uint8)
-            session.run(image, np.full((size, targets), -1, np.int64))
 
 
 def _tell(key: Key) -> str:

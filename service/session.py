@@ -3,39 +3,42 @@
 import ctypes
 import os
 import sys
+from time import perf_counter
 
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from service.batcher import Outputs
+from service.batcher import TOP_1, Outputs
 from service.card import Artefact, BadArtefact
 from service.settings import AUTO, DeviceFault, Settings
 
 CUDA = "CUDAExecutionProvider"
 CPU = "CPUExecutionProvider"
 PROVIDER_NAMES = {CUDA: "cuda", CPU: "cpu"}
+WORTH_THREADS_SECONDS = 0.001  # a shorter run is over before other threads have woken
+MEASURED_RUNS = 5
 
 
 class Session:
     """A loaded graph on the device that was chosen for it."""
 
-    def __init__(self, content: bytes, artefact: Artefact, settings: Settings) -> None:
-        """Load `content`, the bytes that were judged.
+    def __init__(self, content: bytes, artefact: Artefact, device: str, threads: int) -> None:
+        """Load `content`, the bytes that were judged, to run with so many threads on a CPU.
 
         Raises:
             BadArtefact: onnxruntime refuses the graph.
             DeviceFault: `DEVICE=cuda`, and the model did not come to lie there.
         """
-        providers = choose_providers(settings.device)
+        providers = choose_providers(device)
         try:
             self._session = ort.InferenceSession(
-                content, _make_options(settings), providers=providers
+                content, _make_options(threads), providers=providers
             )
         except Exception as fault:  # onnxruntime's exceptions share no base of their own
             raise BadArtefact(f"{artefact.path} is refused by onnxruntime: {fault}") from None
         self.provider = PROVIDER_NAMES[self._session.get_providers()[0]]
-        if settings.device == "cuda" and self.provider != "cuda":
+        if device == "cuda" and self.provider != "cuda":
             raise DeviceFault(describe_missing_cuda())
 
     def run(self, image: NDArray[np.uint8], target: NDArray[np.int64]) -> Outputs:
@@ -96,10 +99,50 @@ def count_cores() -> int:
     return os.cpu_count() or 1
 
 
-def _make_options(settings: Settings) -> ort.SessionOptions:
+def open_session(content: bytes, artefact: Artefact, settings: Settings) -> Session:
+    """A session with as many threads as pay: one for a small model, all cores for a large one.
+
+    Raises:
+        BadArtefact, DeviceFault: as `Session` does.
+    """
+    if settings.intra_op_threads != AUTO:
+        return Session(content, artefact, settings.device, int(settings.intra_op_threads))
+    session = Session(content, artefact, settings.device, 1)
+    if session.provider != "cpu" or measure_run(session, artefact) < WORTH_THREADS_SECONDS:
+        return session
+    return Session(content, artefact, settings.device, count_cores())
+
+
+def measure_run(session: Session, artefact: Artefact) -> float:
+    """Seconds of one prediction, the best of a few."""
+    image, target = make_batch(artefact, 1, 0)
+    seconds = []
+    for _ in range(MEASURED_RUNS):
+        started = perf_counter()
+        session.run(image, target)
+        seconds.append(perf_counter() - started)
+    return min(seconds)
+
+
+def warm_up(session: Session, artefact: Artefact, max_batch_size: int) -> None:
+    """Run each kind of batch once, so that no client pays for the first time."""
+    for size in (1, max_batch_size):
+        for targets in (0, 1):
+            session.run(*make_batch(artefact, size, targets))
+
+
+def make_batch(
+    artefact: Artefact, size: int, targets: int
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """A batch of black pictures: image [N, H, W, C] and target [N, T]."""
+    wanted = artefact.card.input
+    image = np.zeros((size, wanted.height, wanted.width, wanted.channels), np.uint8)
+    return image, np.full((size, targets), TOP_1, np.int64)
+
+
+def _make_options(threads: int) -> ort.SessionOptions:
     options = ort.SessionOptions()
-    threads = settings.intra_op_threads
-    options.intra_op_num_threads = count_cores() if threads == AUTO else int(threads)
+    options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     # Threads of an idle session would otherwise spin on the cores that decode the next pictures.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
