@@ -20,6 +20,15 @@ def main() -> int:
     command.add_argument("--resume", action="store_true", help="go on with the run found there")
     command.set_defaults(act=fit)
 
+    command = commands.add_parser("tune", help="search for better hyperparameters")
+    command.add_argument("config", help="a Python file, or a name from training/configs")
+    command.add_argument("--set", action="append", metavar="KEY=VALUE", help="change the config")
+    command.add_argument("--trials", type=int, default=20, help="how many to try now")
+    command.add_argument("--seconds", type=float, help="stop after the trial that passes this")
+    command.add_argument("--study", help="database URL (default: SQLite in the folder)")
+    command.add_argument("--out", type=Path, help="folder for the best config and the plots")
+    command.set_defaults(act=tune)
+
     command = commands.add_parser("evaluate", help="measure a checkpoint on a split")
     command.add_argument("checkpoint", type=Path)
     command.add_argument("--split", default="test", choices=["train", "val", "test"])
@@ -84,6 +93,19 @@ def fit(arguments: argparse.Namespace) -> None:
     folder = arguments.out or Path("runs") / config.name
     train.fit(config, data.load(config), folder, arguments.resume)
     print(f"{folder / 'best.pt'} is the state with the lowest validation loss.")
+
+
+def tune(arguments: argparse.Namespace) -> None:
+    from training import config as configs
+    from training import data
+    from training import tune as search
+
+    config = configs.load(arguments.config, arguments.set)
+    folder = arguments.out or Path("runs") / f"tune-{config.name}"
+    storage = arguments.study or f"sqlite:///{folder.resolve() / 'study.db'}"
+    folder.mkdir(parents=True, exist_ok=True)
+    search.tune(config, data.load(config), storage, arguments.trials, folder, arguments.seconds)
+    print(f"{folder / config.name}.py is the best config so far: python -m training fit takes it.")
 
 
 def evaluate(arguments: argparse.Namespace) -> None:
