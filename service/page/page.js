@@ -126,6 +126,7 @@ async function showTarget() {
 const nameMap = () => (state.against === null ? `${state.target}` : `${state.target}-${state.against}`);
 
 function showMap(found = state.maps.get(nameMap())) {
+  if (!found) return; // it is on its way
   const view = document.querySelector("[name=view]:checked").value;
   const { input } = state.model.card;
   const { width, height } = state.answer.image;

@@ -88,10 +88,10 @@ def context(browser: Browser, site: Server) -> Iterator[BrowserContext]:
         context.grant_permissions(["clipboard-read", "clipboard-write"])
         watch.follow(context)
         yield context
-    assert [] == watch.complaints
-    assert [] == [
+    assert watch.complaints == []
+    assert [
         url for url in watch.urls if not url.startswith((f"{site.url}/", "data:", "blob:"))
-    ]
+    ] == []
 
 
 @pytest.fixture

@@ -1,16 +1,14 @@
 """What a person does on the page, and sees there."""
 
+import base64
+import io
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from playwright.sync_api import Page, expect
 
 from tests.service.quadrants import encode
-
-READ_HEAT = """() => {
-  const { width, height } = heat;
-  return [height, width, Array.from(heat.getContext("2d").getImageData(0, 0, width, height).data)];
-}"""
 
 
 def upload(page: Page, image: Image.Image, name: str = "picture.png", kind: str = "PNG") -> None:
@@ -22,8 +20,9 @@ def upload(page: Page, image: Image.Image, name: str = "picture.png", kind: str 
 
 def read_heat(page: Page) -> NDArray[np.uint8]:
     """The map's layer: (H, W, 4), heat as its opacity."""
-    height, width, values = page.evaluate(READ_HEAT)
-    return np.array(values, np.uint8).reshape(height, width, 4)
+    url: str = page.locator("#heat").evaluate("heat => heat.toDataURL()")
+    with Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))) as layer:
+        return np.asarray(layer.convert("RGBA"))
 
 
 def read_classes(page: Page) -> list[str]:
