@@ -48,7 +48,8 @@ def serve(host: str, port: int) -> int:
         from service.session import choose_providers  # onnxruntime is heavy, and else not needed
 
         choose_providers(settings.device)
-    environment["BENTOML_API_WORKERS"] = str(choose_workers(settings))
+    workers = f"services.sightglass.workers={choose_workers(settings)}"
+    environment["BENTOML_CONFIG_OPTIONS"] = workers
     # Workers of one server sum their metrics there; another server's must stay out of the sum.
     with tempfile.TemporaryDirectory(prefix="sightglass-") as home:
         environment.setdefault("BENTOML_HOME", home)

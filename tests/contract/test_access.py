@@ -1,0 +1,110 @@
+"""Who may call: API keys, public paths, and pages of other origins."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.contract.tree import PATIENCE, PICTURE
+from tests.server import Server, start_server, wait_until
+
+KEYS = ("first-key", "second key")
+CALLS = [("POST", "/predict"), ("GET", "/models"), ("GET", "/metrics"), ("GET", "/nowhere")]
+CALLS += [("GET", "/"), ("GET", "/docs"), ("GET", "/openapi.json")]
+
+
+@pytest.fixture(scope="module")
+def guarded(quadrants_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server with two keys, and two origins whose pages may call."""
+    settings = {
+        "api_keys": ", ".join(KEYS),
+        "cors_origins": "https://a.example, https://b.example",
+    }
+    with start_server(quadrants_dir, tmp_path_factory.mktemp("guarded"), **settings) as running:
+        running.wait_ready()
+        yield running
+
+
+@pytest.mark.parametrize(("method", "path"), CALLS)
+@pytest.mark.parametrize(
+    "sent",
+    [None, "", "Bearer", "Bearer wrong", "Bearer first-key2", "first-key", "Basic first-key"],
+)
+def test_without_a_valid_key_nothing_is_told_but_how_to_send_one(
+    guarded: Server, method: str, path: str, sent: str | None
+) -> None:
+    headers = {} if sent is None else {"authorization": sent}
+    response = guarded.client.request(method, path, headers=headers)
+    assert response.status_code == 401
+    assert response.headers["www-authenticate"] == "Bearer"
+    assert response.json()["error"]["code"] == "unauthorized"
+    assert "Authorization: Bearer" in response.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_any_of_the_keys_opens(guarded: Server, key: str) -> None:
+    headers = {"authorization": f"Bearer {key}"}
+    assert guarded.client.post("/predict", content=PICTURE, headers=headers).status_code == 200
+    assert guarded.client.get("/models", headers=headers).status_code == 200
+    assert guarded.client.get("/nowhere", headers=headers).status_code == 404
+
+
+def test_probes_are_open_although_keys_are_set(guarded: Server) -> None:
+    assert guarded.client.get("/livez").status_code == 200
+    assert guarded.client.get("/readyz").status_code == 200
+
+
+def test_keys_stay_out_of_the_log(guarded: Server) -> None:
+    guarded.client.get("/models", headers={"authorization": "Bearer first-key"})
+    wait_until(lambda: '"/models"' in guarded.read_log(), PATIENCE)
+    assert "first-key" not in guarded.read_log()
+
+
+def test_public_paths_are_a_setting(quadrants_dir: Path, tmp_path: Path) -> None:
+    settings = {"api_keys": "key", "public_paths": "/readyz,/models*,/page/*"}
+    with start_server(quadrants_dir, tmp_path, **settings) as server:
+        server.wait_ready()
+        assert server.client.get("/models").status_code == 200
+        assert server.client.get("/models/quadrants").status_code == 200
+        assert server.client.get("/livez").status_code == 401
+
+
+def test_without_keys_all_is_open_and_no_other_origin_may_read(server: Server) -> None:
+    response = server.client.get("/models", headers={"origin": "https://a.example"})
+    assert response.status_code == 200
+    assert "access-control-allow-origin" not in response.headers
+
+
+@pytest.mark.parametrize("origin", ["https://a.example", "https://b.example"])
+def test_pages_of_named_origins_may_call_and_read(guarded: Server, origin: str) -> None:
+    preflight = guarded.client.options(
+        "/gradcam",
+        headers={
+            "origin": origin,
+            "access-control-request-method": "POST",
+            "access-control-request-headers": "authorization,content-type",
+        },
+    )
+    assert preflight.status_code == 204
+    assert preflight.headers["access-control-allow-origin"] == origin
+    assert preflight.headers["access-control-allow-methods"] == "POST"
+    assert preflight.headers["access-control-allow-headers"] == "authorization,content-type"
+    headers = {"origin": origin, "authorization": "Bearer first-key"}
+    answer = guarded.client.post("/gradcam", content=PICTURE, headers=headers)
+    assert answer.headers["access-control-allow-origin"] == origin
+    assert "X-Target-Label" in answer.headers["access-control-expose-headers"]
+    assert answer.headers["vary"] == "Accept, Origin"
+    refusal = guarded.client.post("/predict", headers={"origin": origin})
+    assert refusal.status_code == 401
+    assert refusal.headers["access-control-allow-origin"] == origin
+
+
+def test_pages_of_other_origins_may_not(guarded: Server) -> None:
+    headers = {"origin": "https://c.example", "access-control-request-method": "POST"}
+    preflight = guarded.client.options("/gradcam", headers=headers)
+    assert preflight.status_code == 401
+    assert "access-control-allow-origin" not in preflight.headers
+    headers = {"origin": "https://c.example", "authorization": "Bearer first-key"}
+    answer = guarded.client.get("/models", headers=headers)
+    assert "access-control-allow-origin" not in answer.headers
+    assert answer.headers["vary"] == "Origin"

@@ -1,0 +1,171 @@
+"""What one can see from outside: request ids, timings, one log line a request, metrics."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.contract.tree import PATIENCE, PICTURE
+from tests.contract.wire import read_metric
+from tests.server import Server, start_server, wait_until
+
+CALLS = ("/predict", "/gradcam", "/predict/batch", "/gradcam/batch")
+
+
+def find_line(server: Server, request_id: str) -> dict[str, Any]:
+    """The one log line of a request."""
+
+    def find() -> list[dict[str, Any]]:
+        lines = [line for line in server.read_log().splitlines() if line.startswith("{")]
+        events = [json.loads(line) for line in lines]
+        return [e for e in events if e["event"] == "request" and e["request_id"] == request_id]
+
+    wait_until(lambda: bool(find()), PATIENCE, server.read_log)
+    [line] = find()
+    return line
+
+
+@pytest.mark.parametrize("sane", ["a", "req-1.2_3:4", "x" * 128, "0af7651916cd43dd"])
+def test_a_client_keeps_its_own_request_id(server: Server, sane: str) -> None:
+    response = server.client.get("/models", headers={"x-request-id": sane})
+    assert response.headers["x-request-id"] == sane
+
+
+@pytest.mark.parametrize("insane", ["", "x" * 129, "a b", "a\tb", "<script>", "ä"])
+def test_an_id_that_is_not_sane_is_replaced(server: Server, insane: str) -> None:
+    headers = {"x-request-id": insane.encode("latin-1")}
+    response = server.client.get("/models", headers=headers)  # type: ignore[arg-type]
+    assert re.fullmatch(r"[A-Za-z0-9._:-]+", response.headers["x-request-id"])
+    assert response.headers["x-request-id"] != insane
+
+
+def test_every_response_has_an_id_and_no_two_the_same(server: Server) -> None:
+    paths = ("/livez", "/readyz", "/metrics", "/docs", "/openapi.json", "/", "/nowhere", "/models")
+    ids = [server.client.get(path).headers["x-request-id"] for path in paths * 2]
+    assert len(set(ids)) == len(ids)
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_answers_of_a_model_tell_where_the_time_went(server: Server, call: str) -> None:
+    response = server.client.post(call, content=PICTURE)
+    pairs = [entry.split(";dur=") for entry in response.headers["server-timing"].split(", ")]
+    timings = {stage: float(milliseconds) for stage, milliseconds in pairs}
+    drawn = {"render"} if "gradcam" in call else set()
+    assert set(timings) == {"decode", "queue", "inference", "total"} | drawn
+    assert all(spent >= 0 for spent in timings.values())
+    assert sum(timings.values()) <= 2 * timings["total"] + 0.1
+
+
+def test_a_request_is_one_json_line_in_the_log(server: Server) -> None:
+    server.client.post("/gradcam", content=PICTURE, headers={"x-request-id": "line-1"})
+    line = find_line(server, "line-1")
+    assert line["level"] == "info"
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00", line["time"])
+    assert (line["method"], line["route"], line["status"]) == ("POST", "/gradcam", 200)
+    assert (line["model"], line["version"], line["bytes"]) == ("quadrants", "1", len(PICTURE))
+    stages = ("decode_ms", "queue_ms", "inference_ms", "render_ms", "total_ms")
+    assert all(line[stage] >= 0 for stage in stages)
+
+
+def test_a_refusal_is_one_line_with_its_code(server: Server) -> None:
+    server.client.post("/predict", content=b"no picture", headers={"x-request-id": "line-2"})
+    line = find_line(server, "line-2")
+    assert (line["status"], line["code"]) == (415, "unsupported_media_type")
+
+
+def test_the_log_names_routes_not_paths(server: Server) -> None:
+    for path, name in (("/nowhere/secret", "line-3"), ("/models/secret", "line-4")):
+        server.client.get(path, headers={"x-request-id": name})
+        assert "secret" not in json.dumps(find_line(server, name))
+
+
+def test_requests_are_counted_by_route_and_status(server: Server) -> None:
+    labels = {"route": "/predict", "status": "200"}
+    counted = read_metric(server, "sightglass_requests_total", **labels)
+    timed = read_metric(server, "sightglass_request_seconds_count", route="/predict")
+    for _ in range(3):
+        server.client.post("/predict", content=PICTURE)
+    assert read_metric(server, "sightglass_requests_total", **labels) == counted + 3
+    assert read_metric(server, "sightglass_request_seconds_count", route="/predict") == timed + 3
+
+
+@pytest.mark.parametrize("stage", ["decode", "queue", "inference", "render"])
+def test_each_stage_is_timed(server: Server, stage: str) -> None:
+    timed = read_metric(server, "sightglass_stage_seconds_count", stage=stage)
+    server.client.post("/gradcam", content=PICTURE)
+    assert read_metric(server, "sightglass_stage_seconds_count", stage=stage) == timed + 1
+
+
+def test_batches_are_measured_by_their_rows(server: Server) -> None:
+    rows = read_metric(server, "sightglass_batch_size_sum", model="quadrants")
+    server.client.post("/predict/batch", files=[("image", PICTURE)] * 5)
+    assert read_metric(server, "sightglass_batch_size_sum", model="quadrants") == rows + 5
+
+
+def test_refusals_are_counted_by_code(server: Server) -> None:
+    code = "unsupported_media_type"
+    counted = read_metric(server, "sightglass_rejected_total", code=code)
+    server.client.post("/predict", content=b"no picture")
+    assert read_metric(server, "sightglass_rejected_total", code=code) == counted + 1
+
+
+def test_empty_maps_are_counted(server: Server) -> None:
+    counted = read_metric(server, "sightglass_empty_maps_total", model="quadrants")
+    for headers in ({}, {"accept": "application/json"}):
+        server.client.post("/gradcam?target_index=3", content=PICTURE, headers=headers)
+    assert read_metric(server, "sightglass_empty_maps_total", model="quadrants") == counted + 2
+
+
+def test_models_are_told_with_state_and_provider(server: Server) -> None:
+    labels = {"model": "quadrants", "version": "1", "state": "ready", "provider": "cpu"}
+    assert read_metric(server, "sightglass_model_info", **labels) == 1
+
+
+def test_nothing_is_in_the_house_when_nothing_is_asked(server: Server) -> None:
+    assert read_metric(server, "sightglass_queue_images") == 0
+    assert read_metric(server, "sightglass_inflight_bytes") == 0
+
+
+def test_what_clients_send_makes_no_new_series(server: Server) -> None:
+    def count_series() -> int:
+        return len(server.client.get("/metrics").text.splitlines())
+
+    def scan(number: int) -> None:
+        server.client.get(f"/scan-{number}")
+        server.client.get(f"/models/scan-{number}")
+        server.client.get(f"/page/scan-{number}")
+        server.client.post(f"/predict?model=scan-{number}", content=PICTURE)
+        server.client.request(f"SCAN{number}", "/predict")
+
+    scan(0)
+    series = count_series()
+    for number in range(1, 10):
+        scan(number)
+    assert count_series() == series
+    assert "scan" not in server.client.get("/metrics").text
+
+
+@pytest.fixture(scope="module")
+def pair(quadrants_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server with two workers."""
+    folder = tmp_path_factory.mktemp("pair")
+    with start_server(quadrants_dir, folder, workers=2) as running:
+        running.wait_ready()
+        wait_until(lambda: running.read_log().count('"event":"ready"') == 2, PATIENCE)
+        yield running
+
+
+def test_metrics_are_summed_over_the_workers(pair: Server) -> None:
+    assert len(pair.find_workers()) == 2
+    labels = {"route": "/predict", "status": "200"}
+    before = read_metric(pair, "sightglass_requests_total", **labels)
+    ids = set()
+    for _ in range(40):  # each on a connection of its own, which either worker may take
+        answer = httpx.post(f"{pair.url}/predict", content=PICTURE)
+        ids.add(answer.headers["x-request-id"].partition("-")[0])
+    assert read_metric(pair, "sightglass_requests_total", **labels) == before + 40
+    assert len(ids) == 2  # both were asked
