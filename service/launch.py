@@ -25,6 +25,7 @@ from service.settings import AUTO, Settings, read_settings
 SERVICE = "service.app:Sightglass"
 BUNDLED_DEFAULT = "squeezenet1_1"  # of the models in this repository, and a picture for it
 BUNDLED_EXAMPLE = "docs/examples/dog_and_cat.jpg"
+KEEP_ALIVE_SECONDS = 75  # longer than a proxy keeps an idle connection, so that it closes first
 POLL_SECONDS = (0.1, 0.5)  # at first, and at most
 
 
@@ -55,6 +56,7 @@ def serve(host: str, port: int) -> int:
         environment.setdefault("BENTOML_HOME", home)
         command = [sys.executable, "-m", "bentoml", "serve", SERVICE]
         command += ["--host", host, "--port", str(port)]
+        command += ["--timeout-keep-alive", str(KEEP_ALIVE_SECONDS)]
         # In a session of its own the terminal's Ctrl-C comes to us alone.
         process = subprocess.Popen(command, env=environment, start_new_session=True)  # noqa: S603
         pass_signals_on(process)
