@@ -7,6 +7,7 @@ from pydantic import Field, PositiveInt, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 AUTO: Final = "auto"
+PREFIX = "SIGHTGLASS_"
 PositiveOrAuto = PositiveInt | Literal["auto"]
 Words = Annotated[tuple[str, ...], NoDecode]  # comma-separated in the environment
 
@@ -22,7 +23,7 @@ class DeviceFault(Exception):
 class Settings(BaseSettings):
     """Limits are per worker. Each field's description is its line in the README."""
 
-    model_config = SettingsConfigDict(env_prefix="SIGHTGLASS_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True)
 
     models_dir: Path = Field(Path("models"), description="The tree `<name>/<version>/model.onnx`")
     default_model: str | None = Field(
@@ -37,7 +38,10 @@ class Settings(BaseSettings):
         AUTO, description="Rows in one pass of the model; auto is 8 on a CPU, 32 on a GPU"
     )
     max_queue_delay_ms: float = Field(
-        0, ge=0, description="How long a batch may wait for more rows; 0 runs it at once"
+        0,
+        ge=0,
+        allow_inf_nan=False,
+        description="How long a batch may wait for more rows; 0 runs it at once",
     )
     max_queue_size: PositiveInt = Field(256, description="Images accepted and not yet answered")
     max_inflight_bytes: PositiveInt = Field(
@@ -52,10 +56,16 @@ class Settings(BaseSettings):
     )
     max_image_pixels: PositiveInt = Field(50_000_000, description="One image, decoded")
     model_poll_seconds: float = Field(
-        2, ge=0, description="How often the tree is looked at for new versions; 0 is never"
+        2,
+        ge=0,
+        allow_inf_nan=False,
+        description="How often the tree is looked at for new versions; 0 is never",
     )
     drain_seconds: float = Field(
-        5, ge=0, description="How long a stopping server goes on answering new requests"
+        5,
+        ge=0,
+        allow_inf_nan=False,
+        description="How long a stopping server goes on answering new requests",
     )
     api_keys: Words = Field(
         (), repr=False, description="Comma-separated; a request must carry one; empty is open"
@@ -90,6 +100,17 @@ def read_settings() -> Settings:
         raise SettingsFault(_explain(fault)) from None
 
 
+def render_settings() -> str:
+    """The README's table of them."""
+    lines = ["| Variable | Default | Meaning |", "|---|---|---|"]
+    for name, field in Settings.model_fields.items():
+        words = isinstance(field.default, tuple)
+        default = ",".join(field.default) if words else field.default
+        told = "" if default in (None, "") else f"`{default}`"
+        lines.append(f"| `{PREFIX}{name.upper()}` | {told} | {field.description} |")
+    return "\n".join(lines)
+
+
 def _explain(fault: ValidationError) -> str:
     """One sentence for the first variable at fault."""
     errors = fault.errors(include_url=False)
@@ -101,4 +122,4 @@ def _explain(fault: ValidationError) -> str:
     ]
     wanted = " or ".join(dict.fromkeys(wish.removeprefix("Input should be ") for wish in wishes))
     value = "" if name == "api_keys" else f"={errors[0]['input']}"
-    return f"SIGHTGLASS_{name.upper()}{value} can't be: it should be {wanted}."
+    return f"{PREFIX}{name.upper()}{value} can't be: it should be {wanted}."

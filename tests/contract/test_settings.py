@@ -1,0 +1,116 @@
+"""The settings: names and defaults that people rely on, and values that stop the start."""
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from service.settings import Settings, SettingsFault, read_settings
+from tests.contract.tree import PICTURE
+from tests.server import start_server
+
+DEFAULTS: dict[str, object] = {
+    "MODELS_DIR": Path("models"),
+    "DEFAULT_MODEL": None,
+    "DEVICE": "auto",
+    "MAX_BATCH_SIZE": "auto",
+    "MAX_QUEUE_DELAY_MS": 0,
+    "MAX_QUEUE_SIZE": 256,
+    "MAX_INFLIGHT_BYTES": 268_435_456,
+    "REQUEST_TIMEOUT_MS": 10_000,
+    "MAX_UPLOAD_BYTES": 10_485_760,
+    "MAX_REQUEST_BYTES": 67_108_864,
+    "MAX_IMAGE_PIXELS": 50_000_000,
+    "MODEL_POLL_SECONDS": 2,
+    "DRAIN_SECONDS": 5,
+    "API_KEYS": (),
+    "PUBLIC_PATHS": ("/livez", "/readyz", "/v2/health/*"),
+    "CORS_ORIGINS": (),
+    "WORKERS": "auto",
+    "DECODE_THREADS": "auto",
+    "INTRA_OP_THREADS": "auto",
+}
+POSITIVE = ("0", "-1", "1.5", "many", "", "1e3")
+NOT_NEGATIVE = ("-0.1", "nan", "inf", "soon", "")
+BAD = {
+    "DEVICE": ("tpu", "CUDA", ""),
+    "MAX_QUEUE_DELAY_MS": NOT_NEGATIVE,
+    "MODEL_POLL_SECONDS": NOT_NEGATIVE,
+    "DRAIN_SECONDS": NOT_NEGATIVE,
+    **{
+        name: POSITIVE
+        for name, value in DEFAULTS.items()
+        if (isinstance(value, int) and value > 5) or (value == "auto" and name != "DEVICE")
+    },
+}
+
+
+@pytest.fixture(autouse=True)
+def _empty_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("SIGHTGLASS_")]:
+        monkeypatch.delenv(name)
+
+
+def test_these_are_the_settings_and_their_defaults() -> None:
+    settings = read_settings()
+    assert {name: getattr(settings, name.lower()) for name in DEFAULTS} == DEFAULTS
+    assert {name.upper() for name in Settings.model_fields} == set(DEFAULTS)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [(name, value) for name, values in BAD.items() for value in values]
+)
+def test_a_value_that_cant_be_is_one_sentence_naming_the_variable(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(f"SIGHTGLASS_{name}", value)
+    with pytest.raises(SettingsFault) as fault:
+        read_settings()
+    sentence = rf"SIGHTGLASS_{name}={re.escape(value)} can't be: it should be [^\n]+\."
+    assert re.fullmatch(sentence, str(fault.value))
+
+
+@pytest.mark.parametrize("name", ["MAX_BATCH_SIZE", "WORKERS", "DECODE_THREADS"])
+def test_auto_and_a_number_are_both_taken(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    for text, value in (("auto", "auto"), ("3", 3)):
+        monkeypatch.setenv(f"SIGHTGLASS_{name}", text)
+        assert getattr(read_settings(), name.lower()) == value
+
+
+def test_lists_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SIGHTGLASS_API_KEYS", " key-1, key-2 ,,")
+    monkeypatch.setenv("SIGHTGLASS_PUBLIC_PATHS", "")
+    settings = read_settings()
+    assert settings.api_keys == ("key-1", "key-2")
+    assert settings.public_paths == ()
+    assert "key-1" not in repr(settings)
+
+
+def test_a_server_runs_with_every_setting_given(quadrants_dir: Path, tmp_path: Path) -> None:
+    settings = {
+        "default_model": "quadrants",
+        "device": "cpu",
+        "max_batch_size": 2,
+        "max_queue_delay_ms": 1.5,
+        "max_queue_size": 10,
+        "max_inflight_bytes": 1_000_000,
+        "request_timeout_ms": 5000,
+        "max_upload_bytes": 1000,
+        "max_request_bytes": 5000,
+        "max_image_pixels": 1024,
+        "model_poll_seconds": 0,
+        "drain_seconds": 0,
+        "api_keys": "key",
+        "public_paths": "/readyz",
+        "cors_origins": "*",
+        "workers": 1,
+        "decode_threads": 1,
+        "intra_op_threads": 1,
+    }
+    with start_server(quadrants_dir, tmp_path, **settings) as server:
+        server.wait_ready()
+        headers = {"authorization": "Bearer key"}
+        answer = server.client.post("/predict", content=PICTURE, headers=headers)
+        assert answer.status_code == 200
+        assert server.stop() == 0
