@@ -59,7 +59,7 @@ async function open(picture) {
   elements.viewport.classList.add("busy");
   await attempt(async () => {
     const answer = await service.explainTop(picture, state.model, signal);
-    if (!state.drawing) await showPicture(picture);
+    if (!state.drawing) await showPicture(picture, answer.image);
     if (signal.aborted) return;
     state.answer = answer;
     state.maps = new Map(answer.explanations.map((found) => [`${found.target.index}`, found]));
@@ -71,16 +71,16 @@ async function open(picture) {
   if (!signal.aborted) elements.viewport.classList.remove("busy");
 }
 
-/** What the browser can't read (TIFF …), the service draws for it. */
-async function showPicture(picture) {
-  const show = (blob) => {
+/** What the browser can't read (TIFF …) or would turn otherwise, the service draws for it. */
+async function showPicture(picture, { width, height }) {
+  const show = async (blob) => {
     URL.revokeObjectURL(image.src);
     image.src = URL.createObjectURL(blob);
-    return image.decode();
+    await image.decode();
+    return image.naturalWidth === width && image.naturalHeight === height;
   };
-  await show(picture.blob).catch(async () => {
-    await show(await service.drawPicture(picture, { model: state.model.id, alpha: 0, size: 0 }));
-  });
+  if (await show(picture.blob).catch(() => false)) return;
+  await show(await service.drawPicture(picture, { model: state.model.id, alpha: 0, size: 0 }));
 }
 
 function showStage() {

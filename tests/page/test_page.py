@@ -15,6 +15,7 @@ from service.card import Input
 from service.explanation import make_map, make_signed_map
 from service.geometry import find_crop
 from service.heatmap import AGAINST, FOR, place
+from service.image import ORIENTATION_TAG
 from tests.page.conftest import PATIENCE_MS, Watch
 from tests.page.person import find_pressed, read_classes, read_heat, upload
 from tests.server import Server, start_server
@@ -171,6 +172,17 @@ def test_a_format_the_browser_can_not_show_is_drawn_by_the_service(page: Page) -
     upload(page, light(2, (50, 40)), "scan.tiff", "TIFF")
     assert LABELS[2] == find_pressed(page)
     assert page.locator("#picture").evaluate("i => [i.naturalWidth, i.naturalHeight]") == [50, 40]
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_a_rotated_picture_stands_as_the_service_sees_it(page: Page, kind: str) -> None:
+    exif = Image.Exif()
+    exif[ORIENTATION_TAG] = 6
+    data = encode(light(0, (60, 40)), kind, exif=exif)
+    page.set_input_files("#file", {"name": "turned", "mimeType": "", "buffer": data})
+    expect(page.locator("#classes [aria-pressed=true] .label")).to_have_text(LABELS[1])
+    size = page.locator("#picture").evaluate("i => [i.naturalWidth, i.naturalHeight]")
+    assert size == [40, 60]
 
 
 def test_switching_the_model_asks_it_about_the_same_picture(page: Page) -> None:
