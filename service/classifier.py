@@ -132,7 +132,10 @@ class Classifier:
         decoding.add_done_callback(
             lambda _: loop.call_soon_threadsafe(self._admission.free_pixels, size)
         )
-        return await asyncio.wrap_future(decoding)
+        try:
+            return await asyncio.wrap_future(decoding)
+        finally:
+            del decoding  # it holds the fault that holds this frame: see `Door`
 
 
 def _note(timings: Timings, stage: str, seconds: float) -> None:

@@ -71,8 +71,7 @@ class Door:
             self._report(request, route, CLIENT_CLOSED, "client_gone")
             return
         except Exception as fault:
-            refusal = self._find_refusal(fault, request)
-            response, code = refuse(refusal, request), refusal.code
+            response, code = self._refuse(fault, request)
             metrics.REJECTED.labels(code).inc()
         if request.timings:
             response.headers["server-timing"] = _tell_timings(request)
@@ -126,12 +125,18 @@ class Door:
         if not any(matches):
             raise Unauthorized
 
-    def _find_refusal(self, fault: Exception, request: Request) -> Refusal:
-        """What the client is told; what is our fault goes to the log, whole."""
-        if isinstance(fault, Refusal) and not isinstance(fault, Internal):
-            return fault
-        log.error("request failed", exc_info=fault, extra=with_fields(request_id=request.id))
-        return Internal("Something went wrong here; the log has the reason by the request's id.")
+    def _refuse(self, fault: Exception, request: Request) -> tuple[Response, str]:
+        """What the client is told, and its code; what is our fault goes to the log, whole.
+
+        The fault is held by none of the frames it came through: as a cycle it would keep the
+        picture it was about until the next garbage collection.
+        """
+        if not isinstance(fault, Refusal) or isinstance(fault, Internal):
+            log.error("request failed", exc_info=fault, extra=with_fields(request_id=request.id))
+            fault = Internal("Something went wrong here; the log has the reason by the request id.")
+        response = answer_json({"error": fault.body(request.id)}, fault.status)
+        response.headers.update(fault.headers)
+        return response, fault.code
 
     def _report(self, request: Request, route: Route | None, status: int, code: str | None) -> None:
         seconds = perf_counter() - request.started
@@ -149,13 +154,6 @@ class Door:
         fields |= request.notes
         fields |= {f"{stage}_ms": _to_ms(spent) for stage, spent in request.timings.items()}
         log.info("request", extra=with_fields(**fields, total_ms=_to_ms(seconds)))
-
-
-def refuse(refusal: Refusal, request: Request) -> Response:
-    """A refusal as a response."""
-    response = answer_json({"error": refusal.body(request.id)}, refusal.status)
-    response.headers.update(refusal.headers)
-    return response
 
 
 def _tell_timings(request: Request) -> str:

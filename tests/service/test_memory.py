@@ -1,0 +1,90 @@
+"""What can't be served costs no memory: it is refused, and the service stays as it was."""
+
+import io
+import zlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import numpy as np
+import psutil
+import pytest
+from PIL import Image, PngImagePlugin
+
+from tests.server import Server, start_server
+from tests.service.quadrants import encode, light
+
+MEGABYTE = 1 << 20
+ROUNDS = 20
+ALLOWED_GROWTH = 64 * MEGABYTE
+
+
+@pytest.fixture(scope="module")
+def own_server(quadrants_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server whose memory nobody else moves."""
+    with start_server(quadrants_dir, tmp_path_factory.mktemp("server")) as server:
+        server.wait_ready()
+        yield server
+
+
+def make_bomb() -> bytes:
+    """A small PNG of 20,000 x 20,000 pixels."""
+    file = io.BytesIO()
+    PngImagePlugin.putchunk(file, b"IHDR", b"\0\0\x4e\x20\0\0\x4e\x20\1\0\0\0\0")
+    PngImagePlugin.putchunk(file, b"IDAT", zlib.compress(bytes(20_000 * 2501), 9))
+    PngImagePlugin.putchunk(file, b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + file.getvalue()
+
+
+def make_truncated_jpeg() -> bytes:
+    noise = np.random.default_rng(0).integers(0, 255, (1500, 2000, 3), np.uint8)
+    content = encode(Image.fromarray(noise), "JPEG")
+    return content[: len(content) // 2]
+
+
+UNFIT = {
+    "bomb": (make_bomb(), 422, "image_too_large"),
+    "truncated": (make_truncated_jpeg(), 422, "invalid_image"),
+    "text": (b"I am no cat.", 415, "unsupported_media_type"),
+    "empty": (b"", 400, "bad_request"),
+    "huge": (bytes(100 * MEGABYTE), 413, "payload_too_large"),
+}
+
+
+def read_memory(server: Server) -> int:
+    """Bytes resident in the worker."""
+    [worker] = server.find_workers()
+    return int(psutil.Process(worker).memory_info().rss)
+
+
+@pytest.mark.parametrize("name", UNFIT)
+def test_it_is_refused_and_leaves_the_memory_as_it_was(own_server: Server, name: str) -> None:
+    content, status, code = UNFIT[name]
+    send_unfit(own_server, content, status, code)
+    before = read_memory(own_server)
+    for _ in range(ROUNDS if len(content) < 10 * MEGABYTE else 5):
+        send_unfit(own_server, content, status, code)
+    assert read_memory(own_server) - before < ALLOWED_GROWTH / 4
+    answer = own_server.client.post("/predict", content=encode(light(3)))
+    assert answer.json()["predictions"][0]["label"] == "bottom right"
+
+
+def test_a_hundred_at_once_stay_within_bounds(own_server: Server) -> None:
+    before = read_memory(own_server)
+    wishes = [UNFIT[name] for name in ("bomb", "truncated", "text", "empty")] * 25
+    with ThreadPoolExecutor(32) as pool:
+        for outcome in [pool.submit(send_unfit, own_server, *wish) for wish in wishes]:
+            outcome.result()
+    assert read_memory(own_server) - before < ALLOWED_GROWTH
+
+
+def send_unfit(server: Server, content: bytes, status: int, code: str) -> None:
+    """As a form, under a name that promises a picture."""
+    files = {"image": ("cat.jpg", content, "image/jpeg")}
+    try:
+        answer = server.client.post("/predict", files=files)
+    except (httpx.WriteError, httpx.ReadError):  # refused while most of it was still to be sent
+        assert status == 413
+        return
+    assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
