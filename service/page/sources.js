@@ -1,6 +1,6 @@
 // Where pictures come from: dropped, pasted, chosen, or one of the examples.
 
-const PHOTOS = ["dog_and_cat.jpg", "parrot.jpg", "owl.jpg"];
+const PHOTOS = ["dog_and_cat.jpg", "parrot.jpg", "dragonfly.jpg"];
 const DIGITS = ["seven.png", "seven_on_paper.png"];
 const SMALL = 64; // models of less have no use for photographs
 
