@@ -105,18 +105,14 @@ def _make_paths() -> JsonObject:
         },
         "/livez": {"get": _describe_get("livez", "Whether the process is alive", dict[str, bool])},
         "/readyz": {"get": _describe_readiness()},
-        "/metrics": {
-            "get": {
-                "operationId": "metrics",
-                "summary": "Metrics for Prometheus",
-                "responses": {
-                    "200": {
-                        "description": "The page",
-                        "content": {"text/plain": {"schema": {"type": "string"}}},
-                    }
-                },
-            }
+        "/metrics": {"get": _describe_page("metrics", "Metrics for Prometheus", "text/plain")},
+        "/": {"get": _describe_page("page", "The page for people", "text/html")},
+        "/page/{name}": {
+            "get": _describe_page("part", "What the pages are made of", "*/*", errors.NotFound)
+            | {"parameters": [name]}
         },
+        "/docs": {"get": _describe_page("docs", "This description to try out", "text/html")},
+        "/openapi.json": {"get": _describe_page("openapi", "This description", JSON_TYPE)},
     }
 
 
@@ -133,6 +129,7 @@ def _describe_call(
     return {
         "operationId": operation,
         "summary": summary,
+        "parameters": _describe_query(options),
         "requestBody": {"required": True, "content": _describe_bodies(options, several)},
         "responses": {"200": {"description": "The answer", "content": answers}}
         | _describe_errors(faults),
@@ -140,8 +137,7 @@ def _describe_call(
 
 
 def _describe_bodies(options: type[PredictOptions], several: bool) -> JsonObject:
-    schema = options.model_json_schema(ref_template=REF)
-    parameters = _inline(schema["properties"], schema.get("$defs", {}))
+    parameters = _describe_parameters(options)
     encoded = {"type": "string", "contentEncoding": "base64", "minLength": 1}
     binary = {"type": "string", "contentMediaType": "application/octet-stream", "minLength": 1}
     listed = {"type": "array", "minItems": 1, "maxItems": MAX_BATCH_IMAGES}
@@ -163,6 +159,20 @@ def _describe_bodies(options: type[PredictOptions], several: bool) -> JsonObject
     if not several:
         bodies["application/octet-stream"] = {"schema": binary}
     return bodies
+
+
+def _describe_parameters(options: type[PredictOptions]) -> JsonObject:
+    schema = options.model_json_schema(ref_template=REF)
+    described: JsonObject = _inline(schema["properties"], schema.get("$defs", {}))
+    return described
+
+
+def _describe_query(options: type[PredictOptions]) -> list[JsonObject]:
+    """The same parameters in the URL, for which a raw body has no place."""
+    return [
+        {"name": name, "in": "query", "description": schema["description"], "schema": schema}
+        for name, schema in _describe_parameters(options).items()
+    ]
 
 
 def _describe_object(properties: JsonObject, required: list[str]) -> JsonObject:
@@ -195,6 +205,18 @@ def _describe_get(
         "responses": {
             "200": {"description": "The answer", "content": {JSON_TYPE: {"schema": schema}}}
         }
+        | _describe_errors(faults),
+    }
+
+
+def _describe_page(
+    operation: str, summary: str, media_type: str, *faults: type[errors.Refusal]
+) -> JsonObject:
+    content = {media_type: {"schema": {}}}
+    return {
+        "operationId": operation,
+        "summary": summary,
+        "responses": {"200": {"description": "The page", "content": content}}
         | _describe_errors(faults),
     }
 
