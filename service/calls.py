@@ -121,6 +121,8 @@ class Calls:
             "x-target-label": quote(drawing.target["label"], safe=""),
             "x-target-probability": f"{drawing.target['probability']:.6g}",
         }
+        if drawing.verification:
+            headers["x-verification"] = to_json(drawing.verification).decode()
         return Response(drawing.content, media_type, headers=headers)
 
     async def _answer_batch(

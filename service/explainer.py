@@ -3,7 +3,9 @@
 Knows the order of things (pixels, row, maps, picture), not how each is done, and no HTTP.
 """
 
+import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
@@ -22,9 +24,11 @@ from service.answers import (
 )
 from service.batcher import TOP_1
 from service.classifier import Classifier, Seen, Timings
+from service.explanation import is_empty
 from service.geometry import Size
 from service.repository import Model
-from service.schemas import ExplainOptions, Prediction, Result
+from service.schemas import ExplainOptions, Prediction, Result, Verification
+from service.verification import blur_parts
 
 # With so few labels all maps come in the one pass; with more, the most probable are found first.
 ALL_MAPS_UP_TO = 16
@@ -36,6 +40,7 @@ class Drawing(NamedTuple):
     content: bytes
     predicted: Prediction
     target: Prediction
+    verification: Verification | None
 
 
 class Explainer:
@@ -54,6 +59,9 @@ class Explainer:
         result["explanations"] = await self._classifier.render(
             lambda: [make_explanation(reason, seen, model, options) for reason in reasons], timings
         )
+        if options.verify:
+            for reason, explanation in zip(reasons, result["explanations"], strict=True):
+                explanation["verification"] = await self._verify(reason, seen, model, timings)
         empty = sum(explanation["empty"] for explanation in result["explanations"])
         metrics.EMPTY_MAPS.labels(model.name).inc(empty)
         return result
@@ -78,7 +86,27 @@ class Explainer:
             drawn.content,
             describe_class(predicted, seen.answer, model),
             describe_class(reason.target, seen.answer, model),
+            await self._verify(reason, seen, model, timings) if options.verify else None,
         )
+
+    async def _verify(
+        self, reason: Reason, seen: Seen, model: Model, timings: Timings
+    ) -> Verification:
+        """Two more rows: what the model says without the map's hottest, and its coldest, part."""
+        probability = float(seen.answer.probabilities[reason.target])
+        if is_empty(reason.cam):
+            return {"probability": probability, "hot_blurred": None, "cold_blurred": None}
+        blurred = await self._classifier.render(
+            lambda: blur_parts(seen.picture.pixels, reason.cam), timings
+        )
+        answers = await asyncio.gather(
+            *(
+                self._classifier.run(replace(seen.picture, pixels=pixels), model, (), timings)
+                for pixels in blurred
+            )
+        )
+        hot, cold = (float(answer.probabilities[reason.target]) for answer in answers)
+        return {"probability": probability, "hot_blurred": hot, "cold_blurred": cold}
 
     async def _find_reasons(
         self,

@@ -53,6 +53,9 @@ class ExplainOptions(PredictOptions):
         description="Longer side of the drawn picture; 0 is the uploaded size; "
         "else the uploaded size kept within 224..1024",
     )
+    verify: bool = Field(
+        False, description="Also ask the model without the map's hottest, and its coldest, part"
+    )
 
     @model_validator(mode="after")
     def _check_targets(self) -> Self:
@@ -113,6 +116,17 @@ class ImageSize(TypedDict):
     height: int
 
 
+class Verification(TypedDict):
+    """The target's probability as it is, and with a part of the picture blurred.
+
+    Null where the map is empty: there is no hottest part then.
+    """
+
+    probability: float
+    hot_blurred: float | None
+    cold_blurred: float | None
+
+
 class Explanation(TypedDict):
     """Where the evidence for one target lies."""
 
@@ -124,6 +138,7 @@ class Explanation(TypedDict):
     empty: bool
     box: tuple[int, int, int, int] | None
     picture: NotRequired[str]
+    verification: NotRequired[Verification]
 
 
 class Result(TypedDict):
