@@ -212,7 +212,7 @@ def _describe_get(
 def _describe_page(
     operation: str, summary: str, media_type: str, *faults: type[errors.Refusal]
 ) -> JsonObject:
-    content = {media_type: {"schema": {}}}
+    content: JsonObject = {media_type: {"schema": {}}}
     return {
         "operationId": operation,
         "summary": summary,
