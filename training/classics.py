@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import torch
+import torch.nn.functional as F
 import torchvision
 from torch import nn
 from torchvision import models
@@ -27,6 +29,15 @@ LAYERS: tuple[tuple[type[nn.Module], str], ...] = (
 )
 
 
+class DenseNet(models.DenseNet):  # type: ignore[misc]
+    """Torchvision's, with its last activation as a layer `features.relu5` that can be explained."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        pooled = F.adaptive_avg_pool2d(self.features(x), (1, 1)).flatten(1)
+        logits: torch.Tensor = self.classifier(pooled)
+        return logits
+
+
 def names() -> list[str]:
     """Every classifier that torchvision has."""
     found: list[str] = models.list_models(torchvision.models)
@@ -40,7 +51,8 @@ def build(architecture: str, classes: int, stem: str = "imagenet") -> nn.Module:
         extra = {"aux_logits": False, "init_weights": True}
     network: nn.Module = models.get_model(architecture, weights=None, num_classes=classes, **extra)
     if isinstance(network, models.DenseNet):
-        network.features.add_module("relu5", nn.ReLU())  # what its forward does, as a module
+        network.features.add_module("relu5", nn.ReLU())
+        network.__class__ = DenseNet
     if stem == "small":
         if not isinstance(network, models.ResNet):
             raise UserError(f"Only ResNets have a small stem, not {architecture}.")

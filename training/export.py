@@ -28,10 +28,9 @@ EXAMPLE = (5, 2)  # N and T of the traced example: equal to no other size
 
 @dataclass(frozen=True)
 class Compiled:
-    """A graph with its explanation, the same without, and how alpha is had."""
+    """A graph with its explanation, and how alpha is had."""
 
     proto: onnx.ModelProto
-    plain: onnx.ModelProto
     plan: plans.Plan
 
 
@@ -60,15 +59,22 @@ def compile_graph(
     run = compiler.explained(model, network, plan, multilabel)
     proto = graph.translate(compiler.trace(run, image, target), image, target, alpha)
 
+    if half:
+        graph.halved(proto)
+    return Compiled(proto, plan)
+
+
+def plain_graph(
+    model: nn.Module, pictures: NDArray[np.uint8], multilabel: bool = False
+) -> onnx.ModelProto:
+    """The same classifier without its explanation: what the checks compare with."""
+
     def bare(image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         logits = model(image)
         return logits, logits.sigmoid() if multilabel else logits.softmax(1)
 
-    plain = graph.plain(bare, image)
-    if half:
-        graph.halved(proto)
-        graph.halved(plain)
-    return Compiled(proto, plain, plan)
+    image = np.resize(pictures, (EXAMPLE[0], *pictures.shape[1:]))
+    return graph.plain(bare, torch.from_numpy(image))
 
 
 def export(
@@ -92,11 +98,12 @@ def export(
         raise UserError(f"{about.name!r} is no model name: a-z, 0-9, '.', '_' and '-' only.")
     multilabel = about.task == "multilabel"
     compiled = compile_graph(model, model.network, layer, samples, multilabel, half)
+    plain = plain_graph(model, samples, multilabel)
     target = gradcam.find(model.network, layer)
     say(f"compiled: {compiled.plan.compiler}, {len(compiled.proto.graph.node)} nodes; checking")
-    checks = verify.check(compiled.proto, compiled.plain, model, target, samples)
+    checks = verify.check(compiled.proto, plain, model, target, samples)
     checks["alpha"] = float(f"{compiled.plan.error:.2g}")
-    cost = verify.cost(compiled.proto, compiled.plain, samples)
+    cost = verify.cost(compiled.proto, plain, samples)
     say(f"exact: cam within {checks['cam']:.1e}; explained costs {cost['ratio']:.2f} of plain")
     run = verify.session(compiled.proto)
     figures, probabilities = None, None

@@ -19,7 +19,7 @@ def compiled(lenet: Classifier, grays: Pixels) -> Compiled:
 
 def check(compiled: Compiled, model: Classifier, pictures: Pixels) -> None:
     layer = model.network.get_submodule("features.act2")
-    verify.check(compiled.proto, compiled.plain, model, layer, pictures)
+    verify.check(compiled.proto, export.plain_graph(model, pictures), model, layer, pictures)
 
 
 def node(proto: onnx.ModelProto, output: str) -> onnx.NodeProto:
