@@ -20,10 +20,15 @@ from types import FrameType
 
 import psutil
 
-from service.settings import AUTO, Settings, read_settings
+from service.settings import (
+    AUTO,
+    BUNDLED_DEFAULT,
+    Settings,
+    read_settings,
+    with_bundled_default,
+)
 
 SERVICE = "service.app:Sightglass"
-BUNDLED_DEFAULT = "squeezenet1_1"  # of the models in this repository, and a picture for it
 BUNDLED_EXAMPLE = "docs/examples/dog_and_cat.jpg"
 KEEP_ALIVE_SECONDS = 75  # longer than a proxy keeps an idle connection, so that it closes first
 POLL_SECONDS = (0.1, 0.5)  # at first, and at most
@@ -42,9 +47,9 @@ def serve(host: str, port: int) -> int:
     """
     check_port(host, port)
     environment, example = os.environ | {"BENTOML_DO_NOT_TRACK": "True"}, "picture.jpg"
-    if not {"SIGHTGLASS_DEFAULT_MODEL", "SIGHTGLASS_MODELS_DIR"} & set(environment):
+    settings = with_bundled_default(read_settings())
+    if settings.default_model == BUNDLED_DEFAULT:
         environment["SIGHTGLASS_DEFAULT_MODEL"], example = BUNDLED_DEFAULT, BUNDLED_EXAMPLE
-    settings = read_settings()
     if settings.device == "cuda":
         from service.session import choose_providers  # onnxruntime is heavy, and else not needed
 

@@ -73,7 +73,7 @@ def read_options(kind: type[Options], form: Form) -> Options:
     """The parameters of a request, checked.
 
     Raises:
-        BadRequest: one is unknown, given twice or out of range.
+        BadRequest: one is given twice, unknown or out of range.
     """
     values: dict[str, Any] = {}
     for name, given in form.values.items():
@@ -83,6 +83,15 @@ def read_options(kind: type[Options], form: Form) -> Options:
             values[name] = given[0]
         else:
             raise BadRequest(f"'{name}' was given {len(given)} times: give it once.")
+    return validate_options(kind, values)
+
+
+def validate_options(kind: type[Options], values: dict[str, Any]) -> Options:
+    """The parameters by name, checked.
+
+    Raises:
+        BadRequest: one is unknown or out of range.
+    """
     try:
         return kind.model_validate(values)
     except ValidationError as fault:

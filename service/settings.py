@@ -7,6 +7,7 @@ from pydantic import Field, PositiveInt, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 AUTO: Final = "auto"
+BUNDLED_DEFAULT = "squeezenet1_1"  # of the models in this repository
 PREFIX = "SIGHTGLASS_"
 PositiveOrAuto = PositiveInt | Literal["auto"]
 Words = Annotated[tuple[str, ...], NoDecode]  # comma-separated in the environment
@@ -109,6 +110,13 @@ def render_settings() -> str:
         told = "" if default in (None, "") else f"`{default}`"
         lines.append(f"| `{PREFIX}{name.upper()}` | {told} | {field.description} |")
     return "\n".join(lines)
+
+
+def with_bundled_default(settings: Settings) -> Settings:
+    """With the bundled model for photographs as default, if neither model nor tree is set."""
+    if {"default_model", "models_dir"} & settings.model_fields_set:
+        return settings
+    return settings.model_copy(update={"default_model": BUNDLED_DEFAULT})
 
 
 def _explain(fault: ValidationError) -> str:

@@ -11,7 +11,16 @@ import pytest
 
 from tests.server import ROOT, START_SECONDS, STOP_SECONDS, Server, find_free_port
 
-TRACKED = ("bentofile.yaml", "README.md", "LICENSE", "NOTICE", "models", "requirements", "service")
+TRACKED = (
+    "bentofile.yaml",
+    "README.md",
+    "LICENSE",
+    "NOTICE",
+    "docs",
+    "models",
+    "requirements",
+    "service",
+)
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +46,7 @@ def bento(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory)
 def test_it_carries_the_service_and_the_models_but_no_training_code(bento: Path) -> None:
     files = {str(path.relative_to(bento / "src")) for path in (bento / "src").rglob("*")}
     assert {"service/app.py", "service/colormaps.png", "service/page/docs.html"} <= files
-    assert {"models/lenet5/1/model.onnx", "LICENSE", "NOTICE"} <= files
+    assert {"models/lenet5/1/model.onnx", "docs/examples/seven.png", "NOTICE"} <= files
     assert not [file for file in files if file.startswith(("training", "tests"))]
 
 
