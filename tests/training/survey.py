@@ -56,12 +56,12 @@ def line(architecture: str, layer: str | None, size: int) -> str:
     name = layer or models.default_layer(model.network)
     compiled = export.compile_graph(model, model.network, name, pictures, alpha=True)
     plain = export.plain_graph(model, pictures)
-    cost = verify.cost(compiled.proto, plain, pictures)
+    cost = verify.cost(compiled.proto, plain, pictures, 3)
     image = pictures[:ROWS]
-    target = np.arange(ROWS)[:, None] * 7
-    _, probabilities, cam, alpha = verify.session(compiled.proto)(image, target)
     with torch.no_grad():
         expected = model(torch.from_numpy(image)).softmax(1).numpy()
+    target = expected.argmax(1)[:, None]
+    _, probabilities, cam, alpha = verify.session(compiled.proto)(image, target)
     reference = GradCAM(model.network.requires_grad_(True), [gradcam.find(model.network, name)])
     x = model.preprocess(torch.from_numpy(image))
     classes = [ClassifierOutputTarget(int(c)) for c in target[:, 0]]
@@ -77,7 +77,7 @@ def line(architecture: str, layer: str | None, size: int) -> str:
         worst(cam[:, 0], maps),
         np.abs(np.stack(found) - final).max(),
     )
-    shape = f"{cam.shape[2]}×{cam.shape[3]}"
+    shape = f"{cam.shape[2]}x{cam.shape[3]}"
     figures = " | ".join(f"{value:.0e}" for value in apart)
     kind = "real" if real else "random"
     return (
