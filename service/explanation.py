@@ -49,8 +49,7 @@ def find_box(heat: Map) -> Box | None:
     peak = heat.max()
     if peak <= 0:
         return None
-    hot = heat >= BOX_THRESHOLD * peak  # (H, W)
-    runs = [_find_runs(row) for row in hot]
+    runs = _find_runs(heat >= BOX_THRESHOLD * peak)
     top, column = np.unravel_index(int(heat.argmax()), heat.shape)
     first = next(run for run in runs[top] if run[0] <= column < run[1])
     region = {(int(top), first)}
@@ -73,10 +72,14 @@ def find_box(heat: Map) -> Box | None:
     )
 
 
-def _find_runs(row: NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """Half-open spans of True in one row."""
-    edges = np.flatnonzero(np.diff(row, prepend=False, append=False))
-    return [(int(start), int(end)) for start, end in edges.reshape(-1, 2)]
+def _find_runs(hot: NDArray[np.bool_]) -> list[list[tuple[int, int]]]:
+    """Half-open spans of True in each row of `hot` (H, W)."""
+    runs: list[list[tuple[int, int]]] = [[] for _ in hot]
+    edges = np.diff(np.pad(hot, ((0, 0), (1, 1))), axis=1)  # (H, W + 1), where it turns
+    rows, columns = (indices.tolist() for indices in np.nonzero(edges))
+    for row, start, end in zip(rows[::2], columns[::2], columns[1::2], strict=True):
+        runs[row].append((start, end))
+    return runs
 
 
 def _scale(heat: Map) -> Map:
