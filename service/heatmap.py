@@ -5,6 +5,7 @@ Runs in any thread. Knows nothing of models or HTTP.
 
 import io
 import json
+import zlib
 from collections.abc import Mapping
 from enum import StrEnum
 from functools import cache
@@ -24,7 +25,8 @@ COLORMAPS_FILE = Path(__file__).with_name("colormaps.png")  # 256 colours a row
 FOR, AGAINST = (255, 140, 0), (40, 90, 255)
 TEXT_KEY = "sightglass"
 ENCODINGS = {
-    "image/png": ("PNG", {"compress_level": 1}),
+    # Run lengths alone: on photographs smaller and sooner than level 1 with its search for matches.
+    "image/png": ("PNG", {"compress_level": 1, "compress_type": zlib.Z_RLE}),
     "image/jpeg": ("JPEG", {"quality": 90}),
     "image/webp": ("WEBP", {"quality": 90, "method": 0}),
 }
