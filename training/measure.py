@@ -1,5 +1,6 @@
 """What a classifier's probabilities are worth on labelled pictures. Knows nothing of networks."""
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -36,13 +37,17 @@ def metrics(
             classification.multiclass_f1_score,
         )
     ]
+    here = torch.from_numpy(np.unique(labels))  # a label without pictures has no figures
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        auc = classification.multiclass_auroc(p, y, k, average="none")
     return {
         "pictures": len(y),
         "correct": int((p.argmax(1) == y).sum()),
         "accuracy": round(float((p.argmax(1) == y).double().mean()), 6),
-        "balanced_accuracy": shown(each[1].mean()),
-        "macro_f1": shown(each[2].mean()),
-        "macro_roc_auc": shown(classification.multiclass_auroc(p, y, k)),
+        "balanced_accuracy": shown(each[1][here].mean()),
+        "macro_f1": shown(each[2][here].mean()),
+        "macro_roc_auc": shown(auc[here].nanmean()),
         "calibration_error": shown(classification.multiclass_calibration_error(p, y, k, n_bins=15)),
         "negative_log_likelihood": shown(-p.gather(1, y[:, None]).clamp_min(1e-12).log().mean()),
         "per_class": {
@@ -51,6 +56,7 @@ def metrics(
                 pictures=int((y == i).sum()),
             )
             for i, name in enumerate(names)
+            if i in here
         },
         "confusion": classification.multiclass_confusion_matrix(p, y, k).tolist(),
     }
@@ -87,5 +93,6 @@ def brief(figures: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in figures.items() if name != "confusion"}
 
 
-def shown(value: torch.Tensor) -> float:
-    return round(float(value), 5)
+def shown(value: torch.Tensor) -> float | None:
+    """Five digits; None for what can't be told from these pictures."""
+    return None if value.isnan() else round(float(value), 5)

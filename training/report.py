@@ -54,7 +54,11 @@ def write(
     page += ["| class | " + " | ".join(next(iter(figures["per_class"].values()))) + " |"]
     page += ["|---" * (1 + len(next(iter(figures["per_class"].values())))) + "|"]
     for name, values in figures["per_class"].items():
-        page.append(f"| {name} | " + " | ".join(f"{v:.4g}" for v in values.values()) + " |")
+        page.append(
+            f"| {name} | "
+            + " | ".join("" if v is None else f"{v:.4g}" for v in values.values())
+            + " |"
+        )
     (folder / "README.md").write_text("\n".join(page) + "\n")
 
 

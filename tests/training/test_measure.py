@@ -36,3 +36,12 @@ def test_multilabel_counts_each_label() -> None:
     found = measure.metrics(p, np.array([[1, 0, 1], [0, 1, 0]], np.float32), NAMES)
     assert found["label_accuracy"] == pytest.approx(5 / 6, abs=1e-4)
     assert found["all_labels_right"] == 0.5
+
+
+def test_labels_without_pictures_count_for_nothing() -> None:
+    """Means are over the labels that are there; nothing is not a number."""
+    p = np.array([[0.8, 0.1, 0.1], [0.3, 0.6, 0.1]], np.float32)
+    found = measure.metrics(p, np.array([0, 1]), NAMES)
+    assert found["balanced_accuracy"] == 1.0
+    assert found["macro_roc_auc"] == 1.0
+    assert list(found["per_class"]) == ["cat", "dog"]
