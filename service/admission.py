@@ -22,6 +22,7 @@ class Admission:
 
     def __init__(self, settings: Settings) -> None:
         self.images = 0
+        self.working = 0  # images whose bytes have all come; who still sends, delays nobody
         self.bytes = 0
         self.max_images = settings.max_queue_size
         self.max_bytes = settings.max_inflight_bytes
@@ -73,8 +74,8 @@ class Admission:
             )
 
     def predict_wait(self) -> float:
-        """Seconds until all images now in the house are answered, at the pace of late."""
-        return self.images * self._busy_seconds / self._answered if self._answered else 0.0
+        """Seconds until all images at work are answered, at the pace of late."""
+        return self.working * self._busy_seconds / self._answered if self._answered else 0.0
 
     async def reserve_pixels(self, size: int) -> None:
         """Wait for room for `size` bytes of decoded pixels; first come, first served.
@@ -93,7 +94,9 @@ class Admission:
             try:
                 await turn
             except asyncio.CancelledError:
-                if turn.done() and not turn.cancelled():
+                if turn.cancelled():
+                    self.wake()  # those behind may need less
+                else:
                     self.free_pixels(size)
                 raise
         else:
@@ -120,6 +123,12 @@ class Admission:
         wait = max(1, ceil(self.predict_wait()))
         return Overloaded(f"{why}: come back in {wait} s.", wait)
 
+    def begin_work(self, count: int) -> None:
+        """So many more images are at work; the clock of the pace runs while there are any."""
+        if self.working == 0:
+            self.last_answer = perf_counter()
+        self.working += count
+
     def note_answers(self, count: int) -> None:
         """Learn the pace: time between answers while there was work."""
         now = perf_counter()
@@ -136,6 +145,7 @@ class Slot:
         self._admission = admission
         self._images = 0
         self._body_bytes = 0
+        self._arrived = False
         self.answered = False
 
     def add_images(self, count: int) -> None:
@@ -149,10 +159,10 @@ class Slot:
         house.check_fits(self._images + count, self._body_bytes)
         if house.images + count > house.max_images:
             raise house.refuse("No room for more images now")
-        if house.images == 0:
-            house.last_answer = perf_counter()
         house.images += count
         self._images += count
+        if self._arrived:
+            house.begin_work(count)
 
     def add_body(self, size: int) -> None:
         """Room for more bytes of the body.
@@ -170,9 +180,16 @@ class Slot:
         house.bytes += size
         self._body_bytes += size
 
+    def arrive(self) -> None:
+        """The whole body is here: its images are at work from now on."""
+        self._arrived = True
+        self._admission.begin_work(self._images)
+
     def release(self) -> None:
         """Leave."""
         house = self._admission
+        if self._arrived:
+            house.working -= self._images
         if self.answered:
             house.note_answers(self._images)
         house.images -= self._images

@@ -164,6 +164,7 @@ class Calls:
 
     async def _read_form(self, request: Request, slot: Slot, limit: int) -> Form:
         body = await request.read_body(limit, slot.add_body)
+        slot.arrive()
         request.notes["bytes"] = len(body)
         return read_form(request.header(b"content-type"), body, request.query)
 
