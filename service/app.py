@@ -20,6 +20,7 @@ from service.door import Door, Route
 from service.exchange import Receive, Scope, Send
 from service.lifecycle import Lifecycle
 from service.log import configure_log, with_fields
+from service.metrics import keep_gauges
 from service.pages import Pages
 from service.repository import Repository
 from service.settings import Settings, read_settings
@@ -37,7 +38,8 @@ class DataPlane:
         self._bentoml = app
         self._lifecycle = Lifecycle(settings.drain_seconds)
         self._repository = Repository(settings)
-        self._door = make_door(settings, self._lifecycle, self._repository)
+        self._admission = Admission(settings)
+        self._door = make_door(settings, self._lifecycle, self._repository, self._admission)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or live as long as the server does."""
@@ -57,6 +59,7 @@ class DataPlane:
             tasks = [
                 asyncio.create_task(self._repository.watch()),
                 asyncio.create_task(self._announce()),
+                asyncio.create_task(keep_gauges(self._admission)),
             ]
             try:
                 yield
@@ -74,9 +77,10 @@ class DataPlane:
         log.info("ready", extra=with_fields(default_model=model.name, provider=model.provider))
 
 
-def make_door(settings: Settings, lifecycle: Lifecycle, repository: Repository) -> Door:
+def make_door(
+    settings: Settings, lifecycle: Lifecycle, repository: Repository, admission: Admission
+) -> Door:
     """The data plane, put together."""
-    admission = Admission(settings)
     calls = Calls(settings, repository, admission, Classifier(settings, admission))
     status = Status(repository, lifecycle, admission)
     pages = Pages(needs_key=bool(settings.api_keys))

@@ -3,6 +3,7 @@
 Label values come from fixed sets (routes, codes, models), never from what a client sends.
 """
 
+import asyncio
 import os
 from collections.abc import Iterator
 from functools import cache
@@ -23,12 +24,14 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 if TYPE_CHECKING:
+    from service.admission import Admission
     from service.repository import Repository
 
 MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR" in os.environ  # BentoML sets it for its workers
 if MULTIPROCESS:  # a worker never forks, so its number need not be asked for at every count
     values.ValueClass = values.MultiProcessValue(cache(os.getpid))  # type: ignore[no-untyped-call]
 
+GAUGE_SECONDS = 0.5
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
 REQUESTS = Counter("sightglass_requests", "Requests by route and status", ("route", "status"))
@@ -74,6 +77,19 @@ def time_request(route: str) -> Histogram:
 def time_stage(stage: str) -> Histogram:
     """The timer of one stage."""
     return STAGES.labels(stage)
+
+
+def set_gauges(admission: "Admission") -> None:
+    """Note how full this worker's house is."""
+    QUEUE_LENGTH.set(admission.images)
+    INFLIGHT_BYTES.set(admission.bytes)
+
+
+async def keep_gauges(admission: "Admission") -> None:
+    """Note it again and again: another worker may be the one that is asked for the sum."""
+    while True:
+        set_gauges(admission)
+        await asyncio.sleep(GAUGE_SECONDS)
 
 
 class ModelInfo(Collector):

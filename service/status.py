@@ -4,7 +4,7 @@ from service.admission import Admission
 from service.calls import answer_json
 from service.exchange import Request, Response
 from service.lifecycle import Lifecycle
-from service.metrics import INFLIGHT_BYTES, QUEUE_LENGTH, render_metrics
+from service.metrics import render_metrics, set_gauges
 from service.repository import Repository
 
 
@@ -37,7 +37,6 @@ class Status:
 
     async def metrics(self, _: Request) -> Response:
         """`GET /metrics`: for Prometheus."""
-        QUEUE_LENGTH.set(self._admission.images)
-        INFLIGHT_BYTES.set(self._admission.bytes)
+        set_gauges(self._admission)
         page, media_type = render_metrics(self._repository)
         return Response(page, media_type)

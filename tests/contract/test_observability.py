@@ -1,5 +1,6 @@
 """What one can see from outside: request ids, timings, one log line a request, metrics."""
 
+import contextlib
 import json
 import re
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ import httpx
 import pytest
 
 from tests.contract.tree import PATIENCE, PICTURE
-from tests.contract.wire import read_metric
+from tests.contract.wire import connect, read_metric, start_post
 from tests.server import Server, start_server, wait_until
 
 CALLS = ("/predict", "/gradcam", "/predict/batch", "/gradcam/batch")
@@ -169,3 +170,11 @@ def test_metrics_are_summed_over_the_workers(pair: Server) -> None:
         ids.add(answer.headers["x-request-id"].partition("-")[0])
     assert read_metric(pair, "sightglass_requests_total", **labels) == before + 40
     assert len(ids) == 2  # both were asked
+
+
+def test_the_queue_is_summed_over_the_workers_whichever_is_asked(pair: Server) -> None:
+    with contextlib.ExitStack() as stack:
+        for _ in range(12):  # more than one of them for either worker
+            start_post(stack.enter_context(connect(pair)), "/predict", len(PICTURE))
+        wait_until(lambda: read_metric(pair, "sightglass_queue_images") == 12, PATIENCE)
+    wait_until(lambda: read_metric(pair, "sightglass_queue_images") == 0, PATIENCE)

@@ -8,6 +8,7 @@ import jsonschema  # type: ignore[import-untyped]
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
+from service.admission import Admission
 from service.app import make_door
 from service.lifecycle import Lifecycle
 from service.repository import Repository
@@ -40,7 +41,7 @@ def test_it_is_valid_openapi_3_1(document: dict[str, Any]) -> None:
 
 def test_it_describes_every_route_and_no_other(document: dict[str, Any]) -> None:
     settings = read_settings()
-    door = make_door(settings, Lifecycle(0), Repository(settings))
+    door = make_door(settings, Lifecycle(0), Repository(settings), Admission(settings))
     routes = [*door._exact.values(), *(route for _, route in door._patterns)]
     there = {
         (route.template, method.lower())

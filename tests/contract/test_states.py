@@ -16,7 +16,7 @@ OTHER_LABELS = ["north west", "north east", "south west", "south east"]
 
 
 def test_while_loading_it_is_alive_not_ready_and_says_why(tmp_path: Path) -> None:
-    write_slow_model(tmp_path / "models" / "slow" / "1" / "model.onnx", rounds=25)
+    write_slow_model(tmp_path / "models" / "slow" / "1" / "model.onnx", rounds=15)
     with start_server(tmp_path / "models", tmp_path) as server:
         server.wait_answering()
         readiness = server.client.get("/readyz")
@@ -133,6 +133,7 @@ def test_a_replaced_file_takes_over_between_two_requests(tree: Tree) -> None:
     asking = threading.Thread(target=ask_steadily)
     asking.start()
     try:
+        wait_until(lambda: len(answers) > 2, PATIENCE)
         write_model(tree.path("swapped"), labels=OTHER_LABELS)
 
         def is_swapped() -> bool:
