@@ -10,6 +10,7 @@ from PIL import Image, ImageOps
 
 from service.card import Input
 from service.errors import ImageTooLarge, InvalidImage, Refusal, UnsupportedMediaType
+from service.geometry import fit
 from service.image import decode_image, open_image
 from tests.service.test_geometry import make_input
 
@@ -51,6 +52,28 @@ def test_only_the_small_result_is_turned_yet_it_is_what_turning_all_gives(
     assert np.abs(expected.pixels.astype(int) - found.pixels).max() <= 1
     shown = np.asarray(expected.shown, int) - np.asarray(found.shown, int)
     assert np.abs(shown).max() <= 1
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize("side", [None, 224, 1024])
+def test_a_large_jpeg_decoded_at_a_fraction_is_hardly_another_picture(
+    orientation: int, side: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (150, 200, 3), np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    photograph = Image.fromarray(noise).resize((2000, 1500), Image.Resampling.BICUBIC)
+    content = encode(photograph, "JPEG", quality=90, exif=exif)
+    fit_shown = None if side is None else lambda size: fit(size, side)
+    found = decode(content, fit_shown=fit_shown)
+    monkeypatch.setattr("service.image.SPARE", np.inf)
+    expected = decode(content, fit_shown=fit_shown)
+    assert (found.size, found.crop) == (expected.size, expected.crop)
+    difference = np.abs(found.pixels.astype(int) - expected.pixels)
+    assert difference.mean() < 1
+    assert difference.max() < 16
+    if side:
+        assert found.shown.size == expected.shown.size
 
 
 def test_a_picture_of_the_right_size_is_not_touched() -> None:
