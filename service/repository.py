@@ -75,10 +75,14 @@ class Repository:
 
     async def watch(self) -> None:
         """Load what is there, then what changes, until cancelled."""
-        await self.refresh()
-        while self._settings.model_poll_seconds:
+        while True:
+            try:
+                await self.refresh()
+            except Exception:  # a tree that can't be read now may be readable at the next look
+                log.exception("the models could not be looked at")
+            if not self._settings.model_poll_seconds:
+                return
             await asyncio.sleep(self._settings.model_poll_seconds)
-            await self.refresh()
 
     async def refresh(self) -> None:
         """Look at the tree once and load what is new or has changed since."""
