@@ -3,7 +3,7 @@
 import { makeCurl } from "./curl.js";
 import { makePad } from "./draw.js";
 import { SIGNED, findCrop, loadColormaps, makeMap, paint, paintScale } from "./map.js";
-import { describeModel, describeMap, make, makeClass, makeOption, makeTimings, outline } from "./parts.js";
+import { describeCheck, describeModel, describeMap, make, makeClass, makeOption, makeTimings, outline } from "./parts.js";
 import * as service from "./service.js";
 import { listExamples, listen, takesDrawings } from "./sources.js";
 
@@ -119,6 +119,7 @@ async function showTarget() {
   }
   against.value = state.against ?? "";
   other.value = "";
+  elements.verdict.textContent = "";
   listClasses();
   showMap(found);
 }
@@ -182,7 +183,7 @@ function clearResult() {
   elements.hint.hidden = elements.invitation.hidden = false;
   elements.box.hidden = elements.crop.hidden = true;
   heat.width = heat.width; // wipes it
-  elements.caption.textContent = "";
+  elements.caption.textContent = elements.verdict.textContent = "";
 }
 
 /** Do something that the service may refuse; its sentence is shown. */
@@ -232,6 +233,15 @@ elements.opacity.addEventListener("input", () => {
 heat.style.opacity = elements.opacity.value;
 elements.draw.addEventListener("click", () => setDrawing(!state.drawing));
 elements.clear.addEventListener("click", () => setDrawing(true));
+elements.check.addEventListener("click", () =>
+  attempt(async () => {
+    const { maps, target, against } = state;
+    const { verification } = await service.explainOne(state.picture, state.model, target, against, true);
+    if (maps === state.maps && target === state.target && against === state.against) {
+      elements.verdict.textContent = describeCheck(verification);
+    }
+  }),
+);
 elements.copy.addEventListener("click", async () => {
   const line = await makeCurl(state.picture, describeShown(), service.hasKey());
   elements.curl.textContent = line;

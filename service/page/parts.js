@@ -55,3 +55,12 @@ function percent(share) {
   if (text === "0.0 %") return "< 0.1 %";
   return text === "100.0 %" && share < 1 ? "> 99.9 %" : text;
 }
+
+/** What the model makes of the picture without the map's hottest, and without its coldest, part. */
+export function describeCheck({ probability, hot_blurred: hot, cold_blurred: cold }) {
+  if (hot === null) return "The map is empty: there is nothing to check.";
+  const told = `${percent(probability)} as it is, ${percent(hot)} with the hottest fifth blurred, ${percent(cold)} with the coldest.`;
+  const [lost, kept] = [probability - hot, probability - cold];
+  const holds = lost > probability / 4 && lost > 2 * Math.max(kept, 0);
+  return `${told} ${holds ? "The map holds." : "This proves little: the hottest part is hardly missed more than the coldest."}`;
+}

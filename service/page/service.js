@@ -32,9 +32,9 @@ export async function explainTop(picture, model, signal) {
   return { ...(await response.json()), timings: readTimings(response) };
 }
 
-/** One class's map, or why it and not another one. */
-export async function explainOne(picture, model, target, against) {
-  const fields = { model: model.id, top_k: 1, ...nameTarget(target, against) };
+/** One class's map, or why it and not another one; with `verify` also whether it holds. */
+export async function explainOne(picture, model, target, against, verify = false) {
+  const fields = { model: model.id, top_k: 1, verify, ...nameTarget(target, against) };
   const answer = await (await send(picture, fields, "application/json")).json();
   return answer.explanations[0];
 }

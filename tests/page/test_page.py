@@ -71,6 +71,22 @@ def test_clicking_a_class_shows_its_own_map_without_another_request(page: Page) 
     assert asked == []
 
 
+def test_a_map_can_be_checked_and_the_verdict_goes_with_the_next_class(page: Page) -> None:
+    upload(page, light(1, level=90))
+    page.locator("#check").click()
+    verdict = page.locator("#verdict")
+    expect(verdict).to_contain_text("as it is")
+    expect(verdict).to_contain_text("with the hottest fifth blurred")
+    page.locator("#classes button").nth(1).click()
+    expect(verdict).to_have_text("")
+
+
+def test_an_empty_map_has_nothing_to_check(page: Page) -> None:
+    upload(page, light(0, level=0))
+    page.locator("#check").click()
+    expect(page.locator("#verdict")).to_have_text("The map is empty: there is nothing to check.")
+
+
 @pytest.mark.parametrize("size", [(300, 200), (41, 97)])
 @pytest.mark.parametrize("view", ["overlay", "signed"])
 def test_the_map_drawn_here_is_the_one_the_service_draws(
