@@ -190,6 +190,18 @@ def test_the_service_gets_as_many_digits_right_as_torch_and_the_card(
     assert card["metrics"]["accuracy"] >= 0.992
 
 
+def test_digits_are_read_on_gray_paper_too(data_dir: Path, bundled: Server) -> None:
+    images, labels = read_mnist_test(data_dir / "mnist")
+    ink, paper = 70, 210
+    drawn = (paper - (paper - ink) * (images[:640] / 255)).astype(np.uint8)
+    told: list[int] = []
+    for start in range(0, len(drawn), 64):
+        files = [("image", encode(image)) for image in drawn[start : start + 64]]
+        answer = bundled.client.post("/predict/batch", params={"model": "lenet5"}, files=files)
+        told += [result["predictions"][0]["index"] for result in answer.json()["results"]]
+    assert (np.array(told) == labels[:640]).mean() >= 0.98
+
+
 def test_a_thousand_mixed_requests_each_get_their_own_answer_and_share_batches(
     served: Served, samples: Pixels
 ) -> None:

@@ -18,6 +18,8 @@ class Augment:
     flip: bool = False  # left and right
     turn: bool = False  # quarter turns and both flips: pictures without an up
     brightness: float = 0.0  # 0.2: between 0.8 and 1.2, and contrast with it
+    fade: float = 0.0  # 0.3: black and white up to 0.3 of the range nearer, as on gray paper
+    noise: float = 0.0  # standard deviation up to this, of the range
     padding: str = "zeros"  # "zeros", "border" or "reflection"
 
     def __call__(self, image: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
@@ -34,6 +36,13 @@ class Augment:
             contrast = 1 + draw(x, self.brightness, rng)
             level = 1 + draw(x, self.brightness, rng)
             x = (((x - middle) * contrast + middle) * level).clamp(0, 255)
+        if self.fade:
+            black, white = (draw(x, self.fade, rng).abs() for _ in range(2))
+            x = 255 * black + x * (1 - black - white)
+        if self.noise:
+            strength = 255 * draw(x, self.noise, rng)
+            grain = torch.randn(x.shape, generator=rng, device=x.device)
+            x = (x + strength * grain).clamp(0, 255)
         return x.permute(0, 2, 3, 1)
 
     def grid(self, x: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
