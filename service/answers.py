@@ -40,7 +40,7 @@ def check_index(index: int, model: Model) -> int:
     Raises:
         UnknownLabel: it has fewer labels.
     """
-    if index < len(model.labels):
+    if 0 <= index < len(model.labels):
         return index
     raise UnknownLabel(
         f"The model '{model.name}' has no label with index {index}: they go from 0 to "

@@ -22,6 +22,7 @@ from service.lifecycle import Lifecycle
 from service.log import configure_log, with_fields
 from service.metrics import keep_gauges
 from service.pages import Pages
+from service.protocol import Protocol
 from service.repository import Repository
 from service.settings import Settings, read_settings
 from service.status import Status
@@ -81,8 +82,10 @@ def make_door(
     settings: Settings, lifecycle: Lifecycle, repository: Repository, admission: Admission
 ) -> Door:
     """The data plane, put together."""
-    calls = Calls(settings, repository, admission, Classifier(settings, admission))
+    classifier = Classifier(settings, admission)
+    calls = Calls(settings, repository, admission, classifier)
     status = Status(repository, lifecycle, admission)
+    protocol = Protocol(settings, repository, admission, classifier, status)
     pages = Pages(needs_key=bool(settings.api_keys))
     return Door(
         settings,
@@ -97,6 +100,20 @@ def make_door(
             Route("/livez", {"GET": status.livez}),
             Route("/readyz", {"GET": status.readyz}),
             Route("/metrics", {"GET": status.metrics}),
+            Route("/v2", {"GET": protocol.server}),
+            Route("/v2/health/live", {"GET": protocol.live}),
+            Route("/v2/health/ready", {"GET": protocol.ready}),
+            Route("/v2/repository/index", {"POST": protocol.index}),
+            *(
+                Route(f"/v2/models/{{name}}{version}{call}", {method: handler})
+                for version in ("", "/versions/{version}")
+                for call, method, handler in (
+                    ("", "GET", protocol.model),
+                    ("/ready", "GET", protocol.model_ready),
+                    ("/config", "GET", protocol.config),
+                    ("/infer", "POST", protocol.infer),
+                )
+            ),
             Route("/", {"GET": pages.index}),
             Route("/docs", {"GET": pages.docs}),
             Route("/page/{name}", {"GET": pages.part}),

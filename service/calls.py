@@ -61,7 +61,7 @@ class Calls:
         """`POST /predict`: the most probable labels of one image."""
         choose_media_type(request.header(b"accept"), [JSON_TYPE])
         limit = self._limit_single(request)
-        with self._admit(request, limit) as slot:
+        with admit(request, self._admission, limit) as slot:
             form = await self._read_form(request, slot, limit)
             content = take_single(form)
             options = read_options(PredictOptions, form)
@@ -75,7 +75,7 @@ class Calls:
         """`POST /gradcam`: why the model says so, as a picture or in numbers."""
         media_type = choose_media_type(request.header(b"accept"), [*PICTURES, JSON_TYPE])
         limit = self._limit_single(request)
-        with self._admit(request, limit) as slot:
+        with admit(request, self._admission, limit) as slot:
             form = await self._read_form(request, slot, limit)
             content = take_single(form)
             options = read_options(ExplainOptions, form)
@@ -130,7 +130,7 @@ class Calls:
     ) -> Response:
         choose_media_type(request.header(b"accept"), [JSON_TYPE])
         limit = self._max_request_bytes
-        with self._admit(request, limit) as slot:
+        with admit(request, self._admission, limit) as slot:
             form = await self._read_form(request, slot, limit)
             contents = take_several(form)
             request.images = request.notes["images"] = len(contents)
@@ -155,17 +155,8 @@ class Calls:
             slot.answered = True
         return answer_json({"model": model.name, "version": model.version, "results": results})
 
-    def _admit(self, request: Request, limit: int) -> Slot:
-        """Room for one image and the body announced, before a byte of it is read."""
-        announced = request.content_length or 0
-        if announced > limit:
-            raise PayloadTooLarge(describe_limit(limit))
-        return self._admission.admit(announced, request.seconds_left())
-
     async def _read_form(self, request: Request, slot: Slot, limit: int) -> Form:
-        body = await request.read_body(limit, slot.add_body)
-        slot.arrive()
-        request.notes["bytes"] = len(body)
+        body = await read_body(request, slot, limit)
         return read_form(request.header(b"content-type"), body, request.query)
 
     def _limit_single(self, request: Request) -> int:
@@ -179,9 +170,38 @@ class Calls:
         return min(limit, self._max_request_bytes)
 
     def _find_model(self, options: PredictOptions, request: Request) -> Model:
-        model = self._repository.find(options.model)
-        request.notes["model"], request.notes["version"] = model.name, model.version
-        return model
+        return find_model(self._repository, options.model, request)
+
+
+def admit(request: Request, admission: Admission, limit: int) -> Slot:
+    """Room for one image and the body announced, before a byte of it is read.
+
+    Raises:
+        PayloadTooLarge, Overloaded: there is none.
+    """
+    announced = request.content_length or 0
+    if announced > limit:
+        raise PayloadTooLarge(describe_limit(limit))
+    return admission.admit(announced, request.seconds_left())
+
+
+async def read_body(request: Request, slot: Slot, limit: int) -> bytes:
+    """The whole body; from now on the request's images are at work."""
+    body = await request.read_body(limit, slot.add_body)
+    slot.arrive()
+    request.notes["bytes"] = len(body)
+    return body
+
+
+def find_model(repository: Repository, reference: str | None, request: Request) -> Model:
+    """The model asked for, which the log line then names.
+
+    Raises:
+        ModelNotFound, NotReady: as `Repository.find` does.
+    """
+    model = repository.find(reference)
+    request.notes["model"], request.notes["version"] = model.name, model.version
+    return model
 
 
 def take_single(form: Form) -> bytes:

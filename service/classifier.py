@@ -10,6 +10,8 @@ from math import prod
 from time import perf_counter
 from typing import NamedTuple, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from service import metrics
@@ -63,18 +65,22 @@ class Classifier:
         `fit_shown` asks for the picture itself, at the size it makes of the uploaded one.
         """
         picture = await self._decode(content, model.artefact.card.input, timings, fit_shown)
-        return Seen(picture, await self.run(picture, model, targets, timings))
+        return Seen(picture, await self.run(picture.pixels, model, targets, timings))
 
     async def run(
-        self, picture: Picture, model: Model, targets: Sequence[int], timings: Timings
+        self,
+        pixels: NDArray[np.uint8],
+        model: Model,
+        targets: Sequence[int],
+        timings: Timings,
     ) -> Answer:
-        """One row of the model's next batch.
+        """One row of the model's next batch; `pixels` (H, W, C) as the model takes them.
 
         Raises:
             Internal: the model failed on this very row.
         """
         try:
-            answer = await model.batcher.submit(Row(picture.pixels, targets))
+            answer = await model.batcher.submit(Row(pixels, targets))
         except Exception as fault:  # whatever the device threw
             metrics.FAILED.labels(model.name).inc()
             raise Internal("The model failed on this image; the log has the reason.") from fault

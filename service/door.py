@@ -33,11 +33,12 @@ from service.settings import Settings
 log = logging.getLogger(__name__)
 Handler = Callable[..., Awaitable[Response]]
 NO_ROUTE = "none"
+PROTOCOL_PATH = re.compile("/v2(/|$)")  # its clients read an error that is one sentence
 CLIENT_CLOSED = 499  # nginx's word for it; never sent, only counted and logged
 
 
 class Route(NamedTuple):
-    """A path, which may hold one `{name}`, with a handler for each method."""
+    """A path, which may hold several `{name}`s, with a handler for each method."""
 
     template: str
     methods: Mapping[str, Handler]
@@ -134,7 +135,9 @@ class Door:
         if not isinstance(fault, Refusal) or isinstance(fault, Internal):
             log.error("request failed", exc_info=fault, extra=with_fields(request_id=request.id))
             fault = Internal("Something went wrong here; the log has the reason by the request id.")
-        response = answer_json({"error": fault.body(request.id)}, fault.status)
+        is_protocol = PROTOCOL_PATH.match(request.path)
+        error = fault.message if is_protocol else fault.body(request.id)
+        response = answer_json({"error": error}, fault.status)
         response.headers.update(fault.headers)
         return response, fault.code
 

@@ -5,7 +5,6 @@ Knows the order of things (pixels, row, maps, picture), not how each is done, an
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
@@ -100,10 +99,7 @@ class Explainer:
             lambda: blur_parts(seen.picture.pixels, reason.cam), timings
         )
         answers = await asyncio.gather(
-            *(
-                self._classifier.run(replace(seen.picture, pixels=pixels), model, (), timings)
-                for pixels in blurred
-            )
+            *(self._classifier.run(pixels, model, (), timings) for pixels in blurred)
         )
         hot, cold = (float(answer.probabilities[reason.target]) for answer in answers)
         return {"probability": probability, "hot_blurred": hot, "cold_blurred": cold}
@@ -129,7 +125,7 @@ class Explainer:
             targets = rank(seen.answer.logits)[: options.target_top].tolist()
         if not asked:
             asked = [*targets, *besides]
-            answer = await self._classifier.run(seen.picture, model, asked, timings)
+            answer = await self._classifier.run(seen.picture.pixels, model, asked, timings)
             seen = Seen(seen.picture, answer)
         return seen, find_reasons(seen, asked, targets, against)
 

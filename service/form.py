@@ -85,26 +85,35 @@ def _add_part(form: Form, segment: MultipartSegment, content: bytes) -> None:
 
 
 def _read_json(body: bytes) -> Form:
-    try:
-        document = json.loads(body, object_pairs_hook=_take_once)
-    except (ValueError, RecursionError) as fault:
-        raise BadRequest(f"The body is no JSON: {fault}.") from None
-    if not isinstance(document, dict):
-        raise BadRequest('The body is no JSON object: send one like {"image": "<base64>"}.')
     form = Form()
-    for name, value in document.items():
+    for name, value in load_object(body, '{"image": "<base64>"}').items():
         if name == "image":
-            form.images.append(_decode_base64(value))
+            form.images.append(decode_base64(value))
         elif name == "images":
             if not isinstance(value, list):
                 raise BadRequest("'images' is no list: send the pictures as base64 in one.")
-            form.images.extend(_decode_base64(item) for item in value)
+            form.images.extend(decode_base64(item) for item in value)
             form.several = True
         elif isinstance(value, list):
             form.values[name].extend(value)
         elif value is not None:
             form.values[name].append(value)
     return form
+
+
+def load_object(document: bytes, example: str) -> dict[str, Any]:
+    """A JSON object, in which no key is given twice.
+
+    Raises:
+        BadRequest: it is none; the sentence shows the `example`.
+    """
+    try:
+        loaded = json.loads(document, object_pairs_hook=_take_once)
+    except (ValueError, RecursionError) as fault:
+        raise BadRequest(f"The body is no JSON: {fault}.") from None
+    if not isinstance(loaded, dict):
+        raise BadRequest(f"The body is no JSON object: send one like {example}.")
+    return loaded
 
 
 def _take_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -116,8 +125,8 @@ def _take_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return taken
 
 
-def _decode_base64(text: object) -> bytes | BadRequest:
-    """The bytes, or the fault, which is this image's own."""
+def decode_base64(text: object) -> bytes | BadRequest:
+    """The bytes of an image, or the fault, which is this image's own."""
     if not isinstance(text, str) or not text:
         return BadRequest("An image in JSON must be a non-empty string of base64.")
     try:

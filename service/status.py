@@ -16,14 +16,18 @@ class Status:
         self._lifecycle = lifecycle
         self._admission = admission
 
+    def reasons_not_ready(self) -> list[str]:
+        """Why requests should go elsewhere; empty when they should come."""
+        reasons = ["This server is draining."] if self._lifecycle.draining else []
+        return reasons + self._repository.reasons_not_ready()
+
     async def livez(self, _: Request) -> Response:
         """`GET /livez`: the process answers."""
         return answer_json({"alive": True})
 
     async def readyz(self, _: Request) -> Response:
         """`GET /readyz`: whether requests should be sent here, and why not."""
-        reasons = ["This server is draining."] if self._lifecycle.draining else []
-        reasons += self._repository.reasons_not_ready()
+        reasons = self.reasons_not_ready()
         return answer_json({"ready": not reasons, "reasons": reasons}, 503 if reasons else 200)
 
     async def models(self, _: Request) -> Response:

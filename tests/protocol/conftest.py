@@ -1,0 +1,39 @@
+"""What the tests of the Open Inference Protocol share."""
+
+from collections.abc import Iterator
+
+import pytest
+import tritonclient.http as triton
+
+from tests.contract.artefacts import wait_loaded, write_fragile_model
+from tests.server import Server, start_server
+from tests.service.quadrants import write_model
+
+KEY = "a-key"
+MAX_REQUEST_BYTES = 200_000
+MAX_QUEUE_SIZE = 4
+
+
+@pytest.fixture(scope="session")
+def client(server: Server) -> Iterator[triton.InferenceServerClient]:
+    """Triton's own client, talking to the shared server."""
+    with triton.InferenceServerClient(server.url.removeprefix("http://")) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def strict_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server that wants a key, takes little, and has a model that can fail."""
+    folder = tmp_path_factory.mktemp("strict")
+    write_model(folder / "models" / "quadrants" / "1" / "model.onnx")
+    write_model(folder / "models" / "quadrants" / "2" / "model.onnx")
+    write_fragile_model(folder / "models" / "fragile" / "1" / "model.onnx")
+    broken = folder / "models" / "broken" / "1" / "model.onnx"
+    broken.parent.mkdir(parents=True)
+    broken.write_bytes(b"no model")
+    limits = {"max_request_bytes": MAX_REQUEST_BYTES, "max_queue_size": MAX_QUEUE_SIZE}
+    settings = {"api_keys": KEY, "default_model": "quadrants", **limits}
+    with start_server(folder / "models", folder, **settings) as running:
+        running.client.headers["authorization"] = f"Bearer {KEY}"
+        wait_loaded(running)
+        yield running

@@ -1,0 +1,247 @@
+"""What no client of Triton's would send, and what the service keeps to for everybody."""
+
+import gzip
+import json
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from service.tensors import MAX_JSON_VALUES
+from tests.contract.artefacts import POISON
+from tests.contract.wire import read_metric
+from tests.protocol.conftest import MAX_QUEUE_SIZE, MAX_REQUEST_BYTES
+from tests.protocol.inputs import make_pixels
+from tests.server import Server, start_server
+from tests.service.quadrants import encode, light
+
+INFER = "/v2/models/quadrants/infer"
+JSON_LENGTH = "Inference-Header-Content-Length"
+
+
+def make_call(*quarters: int, **parts: Any) -> dict[str, Any]:
+    """A call in JSON alone."""
+    pixels = make_pixels(*quarters)
+    image = {"name": "image", "datatype": "UINT8", "shape": [*pixels.shape]}
+    return {"inputs": [image | {"data": pixels.ravel().tolist()}]} | parts
+
+
+def make_binary(head: dict[str, Any], *blocks: bytes) -> tuple[bytes, dict[str, str]]:
+    """A body with binary data after its JSON, and its headers."""
+    document = json.dumps(head).encode()
+    return b"".join((document, *blocks)), {JSON_LENGTH: str(len(document))}
+
+
+def check_refused(response: httpx.Response, status: int, told: str) -> None:
+    """Fail if it is not refused in one sentence of the protocol's shape."""
+    assert response.status_code == status, response.text
+    answer = response.json()
+    assert list(answer) == ["error"]
+    assert told in answer["error"]
+    assert response.headers["x-request-id"]
+
+
+def test_json_alone_is_answered_in_json(server: Server) -> None:
+    response = server.client.post(INFER, json=make_call(2))
+    assert response.headers["content-type"] == "application/json"
+    assert JSON_LENGTH not in response.headers
+    assert "id" not in response.json()
+    [logits, probabilities, cam] = response.json()["outputs"]
+    assert logits == {"name": "logits", "datatype": "FP32", "shape": [1, 4]} | {
+        "data": pytest.approx([-1, -1, 10, -1], rel=1e-5)
+    }
+    assert probabilities["shape"] == [1, 4]
+    assert (cam["shape"], cam["data"]) == ([1, 0, 4, 4], [])
+
+
+def test_answers_tell_where_the_time_went(server: Server) -> None:
+    response = server.client.post(INFER, json=make_call(2))
+    stages = {part.split(";")[0] for part in response.headers["server-timing"].split(", ")}
+    assert stages == {"queue", "inference", "total"}
+
+
+def test_nested_data_is_as_good_as_flat(server: Server) -> None:
+    pixels = make_pixels(3)
+    call = make_call(3)
+    call["inputs"][0]["data"] = pixels.tolist()
+    [logits, *_] = server.client.post(INFER, json=call).json()["outputs"]
+    assert np.argmax(logits["data"]) == 3
+
+
+def test_what_is_not_known_is_passed_over(server: Server) -> None:
+    call = make_call(0, model_name="quadrants", parameters={"priority": 1, "sequence_id": 7})
+    assert server.client.post(INFER, json=call).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        (b"", "no JSON"),
+        (b"{", "no JSON"),
+        (b"\xff\xfe", "no JSON"),
+        (b"[]", "no JSON object"),
+        (b"[" * 100_000, "no JSON"),
+        (b"{}", "lacks 'inputs'"),
+        (b'{"inputs": []}', "'inputs' can't be []"),
+        (b'{"inputs": [{}]}', "lacks 'inputs.0.name'"),
+        (b'{"inputs": [], "inputs": []}', "2 times"),
+        (b'{"inputs": [{"name":"image","datatype":"UINT8","shape":[-1]}]}', "'inputs.0.shape.0'"),
+        (b'{"inputs": [{"name":"image","datatype":"UINT8","shape":[1.5]}]}', "'inputs.0.shape.0'"),
+        (b'{"inputs": [{"name":"image","datatype":"UINT8","shape":[1]}]}', "needs either 'data'"),
+        (
+            b'{"inputs": [{"name":"image","datatype":"UINT8","shape":[2000000000,32,32,3],'
+            b'"data":[]}]}',
+            "N from 1 to 64",
+        ),
+        (
+            b'{"inputs": [{"name":"image","datatype":"BYTES","shape":[1],"data":["no base64"]}]}',
+            "no valid base64",
+        ),
+    ],
+)
+def test_malformed_calls_are_told_what_is_wrong(server: Server, body: bytes, told: str) -> None:
+    check_refused(server.client.post(INFER, content=body), 400, told)
+
+
+@pytest.mark.parametrize("length", ["-1", "1e3", "999999", "9" * 5000, "x", "\u00b2"])
+def test_a_json_length_that_can_not_be_is_refused(server: Server, length: str) -> None:
+    headers = {JSON_LENGTH: length.encode("latin-1")}
+    response = server.client.post(INFER, json=make_call(0), headers=headers)  # type: ignore[arg-type]
+    check_refused(response, 400, JSON_LENGTH)
+
+
+def test_binary_data_of_the_wrong_size_is_refused(server: Server) -> None:
+    content = make_pixels(0).tobytes()
+    image = {"name": "image", "datatype": "UINT8", "shape": [1, 32, 32, 3]}
+    for size, sent, told in (
+        (3072, content[:-1], "announces 3072 binary bytes; 3071 are left"),
+        (3072, content + b"more", "4 bytes follow the last input"),
+        (100, content[:100], "has 100 binary bytes"),
+    ):
+        body, headers = make_binary(
+            {"inputs": [image | {"parameters": {"binary_data_size": size}}]}, sent
+        )
+        check_refused(server.client.post(INFER, content=body, headers=headers), 400, told)
+
+
+def test_more_values_than_can_be_read_in_json_are_refused(server: Server) -> None:
+    call = make_call(0)
+    call["inputs"][0]["data"] = [0] * (MAX_JSON_VALUES + 1)
+    check_refused(server.client.post(INFER, json=call), 413, "as binary data")
+
+
+@pytest.mark.parametrize("accepted", ["gzip", "deflate"])
+def test_an_answer_is_packed_for_who_asks(server: Server, accepted: str) -> None:
+    headers = {"accept-encoding": accepted}
+    response = server.client.post(INFER, json=make_call(0), headers=headers)
+    assert "content-encoding" not in response.headers  # not worth it
+    response = server.client.post(INFER, json=make_call(*[0] * 32), headers=headers)
+    assert response.headers["content-encoding"] == accepted
+    assert response.headers["vary"] == "Accept-Encoding"
+    assert response.json()["outputs"][0]["shape"] == [32, 4]
+
+
+@pytest.mark.parametrize("accepted", ["identity", "br", "gzip;q=0", ""])
+def test_an_answer_stays_plain_for_who_does_not(server: Server, accepted: str) -> None:
+    headers = {"accept-encoding": accepted}
+    response = server.client.post(INFER, json=make_call(*[0] * 32), headers=headers)
+    assert "content-encoding" not in response.headers
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body", "status", "told"),
+    [
+        ("br", b"{}", 415, "Content-Encoding 'br'"),
+        ("gzip", b"{}", 400, "no valid gzip"),
+        ("deflate", gzip.compress(b"{}"), 400, "no valid deflate"),
+        ("gzip", gzip.compress(b"{}" * 500)[:-9], 400, "does not end"),
+        ("gzip", gzip.compress(b"{}") + b"more", 400, "does not end"),
+        ("gzip", gzip.compress(b"{}") + bytes(600_000), 400, "after the end"),
+        ("gzip", gzip.compress(b"{}"), 400, "lacks 'inputs'"),
+    ],
+)
+def test_packed_bodies_that_can_not_be_are_refused(
+    server: Server, encoding: str, body: bytes, status: int, told: str
+) -> None:
+    headers = {"content-encoding": encoding}
+    check_refused(server.client.post(INFER, content=body, headers=headers), status, told)
+
+
+@pytest.mark.parametrize("unpacked", [MAX_REQUEST_BYTES + 1, 50_000_000])
+def test_a_packed_body_is_limited_by_what_it_unpacks_to(
+    strict_server: Server, unpacked: int
+) -> None:
+    body = zlib.compress(b" " * unpacked)
+    headers = {"content-encoding": "deflate"}
+    response = strict_server.client.post(INFER, content=body, headers=headers)
+    check_refused(response, 413, f"More than {MAX_REQUEST_BYTES} bytes")
+
+
+def test_limits_hold_for_everybody(strict_server: Server) -> None:
+    call = make_call(*[0] * (MAX_QUEUE_SIZE + 1))
+    check_refused(strict_server.client.post(INFER, json=call), 413, f"at most {MAX_QUEUE_SIZE}")
+    body = bytes(MAX_REQUEST_BYTES + 1)
+    check_refused(strict_server.client.post(INFER, content=body), 413, "send less")
+    assert read_metric(strict_server, "sightglass_queue_images") == 0
+    assert read_metric(strict_server, "sightglass_inflight_bytes") == 0
+
+
+def test_a_row_that_fails_fails_its_own_call(strict_server: Server) -> None:
+    call = make_call(0, 1)
+    fragile = "/v2/models/fragile/infer"
+    assert strict_server.client.post(fragile, json=call).status_code == 200
+    call["inputs"][0]["data"][0] = POISON
+    check_refused(strict_server.client.post(fragile, json=call), 500, "Something went wrong")
+
+
+def test_a_model_that_did_not_load_is_not_ready(strict_server: Server) -> None:
+    for path in ("", "/ready", "/config"):
+        response = strict_server.client.get(f"/v2/models/broken{path}")
+        check_refused(response, 503, "failed to load")
+    check_refused(strict_server.client.post("/v2/models/broken/infer"), 503, "failed to load")
+
+
+def test_refusals_at_the_door_have_the_shape_of_the_protocol(server: Server) -> None:
+    check_refused(server.client.get("/v2/nowhere"), 404, "nothing at '/v2/nowhere'")
+    check_refused(server.client.get(INFER), 405, "use POST")
+    other = server.client.get("/v2nowhere").json()["error"]
+    assert other["code"] == "not_found"
+
+
+def test_rows_are_counted_and_logged_as_everybody_s(server: Server) -> None:
+    rows = read_metric(server, "sightglass_batch_size_sum", model="quadrants")
+    empty = read_metric(server, "sightglass_empty_maps_total", model="quadrants")
+    target = {"name": "target", "datatype": "INT64", "shape": [2, 1], "data": [-1, 2]}
+    call = make_call(0, 1)
+    call["inputs"].append(target)
+    server.client.post(INFER, json=call, headers={"x-request-id": "oip-1"})
+    assert read_metric(server, "sightglass_batch_size_sum", model="quadrants") == rows + 2
+    assert read_metric(server, "sightglass_empty_maps_total", model="quadrants") == empty + 1
+    assert read_metric(server, "sightglass_queue_images") == 0
+    lines = [json.loads(line) for line in server.read_log().splitlines() if "oip-1" in line]
+    [line] = lines
+    assert (line["route"], line["images"]) == ("/v2/models/{name}/infer", 2)
+    assert (line["model"], line["version"]) == ("quadrants", "1")
+
+
+def test_rows_share_batches_with_those_of_other_calls(quadrants_dir: Path, tmp_path: Path) -> None:
+    # A batch waits until it is full, and two rows fill it: alone, each would wait in vain.
+    settings = {"max_batch_size": 2, "max_queue_delay_ms": 60_000}
+    with (
+        start_server(quadrants_dir, tmp_path, **settings) as server,
+        ThreadPoolExecutor() as threads,
+    ):
+        server.wait_ready()
+        predicted = threads.submit(
+            server.client.post, "/predict", content=encode(light(3)), params={"top_k": 1}
+        )
+        inferred = threads.submit(server.client.post, INFER, json=make_call(1))
+        [prediction] = predicted.result().json()["predictions"]
+        assert prediction["index"] == 3
+        assert np.argmax(inferred.result().json()["outputs"][0]["data"]) == 1
+        assert read_metric(server, "sightglass_batch_size_count") == 1
+        assert read_metric(server, "sightglass_batch_size_sum") == 2

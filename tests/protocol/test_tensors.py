@@ -1,0 +1,179 @@
+"""The wire format by itself: what was written is read again, what is malformed is told."""
+
+import json
+import struct
+from typing import Any
+
+import numpy as np
+import pytest
+
+from service.errors import BadRequest
+from service.tensors import (
+    InputTensor,
+    OutputTensor,
+    read_array,
+    read_call,
+    read_elements,
+    write_answer,
+)
+
+
+def make_tensor(datatype: str, shape: list[int], data: object) -> InputTensor:
+    """An input whose data has been handed out."""
+    values = memoryview(data) if isinstance(data, bytes) else data
+    return InputTensor(name="x", datatype=datatype, shape=shape, data=values)
+
+
+def make_body(*inputs: dict[str, Any]) -> bytes:
+    return json.dumps({"inputs": inputs}).encode()
+
+
+@pytest.mark.parametrize("datatype", ["UINT8", "INT64"])
+@pytest.mark.parametrize("shape", [[0], [6], [2, 3], [1, 2, 3], [4, 0]])
+def test_numbers_are_the_same_in_json_and_binary(datatype: str, shape: list[int]) -> None:
+    dtype = {"UINT8": np.uint8, "INT64": np.int64}[datatype]
+    expected = np.arange(np.prod(shape), dtype=dtype).reshape(shape)
+    for data in (expected.tobytes(), expected.ravel().tolist(), expected.tolist()):
+        found = read_array(make_tensor(datatype, shape, data))
+        np.testing.assert_array_equal(found, expected, strict=True)
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        ([1, 2], "2 values"),
+        ([1, 2, 3, 4], "4 values"),
+        ([1, 2, 256], "range, 0 to 255"),
+        ([-1, 2, 3], "range, 0 to 255"),
+        ([1, 2, 10**400], "range, 0 to 255"),
+        ([1, 2.0, 3], "whole numbers"),
+        ([1, True, 3], "whole numbers"),
+        ([1, "2", 3], "whole numbers"),
+        ([1, None, 3], "whole numbers"),
+        ([[1], 2, [3]], "whole numbers"),
+        ([[1, 2], [[3]]], "whole numbers"),
+        (["a" * 1000, 2, 3], "whole numbers"),
+        ([{}, 2, 3], "whole numbers"),
+        ("123", "no list"),
+        ({"0": 1}, "no list"),
+        (7, "no list"),
+        (b"12", "2 binary bytes"),
+        (b"1234", "4 binary bytes"),
+        (b"", "0 binary bytes"),
+    ],
+)
+def test_other_than_the_announced_numbers_are_told(data: object, told: str) -> None:
+    with pytest.raises(BadRequest, match=told):
+        read_array(make_tensor("UINT8", [3], data))
+
+
+@pytest.mark.parametrize("shape", [[2**31 - 1] * 8, [2**31 - 1], [1, 2**31 - 1]])
+def test_a_huge_shape_takes_no_memory(shape: list[int]) -> None:
+    for data in (b"123", [1, 2, 3]):
+        with pytest.raises(BadRequest, match=str(2**31 - 1)):
+            read_array(make_tensor("INT64", shape, data))
+    with pytest.raises(BadRequest, match="element 0"):
+        read_elements(make_tensor("BYTES", shape, b"123"))
+
+
+def test_elements_are_raw_in_binary_and_base64_in_json() -> None:
+    expected = [b"\x89PNG", b"", b"\0"]
+    block = b"".join(struct.pack("<I", len(element)) + element for element in expected)
+    assert read_elements(make_tensor("BYTES", [3], block)) == expected
+    assert read_elements(make_tensor("BYTES", [2], ["iVBORw==", "AA=="])) == [b"\x89PNG", b"\0"]
+
+
+@pytest.mark.parametrize(
+    ("block", "told"),
+    [
+        (b"", "element 0"),
+        (b"\1\0\0", "element 0"),
+        (b"\1\0\0\0", "element 0"),
+        (b"\xff\xff\xff\xffab", "element 0"),
+        (b"\1\0\0\0a\2\0\0\0b", "element 1"),
+        (b"\1\0\0\0a\1\0\0\0bc", "1 bytes more"),
+    ],
+)
+def test_elements_that_do_not_fill_their_bytes_are_told(block: bytes, told: str) -> None:
+    with pytest.raises(BadRequest, match=told):
+        read_elements(make_tensor("BYTES", [2], block))
+
+
+def test_each_input_gets_its_share_of_the_binary_data() -> None:
+    sizes = (2, 0, 3)
+    inputs = [
+        {"name": str(i), "datatype": "UINT8", "shape": [size]}
+        | {"parameters": {"binary_data_size": size}}
+        for i, size in enumerate(sizes)
+    ]
+    listed = {"name": "listed", "datatype": "UINT8", "shape": [1], "data": [9]}
+    document = make_body(inputs[0], listed, *inputs[1:])
+    call = read_call(document + b"abcde", str(len(document)))
+    found = [tensor.data for tensor in call.inputs]
+    assert found == [b"ab", [9], b"", b"cde"]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "rest"),
+    [
+        ({"binary_data_size": 3}, b"ab"),
+        ({"binary_data_size": 3}, b"abcd"),
+        ({"binary_data_size": -1}, b""),
+        ({"binary_data_size": "3"}, b"abc"),
+        ({"binary_data_size": 2**40}, b"abc"),
+        ({"binary_data_size": True}, b"a"),
+        ({}, b"abc"),
+        (None, b"abc"),
+        ([], b"abc"),
+    ],
+)
+def test_sizes_that_can_not_be_are_refused(parameters: object, rest: bytes) -> None:
+    tensor = {"name": "x", "datatype": "UINT8", "shape": [3], "parameters": parameters}
+    document = make_body(tensor)
+    with pytest.raises(BadRequest):
+        read_call(document + rest, str(len(document)))
+
+
+def test_data_given_twice_is_refused() -> None:
+    tensor = {"name": "x", "datatype": "UINT8", "shape": [3], "data": [1, 2, 3]}
+    document = make_body(tensor | {"parameters": {"binary_data_size": 3}})
+    with pytest.raises(BadRequest, match="either"):
+        read_call(document + b"abc", str(len(document)))
+
+
+def test_a_long_wrong_value_is_shortened_in_the_sentence() -> None:
+    with pytest.raises(BadRequest) as caught:
+        read_call(make_body({"name": ["x"] * 10_000, "datatype": "UINT8", "shape": []}), "")
+    assert len(str(caught.value)) < 200
+
+
+def test_an_answer_lists_its_outputs_and_appends_what_is_binary() -> None:
+    logits = np.array([[1.5, -2]], np.float32)
+    body, length = write_answer(
+        {"model_name": "m"},
+        [
+            OutputTensor("a", logits, True),
+            OutputTensor("b", logits, False),
+            OutputTensor("c", [["ä", "bc"]], True),
+            OutputTensor("d", [["ä"]], False),
+        ],
+    )
+    assert length is not None
+    told = json.loads(body[:length])
+    assert told["model_name"] == "m"
+    a, b, c, d = told["outputs"]
+    assert a == {"name": "a", "datatype": "FP32", "shape": [1, 2]} | {
+        "parameters": {"binary_data_size": 8}
+    }
+    assert b == {"name": "b", "datatype": "FP32", "shape": [1, 2], "data": [1.5, -2]}
+    assert (c["datatype"], c["shape"], c["parameters"]) == (
+        "BYTES",
+        [1, 2],
+        {"binary_data_size": 12},
+    )
+    assert (d["datatype"], d["data"]) == ("BYTES", ["ä"])
+    assert body[length:] == struct.pack("<2f", 1.5, -2) + b"\2\0\0\0\xc3\xa4\2\0\0\0bc"
+
+
+def test_an_answer_of_json_alone_has_no_length() -> None:
+    assert write_answer({}, [OutputTensor("a", [["b"]], False)])[1] is None
