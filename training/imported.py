@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from training import card, classics, data, export, folders, models, scenes, weights
+from training import card, classics, data, export, folders, models, scenes, timms, weights
 from training.errors import UserError
 from training.pictures import Input
 
@@ -40,14 +40,18 @@ def bring(request: Request) -> Path:
     known = request.architecture in classics.names()
     if not known and ":" not in request.architecture:
         raise models.unknown(request.architecture)
-    wanted = taken(request, classics.takes(request.architecture) if known else Input())
+    name = request.architecture.removeprefix("timm:")
+    timm = name != request.architecture
+    own = classics.takes(name) if known else timms.takes(name) if timm else Input()
+    wanted = taken(request, own)
     if request.labels:
         labels = read_labels(request.labels)
     elif known:
         labels = classics.categories(request.architecture)
     else:
         raise UserError("--labels names the file with the labels, a name a line.")
-    model = models.build(request.architecture, len(labels), wanted, {})
+    options = {"pretrained": True} if timm and not request.weights else {}
+    model = models.build(request.architecture, len(labels), wanted, options)
     if request.weights:
         weights.fill(model.network, weights.read(Path(request.weights)))
     elif known:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from training import classics, heads, weights
+from training import classics, heads, timms, weights
 from training.config import Config, data_root
 from training.errors import UserError
 from training.lenet import LeNet5
@@ -37,7 +37,7 @@ def build(architecture: str, classes: int, wanted: Input, options: dict[str, Any
     if architecture in classics.names():
         return Classifier(wanted, classics.build(architecture, classes, **options))
     if architecture.startswith("timm:"):
-        return Classifier(wanted, from_timm(architecture.removeprefix("timm:"), classes, options))
+        return Classifier(wanted, timms.build(architecture.removeprefix("timm:"), classes, options))
     if ":" in architecture:
         return Classifier(wanted, from_user(architecture, options))
     raise unknown(architecture)
@@ -78,19 +78,6 @@ def pretrained(config: Config) -> weights.State:
     if config.architecture not in classics.names():
         raise UserError(f"torchvision has no weights for {config.architecture!r}.")
     return classics.pretrained(config.architecture)
-
-
-def from_timm(name: str, classes: int, options: dict[str, Any]) -> nn.Module:
-    """A network of timm's, where timm is installed."""
-    try:
-        import timm
-    except ImportError as fault:
-        raise UserError("timm is not installed: pip install timm.") from fault
-    try:
-        network: nn.Module = timm.create_model(name, num_classes=classes, **options)
-    except RuntimeError as fault:
-        raise UserError(f"timm has no {name!r}: {fault}.") from fault
-    return network
 
 
 def from_user(place: str, options: dict[str, Any]) -> nn.Module:
