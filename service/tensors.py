@@ -8,15 +8,16 @@ from collections.abc import Sequence
 from itertools import chain
 from math import prod
 from reprlib import repr as shorten
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, Field, StrictBool, StrictInt, ValidationError, field_validator
+from pydantic import ValidationError
 from pydantic_core import to_json
 
 from service.errors import BadRequest, PayloadTooLarge
 from service.form import decode_base64, load_object
+from service.protocol_shapes import AnsweredTensor, InferCall, InputTensor
 
 BYTES = "BYTES"
 DTYPES: dict[str, np.dtype[Any]] = {
@@ -26,79 +27,7 @@ DTYPES: dict[str, np.dtype[Any]] = {
 }
 # Numbers in JSON take many times their size to read, and hold everybody up while they are read.
 MAX_JSON_VALUES = 1_000_000
-MAX_TENSORS = 16
 LENGTH = struct.Struct("<I")  # before each element of BYTES in binary
-Count = Annotated[StrictInt, Field(ge=0, lt=2**31)]
-
-
-class _Parameters(BaseModel):
-    """What is not known is passed over, but data elsewhere can't be."""
-
-    shared_memory_region: Any = None
-
-    @field_validator("shared_memory_region")
-    @classmethod
-    def _refuse(cls, _: object) -> None:
-        raise ValueError(
-            "it should be left out: shared memory is not served here, send the data itself"
-        )
-
-
-class InputParameters(_Parameters):
-    """How an input is sent."""
-
-    binary_data_size: Annotated[
-        Count | None, Field(description="How many bytes of it follow the JSON")
-    ] = None
-
-
-class OutputParameters(_Parameters):
-    """How an output is wanted."""
-
-    binary_data: Annotated[
-        StrictBool | None, Field(description="In binary, after the JSON; else as the call says")
-    ] = None
-    classification: Annotated[
-        Count, Field(description="So many of the highest as `value:index:label` instead")
-    ] = 0
-
-
-class CallParameters(BaseModel):
-    """What holds for all outputs."""
-
-    binary_data_output: Annotated[
-        StrictBool, Field(description="All outputs in binary, where they don't say")
-    ] = False
-
-
-class InputTensor(BaseModel):
-    """One input; `data` is what JSON says, or the bytes that were sent in its stead."""
-
-    name: str
-    datatype: str
-    shape: Annotated[list[Count], Field(max_length=8)]
-    parameters: InputParameters = InputParameters()
-    data: Annotated[
-        Any, Field(description="The values in row-major order, flat or nested; BYTES in base64")
-    ] = None
-
-
-class WantedOutput(BaseModel):
-    """One output that is asked for."""
-
-    name: str
-    parameters: OutputParameters = OutputParameters()
-
-
-class InferCall(BaseModel):
-    """A request for inference."""
-
-    id: Annotated[str | None, Field(description="Echoed in the answer")] = None
-    inputs: Annotated[list[InputTensor], Field(min_length=1, max_length=MAX_TENSORS)]
-    outputs: Annotated[
-        list[WantedOutput], Field(max_length=MAX_TENSORS, description="Those wanted; none is all")
-    ] = []
-    parameters: CallParameters = CallParameters()
 
 
 class OutputTensor(NamedTuple):
@@ -196,7 +125,7 @@ def read_elements(tensor: InputTensor) -> list[bytes]:
 
 def write_answer(head: dict[str, Any], outputs: Sequence[OutputTensor]) -> tuple[bytes, int | None]:
     """A body, and the length of its JSON where binary data follows; `head` is put before."""
-    told: list[dict[str, Any]] = []
+    told: list[AnsweredTensor] = []
     blocks: list[bytes] = []
     for name, values, is_binary in outputs:
         if isinstance(values, list):
@@ -204,7 +133,7 @@ def write_answer(head: dict[str, Any], outputs: Sequence[OutputTensor]) -> tuple
             data: list[Any] = list(chain.from_iterable(values))
         else:
             datatype, shape, data = "FP32", list(values.shape), []
-        tensor: dict[str, Any] = {"name": name, "datatype": datatype, "shape": shape}
+        tensor: AnsweredTensor = {"name": name, "datatype": datatype, "shape": shape}
         if is_binary:
             block = _write_elements(data) if isinstance(values, list) else _write_array(values)
             blocks.append(block)

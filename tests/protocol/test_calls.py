@@ -89,6 +89,8 @@ def test_what_is_not_known_is_passed_over(server: Server) -> None:
         (b'{"inputs": []}', "'inputs' can't be []"),
         (b'{"inputs": [{}]}', "lacks 'inputs.0.name'"),
         (b'{"inputs": [], "inputs": []}', "2 times"),
+        (b'{"inputs": [], "id": "\\ud800"}', "'id' can't be"),
+        (b'{"inputs": [], "id": 7}', "'id' can't be 7"),
         (b'{"inputs": [{"name":"image","datatype":"UINT8","shape":[-1]}]}', "'inputs.0.shape.0'"),
         (b'{"inputs": [{"name":"image","datatype":"UINT8","shape":[1.5]}]}', "'inputs.0.shape.0'"),
         (b'{"inputs": [{"name":"image","datatype":"UINT8","shape":[1]}]}', "needs either 'data'"),

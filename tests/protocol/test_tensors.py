@@ -8,14 +8,8 @@ import numpy as np
 import pytest
 
 from service.errors import BadRequest
-from service.tensors import (
-    InputTensor,
-    OutputTensor,
-    read_array,
-    read_call,
-    read_elements,
-    write_answer,
-)
+from service.protocol_shapes import InputTensor
+from service.tensors import OutputTensor, read_array, read_call, read_elements, write_answer
 
 
 def make_tensor(datatype: str, shape: list[int], data: object) -> InputTensor:
