@@ -1,16 +1,16 @@
 """The OpenAPI 3.1 description, made from the schemas that validate requests and shape answers."""
 
-import base64
-import io
 from typing import Any
 
-from PIL import Image
 from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
 from service import errors
 from service.form import JSON_TYPE, MULTIPART_TYPE
 from service.heatmap import ENCODINGS
+from service.operations import REF, JsonObject, describe_errors, make_example, refer
+from service.protocol_paths import ANSWERS, REQUESTS, make_protocol_paths
+from service.protocol_shapes import ProtocolError
 from service.schemas import (
     MAX_BATCH_IMAGES,
     Answer,
@@ -24,9 +24,7 @@ from service.schemas import (
 )
 
 TITLE = "Sightglass"
-REF = "#/components/schemas/{model}"
 SHAPES = (Answer, BatchAnswer, ErrorAnswer, ModelEntry, Models, Readiness)
-JsonObject = dict[str, Any]
 
 MODEL_ERRORS = (errors.ModelNotFound, errors.NotReady)
 IMAGE_ERRORS = (
@@ -47,7 +45,11 @@ EXPLAIN_ERRORS = (*IMAGE_ERRORS, errors.UnknownLabel)
 
 def make_openapi(needs_key: bool) -> JsonObject:
     """The whole document; `needs_key` where API keys are set."""
-    shapes = [(shape.__name__, "serialization", TypeAdapter(shape)) for shape in SHAPES]
+    shapes = [
+        *((shape.__name__, "serialization", TypeAdapter(shape)) for shape in (*SHAPES, *ANSWERS)),
+        *((shape.__name__, "validation", TypeAdapter(shape)) for shape in REQUESTS),
+    ]
+    protocol_paths = make_protocol_paths()
     _, definitions = TypeAdapter.json_schemas(shapes, ref_template=REF)  # type: ignore[arg-type]
     document: JsonObject = {
         "openapi": "3.1.0",
@@ -58,15 +60,16 @@ def make_openapi(needs_key: bool) -> JsonObject:
             "summary": "Image classification that shows what it saw",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
-        "paths": _make_paths(),
+        "paths": _make_paths() | protocol_paths,
         "components": {"schemas": definitions["$defs"]},
     }
     if needs_key:
         document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
         document["security"] = [{"key": []}]
-        for path in document["paths"].values():
-            for operation in path.values():
-                operation["responses"] |= _describe_errors((errors.Unauthorized,))
+        for path, operations in document["paths"].items():
+            shape = ProtocolError if path in protocol_paths else ErrorAnswer
+            for operation in operations.values():
+                operation["responses"] |= describe_errors((errors.Unauthorized,), shape)
     return document
 
 
@@ -125,14 +128,14 @@ def _describe_call(
 ) -> JsonObject:
     answer = BatchAnswer if several else Answer
     faults = EXPLAIN_ERRORS if options is ExplainOptions else IMAGE_ERRORS
-    answers = {**(pictures or {}), JSON_TYPE: {"schema": _refer(answer)}}
+    answers = {**(pictures or {}), JSON_TYPE: {"schema": refer(answer)}}
     return {
         "operationId": operation,
         "summary": summary,
         "parameters": _describe_query(options),
         "requestBody": {"required": True, "content": _describe_bodies(options, several)},
         "responses": {"200": {"description": "The answer", "content": answers}}
-        | _describe_errors(faults),
+        | describe_errors(faults),
     }
 
 
@@ -198,14 +201,14 @@ def _inline(schema: Any, definitions: JsonObject) -> Any:
 def _describe_get(
     operation: str, summary: str, shape: Any, *faults: type[errors.Refusal]
 ) -> JsonObject:
-    schema = _refer(shape) if shape in SHAPES else TypeAdapter(shape).json_schema()
+    schema = refer(shape) if shape in SHAPES else TypeAdapter(shape).json_schema()
     return {
         "operationId": operation,
         "summary": summary,
         "responses": {
             "200": {"description": "The answer", "content": {JSON_TYPE: {"schema": schema}}}
         }
-        | _describe_errors(faults),
+        | describe_errors(faults),
     }
 
 
@@ -217,35 +220,12 @@ def _describe_page(
         "operationId": operation,
         "summary": summary,
         "responses": {"200": {"description": "The page", "content": content}}
-        | _describe_errors(faults),
+        | describe_errors(faults),
     }
 
 
 def _describe_readiness() -> JsonObject:
     described = _describe_get("readyz", "Whether requests should be sent here", Readiness)
-    content = {JSON_TYPE: {"schema": _refer(Readiness)}}
+    content = {JSON_TYPE: {"schema": refer(Readiness)}}
     described["responses"]["503"] = {"description": "Not now, and why", "content": content}
     return described
-
-
-def _describe_errors(faults: tuple[type[errors.Refusal], ...]) -> JsonObject:
-    told: dict[str, list[str]] = {}
-    for fault in faults:
-        meaning = (fault.__doc__ or "").splitlines()[0]
-        told.setdefault(str(fault.status), []).append(f"`{fault.code}`: {meaning}")
-    content = {JSON_TYPE: {"schema": _refer(ErrorAnswer)}}
-    return {
-        status: {"description": " ".join(texts), "content": content}
-        for status, texts in sorted(told.items())
-    }
-
-
-def _refer(shape: Any) -> JsonObject:
-    return {"$ref": REF.format(model=shape.__name__)}
-
-
-def make_example() -> str:
-    """A picture that any model takes, in base64."""
-    file = io.BytesIO()
-    Image.linear_gradient("L").resize((32, 32)).save(file, "PNG")
-    return base64.b64encode(file.getvalue()).decode()

@@ -6,7 +6,7 @@ What validates them here also describes them in OpenAPI. Knows no values and no 
 from typing import Annotated, Any, Literal, NotRequired
 
 from pydantic import BaseModel, Field, StrictBool, StrictInt, field_validator
-from typing_extensions import TypedDict
+from typing_extensions import TypeAliasType, TypedDict
 
 MAX_TENSORS = 16
 Count = Annotated[StrictInt, Field(ge=0, lt=2**31)]
@@ -169,6 +169,9 @@ class IndexEntry(TypedDict):
     version: str
     state: Literal["READY", "LOADING", "UNAVAILABLE"]
     reason: str
+
+
+Index = TypeAliasType("Index", list[IndexEntry])
 
 
 class AnsweredTensor(TypedDict):
