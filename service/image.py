@@ -108,18 +108,18 @@ def decode_image(
         InvalidImage: truncated or corrupt.
     """
     try:
-        stored = _load(image, wanted, fit_shown)
+        stored, fraction = _load(image, wanted, fit_shown)
         orientation = _read_orientation(image)
-        size, decoded = (_show_size(s, orientation) for s in (stored, image.size))
+        size = _show_size(stored, orientation)
         crop = find_crop(size, wanted)
-        taken_from = crop.scale(decoded[0] / size[0], decoded[1] / size[1])
+        taken_from = crop.scale(fraction, fraction)
         model_size = (wanted.width, wanted.height)
         resample = Image.Resampling[wanted.interpolation.upper()]
         flat = _flatten(image)
         taken = _take(_convert(flat, wanted.mode), orientation, taken_from, model_size, resample)
         shown = None
         if fit_shown:
-            whole = Box(0, 0, *decoded)
+            whole = Box(0, 0, *size).scale(fraction, fraction)
             bilinear = Image.Resampling.BILINEAR
             shown = _take(_convert(flat, "RGB"), orientation, whole, fit_shown(size), bilinear)
     except Exception as fault:  # as above
@@ -128,24 +128,28 @@ def decode_image(
     return Picture(pixels, size, crop, shown)
 
 
-def _load(image: Image.Image, wanted: Input, fit_shown: Callable[[Size], Size] | None) -> Size:
-    """Decode; returns the stored size, of which a large JPEG is decoded at a fraction.
+def _load(
+    image: Image.Image, wanted: Input, fit_shown: Callable[[Size], Size] | None
+) -> tuple[Size, float]:
+    """Decode; returns the stored size, and the fraction of it that a large JPEG is decoded at.
 
     JPEG's transform gives a half, a quarter or an eighth of the size for a fraction of the cost.
     What is decoded stays at least `SPARE` times as large as what will be made of it.
     """
     if image.format not in ("JPEG", "MPO"):
         image.load()
-        return image.size
-    stored = image.size
+        return image.size, 1
+    stored, fraction = image.size, 1.0
     crop = find_crop(stored, wanted)
     smaller = min(crop.width / wanted.width, crop.height / wanted.height) / SPARE
     if fit_shown:
         smaller = min(smaller, max(stored) / max(fit_shown(stored)))
     if smaller >= 2:
-        image.draft(None, (int(stored[0] / smaller), int(stored[1] / smaller)))
+        drafted = image.draft(None, (int(stored[0] / smaller), int(stored[1] / smaller)))
+        if drafted:  # its last pixels may lie half outside, so sizes don't tell the fraction
+            fraction = drafted[1][2] / stored[0]
     image.load()
-    return stored
+    return stored, fraction
 
 
 def _begins_as_accepted(content: bytes) -> bool:
