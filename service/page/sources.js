@@ -29,7 +29,7 @@ export function listen(open, fileInput, viewport) {
   });
 }
 
-/** The examples that suit a model, as buttons: its card's own pictures, then the service's. */
+/** The examples that suit a model, as buttons: the service's pictures, then its card's own. */
 export function listExamples(card, open) {
   const own = card.golden.map(({ image, label }, i) =>
     makeButton(`data:image/png;base64,${image}`, `The model's own example: ${label}`, () =>
@@ -43,7 +43,7 @@ export function listExamples(card, open) {
       open({ blob: await (await fetch(path)).blob(), name, path });
     }),
   );
-  return [...own, ...kept];
+  return [...kept, ...own];
 }
 
 function makeButton(source, label, act) {

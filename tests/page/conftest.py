@@ -51,7 +51,7 @@ class Watch:
         )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # while it lives, no other test can run an event loop of its own
 def browser() -> Iterator[Browser]:
     """The machine's own Chromium; without one the test skips."""
     path = next(filter(None, map(shutil.which, BROWSERS)), None)
@@ -63,7 +63,7 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def site(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The service with a model for colours, in two versions, and a small one for gray."""
     assert browser
