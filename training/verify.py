@@ -133,9 +133,12 @@ def session(proto: onnx.ModelProto, threads: int = 0) -> Callable[..., Outputs]:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
-    made = ort.InferenceSession(
-        proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    try:
+        made = ort.InferenceSession(
+            proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as fault:  # onnxruntime's exceptions share no base of their own
+        raise CheckFailed(f"onnxruntime refuses the graph; nothing was written: {fault}") from fault
 
     def run(image: NDArray[np.uint8], target: NDArray[np.int64] | None) -> Outputs:
         feed = {"image": image} if target is None else {"image": image, "target": target}

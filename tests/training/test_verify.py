@@ -45,7 +45,9 @@ def test_a_frozen_gradient_is_noticed(compiled: Compiled, lenet: Classifier, gra
     """The cotangent of one class for every target."""
     gather = next(n for n in compiled.proto.graph.node if n.op_type == "Gather")
     weights = next(i for i in compiled.proto.graph.initializer if i.name == gather.input[0])
-    freeze(compiled.proto, gather.output[0], numpy_helper.to_array(weights)[3])
+    freeze(
+        compiled.proto, gather.output[0], numpy_helper.to_array(weights)[3][np.newaxis, np.newaxis]
+    )
     with pytest.raises(verify.CheckFailed, match=r"cam deviates|cam has shape"):
         check(compiled, lenet, grays)
 
