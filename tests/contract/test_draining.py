@@ -64,6 +64,7 @@ def test_draining_turns_readiness_at_once_and_answers_on_until_it_ends(server: S
         readiness = server.client.get("/readyz")
         assert "draining" in readiness.json()["reasons"][0]
         assert readiness.headers["connection"] == "close"
+        assert server.client.get("/v2/health/ready").json() == {"ready": False}
         assert server.client.get("/livez").status_code == 200
         assert server.process.wait(PATIENCE) == 0
         ended = time.monotonic()
