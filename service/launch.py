@@ -5,6 +5,7 @@ stands before it: SIGTERM is passed on, Ctrl-C goes to the workers themselves an
 """
 
 import contextlib
+import ctypes
 import json
 import os
 import signal
@@ -31,6 +32,7 @@ from service.settings import (
 SERVICE = "service.app:Sightglass"
 BUNDLED_EXAMPLE = "docs/examples/dog_and_cat.jpg"
 KEEP_ALIVE_SECONDS = 75  # longer than a proxy keeps an idle connection, so that it closes first
+PR_SET_PDEATHSIG = 1  # of prctl(2)
 POLL_SECONDS = (0.1, 0.5)  # at first, and at most
 
 
@@ -63,7 +65,9 @@ def serve(host: str, port: int) -> int:
         command += ["--host", host, "--port", str(port)]
         command += ["--timeout-keep-alive", str(KEEP_ALIVE_SECONDS)]
         # In a session of its own the terminal's Ctrl-C comes to us alone.
-        process = subprocess.Popen(command, env=environment, start_new_session=True)  # noqa: S603
+        process = subprocess.Popen(  # noqa: S603
+            command, env=environment, start_new_session=True, preexec_fn=end_with_parent
+        )
         pass_signals_on(process)
         announcing = (process, f"http://{host}:{port}", example)
         threading.Thread(target=announce, args=announcing, daemon=True).start()
@@ -91,6 +95,12 @@ def check_port(host: str, port: int) -> None:
 def choose_workers(settings: Settings) -> int:
     """Processes to start."""
     return 1 if settings.workers == AUTO else int(settings.workers)
+
+
+def end_with_parent() -> None:
+    """In the child, on Linux: have it drain when this process is killed without a word."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def pass_signals_on(process: subprocess.Popen[bytes]) -> None:

@@ -45,6 +45,19 @@ def test_ctrl_c_while_draining_ends_it_at_once(patient: Server) -> None:
     assert patient.stop(signal.SIGINT) == 0
 
 
+def test_a_launcher_killed_without_a_word_takes_the_server_along(
+    quadrants_dir: Path, tmp_path: Path
+) -> None:
+    if sys.platform != "linux":
+        pytest.skip("only Linux tells a child of its parent's death")
+    with start_server(quadrants_dir, tmp_path, drain_seconds=0) as server:
+        server.wait_ready()
+        family = psutil.Process(server.process.pid).children(recursive=True)
+        server.process.kill()
+        server.process.wait()
+        wait_until(lambda: not any(child.is_running() for child in family), STOP_SECONDS)
+
+
 def test_the_ready_line_comes_with_a_curl_that_works(patient: Server, tmp_path: Path) -> None:
     wait_until(lambda: "is ready on" in patient.read_log(), STOP_SECONDS, patient.read_log)
     [line, *_] = [line for line in patient.read_log().splitlines() if "/predict" in line]
