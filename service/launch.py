@@ -33,6 +33,7 @@ SERVICE = "service.app:Sightglass"
 BUNDLED_EXAMPLE = "docs/examples/dog_and_cat.jpg"
 KEEP_ALIVE_SECONDS = 75  # longer than a proxy keeps an idle connection, so that it closes first
 PR_SET_PDEATHSIG = 1  # of prctl(2)
+START_ATTEMPTS = 3
 POLL_SECONDS = (0.1, 0.5)  # at first, and at most
 
 
@@ -65,13 +66,18 @@ def serve(host: str, port: int) -> int:
         command += ["--host", host, "--port", str(port)]
         command += ["--timeout-keep-alive", str(KEEP_ALIVE_SECONDS)]
         # In a session of its own the terminal's Ctrl-C comes to us alone.
-        process = subprocess.Popen(  # noqa: S603
-            command, env=environment, start_new_session=True, preexec_fn=end_with_parent
-        )
-        pass_signals_on(process)
-        announcing = (process, f"http://{host}:{port}", example)
-        threading.Thread(target=announce, args=announcing, daemon=True).start()
-        return process.wait()
+        for _ in range(START_ATTEMPTS):
+            process = subprocess.Popen(  # noqa: S603
+                command, env=environment, start_new_session=True, preexec_fn=end_with_parent
+            )
+            pass_signals_on(process)
+            announcing = (process, f"http://{host}:{port}", example)
+            threading.Thread(target=announce, args=announcing, daemon=True).start()
+            code = process.wait()
+            # Its parent process fails (1) if a port it found free for itself is taken meanwhile.
+            if code != 1:
+                break
+        return code
 
 
 def check_port(host: str, port: int) -> None:

@@ -1,5 +1,6 @@
 """Models for what the quadrants alone can't show: one that takes its time, one that can fail."""
 
+import timeit
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,14 @@ from tests.service.quadrants import make_card, make_golden, make_graph, save
 POISON = 77  # as a picture's first red, it makes the fragile model fail
 
 
-def write_slow_model(path: Path, side: int = 900, rounds: int = 8) -> None:
-    """The quadrants, but every pass takes a noticeable while, however many rows it has."""
-    weights = np.full((side, side), 1 / side, np.float32)
+SIDE = 900  # of the matrix that makes the slow model slow
+
+
+def write_slow_model(path: Path, seconds: float = 0.15) -> None:
+    """The quadrants, but a pass takes about so long here, however many rows it has."""
+    weights = np.full((SIDE, SIDE), 1 / SIDE, np.float32)
+    product_seconds = min(timeit.repeat(lambda: weights @ weights, number=1, repeat=5))
+    rounds = max(8, round(seconds / product_seconds))
     nodes = [
         helper.make_node("ReduceMean", ["floats"], ["level"], keepdims=0),
         helper.make_node("Mul", ["heavy", "level"], ["heavy_0"]),

@@ -193,7 +193,7 @@ def test_rows_whose_deadline_passed_are_never_run_and_counted(slow: Server) -> N
     assert response.json()["error"]["code"] == "timeout"
     assert read_metric(slow, "sightglass_dropped_total", reason="deadline") == dropped + 64
     assert slow.client.post("/predict", content=PICTURE).status_code == 200  # after all before it
-    assert read_metric(slow, "sightglass_batch_size_sum") - run < 40
+    assert read_metric(slow, "sightglass_batch_size_sum") - run < 64
 
 
 def test_a_wait_beyond_the_deadline_is_refused_with_when_to_come_back(slow: Server) -> None:

@@ -81,7 +81,7 @@ def test_draining_turns_readiness_at_once_and_answers_on_until_it_ends(server: S
 
 
 def test_what_was_accepted_before_the_end_is_still_answered(tmp_path: Path) -> None:
-    write_slow_model(tmp_path / "models" / "slow" / "1" / "model.onnx", rounds=15)
+    write_slow_model(tmp_path / "models" / "slow" / "1" / "model.onnx", seconds=0.3)
     with start_server(tmp_path / "models", tmp_path, drain_seconds=0.2) as server:
         server.wait_ready()
         with connect(server) as connection:

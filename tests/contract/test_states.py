@@ -16,7 +16,7 @@ OTHER_LABELS = ["north west", "north east", "south west", "south east"]
 
 
 def test_while_loading_it_is_alive_not_ready_and_says_why(tmp_path: Path) -> None:
-    write_slow_model(tmp_path / "models" / "slow" / "1" / "model.onnx", rounds=15)
+    write_slow_model(tmp_path / "models" / "slow" / "1" / "model.onnx", seconds=0.3)
     with start_server(tmp_path / "models", tmp_path) as server:
         server.wait_answering()
         readiness = server.client.get("/readyz")
@@ -98,7 +98,7 @@ def test_a_model_of_no_such_name_is_not_found(tree: Tree) -> None:
 def test_a_new_version_is_loaded_beside_the_old_and_answers_when_it_is_ready(tree: Tree) -> None:
     write_model(tree.path("grown"))
     tree.wait("ready", "grown")
-    write_slow_model(tree.path("grown", 2), rounds=15)
+    write_slow_model(tree.path("grown", 2), seconds=0.3)
     tree.wait("loading", "grown", 2)
     assert tree.predict(model="grown").json()["version"] == "1"
     assert tree.predict(model="grown/2").status_code == 503
