@@ -1,6 +1,8 @@
-"""ResNet-18 from scratch on EuroSAT: the bundled land-use model.
+"""ResNet-18 from scratch on EuroSAT: a land-use model.
 
 Command: python -m training fit eurosat
+Cost: 20 epochs of 95 s on two cores.
+Result: 96.3 % of the 2,000 test tiles after 19 epochs; it should be 96.5 % to be bundled.
 """
 
 from training.augment import Augment
