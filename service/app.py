@@ -18,9 +18,9 @@ from service.calls import Calls
 from service.classifier import Classifier
 from service.door import Door, Route
 from service.exchange import Receive, Scope, Send
+from service.exposition import keep_gauges
 from service.lifecycle import Lifecycle
 from service.log import configure_log, with_fields
-from service.metrics import keep_gauges
 from service.pages import Pages
 from service.protocol import Protocol
 from service.repository import Repository

@@ -3,35 +3,15 @@
 Label values come from fixed sets (routes, codes, models), never from what a client sends.
 """
 
-import asyncio
 import os
-from collections.abc import Iterator
 from functools import cache
-from typing import TYPE_CHECKING
 
-from prometheus_client import (
-    CONTENT_TYPE_LATEST,
-    REGISTRY,
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
-    generate_latest,
-    values,
-)
-from prometheus_client.core import GaugeMetricFamily, Metric
-from prometheus_client.multiprocess import MultiProcessCollector
-from prometheus_client.registry import Collector
-
-if TYPE_CHECKING:
-    from service.admission import Admission
-    from service.repository import Repository
+from prometheus_client import Counter, Gauge, Histogram, values
 
 MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR" in os.environ  # BentoML sets it for its workers
 if MULTIPROCESS:  # a worker never forks, so its number need not be asked for at every count
     values.ValueClass = values.MultiProcessValue(cache(os.getpid))  # type: ignore[no-untyped-call]
 
-GAUGE_SECONDS = 0.5
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
 REQUESTS = Counter("sightglass_requests", "Requests by route and status", ("route", "status"))
@@ -77,46 +57,3 @@ def time_request(route: str) -> Histogram:
 def time_stage(stage: str) -> Histogram:
     """The timer of one stage."""
     return STAGES.labels(stage)
-
-
-def set_gauges(admission: "Admission") -> None:
-    """Note how full this worker's house is."""
-    QUEUE_LENGTH.set(admission.images)
-    INFLIGHT_BYTES.set(admission.bytes)
-
-
-async def keep_gauges(admission: "Admission") -> None:
-    """Note it again and again: another worker may be the one that is asked for the sum."""
-    while True:
-        set_gauges(admission)
-        await asyncio.sleep(GAUGE_SECONDS)
-
-
-class ModelInfo(Collector):
-    """One line a version: state and provider, read off the repository when asked."""
-
-    def __init__(self, repository: "Repository") -> None:
-        self._repository = repository
-
-    def collect(self) -> Iterator[Metric]:
-        """What `/metrics` shows of the models."""
-        labels = ("model", "version", "state", "provider")
-        info = GaugeMetricFamily("sightglass_model_info", "1 for each version", labels=labels)
-        for name in self._repository.names():
-            for version in self._repository.describe(name)["versions"]:
-                told = (version["version"], version["state"], version["provider"] or "")
-                info.add_metric((name, *told), 1)
-        yield info
-
-
-def render_metrics(repository: "Repository") -> tuple[bytes, str]:
-    """The page and its media type; the sum of all workers where there are several."""
-    registry = CollectorRegistry()
-    if MULTIPROCESS:
-        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-        page = generate_latest(registry)
-    else:
-        page = generate_latest(REGISTRY)
-    models = CollectorRegistry()
-    models.register(ModelInfo(repository))
-    return page + generate_latest(models), CONTENT_TYPE_LATEST

@@ -3,8 +3,8 @@
 from service.admission import Admission
 from service.calls import answer_json
 from service.exchange import Request, Response
+from service.exposition import render_metrics, set_gauges
 from service.lifecycle import Lifecycle
-from service.metrics import render_metrics, set_gauges
 from service.repository import Repository
 
 
