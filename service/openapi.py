@@ -1,5 +1,6 @@
 """The OpenAPI 3.1 description, made from the schemas that validate requests and shape answers."""
 
+from functools import cache
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -43,6 +44,7 @@ IMAGE_ERRORS = (
 EXPLAIN_ERRORS = (*IMAGE_ERRORS, errors.UnknownLabel)
 
 
+@cache
 def make_openapi(needs_key: bool) -> JsonObject:
     """The whole document; `needs_key` where API keys are set."""
     shapes = [

@@ -7,7 +7,6 @@ requests. A request holds the model it was given, so an old version lives until 
 import asyncio
 import logging
 import re
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -142,10 +141,6 @@ class Repository:
     def names(self) -> list[str]:
         """All names in the tree."""
         return sorted({name for name, _ in self._entries})
-
-    def models(self) -> Iterator[Model]:
-        """All that is loaded."""
-        return (entry.model for entry in self._entries.values() if entry.model)
 
     def describe(self, name: str) -> dict[str, Any]:
         """A model's entry in `/models`.
