@@ -55,6 +55,8 @@ COMPILE := $(UV) compile --quiet --universal --python-version 3.11 --generate-ha
 lock: | $(BIN)/python ## pin the dependencies anew
 	$(COMPILE) --extra training --extra dev -o requirements/dev.txt
 	$(COMPILE) -c requirements/dev.txt -o requirements/serve.txt
+	$(COMPILE) -c requirements/dev.txt --extra cpu --no-emit-package onnxruntime-gpu -o requirements/cpu.txt
+	$(COMPILE) -c requirements/dev.txt --extra gpu -o requirements/gpu.txt
 
 clean: ## remove what make made
 	rm -rf $(VENV) .cache
