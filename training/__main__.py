@@ -59,6 +59,10 @@ def main() -> int:
     artefact(command)
     command.set_defaults(act=bring)
 
+    command = commands.add_parser("describe", help="write the models' cards as pages, once more")
+    command.add_argument("tree", type=Path, nargs="?", default=Path("models"))
+    command.set_defaults(act=describe)
+
     command = commands.add_parser("layers", help="list the layers that Grad-CAM can explain")
     command.add_argument("network", help="a checkpoint, or an architecture as for import")
     command.add_argument("--size", type=int, help="side of the network's input")
@@ -125,7 +129,9 @@ def evaluate(arguments: argparse.Namespace) -> None:
     figures = measure.metrics(probabilities, split.labels, labels)
     folder = arguments.out or arguments.checkpoint.parent / f"report-{arguments.split}"
     title = f"{config.name}: {len(split):,} pictures ({arguments.split})"
-    report.write(folder, title, labels, split, probabilities, figures, rest["history"])
+    report.draw(folder, labels, split, probabilities, figures, rest["history"])
+    page = [f"# {title}", "", *report.tell(folder, figures), ""]
+    (folder / "README.md").write_text("\n".join(page), encoding="utf-8")
     for line in report.table(figures):
         print(line)
     print(f"{folder / 'README.md'} has the rest.")
@@ -174,6 +180,13 @@ def bring(arguments: argparse.Namespace) -> None:
         imported.Request(**{key: value for key, value in vars(arguments).items() if key != "act"})
     )
     print(f"{folder / 'model.onnx'} is ready.")
+
+
+def describe(arguments: argparse.Namespace) -> None:
+    from training import modelcard
+
+    for file in modelcard.find(arguments.tree):
+        print(modelcard.write(file.parents[1].name, file.parent))
 
 
 def layers(arguments: argparse.Namespace) -> None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from training import card as cards
-from training import compiler, fold, gradcam, graph, measure, report, verify
+from training import compiler, fold, gradcam, graph, measure, modelcard, report, verify
 from training import golden as goldens
 from training import plan as plans
 from training.data import Split
@@ -119,22 +119,9 @@ def export(
     def fill(folder: Path) -> None:
         (folder / "model.onnx").write_bytes(compiled.proto.SerializeToString())
         if test is not None and figures is not None and probabilities is not None:
-            notes = [
-                f"{about.architecture}, {about.training.get('data', '')}: measured on the test "
-                "split through the exported file, in onnxruntime."
-            ]
-            title = f"{about.name}: {len(test):,} test pictures"
-            report.write(
-                folder / "report",
-                title,
-                about.labels,
-                test,
-                probabilities,
-                figures,
-                history,
-                run,
-                notes,
-            )
+            plots = folder / "report"
+            report.draw(plots, about.labels, test, probabilities, figures, history, run)
+        modelcard.write(about.name, folder)
 
     return place(tree / about.name, version, fill)
 
@@ -181,9 +168,8 @@ def place(model: Path, version: int | None, fill: Callable[[Path], None]) -> Pat
             version = max(taken, default=0) + 1
         folder = model / str(version)
         if folder.exists():
-            if (beside / "report").exists():
-                shutil.rmtree(folder / "report", ignore_errors=True)
-                os.replace(beside / "report", folder / "report")
+            shutil.rmtree(folder / "report", ignore_errors=True)
+            os.replace(beside / "report", folder / "report")
             os.replace(beside / "model.onnx", folder / "model.onnx")
         else:
             os.rename(beside, folder)

@@ -1,4 +1,4 @@
-"""Figures for people: a Markdown page with plots. Knows nothing of where the numbers come from."""
+"""Figures for people: plots, and Markdown. Knows nothing of where the numbers come from."""
 
 from collections.abc import Callable, Sequence
 from io import BytesIO
@@ -16,50 +16,60 @@ from training.data import Split
 Run = Callable[[NDArray[np.uint8], NDArray[np.int64]], list[NDArray[np.float32]]]
 
 
-def write(
+PLOTS = {  # in the order they are shown, each with what is said before it
+    "confusion.png": ("Confusion matrix", ""),
+    "reliability.png": ("Reliability", ""),
+    "mistakes.png": (
+        "Mistakes",
+        "The surest mistakes, with the true label and what was answered:",
+    ),
+    "curves.png": ("Training and validation loss", ""),
+    "heatmaps.png": (
+        "Heatmaps",
+        "What speaks for the answer (top row: the picture; middle: Grad-CAM over it; bottom: "
+        "signed, red for and blue against):",
+    ),
+}
+
+
+def draw(
     folder: Path,
-    title: str,
     labels: Sequence[str],
     split: Split,
     probabilities: NDArray[np.float32],  # (N, K)
     figures: dict[str, Any],
     history: Sequence[dict[str, float]] = (),
     run: Run | None = None,
-    notes: Sequence[str] = (),
 ) -> None:
-    """`folder/README.md` and the PNGs it shows."""
+    """The plots, as PNGs in the folder; those of an earlier time go."""
     folder.mkdir(parents=True, exist_ok=True)
-    page = [f"# {title}", "", *notes, "", *table(figures), ""]
+    for name in PLOTS:
+        (folder / name).unlink(missing_ok=True)
     if "confusion" in figures:
         save(confusion(np.array(figures["confusion"]), labels), folder / "confusion.png")
         save(reliability(probabilities, split.labels), folder / "reliability.png")
-        page += ["![Confusion matrix](confusion.png)", "![Reliability](reliability.png)", ""]
         wrong = mistakes(probabilities, split.labels)
         if len(wrong):
             save(pictures(split, wrong, probabilities, labels), folder / "mistakes.png")
-            page += ["The surest mistakes, with the true label and what was answered:", ""]
-            page += ["![Mistakes](mistakes.png)", ""]
     if history:
         save(curves(history), folder / "curves.png")
-        page += ["![Training and validation loss](curves.png)", ""]
     if run is not None:
         save(heatmaps(split, labels, run), folder / "heatmaps.png")
-        page += [
-            "What speaks for the answer (top row: the picture; middle: Grad-CAM over it; bottom: "
-            "signed, red for and blue against):",
-            "",
-            "![Heatmaps](heatmaps.png)",
-            "",
-        ]
-    page += ["| class | " + " | ".join(next(iter(figures["per_class"].values()))) + " |"]
-    page += ["|---" * (1 + len(next(iter(figures["per_class"].values())))) + "|"]
+
+
+def tell(folder: Path, figures: dict[str, Any]) -> list[str]:
+    """The figures and the plots that lie in the folder, as lines of Markdown."""
+    lines = [*table(figures), ""]
+    for name, (title, said) in PLOTS.items():
+        if (folder / name).exists():
+            lines += [said, ""] if said else []
+            lines += [f"![{title}]({name})", ""]
+    columns = list(next(iter(figures["per_class"].values())))
+    lines += ["| class | " + " | ".join(columns) + " |", "|---" * (1 + len(columns)) + "|"]
     for name, values in figures["per_class"].items():
-        page.append(
-            f"| {name} | "
-            + " | ".join("" if v is None else f"{v:.4g}" for v in values.values())
-            + " |"
-        )
-    (folder / "README.md").write_text("\n".join(page) + "\n")
+        cells = ("" if v is None else f"{v:.4g}" for v in values.values())
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return lines
 
 
 def table(figures: dict[str, Any]) -> list[str]:
