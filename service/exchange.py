@@ -20,6 +20,7 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 SANE_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 DISCARD_SECONDS = 2.0  # how long what a refused client still sends is read and thrown away
+ONE_READ_BYTES = 65_536  # a body up to this has mostly come together with its headers
 WATCH_AFTER_SECONDS = 0.02  # a request answered sooner is not worth watching its client
 
 _process = token_hex(6)
@@ -107,6 +108,19 @@ class Request:
                 self.body_is_read = True
                 return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
+    async def take_body_at_hand(self) -> None:
+        """Throw a short body away that has come already; the connection can then be kept."""
+        length = self.content_length or 0
+        if self.body_is_read or not 0 < length <= ONE_READ_BYTES or b"expect" in self.headers:
+            return
+        try:
+            async with asyncio.timeout(0):
+                while (await self._receive()).get("more_body"):
+                    pass
+            self.body_is_read = True
+        except TimeoutError:
+            pass
+
     async def discard_body(self) -> None:
         """Throw away what still comes, for a while, so that the refusal gets through."""
         if self.body_is_read or b"expect" in self.headers:
@@ -143,6 +157,7 @@ class Response:
 
     async def send(self, send: Send, request: Request, head_only: bool) -> None:
         """Send it; where the body of the request is still coming, read that first, then close."""
+        await request.take_body_at_hand()
         closing = not request.body_is_read and request.content_length != 0
         headers = {
             "content-type": self.media_type,
