@@ -97,6 +97,7 @@ def make_door(
             Route("/gradcam/batch", {"POST": calls.gradcam_batch}),
             Route("/models", {"GET": status.models}),
             Route("/models/{name}", {"GET": status.model}),
+            Route("/models/{name}/attention", {"GET": status.attention}),
             Route("/livez", {"GET": status.livez}),
             Route("/readyz", {"GET": status.readyz}),
             Route("/metrics", {"GET": status.metrics}),

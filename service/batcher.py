@@ -34,6 +34,7 @@ class Row:
 
     pixels: NDArray[np.uint8]  # (H, W, C)
     targets: Sequence[int]
+    counts: bool = True  # as a picture of the traffic, when it is watched where the model looks
     answer: asyncio.Future[Answer] = field(init=False)
     queued_at: float = field(init=False)
 
@@ -47,13 +48,15 @@ class Outputs(NamedTuple):
 
 
 Run = Callable[[NDArray[np.uint8], NDArray[np.int64]], Outputs]
+Watch = Callable[[Outputs, NDArray[np.int64], list[bool]], None]
 
 
 class Batcher:
     """Feeds `run(image [N, H, W, C], target [N, T])`, one batch at a time, from one queue.
 
     While a batch runs, the next one is handed over as soon as it is full; a smaller one waits for
-    the run to end, so that it can still grow.
+    the run to end, so that it can still grow. `watch` sees each batch once it is answered, with at
+    least `least_targets` maps a row.
     """
 
     def __init__(
@@ -62,11 +65,15 @@ class Batcher:
         max_batch_size: int,
         max_queue_delay: float,
         observe_size: Callable[[int], None],
+        watch: Watch | None = None,
+        least_targets: int = 0,
     ) -> None:
         self.max_batch_size = max_batch_size
         self._run = run
         self._max_queue_delay = max_queue_delay
         self._observe_size = observe_size
+        self._watch = watch
+        self._least_targets = least_targets
         self._rows: deque[Row] = deque()
         self._running = 0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -151,15 +158,15 @@ class Batcher:
             return None
         started = perf_counter()
         image = np.stack([row.pixels for row in rows])  # (N, H, W, C)
-        most = max(len(row.targets) for row in rows)
+        most = max(self._least_targets, *(len(row.targets) for row in rows))
         target = np.full((len(rows), most), TOP_1, np.int64)  # (N, T)
         for i, row in enumerate(rows):
             target[i, : len(row.targets)] = row.targets
         outputs = self._run(image, target)
-        return _Ran(rows, outputs, started, perf_counter() - started)
+        return _Ran(rows, target, outputs, started, perf_counter() - started)
 
     def _hand_out(self, ran: "_Ran") -> None:
-        rows, outputs, started, seconds = ran
+        rows, target, outputs, started, seconds = ran
         self._observe_size(len(rows))
         for i, row in enumerate(rows):
             if not row.answer.done():
@@ -172,12 +179,15 @@ class Batcher:
                         seconds,
                     )
                 )
+        if self._watch:
+            self._watch(outputs, target, [row.counts for row in rows])
 
 
 class _Ran(NamedTuple):
     """A batch that has run."""
 
     rows: list[Row]
+    target: NDArray[np.int64]  # (N, T)
     outputs: Outputs
     started: float
     seconds: float

@@ -9,9 +9,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
 
 METADATA_KEY = "sightglass"
 OPSET = 18
@@ -70,6 +80,20 @@ class Golden(BaseModel):
     cam: list[list[float]]
 
 
+class MeanMap(BaseModel):
+    """Where the model looked, over many pictures; null where every map was empty."""
+
+    count: NonNegativeInt = Field(validation_alias=AliasChoices("count", "maps"))
+    border_share: Annotated[float, Field(ge=0, le=1)] | None
+    mean: list[list[Annotated[float, Field(ge=0, le=1)]]] | None
+
+
+class Attention(MeanMap):
+    """The same over the pictures of the export, as a reference for the traffic."""
+
+    classes: dict[str, MeanMap] = {}
+
+
 class Card(BaseModel):
     """What a model file says of itself. Keys it does not know are kept."""
 
@@ -85,6 +109,7 @@ class Card(BaseModel):
     metrics: dict[str, Any] | None
     checks: dict[str, Any]
     golden: Annotated[list[Golden], Field(min_length=2, max_length=2)]
+    attention: Attention | None = None
     created: str
     tools: dict[str, Any]
     license: str
@@ -122,6 +147,7 @@ def read_artefact(path: Path) -> tuple[Artefact, bytes]:
     card = _validate_card(path, raw_card)
     _check_operators(path, model)
     map_shape = _check_signature(path, model.graph, card)
+    _check_attention(path, card, map_shape)
     sha256 = hashlib.sha256(content).hexdigest()
     return Artefact(path, sha256, card, raw_card, map_shape), content
 
@@ -219,6 +245,17 @@ def _check_signature(path: Path, graph: onnx.GraphProto, card: Card) -> tuple[in
     assert height
     assert width
     return height, width
+
+
+def _check_attention(path: Path, card: Card, map_shape: tuple[int, int]) -> None:
+    """The mean maps of the card are of the graph's own size."""
+    if card.attention is None:
+        return
+    for known in (card.attention, *card.attention.classes.values()):
+        if known.mean is not None and np.shape(known.mean) != map_shape:
+            raise BadArtefact(
+                f"{path} has a mean map in its card that is not of the graph's {map_shape}."
+            )
 
 
 def _check_value(

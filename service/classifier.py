@@ -59,13 +59,15 @@ class Classifier:
         targets: Sequence[int],
         timings: Timings,
         fit_shown: Callable[[Size], Size] | None = None,
+        counts: bool = True,
     ) -> Seen:
         """Decode one image and run it with the class indices to explain.
 
-        `fit_shown` asks for the picture itself, at the size it makes of the uploaded one.
+        `fit_shown` asks for the picture itself, at the size it makes of the uploaded one; `counts`
+        is as for `run`.
         """
         picture = await self._decode(content, model.artefact.card.input, timings, fit_shown)
-        return Seen(picture, await self.run(picture.pixels, model, targets, timings))
+        return Seen(picture, await self.run(picture.pixels, model, targets, timings, counts))
 
     async def run(
         self,
@@ -73,14 +75,17 @@ class Classifier:
         model: Model,
         targets: Sequence[int],
         timings: Timings,
+        counts: bool = True,
     ) -> Answer:
         """One row of the model's next batch; `pixels` (H, W, C) as the model takes them.
+
+        It `counts` as a picture of the traffic, unless that is run twice or changed.
 
         Raises:
             Internal: the model failed on this very row.
         """
         try:
-            answer = await model.batcher.submit(Row(pixels, targets))
+            answer = await model.batcher.submit(Row(pixels, targets, counts))
         except Exception as fault:  # whatever the device threw
             metrics.FAILED.labels(model.name).inc()
             raise Internal("The model failed on this image; the log has the reason.") from fault

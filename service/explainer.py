@@ -99,7 +99,7 @@ class Explainer:
             lambda: blur_parts(seen.picture.pixels, reason.cam), timings
         )
         answers = await asyncio.gather(
-            *(self._classifier.run(pixels, model, (), timings) for pixels in blurred)
+            *(self._classifier.run(pixels, model, (), timings, counts=False) for pixels in blurred)
         )
         hot, cold = (float(answer.probabilities[reason.target]) for answer in answers)
         return {"probability": probability, "hot_blurred": hot, "cold_blurred": cold}
@@ -120,10 +120,11 @@ class Explainer:
             asked = list(range(len(model.labels)))
         else:
             asked = []
-        seen = await self._classifier.classify(content, model, asked, timings, fit)
+        once = bool(asked)
+        seen = await self._classifier.classify(content, model, asked, timings, fit, counts=once)
         if not targets:
             targets = rank(seen.answer.logits)[: options.target_top].tolist()
-        if not asked:
+        if not once:
             asked = [*targets, *besides]
             answer = await self._classifier.run(seen.picture.pixels, model, asked, timings)
             seen = Seen(seen.picture, answer)

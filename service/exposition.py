@@ -4,11 +4,17 @@ import asyncio
 from collections.abc import Iterator
 
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from service.admission import Admission
+from service.attention import BORDER_SHARE, MAPS, SHARES
 from service.metrics import INFLIGHT_BYTES, MULTIPROCESS, QUEUE_LENGTH
 from service.repository import Repository
 
@@ -45,6 +51,40 @@ class ModelInfo(Collector):
         yield info
 
 
+class AttentionMetrics(Collector):
+    """How much heat lies at the pictures' borders, read off the sums of all workers when asked."""
+
+    def __init__(self, repository: Repository) -> None:
+        self._repository = repository
+
+    def collect(self) -> Iterator[Metric]:
+        """What `/metrics` shows of where the models look."""
+        labels = ("model", "version")
+        shares = HistogramMetricFamily(
+            "sightglass_attention_border_share",
+            "Share of a map's heat within 10 % of the border",
+            labels=labels,
+        )
+        maps = CounterMetricFamily(
+            "sightglass_attention_maps", "Maps watched, empty ones left out", labels=labels
+        )
+        reference = GaugeMetricFamily(
+            "sightglass_attention_reference_border_share",
+            "Mean border share of the maps that the exporter saw",
+            labels=labels,
+        )
+        for model in self._repository.loaded():
+            told = (model.name, model.version)
+            buckets, sums = model.attention.total()
+            upto = zip((*map(str, SHARES[:-1]), "+Inf"), buckets.cumsum().tolist(), strict=True)
+            shares.add_metric(told, list(upto), sums[:, BORDER_SHARE].sum())
+            maps.add_metric(told, sums[:, MAPS].sum())
+            trained = model.attention.reference
+            if trained and trained.border_share is not None:
+                reference.add_metric(told, trained.border_share)
+        yield from (shares, maps, reference)
+
+
 def render_metrics(repository: Repository) -> tuple[bytes, str]:
     """The page and its media type; the sum of all workers where there are several."""
     registry = CollectorRegistry()
@@ -55,4 +95,5 @@ def render_metrics(repository: Repository) -> tuple[bytes, str]:
         page = generate_latest(REGISTRY)
     models = CollectorRegistry()
     models.register(ModelInfo(repository))
+    models.register(AttentionMetrics(repository))
     return page + generate_latest(models), CONTENT_TYPE_LATEST

@@ -15,6 +15,7 @@ from service.protocol_shapes import ProtocolError
 from service.schemas import (
     MAX_BATCH_IMAGES,
     Answer,
+    AttentionAnswer,
     BatchAnswer,
     ErrorAnswer,
     ExplainOptions,
@@ -25,7 +26,7 @@ from service.schemas import (
 )
 
 TITLE = "Sightglass"
-SHAPES = (Answer, BatchAnswer, ErrorAnswer, ModelEntry, Models, Readiness)
+SHAPES = (Answer, AttentionAnswer, BatchAnswer, ErrorAnswer, ModelEntry, Models, Readiness)
 
 MODEL_ERRORS = (errors.ModelNotFound, errors.NotReady)
 IMAGE_ERRORS = (
@@ -78,6 +79,12 @@ def make_openapi(needs_key: bool) -> JsonObject:
 def _make_paths() -> JsonObject:
     pictures = {kind: {"schema": {"type": "string", "format": "binary"}} for kind in ENCODINGS}
     name = {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}
+    version = {
+        "name": "version",
+        "in": "query",
+        "description": "Else the one that answers",
+        "schema": {"type": "string"},
+    }
     return {
         "/predict": {
             "post": _describe_call(
@@ -107,6 +114,16 @@ def _make_paths() -> JsonObject:
         "/models/{name}": {
             "get": _describe_get("model", "One model", ModelEntry, errors.ModelNotFound)
             | {"parameters": [name]}
+        },
+        "/models/{name}/attention": {
+            "get": _describe_get(
+                "attention",
+                "Where a model looks, beside where it looked at the export",
+                AttentionAnswer,
+                errors.BadRequest,
+                *MODEL_ERRORS,
+            )
+            | {"parameters": [name, version]}
         },
         "/livez": {"get": _describe_get("livez", "Whether the process is alive", dict[str, bool])},
         "/readyz": {"get": _describe_readiness()},

@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from service.attention import Attention
 from service.batcher import Batcher
 from service.card import Artefact, read_artefact
 from service.errors import ModelNotFound, NotReady
@@ -25,6 +26,7 @@ from service.settings import Settings
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 VERSION = re.compile(r"[1-9][0-9]*")
 FILE_NAME = "model.onnx"
+CLOSED_FORM = "closed-form"  # a compiler whose maps cost nothing worth measuring
 
 log = logging.getLogger(__name__)
 State = Literal["loading", "ready", "failed"]
@@ -41,6 +43,7 @@ class Model:
     artefact: Artefact
     provider: str
     batcher: Batcher
+    attention: Attention
 
     @cached_property
     def indices(self) -> dict[str, int]:
@@ -142,6 +145,10 @@ class Repository:
         """All names in the tree."""
         return sorted({name for name, _ in self._entries})
 
+    def loaded(self) -> list[Model]:
+        """All versions that can answer."""
+        return [entry.model for _, entry in sorted(self._entries.items()) if entry.model]
+
     def describe(self, name: str) -> dict[str, Any]:
         """A model's entry in `/models`.
 
@@ -183,13 +190,16 @@ class Repository:
             return
         artefact, session = loaded
         name, version = key[0], str(key[1])
+        attention = Attention(name, version, artefact)
         batcher = Batcher(
             session.run,
             choose_batch_size(self._settings, session.provider),
             self._settings.max_queue_delay_ms / 1000,
             BATCH_SIZE.labels(name).observe,
+            attention.add,
+            int(artefact.card.gradcam.compiler == CLOSED_FORM),
         )
-        entry.model = Model(name, version, artefact, session.provider, batcher)
+        entry.model = Model(name, version, artefact, session.provider, batcher, attention)
         entry.state, entry.reason = "ready", None
         log.info(
             "model ready",

@@ -204,6 +204,30 @@ class Models(TypedDict):
     models: list[ModelEntry]
 
 
+class AttentionMap(TypedDict):
+    """A mean of so many maps, each over its own peak; null where there is none."""
+
+    maps: int
+    border_share: float | None
+    mean: list[list[float]] | None
+
+
+class ClassAttention(TypedDict):
+    """Where the model looks here, and where it did at the export; null where the card has none."""
+
+    observed: AttentionMap
+    reference: AttentionMap | None
+    distance: float | None
+
+
+class AttentionAnswer(ClassAttention):
+    """The same for all pictures together, and by predicted label."""
+
+    model: str
+    version: str
+    classes: dict[str, ClassAttention]
+
+
 class Readiness(TypedDict):
     """Whether the default model can answer, and why not."""
 

@@ -2,6 +2,7 @@
 
 from service.admission import Admission
 from service.calls import answer_json
+from service.errors import BadRequest
 from service.exchange import Request, Response
 from service.exposition import render_metrics, set_gauges
 from service.lifecycle import Lifecycle
@@ -38,6 +39,14 @@ class Status:
     async def model(self, _: Request, name: str) -> Response:
         """`GET /models/<name>`: one of them."""
         return answer_json(self._repository.describe(name))
+
+    async def attention(self, request: Request, name: str) -> Response:
+        """`GET /models/<name>/attention`: where it looks, beside where it looked at the export."""
+        given = request.query
+        if any(parameter != "version" for parameter, _ in given) or len(given) > 1:
+            raise BadRequest("The only parameter here is 'version': give it once, or leave it out.")
+        model = self._repository.find("/".join([name, *(version for _, version in given)]))
+        return answer_json(model.attention.describe(model.name, model.version))
 
     async def metrics(self, _: Request) -> Response:
         """`GET /metrics`: for Prometheus."""

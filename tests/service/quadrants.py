@@ -157,13 +157,14 @@ def make_golden(model: onnx.ModelProto, card: dict[str, Any]) -> list[dict[str, 
     for quarter in (0, 3):
         image = light(quarter, (wanted["width"], wanted["height"])).convert(wanted["mode"])
         pixels = np.asarray(image).reshape(1, wanted["height"], wanted["width"], -1)
+        target = quarter % len(card["labels"])
         logits, probabilities, cam = session.run(
-            None, {"image": pixels, "target": np.array([[quarter]], np.int64)}
+            None, {"image": pixels, "target": np.array([[target]], np.int64)}
         )
         golden.append(
             {
                 "image": base64.b64encode(encode(image)).decode(),
-                "target": quarter,
+                "target": target,
                 "label": card["labels"][int(logits[0].argmax())],
                 "probabilities": probabilities[0].tolist(),
                 "cam": cam[0, 0].tolist(),
