@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 TOP_1 = -1
+BATCHES_AHEAD = 4  # being prepared, waiting and running
 
 
 class Answer(NamedTuple):
@@ -69,6 +70,8 @@ class Batcher:
         least_targets: int = 0,
     ) -> None:
         self.max_batch_size = max_batch_size
+        # For who prepares rows: done long before their turn, the work for them delays others'.
+        self.places = asyncio.Semaphore(BATCHES_AHEAD * max_batch_size)
         self._run = run
         self._max_queue_delay = max_queue_delay
         self._observe_size = observe_size

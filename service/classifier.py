@@ -66,8 +66,12 @@ class Classifier:
         `fit_shown` asks for the picture itself, at the size it makes of the uploaded one; `counts`
         is as for `run`.
         """
-        picture = await self._decode(content, model.artefact.card.input, timings, fit_shown)
-        return Seen(picture, await self.run(picture.pixels, model, targets, timings, counts))
+        came = perf_counter()
+        async with model.batcher.places:
+            waited = perf_counter() - came
+            picture = await self._decode(content, model.artefact.card.input, timings, fit_shown)
+            answer = await self.run(picture.pixels, model, targets, timings, counts, waited)
+        return Seen(picture, answer)
 
     async def run(
         self,
@@ -76,10 +80,12 @@ class Classifier:
         targets: Sequence[int],
         timings: Timings,
         counts: bool = True,
+        waited: float = 0,
     ) -> Answer:
         """One row of the model's next batch; `pixels` (H, W, C) as the model takes them.
 
-        It `counts` as a picture of the traffic, unless that is run twice or changed.
+        It `counts` as a picture of the traffic, unless that is run twice or changed. The seconds
+        that it `waited` for its place are told with those in the queue.
 
         Raises:
             Internal: the model failed on this very row.
@@ -89,7 +95,7 @@ class Classifier:
         except Exception as fault:  # whatever the device threw
             metrics.FAILED.labels(model.name).inc()
             raise Internal("The model failed on this image; the log has the reason.") from fault
-        _note(timings, "queue", answer.queue_seconds)
+        _note(timings, "queue", waited + answer.queue_seconds)
         _note(timings, "inference", answer.inference_seconds)
         return answer
 

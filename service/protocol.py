@@ -158,7 +158,7 @@ class Protocol:
         return response
 
     def _find(self, request: Request, name: str, version: str) -> Model:
-        return find_model(self._repository, f"{name}/{version}", request)
+        return find_model(self._repository, f"{name}/{version}" if version else name, request)
 
     async def _answer(
         self, images: Sequence[Image], targets: list[list[int]], model: Model, timings: Timings

@@ -89,12 +89,14 @@ def find_free_port() -> int:
 
 
 @contextlib.contextmanager
-def start_server(models_dir: Path, folder: Path, **settings: object) -> Iterator[Server]:
+def start_server(
+    models_dir: Path, folder: Path, port: int | None = None, **settings: object
+) -> Iterator[Server]:
     """Start `python -m service serve` with `settings` (lower-case names), and end it afterwards.
 
     `folder` takes its log. The server may not be ready yet: see `Server.wait_ready`.
     """
-    port = find_free_port()
+    port = port or find_free_port()
     own = {f"SIGHTGLASS_{name.upper()}": str(value) for name, value in settings.items()}
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("SIGHTGLASS_")}
     environment = inherited | {"SIGHTGLASS_MODELS_DIR": str(models_dir)} | own

@@ -91,6 +91,20 @@ def test_a_refusal_reaches_a_client_that_sends_its_whole_body_first(tight: Serve
     assert response.status_code == 413
 
 
+def test_a_refusal_of_a_short_body_that_has_come_keeps_the_connection(tight: Server) -> None:
+    with connect(tight) as connection:
+        for _ in range(2):
+            start = (
+                f"POST /nowhere HTTP/1.1\r\nHost: test\r\nContent-Length: {len(PICTURE)}\r\n\r\n"
+            )
+            connection.sendall(start.encode() + PICTURE)
+            status, headers, _ = read_answer(connection)
+            assert (status, headers.get("connection")) == (404, None)
+        start_post(connection, "/nowhere", len(PICTURE))  # and what has not come is not waited for
+        status, headers, _ = read_answer(connection)
+        assert (status, headers["connection"]) == (404, "close")
+
+
 def test_a_chunked_body_is_refused_as_soon_as_it_is_too_large(tight: Server) -> None:
     with connect(tight) as connection:
         start_post(connection, "/predict", None)
@@ -213,6 +227,20 @@ def test_a_wait_beyond_the_deadline_is_refused_with_when_to_come_back(slow: Serv
     assert wait > 3  # the deadline
     assert int(late.headers["retry-after"]) in {math.ceil(wait - 0.05), math.ceil(wait + 0.05)}
     assert hopeless.status_code == 413  # however busy: no later try would do
+
+
+def test_pictures_are_decoded_a_few_batches_ahead_of_the_model_not_all_at_once(
+    slow: Server,
+) -> None:
+    decoded = read_metric(slow, "sightglass_stage_seconds_count", stage="decode")
+    run = read_metric(slow, "sightglass_batch_size_sum")
+    with ThreadPoolExecutor(1) as other:
+        url = f"{slow.url}/predict/batch"
+        crowd = other.submit(httpx.post, url, json={"images": [TEXT] * 64}, timeout=30)
+        wait_until(lambda: read_metric(slow, "sightglass_batch_size_sum") > run + 2, PATIENCE)
+        ahead = read_metric(slow, "sightglass_stage_seconds_count", stage="decode") - decoded
+        crowd.result()
+    assert ahead <= 2 + 8  # of 64; a few may have run between the two looks
 
 
 def test_rows_whose_client_left_are_never_run_and_counted(slow: Server) -> None:
