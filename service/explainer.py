@@ -62,7 +62,7 @@ class Explainer:
             for reason, explanation in zip(reasons, result["explanations"], strict=True):
                 explanation["verification"] = await self._verify(reason, seen, model, timings)
         empty = sum(explanation["empty"] for explanation in result["explanations"])
-        metrics.EMPTY_MAPS.labels(model.name).inc(empty)
+        metrics.count_maps(model.name, len(result["explanations"]), empty)
         return result
 
     async def draw(
@@ -79,7 +79,7 @@ class Explainer:
         drawn = await self._classifier.render(
             lambda: draw_reason(reason, seen, model, options, media_type), timings
         )
-        metrics.EMPTY_MAPS.labels(model.name).inc(drawn.empty)
+        metrics.count_maps(model.name, 1, drawn.empty)
         predicted = int(rank(seen.answer.logits)[0])
         return Drawing(
             drawn.content,

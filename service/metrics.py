@@ -38,6 +38,7 @@ DROPPED = Counter(
     "sightglass_dropped", "Images accepted but never answered, by reason", ("reason",)
 )
 FAILED = Counter("sightglass_failed", "Images whose batch failed", ("model",))
+MAPS = Counter("sightglass_maps", "Maps answered, empty ones among them", ("model",))
 EMPTY_MAPS = Counter("sightglass_empty_maps", "Explanations without evidence for", ("model",))
 
 
@@ -57,3 +58,9 @@ def time_request(route: str) -> Histogram:
 def time_stage(stage: str) -> Histogram:
     """The timer of one stage."""
     return STAGES.labels(stage)
+
+
+def count_maps(model: str, maps: int, empty: int) -> None:
+    """Count the maps of one answer, and how many of them are empty."""
+    MAPS.labels(model).inc(maps)
+    EMPTY_MAPS.labels(model).inc(empty)

@@ -178,8 +178,8 @@ class Protocol:
             found = [answer for answer in answers if isinstance(answer, Answer)]
         finally:
             del answers, fault  # a fault that holds this frame must not be held by it: see `Door`
-        empty = sum(is_empty(cam) for answer in found for cam in answer.cam)
-        metrics.EMPTY_MAPS.labels(model.name).inc(empty)
+        empty = [is_empty(cam) for answer in found for cam in answer.cam]
+        metrics.count_maps(model.name, len(empty), sum(empty))
         return found
 
 

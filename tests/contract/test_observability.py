@@ -114,11 +114,16 @@ def test_refusals_are_counted_by_code(server: Server) -> None:
     assert read_metric(server, "sightglass_rejected_total", code=code) == counted + 1
 
 
-def test_empty_maps_are_counted(server: Server) -> None:
-    counted = read_metric(server, "sightglass_empty_maps_total", model="quadrants")
+def test_maps_are_counted_and_the_empty_ones_among_them(server: Server) -> None:
+    def count() -> list[float]:
+        names = ("sightglass_maps_total", "sightglass_empty_maps_total")
+        return [read_metric(server, name, model="quadrants") for name in names]
+
+    maps, empty = count()
     for headers in ({}, {"accept": "application/json"}):
         server.client.post("/gradcam?target_index=3", content=PICTURE, headers=headers)
-    assert read_metric(server, "sightglass_empty_maps_total", model="quadrants") == counted + 2
+        server.client.post("/gradcam?target_index=0", content=PICTURE, headers=headers)
+    assert count() == [maps + 4, empty + 2]
 
 
 def test_models_are_told_with_state_and_provider(server: Server) -> None:
