@@ -2,14 +2,15 @@
 HOST ?= 127.0.0.1
 PORT ?= 3000
 USERS ?= 32
-SECONDS ?= 30
+SECONDS ?=
+SHAPE ?= steady
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/python -m uv pip
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check format load image lock clean
+.PHONY: help serve setup test check format load bench bench-gpu image lock clean
 
 help: ## these chores, a line each
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -31,6 +32,8 @@ $(VENV)/dev.installed: requirements/dev.txt | $(BIN)/python
 serve: $(VENV)/serve.installed ## the service on http://127.0.0.1:3000 with the bundled models (HOST=, PORT=, MODELS= change it)
 	@$(if $(MODELS),SIGHTGLASS_MODELS_DIR=$(MODELS)) $(BIN)/python -m service serve --host $(HOST) --port $(PORT)
 
+setup: $(VENV)/dev.installed ## torch and all else for training and tests, into .venv
+
 test: check ## make check, then every test
 	$(BIN)/python -m pytest
 
@@ -40,9 +43,15 @@ check: $(VENV)/dev.installed ## format, lint, types, dependency rule
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-load: $(VENV)/dev.installed ## Locust against the running service, with a verdict (USERS=, SECONDS= change it)
-	$(BIN)/locust -f loadtests/locustfile.py --headless --only-summary \
-	  -u $(USERS) -r $(USERS) -t $(SECONDS)s -H http://$(HOST):$(PORT)
+load: $(VENV)/dev.installed ## Locust against the running service, with a verdict (SHAPE=ramp|spike|soak, USERS=, SECONDS= change it)
+	$(BIN)/locust -f loadtests/locustfile.py --headless --only-summary --shape $(SHAPE) \
+	  -u $(USERS) $(if $(SECONDS),-t $(SECONDS)s) -H http://$(HOST):$(PORT)
+
+bench: $(VENV)/dev.installed ## the performance suite against the bound and other servers, within 30 minutes (FULL=1: all of it)
+	$(BIN)/python -m benchmarks run $(if $(FULL),--full)
+
+bench-gpu: $(VENV)/dev.installed ## what a GPU brings, on a machine that has one
+	$(BIN)/python -m benchmarks.gpu
 
 image: $(VENV)/serve.installed ## the container, built from bentofile.yaml; needs Docker
 	$(BIN)/bentoml build --containerize

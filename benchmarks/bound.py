@@ -1,0 +1,134 @@
+"""What the cores can do without a server: decoding and `session.run`, alone and together.
+
+Written anew here, on Pillow and onnxruntime alone, so that the service's own code can fall short
+of it. Images a second; knows no HTTP.
+"""
+
+import io
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from itertools import count
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+from PIL import Image
+
+from benchmarks.material import Pictures
+from benchmarks.samples import Sample
+
+BATCH_SIZES = (1, 8, 32)
+CORES = 2  # layouts are compared for as many; see `lay_out`
+SPARE = 2  # a JPEG is decoded at no less than so many times the input's size
+
+Decode = Callable[[bytes], NDArray[np.uint8]]
+
+
+def open_session(pictures: Pictures, threads: int) -> ort.InferenceSession:
+    """The model with so many threads, which do not spin."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return ort.InferenceSession(pictures.path, options, providers=["CPUExecutionProvider"])
+
+
+def infer(session: ort.InferenceSession, images: NDArray[np.uint8], targets: int = 0) -> list[int]:
+    """The most probable class of each of `images` (N, H, W, C), explained or not."""
+    target = np.full((len(images), targets), -1, np.int64)  # (N, T)
+    outputs = ("probabilities", "cam") if targets else ("probabilities",)
+    top: list[int] = (
+        session.run(outputs, {"image": images, "target": target})[0].argmax(axis=1).tolist()
+    )
+    return top
+
+
+def make_decoder(pictures: Pictures, boxed: bool) -> Decode:
+    """Bytes to (H, W, C): resize, then crop; or `boxed`, with `draft` and one resize from a box."""
+    wanted = pictures.card["input"]
+    mode, size = wanted["mode"], (wanted["width"], wanted["height"])
+    shape = size[1], size[0], len(mode)
+    bilinear = Image.Resampling.BILINEAR
+
+    def decode(content: bytes) -> NDArray[np.uint8]:
+        image: Image.Image = Image.open(io.BytesIO(content))
+        width, height = image.size
+        if (width, height) == size:
+            return np.asarray(image.convert(mode)).reshape(shape)
+        scale = (wanted["resize"] or size[0]) / min(width, height)
+        resized = int(width * scale), int(height * scale)
+        left, top = round((resized[0] - size[0]) / 2), round((resized[1] - size[1]) / 2)
+        if not boxed:
+            whole = image.convert(mode).resize(resized, bilinear)
+            cut = whole.crop((left, top, left + size[0], top + size[1]))
+            return np.asarray(cut).reshape(shape)
+        image.draft(None, (resized[0] * SPARE, resized[1] * SPARE))
+        x, y = image.width / resized[0], image.height / resized[1]
+        box = left * x, top * y, (left + size[0]) * x, (top + size[1]) * y
+        return np.asarray(image.convert(mode).resize(size, bilinear, box=box)).reshape(shape)
+
+    return decode
+
+
+def find_answers(pictures: Pictures) -> tuple[Pictures, list[int]]:
+    """The right class of each picture, without pictures whose class the way of decoding decides."""
+    session, found = open_session(pictures, 1), []
+    plain, boxed = make_decoder(pictures, boxed=False), make_decoder(pictures, boxed=True)
+    for content in pictures.files:
+        tops = {infer(session, decode(content)[np.newaxis])[0] for decode in (plain, boxed)}
+        if len(tops) == 1:
+            found.append((content, tops.pop()))
+    return replace(pictures, files=tuple(file for file, _ in found)), [top for _, top in found]
+
+
+def measure_bound(pictures: Pictures, seconds: float) -> Iterator[Sample]:
+    """Every part alone, then the layouts of all together; so many seconds each."""
+    wanted = pictures.card["input"]
+    shape = wanted["height"], wanted["width"], len(wanted["mode"])
+    black = np.zeros((max(BATCH_SIZES), *shape), np.uint8)  # (N, H, W, C)
+    sessions = {threads: open_session(pictures, threads) for threads in (1, CORES)}
+    plain, boxed = make_decoder(pictures, boxed=False), make_decoder(pictures, boxed=True)
+    turn = count()
+
+    def take() -> bytes:
+        return pictures.files[next(turn) % len(pictures.files)]
+
+    def sample(layout: str, rate: float) -> Sample:
+        return Sample(pictures.name, f"bound: {layout}", 1, {"rps": rate})
+
+    for threads, session in sessions.items():
+        for batch in BATCH_SIZES:
+            for targets in (0, 1):
+                rate = repeat(lambda: len(infer(session, black[:batch], targets)), 1, seconds)  # noqa: B023
+                kind = "explain" if targets else "predict"
+                yield sample(f"{kind} batch {batch}, {threads} threads", rate)
+    yield sample("decode", repeat(lambda: len(plain(take())[:1]), 1, seconds))
+    yield sample("decode boxed", repeat(lambda: len(boxed(take())[:1]), 1, seconds))
+    for batch in (1, 8):
+        for threads in (1, CORES):
+            for workers in sorted({1, CORES}):
+
+                def work() -> int:
+                    images = np.stack([boxed(take()) for _ in range(batch)])  # noqa: B023
+                    return len(infer(sessions[threads], images))  # noqa: B023
+
+                layout = f"together batch {batch}, {workers} workers, {threads} threads"
+                yield sample(layout, repeat(work, workers, seconds))
+
+
+def repeat(work: Callable[[], int], workers: int, seconds: float) -> float:
+    """Images a second when so many threads call `work`, which returns how many it did."""
+    work()
+    started = time.perf_counter()
+    ends = started + seconds
+
+    def loop(_: int) -> int:
+        done = 0
+        while time.perf_counter() < ends:
+            done += work()
+        return done
+
+    with ThreadPoolExecutor(workers) as threads:
+        done = sum(threads.map(loop, range(workers)))
+    return done / (time.perf_counter() - started)

@@ -1,0 +1,116 @@
+"""What is measured with: models, pictures, and the answers that are right.
+
+All is made from what the repository has, under `.cache/bench`; with `SIGHTGLASS_DATA` ResNet-18
+has its trained weights, else random ones, which cost the same. Knows no server.
+"""
+
+import io
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from loadtests.digits import draw_digit
+
+ROOT = Path(__file__).parents[1]
+CACHE = ROOT / ".cache" / "bench"
+MODELS = CACHE / "models"
+PHOTOGRAPHS = ("dog_and_cat.jpg", "dragonfly.jpg", "parrot.jpg")
+DIGITS = 64
+SEED = 1
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Pictures of one kind, encoded, and the model they are for."""
+
+    name: str
+    model: str
+    path: Path  # the model's file
+    media_type: str
+    files: tuple[bytes, ...]
+
+    @cached_property
+    def card(self) -> dict[str, Any]:
+        """What the model's file says of itself."""
+        session = ort.InferenceSession(self.path, providers=["CPUExecutionProvider"])
+        card: dict[str, Any] = json.loads(session.get_modelmeta().custom_metadata_map["sightglass"])
+        return card
+
+    @property
+    def labels(self) -> list[str]:
+        """The model's K labels."""
+        labels: list[str] = self.card["labels"]
+        return labels
+
+
+def make_digits() -> Pictures:
+    """28 x 28 PNGs, each another."""
+    source = random.Random(SEED)  # noqa: S311  # digits need no secrecy
+    files = tuple(draw_digit(number % 10, source) for number in range(DIGITS))
+    return Pictures("digit", "lenet5", find_model("lenet5"), "image/png", files)
+
+
+def make_photographs(name: str, width: int, height: int) -> Pictures:
+    """JPEGs of one size, made of the examples and their mirror images."""
+    files = []
+    for photograph in PHOTOGRAPHS:
+        with Image.open(ROOT / "docs" / "examples" / photograph) as opened:
+            image = ImageOps.fit(opened.convert("RGB"), (width, height))
+        for shown in (image, ImageOps.mirror(image)):
+            file = io.BytesIO()
+            add_grain(shown).save(file, "JPEG", quality=85)
+            files.append(file.getvalue())
+    return Pictures(name, "resnet18", find_model("resnet18"), "image/jpeg", tuple(files))
+
+
+def add_grain(image: Image.Image) -> Image.Image:
+    """The fine noise that a camera leaves: an enlarged picture without it is too easy to decode."""
+    noise = np.random.default_rng(SEED).normal(0, 3, (image.height, image.width, 1))
+    pixels: NDArray[np.float64] = np.asarray(image) + noise  # (H, W, 3)
+    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+
+
+def find_model(name: str) -> Path:
+    """The file of a model in the tree."""
+    return MODELS / name / "1" / "model.onnx"
+
+
+def make_models() -> None:
+    """The tree with LeNet-5 as bundled and ResNet-18 at 224 x 224; made once, then kept."""
+    digits = find_model("lenet5")
+    digits.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(ROOT / "models" / "lenet5" / "1" / "model.onnx", digits)
+    if find_model("resnet18").exists():
+        return
+    command = [sys.executable, "-m", "training", "import", "resnet18", "--to", str(MODELS)]
+    command += ["--name", "resnet18", "--version", "1"]
+    subprocess.run([*command, "--weights", str(find_weights())], cwd=ROOT, check=True)  # noqa: S603
+
+
+def find_weights() -> Path:
+    """The trained weights where they are at hand, else random ones from a fixed seed."""
+    if folder := os.environ.get("SIGHTGLASS_DATA"):
+        trained = Path(folder) / "weights" / "resnet18_imagenet.npz"
+        if trained.exists():
+            return trained
+    import torch  # only here, and only once
+    from torchvision.models import resnet18
+
+    torch.manual_seed(SEED)
+    path = CACHE / "resnet18_random.npz"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    state = resnet18(weights=None).state_dict()
+    np.savez(path, **{name: value.numpy() for name, value in state.items()})
+    return path

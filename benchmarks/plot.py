@@ -1,0 +1,112 @@
+"""The measured as one picture: who serves how much, and what happens as the work grows."""
+
+from pathlib import Path
+from typing import Any
+
+from benchmarks.contenders import OURS
+from benchmarks.samples import Results, spread
+from benchmarks.targets import bound, is_rival
+
+TITLES = {
+    "digit": "LeNet-5, 28x28 PNG",
+    "photo": "ResNet-18, 500x375 JPEG",
+    "large": "ResNet-18, 2000x1500 JPEG",
+}
+LINES = {
+    "by cores": ("cores", "rps", "500x375 a second"),
+    "by size": ("megapixels", "rps", "photographs a second"),
+    "by batch": ("digits in a request", "images", "digits a second"),
+    "by models": ("models loaded", "rps", "digits a second"),
+}
+OUR_COLOUR, RIVAL_COLOURS = (
+    "#d1495b",
+    ("#30638e", "#5b8e7d", "#8d6a9f", "#8c8c8c", "#bc8034", "#a3b18a"),
+)
+CLIENTS = (1, 8, 32)
+
+
+def draw(results: Results, path: Path) -> None:
+    """Write the picture."""
+    import matplotlib  # heavy, and only for this
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(2, 4, figsize=(16, 8), layout="constrained")
+    for case, ax in zip(TITLES, axes[0], strict=False):
+        draw_case(results, case, ax)
+    draw_latency(results, axes[0][3])
+    for case, ax in zip(LINES, axes[1], strict=True):
+        draw_line(results, case, ax)
+    figure.savefig(path, dpi=90)
+    plt.close(figure)
+
+
+def draw_case(results: Results, case: str, ax: Any) -> None:
+    """Requests a second of each server by clients, with the spread; the bound as a line."""
+    rivals = [name for name in results.names(case) if is_rival(name)]
+    names = [OURS, *sorted(rivals)]
+    width = 0.8 / len(names)
+    for place, name in enumerate(names):
+        colour = OUR_COLOUR if name == OURS else RIVAL_COLOURS[(place - 1) % len(RIVAL_COLOURS)]
+        found = [results.find(case, name, clients, "rps") for clients in CLIENTS]
+        seen = [(i, one) for i, one in enumerate(found) if one]
+        if seen:
+            ax.bar(
+                [i + place * width for i, _ in seen],
+                [one.middle for _, one in seen],
+                width,
+                yerr=[
+                    [one.middle - one.low for _, one in seen],
+                    [one.high - one.middle for _, one in seen],
+                ],
+                color=colour,
+                ecolor="#444444",
+                label=name,
+            )
+    if most := bound(results, case):
+        ax.axhline(spread(most.values()).middle, color="black", linestyle=":", label="bound")
+    ax.set_xticks([i + 0.4 - width / 2 for i in range(len(CLIENTS))], [str(n) for n in CLIENTS])
+    ax.set(title=TITLES[case], xlabel="clients", ylabel="requests a second")
+    if ax.get_legend_handles_labels()[0]:
+        ax.legend(fontsize=7)
+
+
+def draw_latency(results: Results, ax: Any) -> None:
+    """The open loop: percentiles by the share of the capacity that is asked for."""
+    shares = (50, 80, 95)
+    for case, style in (("digit", "--"), ("photo", "-")):
+        for figure, colour in (("p50", "#30638e"), ("p99", OUR_COLOUR)):
+            found = [results.find(f"{case} paced {share} %", OURS, 0, figure) for share in shares]
+            seen = [(share, one.middle) for share, one in zip(shares, found, strict=True) if one]
+            if seen:
+                ax.plot(
+                    *zip(*seen, strict=True),
+                    style,
+                    color=colour,
+                    marker="o",
+                    label=f"{case} {figure}",
+                )
+    ax.set(title="sightglass, open loop", xlabel="% of capacity", ylabel="ms", yscale="log")
+    if ax.get_legend_handles_labels()[0]:
+        ax.legend(fontsize=7)
+
+
+def draw_line(results: Results, case: str, ax: Any) -> None:
+    """Throughput as one thing grows."""
+    what, figure, told = LINES[case]
+    numbers = sorted({sample.clients for sample in results.samples if sample.case == case})
+    found = [
+        results.find(case, OURS, n, figure) or results.find(case, OURS, n, "rps") for n in numbers
+    ]
+    scale = 1e-6 if case == "by size" else 1
+    ax.plot(
+        [n * scale for n in numbers],
+        [one.middle for one in found if one],
+        color=OUR_COLOUR,
+        marker="o",
+    )
+    if case != "by cores":
+        ax.set_xscale("log")
+    ax.set(title=f"by {what}", xlabel=what, ylabel=told)
+    ax.set_ylim(bottom=0)

@@ -1,0 +1,112 @@
+"""The measured as Markdown, put between the markers of docs/benchmarks.md."""
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from benchmarks.contenders import OURS
+from benchmarks.samples import Results, spread
+from benchmarks.targets import TARGETS, bound, is_rival
+
+CASES = {"digit": "LeNet-5, 28x28 PNG", "photo": "ResNet-18, 500x375", "large": "… 2000x1500"}
+CLIENTS = (1, 8, 32)
+LOAD_HEAD = ("requests/s", "p50 ms", "p95 ms", "p99 ms", "errors", "CPU ms", "client ms", "MB")
+LOAD_FIGURES = ("rps", "p50", "p95", "p99", "errors", "server_cpu_ms", "client_cpu_ms", "peak_mb")
+MISSING = "not measured"
+
+
+def write_page(results: Results, page: Path) -> None:
+    """Renew every generated block of the page; what stands around them is written by hand."""
+    text = page.read_text()
+    for name, make in BLOCKS.items():
+        block = re.compile(rf"(?<=<!-- {name} -->\n).*?(?=<!-- /{name} -->)", re.DOTALL)
+        assert block.search(text), f"{page} has no <!-- {name} -->"
+        made = make(results) + "\n"
+        text = block.sub(lambda _: made, text)  # noqa: B023
+    page.write_text(text)
+
+
+def make_about(results: Results) -> str:
+    """Where it was measured, and how often."""
+    about, rounds = results.about, len({s.round for s in results.samples} - {0})
+    return (
+        f"Measured {about['date']} on {about['machine']}; {rounds} rounds; {about['versions']}. "
+        "A figure is the median of the rounds, in brackets the least and the most."
+    )
+
+
+def make_targets(results: Results) -> str:
+    """What was to be reached, and was it."""
+    rows = []
+    for target in TARGETS:
+        wanted = f"{target.sense} {target.bar:g} {target.unit}"
+        if judged := target.judge(results):
+            measured, met = judged
+            told = measured.tell(short)
+            rows.append((target.what, wanted, told, "met" if met else "**missed**"))
+        else:
+            rows.append((target.what, wanted, MISSING, ""))
+    return make_table(("what", "target", "measured", ""), rows)
+
+
+def make_servers(results: Results) -> str:
+    """Every server in every case."""
+    rows = []
+    for case, title in CASES.items():
+        for clients in CLIENTS:
+            for name in [OURS, *filter(is_rival, results.names(case))]:
+                if told := tell_load(results, case, name, clients):
+                    shown = f"**{name}**" if name == OURS else name
+                    rows.append((title, str(clients), shown, *told))
+    return make_table(("case", "clients", "server", *LOAD_HEAD), rows)
+
+
+def make_ours(results: Results) -> str:
+    """What only our service was asked for, and how it grows."""
+    asked = dict.fromkeys((s.case, s.who, s.clients) for s in results.samples)
+    rows = []
+    for case, who, clients in asked:
+        if who == OURS and case not in CASES and (told := tell_load(results, case, who, clients)):
+            rows.append((case, str(clients or "open loop"), *told))
+    return make_table(("case", "clients", *LOAD_HEAD), rows)
+
+
+def tell_load(results: Results, case: str, who: str, clients: int) -> list[str] | None:
+    """The figures of a load, in the order of `LOAD_FIGURES`."""
+    found = [results.find(case, who, clients, figure) for figure in LOAD_FIGURES]
+    return [one.tell(short) if one else "" for one in found] if found[0] else None
+
+
+def make_bound(results: Results) -> str:
+    """What the cores do in process."""
+    rows = []
+    for case, title in CASES.items():
+        for name in filter(lambda name: name.startswith("bound"), results.names(case)):
+            rates = results.by_round(case, name, 1, "rps").values()
+            rows.append((title, name.removeprefix("bound: "), spread(rates).tell(short)))
+        if most := bound(results, case):
+            told = spread(most.values()).tell(short)
+            rows.append((title, "**the bound: the best of these together**", told))
+    return make_table(("case", "layout", "images/s"), rows)
+
+
+def make_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def short(value: float) -> str:
+    """Three digits, and no more than there are."""
+    if abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.3g}"
+
+
+BLOCKS = {
+    "about": make_about,
+    "targets": make_targets,
+    "servers": make_servers,
+    "ours": make_ours,
+    "bound": make_bound,
+}

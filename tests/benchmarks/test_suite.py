@@ -1,0 +1,102 @@
+"""The performance suite measures what it says, on a small scale: no figure here is judged."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from benchmarks.__main__ import PAGE
+from benchmarks.bound import find_answers, measure_bound
+from benchmarks.client import Ask
+from benchmarks.contenders import OURS, make_our_asks
+from benchmarks.material import Pictures
+from benchmarks.ours import mix
+from benchmarks.plot import draw
+from benchmarks.samples import Results, Sample, read_results
+from benchmarks.server import Server
+from benchmarks.table import write_page
+from benchmarks.targets import TARGETS
+from benchmarks.trial import Trial
+from tests import server as tests_server
+from tests.service.quadrants import encode, light
+
+SECONDS = 0.3
+
+
+@pytest.fixture(scope="module")
+def pictures(quadrants_dir: Path) -> Pictures:
+    """One for each label of the tiny model."""
+    path = quadrants_dir / "quadrants" / "1" / "model.onnx"
+    files = tuple(encode(light(quarter, (48, 32))) for quarter in range(4))
+    return Pictures("photo", "quadrants", path, "image/png", files)
+
+
+@pytest.fixture
+def trial(server: tests_server.Server) -> Trial:
+    return Trial(Server(OURS, server.port, server.process, 1.5), OURS, SECONDS)
+
+
+def test_the_right_answers_are_found_in_process(pictures: Pictures) -> None:
+    assert find_answers(pictures)[1] == [0, 1, 2, 3]
+
+
+def test_a_load_counts_right_answers(trial: Trial, pictures: Pictures) -> None:
+    sample = trial.load("photo", make_our_asks(*find_answers(pictures)), 4)
+    assert sample.figures["errors"] == 0
+    assert sample.figures["rps"] > 0
+    assert 0 < sample.figures["p50"] <= sample.figures["p95"] <= sample.figures["p99"]
+    assert sample.figures["server_cpu_ms"] > 0
+    assert sample.figures["worker_mb"] > 10
+
+
+def test_a_wrong_answer_is_an_error(trial: Trial, pictures: Pictures) -> None:
+    found, tops = find_answers(pictures)
+    sample = trial.load("photo", make_our_asks(found, tops[::-1]), 2)
+    assert sample.figures["errors"] > 0
+    assert sample.figures["rps"] == 0
+
+
+def test_an_open_loop_asks_at_its_own_pace(trial: Trial, pictures: Pictures) -> None:
+    sample = trial.pace("photo paced 80 %", make_our_asks(*find_answers(pictures)), 100)
+    assert sample.figures["errors"] == 0
+    assert sample.figures["rps"] * SECONDS <= 100 * SECONDS + 1
+
+
+def test_one_request_in_five_of_a_mix_is_a_map() -> None:
+    predictions = [Ask(b"p%d" % number, b"") for number in range(6)]
+    mixed = mix(predictions, [Ask(b"m%d" % number, b"", 1) for number in range(6)])
+    assert [ask.kind for ask in mixed] == [0, 0, 0, 0, 1] * 6
+    assert {ask.message for ask in mixed if not ask.kind} == {ask.message for ask in predictions}
+
+
+def test_maps_have_latencies_of_their_own(trial: Trial, pictures: Pictures) -> None:
+    found = find_answers(pictures)
+    maps = make_our_asks(*found, "/gradcam", accept="image/png", kind=1)
+    sample = trial.load("photo mixed png", mix(make_our_asks(*found), maps), 2)
+    assert sample.figures["errors"] == 0
+    assert sample.figures["p50_1"] > 0
+
+
+def test_a_run_becomes_a_page_and_a_picture(pictures: Pictures, tmp_path: Path) -> None:
+    bound = list(measure_bound(pictures, 0.002))
+    load = {"rps": 90.0, "p50": 1.0, "p95": 2.0, "p99": 3.0, "errors": 0.0}
+    ours = [Sample("photo", OURS, clients, load) for clients in (1, 8, 32)]
+    theirs = [dataclasses.replace(s, who="mosec x2", figures=load | {"rps": 100.0}) for s in ours]
+    results = Results({"date": "today", "machine": "this", "versions": "1"}, bound + ours + theirs)
+    results.write(tmp_path / "results.json")
+    read = read_results(tmp_path / "results.json")
+    assert read.samples == results.samples
+    page = tmp_path / "page.md"
+    page.write_text(PAGE.read_text())
+    write_page(read, page)
+    assert (
+        "| 500x375, 32 clients, against the best other | ≥ 1 x | 0.9 | **missed** |"
+        in page.read_text()
+    )
+    draw(read, tmp_path / "picture.png")
+    assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_every_target_is_named_once() -> None:
+    names = [target.what for target in TARGETS]
+    assert len(names) == len(set(names))
