@@ -5,6 +5,7 @@ input and nothing of models, batches or HTTP. Both functions run in any thread.
 """
 
 import io
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -57,8 +58,8 @@ ORIENTATIONS: dict[int, tuple[Image.Transpose, bool, bool, bool]] = {
     7: (Image.Transpose.TRANSVERSE, True, True, True),
     8: (Image.Transpose.ROTATE_90, True, True, False),
 }
-# Our own limit is checked from the header and told in a sentence; Pillow's would be an exception.
-Image.MAX_IMAGE_PIXELS = None
+# Up to twice the limit Pillow would only warn; then ours is told, with the size.
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 
 
 @dataclass(frozen=True)
@@ -79,8 +80,15 @@ def open_image(content: bytes, max_pixels: int) -> Image.Image:
         InvalidImage: one whose header is broken.
         ImageTooLarge: more than `max_pixels`.
     """
+    # A few bytes of GIF make Pillow fill gigabytes while it reads their header, but for its limit.
+    Image.MAX_IMAGE_PIXELS = max_pixels
     try:
         image = Image.open(io.BytesIO(content), formats=tuple(ACCEPTED))
+    except Image.DecompressionBombError:
+        raise ImageTooLarge(
+            f"The image has more than {2 * max_pixels} pixels; at most {max_pixels} in all are "
+            "accepted."
+        ) from None
     except UnidentifiedImageError:
         if _begins_as_accepted(content):
             raise InvalidImage(_describe_broken("its header can't be read")) from None

@@ -1,6 +1,7 @@
 """What can't be served costs no memory: it is refused, and the service stays as it was."""
 
 import io
+import struct
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -37,6 +38,13 @@ def make_bomb() -> bytes:
     return b"\x89PNG\r\n\x1a\n" + file.getvalue()
 
 
+def make_wide_gif() -> bytes:
+    """A GIF of 32 x 32 whose frame lies far outside, at 65,535 x 130,815."""
+    screen = b"GIF89a" + struct.pack("<HHBBB", 32, 32, 0xF1, 0, 0) + bytes(12)
+    frame = struct.pack("<HHHHB", 0, 65_280, 65_535, 65_535, 0)
+    return screen + b"!\xf9\x04\x08\0\0\0\0" + b"," + frame + b"\x02\0;"
+
+
 def make_truncated_jpeg() -> bytes:
     noise = np.random.default_rng(0).integers(0, 255, (1500, 2000, 3), np.uint8)
     content = encode(Image.fromarray(noise), "JPEG")
@@ -45,6 +53,7 @@ def make_truncated_jpeg() -> bytes:
 
 UNFIT = {
     "bomb": (make_bomb(), 422, "image_too_large"),
+    "wide": (make_wide_gif(), 422, "image_too_large"),
     "truncated": (make_truncated_jpeg(), 422, "invalid_image"),
     "text": (b"I am no cat.", 415, "unsupported_media_type"),
     "empty": (b"", 400, "bad_request"),
