@@ -1,9 +1,9 @@
-"""Measured latencies against the objectives: a table, and whether they were met."""
+"""Measured latencies against the objectives: a row an endpoint, and whether all were met."""
 
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 OBJECTIVES_FILE = Path(__file__).with_name("objectives.toml")
 PERCENTILES = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
@@ -19,36 +19,72 @@ class Measured(Protocol):
         """Milliseconds that so large a share of the requests stayed under."""
 
 
+class Row(NamedTuple):
+    """One endpoint, judged."""
+
+    endpoint: str
+    requests: int
+    failures: int
+    times: dict[str, float]  # milliseconds by the names of `PERCENTILES`
+    limits: dict[str, float]
+    missed: list[str]
+
+
 def read_objectives(path: Path = OBJECTIVES_FILE) -> dict[str, Any]:
     """The objectives as they stand in the file."""
     return tomllib.loads(path.read_text())
 
 
-def judge(measured: Mapping[str, Measured], objectives: Mapping[str, Any]) -> tuple[str, bool]:
-    """The table, one line an endpoint, and whether all objectives were met."""
-    lines = [
-        f"{'endpoint':<16}{'requests':>10}{'failed':>8}{'p50':>8}{'p95':>8}{'p99':>8}  verdict"
-    ]
-    met = bool(measured)
-    for endpoint, entry in measured.items():
+def judge(measured: Mapping[str, Measured], objectives: Mapping[str, Any]) -> list[Row]:
+    """A row for each endpoint that was asked, by name."""
+    rows = []
+    for endpoint, entry in sorted(measured.items()):
         times = {name: entry.get_response_time_percentile(p) for name, p in PERCENTILES.items()}
-        missed = list(_find_missed(endpoint, entry, times, objectives))
-        met = met and not missed
-        told = "".join(f"{times[name]:>8.0f}" for name in PERCENTILES)
-        verdict = "met" if not missed else "missed: " + ", ".join(missed)
-        counts = f"{entry.num_requests:>10}{entry.num_failures:>8}"
-        lines.append(f"{endpoint:<16}{counts}{told}  {verdict}")
-    return "\n".join(lines), met
+        limits = objectives["latency"].get(endpoint, {})
+        missed = list(_find_missed(entry, times, limits, objectives["error_rate"]))
+        rows.append(Row(endpoint, entry.num_requests, entry.num_failures, times, limits, missed))
+    return rows
+
+
+def is_met(rows: list[Row]) -> bool:
+    """Whether something was measured, and all of it within the objectives."""
+    return bool(rows) and not any(row.missed for row in rows)
+
+
+def tell_verdict(rows: list[Row]) -> str:
+    """The verdict in a sentence."""
+    if not rows:
+        return "Objectives missed: nothing was measured."
+    missed = [row for row in rows if row.missed]
+    if not missed:
+        return "All objectives met."
+    return f"Objectives missed at {len(missed)} of {len(rows)} endpoints."
+
+
+def make_table(rows: list[Row]) -> str:
+    """The rows for a terminal."""
+    heads = "".join(f"{name:>8}" for name in PERCENTILES)
+    lines = [f"{'endpoint':<22}{'requests':>10}{'failed':>8}{heads}  verdict"]
+    for row in rows:
+        told = "".join(f"{row.times[name]:>8.0f}" for name in PERCENTILES)
+        counts = f"{row.requests:>10}{row.failures:>8}"
+        lines.append(f"{row.endpoint:<22}{counts}{told}  {tell_missed(row)}")
+    return "\n".join(lines)
+
+
+def tell_missed(row: Row) -> str:
+    """Met, or what was missed."""
+    return "missed: " + ", ".join(row.missed) if row.missed else "met"
 
 
 def _find_missed(
-    endpoint: str, entry: Measured, times: Mapping[str, float], objectives: Mapping[str, Any]
+    entry: Measured, times: Mapping[str, float], limits: Mapping[str, float], error_rate: float
 ) -> Iterator[str]:
     if entry.num_requests == 0:
         yield "no requests"
         return
-    if entry.num_failures > objectives["error_rate"] * entry.num_requests:
+    if entry.num_failures > error_rate * entry.num_requests:
         yield f"{entry.num_failures / entry.num_requests:.1%} failed"
-    for name, limit in objectives["latency"].get(endpoint, {}).items():
+    for name, limit in limits.items():
         if times[name] > limit:
             yield f"{name} {times[name]:.0f} > {limit} ms"

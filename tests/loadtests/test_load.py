@@ -1,6 +1,6 @@
-"""The load test against the real service: its verdict, and its exit code."""
+"""The load test against the real service: its verdict, its page and its exit code."""
 
-import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,10 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from loadtests.verdict import judge, read_objectives
+from loadtests.record import Sample, find_percentile, find_windows
+from loadtests.shapes import count_users
+from loadtests.verdict import is_met, judge, read_objectives
 from tests.server import ROOT, Server, start_server
 
 LOOSE = {"error_rate": 0.0, "latency": {"/predict": {"p99": 1000}}}
+ENDPOINTS = [f"{path} {size}" for path in ("/predict", "/gradcam") for size in ("small", "large")]
+LOCUST = [sys.executable, "-m", "locust", "-f", "loadtests/locustfile.py", "--headless"]
 
 
 @dataclass
@@ -38,15 +42,51 @@ class Entry:
     ],
 )
 def test_the_verdict_is_met_only_within_every_objective(entry: Entry, met: bool) -> None:
-    assert met == judge({"/predict": entry}, LOOSE)[1]
+    assert met == is_met(judge({"/predict": entry}, LOOSE))
 
 
 def test_no_measurement_meets_nothing() -> None:
-    assert not judge({}, LOOSE)[1]
+    assert not is_met(judge({}, LOOSE))
 
 
-def test_objectives_name_every_endpoint_that_is_driven() -> None:
-    assert {"/predict", "/gradcam", "/predict/batch"} == set(read_objectives()["latency"])
+def test_every_endpoint_has_all_three_objectives() -> None:
+    latency = read_objectives()["latency"]
+    assert {*ENDPOINTS, "/predict/batch small", "/predict/batch large"} == set(latency)
+    assert {("p50", "p95", "p99")} == {tuple(limits) for limits in latency.values()}
+
+
+@pytest.mark.parametrize(
+    ("shape", "users"),
+    [
+        ("steady", [40, 40, 40, 40]),
+        ("ramp", [4, 13, 22, 40]),
+        ("spike", [4, 4, 40, 4]),
+        ("soak", [20, 20, 20, 20]),
+    ],
+)
+def test_a_shape_is_the_course_its_name_says(shape: str, users: list[int]) -> None:
+    times = (0, 25, 50, 99.9)
+    assert users == [count_users(shape, 40, seconds, 100) for seconds in times]
+    assert count_users(shape, 40, 100, 100) is None
+    assert count_users(shape, 1, 0, 100) == 1
+
+
+def test_windows_tell_what_happened_between_two_samples() -> None:
+    samples = [
+        Sample(0, 0, 0, 0, {}),
+        Sample(1, 2, 10, 0, {5: 9, 80: 1}),
+        Sample(2, 4, 30, 3, {5: 9, 80: 1, 7: 20}),
+        Sample(3, 4, 30, 3, {5: 9, 80: 1, 7: 20}),
+    ]
+    first, second, idle = find_windows(samples)
+    assert (first.rate, first.failures, first.percentiles) == (10, 0, (5, 80, 80))
+    assert (second.rate, second.failures, second.users, second.percentiles) == (20, 3, 4, (7, 7, 7))
+    assert (idle.rate, idle.percentiles) == (0, ())
+
+
+def test_a_percentile_is_the_smallest_time_that_covers_its_share() -> None:
+    times = {1: 50, 2: 45, 9: 4, 100: 1}
+    assert [find_percentile(times, share) for share in (0.5, 0.95, 0.99, 1)] == [1, 2, 9, 100]
 
 
 @pytest.fixture(scope="module")
@@ -57,24 +97,54 @@ def bundled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield server
 
 
-def run_locust(url: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """Four users for three seconds."""
-    command = [sys.executable, "-m", "locust", "-f", "loadtests/locustfile.py", "--headless"]
-    command += ["--only-summary", "-u", "4", "-r", "4", "-t", "3s", "-H", url]
-    environment = os.environ | {"HOME": str(folder)}
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+def start_locust(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    """Locust with arguments of its own; its page goes into `folder`."""
+    command = [*LOCUST, "--only-summary", "--report", str(folder), *arguments]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return subprocess.Popen(command, cwd=ROOT, **pipes)  # type: ignore[call-overload, no-any-return]
+
+
+def run_locust(url: str, folder: Path, *arguments: str) -> tuple[str, int]:
+    """Four users for four seconds: what was said, and the exit code."""
+    process = start_locust(folder, "-u", "4", "-t", "4s", "-H", url, *arguments)
+    return process.communicate(timeout=120)[0], process.returncode
+
+
+def read_rows(told: str) -> dict[str, list[str]]:
+    """The verdict's rows by endpoint: requests, failures, and the rest."""
+    lines = [line for line in told.splitlines() if re.search(r"  (met|missed: .*)$", line)]
+    return {" ".join(line.split()[:2]): line.split()[2:] for line in lines}
 
 
 def test_every_endpoint_is_driven_without_an_error(bundled: Server, tmp_path: Path) -> None:
-    ran = run_locust(bundled.url, tmp_path)
-    rows = {line.split()[0]: line.split() for line in ran.stdout.splitlines() if line[:1] == "/"}
-    for endpoint in ("/predict", "/gradcam"):
-        assert int(rows[endpoint][1]) > 0, ran.stdout + ran.stderr
-    assert {"0"} == {row[2] for row in rows.values()}
-    assert ("All objectives met." in ran.stdout) == (ran.returncode == 0)
+    told, code = run_locust(bundled.url, tmp_path)
+    rows = read_rows(told)
+    assert int(rows["/predict small"][0]) > 0, told
+    assert {"0"} == {row[1] for row in rows.values()}, told
+    assert ("All objectives met." in told) == (code == 0)
+    page = (tmp_path / "verdict.html").read_text()
+    assert page.count("<svg") == 2
+    assert "Load, steady" in page
+    for name in ("verdict.md", "verdict.html"):
+        assert all(endpoint in (tmp_path / name).read_text() for endpoint in rows)
+
+
+def test_two_workers_share_the_load_of_one_master(bundled: Server, tmp_path: Path) -> None:
+    port = ["--master-port", str(bundled.port + 1 if bundled.port < 65000 else 5557)]
+    master = ["--master", "--expect-workers", "2", "-u", "4", "-t", "4s", "-H", bundled.url]
+    master += ["--master-bind-port", port[1], "--shape", "ramp"]
+    processes = [start_locust(tmp_path, *master)]
+    processes += [start_locust(tmp_path, "--worker", *port) for _ in range(2)]
+    told = processes[0].communicate(timeout=120)[0]
+    for worker in processes[1:]:
+        said = worker.communicate(timeout=30)[0]
+        assert "verdict" not in said
+    assert int(read_rows(told)["/predict small"][0]) > 0, told
+    assert "Load, ramp" in (tmp_path / "verdict.html").read_text()
 
 
 def test_a_service_that_is_not_there_fails_the_load_test(tmp_path: Path) -> None:
-    ran = run_locust("http://127.0.0.1:9", tmp_path)
-    assert ran.returncode == 1
-    assert "Objectives missed." in ran.stdout
+    told, code = run_locust("http://127.0.0.1:9", tmp_path)
+    assert code == 1
+    assert "Objectives missed" in told
+    assert "missed" in (tmp_path / "verdict.md").read_text()

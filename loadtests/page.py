@@ -1,0 +1,140 @@
+"""A run on one page, as Markdown and as HTML: the verdict, the table, two plots.
+
+Knows rows and windows; knows nothing of Locust.
+"""
+
+import html
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+
+from loadtests.record import PERCENTILES, Window
+from loadtests.verdict import Row, is_met, tell_missed, tell_verdict
+
+mpl.use("svg")
+SHARES = (0.5, 0.75, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999)
+STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem;
+  color: #1b1f24; background: #fff; }
+h1 { font-size: 1.5rem; margin: 0 0 .25rem; }
+.met { color: #14683a; } .missed { color: #a3261a; }
+p.about { color: #57606a; margin: 0 0 1.5rem; }
+table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
+th, td { padding: .35rem .6rem; text-align: right; border-bottom: 1px solid #d8dee4; }
+th:first-child, td:first-child, th:last-child, td:last-child { text-align: left; }
+td small { color: #57606a; }
+svg { max-width: 100%; height: auto; margin-top: 1.5rem; }
+"""
+
+
+class Run(NamedTuple):
+    """All that a page tells."""
+
+    title: str
+    about: str
+    rows: list[Row]
+    curves: Mapping[str, list[float]]  # milliseconds at each of `SHARES`, by endpoint
+    windows: list[Window]
+
+
+def write(run: Run, folder: Path) -> None:
+    """Put `verdict.md`, `verdict.html` and the plots into the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    plots = {"percentiles": draw_percentiles(run), "time": draw_time(run)}
+    for name, svg in plots.items():
+        (folder / f"{name}.svg").write_text(svg)
+    (folder / "verdict.md").write_text(make_markdown(run, list(plots)))
+    (folder / "verdict.html").write_text(make_html(run, list(plots.values())))
+
+
+def make_markdown(run: Run, plots: list[str]) -> str:
+    """The page for people who read text; the plots lie beside it."""
+    lines = [f"# {run.title}", "", f"**{tell_verdict(run.rows)}** {run.about}", ""]
+    lines += [f"| {' | '.join(_heads())} |", "|---|--:|--:|--:|--:|--:|---|"]
+    lines += [f"| {' | '.join(_cells(row, '{} (≤ {})'))} |" for row in run.rows]
+    return "\n".join([*lines, "", *(f"![{name}]({name}.svg)" for name in plots), ""])
+
+
+def make_html(run: Run, plots: list[str]) -> str:
+    """The page for a browser, whole in one file."""
+    heads = "".join(f"<th>{head}</th>" for head in _heads())
+    rows = "".join(
+        f"<tr class='{'missed' if row.missed else ''}'>"
+        + "".join(f"<td>{cell}</td>" for cell in _cells(row, "{} <small>≤ {}</small>"))
+        + "</tr>"
+        for row in run.rows
+    )
+    kind = "met" if is_met(run.rows) else "missed"
+    return (
+        f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{html.escape(run.title)}"
+        f"</title><style>{STYLE}</style><h1>{html.escape(run.title)}: "
+        f"<span class='{kind}'>{tell_verdict(run.rows)}</span></h1>"
+        f"<p class='about'>{html.escape(run.about)}</p>"
+        f"<table><tr>{heads}</tr>{rows}</table>{''.join(plots)}</html>\n"
+    )
+
+
+def draw_percentiles(run: Run) -> str:
+    """Latency against the share of requests that it covers, a line an endpoint."""
+    figure, axes = plt.subplots(figsize=(10, 4))
+    places = list(range(len(SHARES)))
+    for endpoint, curve in run.curves.items():
+        axes.plot(places, [max(ms, 1) for ms in curve], marker="o", markersize=3, label=endpoint)
+    axes.set_xticks(places, [f"p{100 * share:g}" for share in SHARES])
+    axes.set_yscale("log")
+    axes.set_ylabel("milliseconds")
+    axes.set_title("Latency by percentile", loc="left")
+    axes.grid(alpha=0.3)
+    if run.curves:
+        axes.legend(frameon=False, fontsize="small")
+    return _save(figure)
+
+
+def draw_time(run: Run) -> str:
+    """Latency of all requests over time; below it, users, requests a second and failures."""
+    figure, (above, below) = plt.subplots(2, 1, figsize=(10, 5.5), sharex=True)
+    answered = [window for window in run.windows if window.percentiles]
+    for index, share in enumerate(PERCENTILES):
+        times = [max(window.percentiles[index], 1) for window in answered]
+        above.plot([window.seconds for window in answered], times, label=f"p{100 * share:g}")
+    above.set_yscale("log")
+    above.set_ylabel("milliseconds")
+    above.set_title("All requests over time", loc="left")
+    seconds = [window.seconds for window in run.windows]
+    below.plot(seconds, [window.rate for window in run.windows], label="requests a second")
+    below.plot(
+        seconds, [window.users for window in run.windows], label="users", drawstyle="steps-mid"
+    )
+    below.plot(
+        seconds, [window.failures for window in run.windows], label="failed", color="#a3261a"
+    )
+    below.set_xlabel("seconds")
+    below.set_ylim(bottom=0)
+    for axes in (above, below):
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False, fontsize="small", loc="upper left")
+    return _save(figure)
+
+
+def _heads() -> list[str]:
+    return ["endpoint", "requests", "failed", "p50 ms", "p95 ms", "p99 ms", "verdict"]
+
+
+def _cells(row: Row, limited: str) -> list[str]:
+    times = [
+        limited.format(f"{ms:.0f}", row.limits[name]) if name in row.limits else f"{ms:.0f}"
+        for name, ms in row.times.items()
+    ]
+    return [row.endpoint, f"{row.requests:,}", f"{row.failures:,}", *times, tell_missed(row)]
+
+
+def _save(figure: plt.Figure) -> str:
+    file = io.StringIO()
+    figure.savefig(file, format="svg", bbox_inches="tight")
+    plt.close(figure)
+    text = file.getvalue()
+    return text[text.index("<svg") :]
