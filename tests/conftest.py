@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.server import Server, start_server
+from tests.server import ROOT, Server, start_server
 from tests.service.quadrants import write_model
 
 
@@ -31,5 +31,14 @@ def quadrants_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def server(quadrants_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The real service with the tiny model, all settings at their defaults; shared: leave it up."""
     with start_server(quadrants_dir, tmp_path_factory.mktemp("server")) as running:
+        running.wait_ready()
+        yield running
+
+
+@pytest.fixture(scope="session")
+def bundled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The service as `make serve` starts it: bundled models, the one for photographs as default."""
+    folder = tmp_path_factory.mktemp("bundled")
+    with start_server(ROOT / "models", folder, default_model="squeezenet1_1") as running:
         running.wait_ready()
         yield running

@@ -21,6 +21,8 @@ TRACKED = (
     "requirements",
     "service",
 )
+BUILD = "bentoml build"  # as the README has them
+SERVE = "bentoml serve sightglass:latest"
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +39,7 @@ def bento(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory)
     for name in (*TRACKED, "training"):
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, source / name)
-    command = [sys.executable, "-m", "bentoml", "build", "--output", "tag"]
+    command = [sys.executable, "-m", *BUILD.split(), "--output", "tag"]
     subprocess.run(command, cwd=source, env=environment, check=True, capture_output=True)
     [folder] = Path(environment["BENTOML_HOME"], "bentos", "sightglass").glob("*/")
     return folder
@@ -61,7 +63,7 @@ def test_its_requirements_are_pinned_and_hold_no_torch(bento: Path) -> None:
 def test_it_serves(bento: Path, environment: dict[str, str], tmp_path: Path) -> None:
     port = find_free_port()
     url, log_path = f"http://127.0.0.1:{port}", tmp_path / "log"
-    command = [sys.executable, "-m", "bentoml", "serve", "sightglass:latest"]
+    command = [sys.executable, "-m", *SERVE.split()]
     command += ["--host", "127.0.0.1", "--port", str(port)]
     settings = {"SIGHTGLASS_DEFAULT_MODEL": "lenet5", "SIGHTGLASS_DRAIN_SECONDS": "0"}
     with log_path.open("wb") as log, httpx.Client(base_url=url, timeout=START_SECONDS) as client:

@@ -3,14 +3,18 @@
 import json
 import re
 import subprocess
-from collections.abc import Iterator
+import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import onnx
 import pytest
 
-from tests.server import ROOT, Server, start_server
+from tests import test_bento
+from tests.digits import write_mnist
+from tests.server import ROOT, Server
+from tests.walkthrough import Walk
 
 README = (ROOT / "README.md").read_text()
 URL = "http://127.0.0.1:3000"
@@ -19,22 +23,15 @@ URL = "http://127.0.0.1:3000"
 def find_shell_lines() -> list[str]:
     """Every command in the README's shell blocks, without its comment."""
     blocks = re.findall(r"```sh\n(.*?)```", README, re.S)
-    lines = [line.partition("  #")[0].strip() for block in blocks for line in block.splitlines()]
+    lines = [
+        re.sub(r"\s+# .*", "", line).strip() for block in blocks for line in block.splitlines()
+    ]
     return [line for line in lines if line]
 
 
 def read_card(path: Path) -> dict[str, Any]:
     model = onnx.load(str(path))
     return dict(json.loads(next(p.value for p in model.metadata_props if p.key == "sightglass")))
-
-
-@pytest.fixture(scope="module")
-def bundled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The service as `make serve` starts it: bundled models, the one for photographs as default."""
-    folder = tmp_path_factory.mktemp("server")
-    with start_server(ROOT / "models", folder, default_model="squeezenet1_1") as server:
-        server.wait_ready()
-        yield server
 
 
 @pytest.mark.parametrize("line", [line for line in find_shell_lines() if line.startswith("curl")])
@@ -53,12 +50,37 @@ def test_every_chore_of_the_readme_is_in_the_makefile(line: str) -> None:
     assert re.search(rf"^{chore}:.*## ", (ROOT / "Makefile").read_text(), re.M)
 
 
-def test_every_link_of_the_readme_leads_to_a_file() -> None:
-    links = re.findall(r"\]\(([^)#]+)\)", README)
-    assert len(links) > 3
-    assert [
-        link for link in links if not link.startswith("http") and not (ROOT / link).exists()
-    ] == []
+def test_the_training_lines_train_measure_and_export(tmp_path: Path) -> None:
+    """On a few drawn digits, for one epoch."""
+    lines = [line for line in find_shell_lines() if line.startswith("python -m training")]
+    assert [line.split()[3] for line in lines] == ["fit", "evaluate", "export"]
+    write_mnist(tmp_path / "data")
+    with ExitStack() as stack:
+        walk = Walk(tmp_path, stack, quick=True)
+        walk.environment["SIGHTGLASS_DATA"] = str(tmp_path / "data")
+        for line in lines:
+            printed, exit_code = walk.train(line.split()[3:])
+            assert exit_code == 0, printed
+    assert (tmp_path / "models" / "lenet5" / "2" / "model.onnx").exists()
+
+
+def test_the_service_checks_the_bundled_models() -> None:
+    [line] = [line for line in find_shell_lines() if line.startswith("python -m service")]
+    command = [sys.executable, *line.split()[1:]]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stdout
+    assert "lenet5/1" in ran.stdout
+
+
+def test_the_bento_lines_are_those_that_are_tested() -> None:
+    """`tests/test_bento.py` runs them."""
+    lines = [line for line in find_shell_lines() if line.startswith("bentoml")]
+    assert lines == [test_bento.BUILD, test_bento.SERVE]
+
+
+def test_no_line_of_the_readme_goes_without_a_test() -> None:
+    tested = ("curl", "make", "python -m training", "python -m service check", "bentoml")
+    assert [line for line in find_shell_lines() if not line.startswith(tested)] == []
 
 
 def test_the_tree_names_every_module_of_the_service() -> None:
