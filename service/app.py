@@ -16,6 +16,7 @@ import bentoml
 from service.admission import Admission
 from service.calls import Calls
 from service.classifier import Classifier
+from service.connection import bound_connections
 from service.door import Door, Route
 from service.exchange import Receive, Scope, Send
 from service.exposition import keep_gauges
@@ -131,7 +132,8 @@ class FrontedService(bentoml.Service[Any]):  # type: ignore[misc]  # BentoML loa
     """
 
     def to_asgi(self, is_main: bool = True) -> Any:
-        """What BentoML's worker serves."""
+        """What BentoML's worker serves; it asks before it makes its server."""
+        bound_connections(read_settings())
         return DataPlane(super().to_asgi(is_main))
 
 

@@ -1,0 +1,55 @@
+"""What comes before a request is known: headers without end, too slow, too long."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.contract.wire import connect, read_answer
+from tests.server import Server, start_server
+
+START = b"GET /livez HTTP/1.1\r\nHost: test\r\n"
+
+
+@pytest.fixture(scope="module")
+def hasty(tmp_path_factory: pytest.TempPathFactory, quadrants_dir: Path) -> Iterator[Server]:
+    """A server that gives a request little time."""
+    folder = tmp_path_factory.mktemp("hasty")
+    with start_server(quadrants_dir, folder, request_timeout_ms=1500) as running:
+        running.wait_answering()
+        yield running
+
+
+@pytest.mark.parametrize("piece", [b"a" * 1000, b"a: b\r\n" * 100], ids=["one long", "many"])
+def test_headers_without_end_are_refused(hasty: Server, piece: bytes) -> None:
+    with connect(hasty) as connection:
+        connection.sendall(START + b"X: ")
+        for _ in range(1 + 66_000 // len(piece)):
+            connection.sendall(piece)
+        status, headers, body = read_answer(connection)
+        assert (status, headers["connection"]) == (400, "close")
+        assert b"65536 bytes of headers" in body
+        assert connection.recv(1) == b""
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /li", START], ids=["nothing", "a word", "a header"])
+def test_headers_that_do_not_come_in_time_end_the_connection(hasty: Server, sent: bytes) -> None:
+    with connect(hasty) as connection:
+        connection.sendall(sent)
+        status, _, body = read_answer(connection)
+        assert status == 400
+        assert b"within 1.5 s" in body
+        assert connection.recv(1) == b""
+
+
+def test_a_kept_connection_may_rest_between_requests_but_not_within_one(hasty: Server) -> None:
+    with connect(hasty) as connection:
+        for _ in range(2):
+            connection.sendall(START + b"\r\n")
+            assert read_answer(connection)[0] == 200
+        connection.settimeout(2)
+        with pytest.raises(TimeoutError):  # nothing is said meanwhile
+            connection.recv(1)
+        connection.settimeout(20)
+        connection.sendall(START)
+        assert read_answer(connection)[0] == 400
