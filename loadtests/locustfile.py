@@ -87,7 +87,7 @@ class Client(FastHttpUser):
         return "photograph.jpg", take_photograph(self.source), "image/jpeg"
 
 
-class Chosen(LoadTestShape):  # type: ignore[misc]  # Locust ships no types for it
+class Chosen(LoadTestShape):
     """The shape that the command names; `--run-time` overrides how long it takes."""
 
     use_common_options = True
@@ -95,9 +95,10 @@ class Chosen(LoadTestShape):  # type: ignore[misc]  # Locust ships no types for 
     def tick(self) -> tuple[int, float] | None:
         """Users wanted now, and how fast they may come."""
         assert self.runner
-        options = self.runner.environment.parsed_options
+        options: Any = self.runner.environment.parsed_options
         run_seconds = options.run_time or SHAPES[options.shape].seconds
-        users = count_users(options.shape, options.num_users, self.get_run_time(), run_seconds)
+        seconds: float = self.get_run_time()  # type: ignore[no-untyped-call]
+        users = count_users(options.shape, options.num_users, seconds, run_seconds)
         return None if users is None else (users, max(options.spawn_rate, options.num_users))
 
 
@@ -128,7 +129,7 @@ def give_verdict(environment: Environment, **_: Any) -> None:
         return
     from loadtests import page  # matplotlib is heavy, and only wanted once the load is over
 
-    options = environment.parsed_options
+    options: Any = environment.parsed_options
     entries = {name: entry for (name, _), entry in environment.stats.entries.items()}
     rows = judge(entries, read_objectives())
     shares = {

@@ -5,15 +5,18 @@ Knows rows and windows; knows nothing of Locust.
 
 import html
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from loadtests.record import PERCENTILES, Window
-from loadtests.verdict import Row, is_met, tell_missed, tell_verdict
+from loadtests.verdict import Row, is_met, tell_verdict
 
 mpl.use("svg")
 SHARES = (0.5, 0.75, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999)
@@ -27,8 +30,11 @@ table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nu
 th, td { padding: .35rem .6rem; text-align: right; border-bottom: 1px solid #d8dee4; }
 th:first-child, td:first-child, th:last-child, td:last-child { text-align: left; }
 td small { color: #57606a; }
+td b { color: #a3261a; }
 svg { max-width: 100%; height: auto; margin-top: 1.5rem; }
 """
+LEGEND: Any = {"frameon": False, "loc": "upper left", "bbox_to_anchor": (1, 1)}
+HTML_CELL = ("{} <small>≤ {}</small>", "<b>{}</b>")
 
 
 class Run(NamedTuple):
@@ -37,7 +43,7 @@ class Run(NamedTuple):
     title: str
     about: str
     rows: list[Row]
-    curves: Mapping[str, list[float]]  # milliseconds at each of `SHARES`, by endpoint
+    curves: Mapping[str, Sequence[float]]  # milliseconds at each of `SHARES`, by endpoint
     windows: list[Window]
 
 
@@ -55,7 +61,7 @@ def make_markdown(run: Run, plots: list[str]) -> str:
     """The page for people who read text; the plots lie beside it."""
     lines = [f"# {run.title}", "", f"**{tell_verdict(run.rows)}** {run.about}", ""]
     lines += [f"| {' | '.join(_heads())} |", "|---|--:|--:|--:|--:|--:|---|"]
-    lines += [f"| {' | '.join(_cells(row, '{} (≤ {})'))} |" for row in run.rows]
+    lines += [f"| {' | '.join(_cells(row, '{} (≤ {})', '**{}**'))} |" for row in run.rows]
     return "\n".join([*lines, "", *(f"![{name}]({name}.svg)" for name in plots), ""])
 
 
@@ -63,9 +69,7 @@ def make_html(run: Run, plots: list[str]) -> str:
     """The page for a browser, whole in one file."""
     heads = "".join(f"<th>{head}</th>" for head in _heads())
     rows = "".join(
-        f"<tr class='{'missed' if row.missed else ''}'>"
-        + "".join(f"<td>{cell}</td>" for cell in _cells(row, "{} <small>≤ {}</small>"))
-        + "</tr>"
+        "<tr>" + "".join(f"<td>{cell}</td>" for cell in _cells(row, *HTML_CELL)) + "</tr>"
         for row in run.rows
     )
     kind = "met" if is_met(run.rows) else "missed"
@@ -85,12 +89,11 @@ def draw_percentiles(run: Run) -> str:
     for endpoint, curve in run.curves.items():
         axes.plot(places, [max(ms, 1) for ms in curve], marker="o", markersize=3, label=endpoint)
     axes.set_xticks(places, [f"p{100 * share:g}" for share in SHARES])
-    axes.set_yscale("log")
-    axes.set_ylabel("milliseconds")
+    _scale_milliseconds(axes)
     axes.set_title("Latency by percentile", loc="left")
     axes.grid(alpha=0.3)
     if run.curves:
-        axes.legend(frameon=False, fontsize="small")
+        axes.legend(**LEGEND)
     return _save(figure)
 
 
@@ -101,8 +104,7 @@ def draw_time(run: Run) -> str:
     for index, share in enumerate(PERCENTILES):
         times = [max(window.percentiles[index], 1) for window in answered]
         above.plot([window.seconds for window in answered], times, label=f"p{100 * share:g}")
-    above.set_yscale("log")
-    above.set_ylabel("milliseconds")
+    _scale_milliseconds(above)
     above.set_title("All requests over time", loc="left")
     seconds = [window.seconds for window in run.windows]
     below.plot(seconds, [window.rate for window in run.windows], label="requests a second")
@@ -116,23 +118,33 @@ def draw_time(run: Run) -> str:
     below.set_ylim(bottom=0)
     for axes in (above, below):
         axes.grid(alpha=0.3)
-        axes.legend(frameon=False, fontsize="small", loc="upper left")
+        axes.legend(**LEGEND)
     return _save(figure)
+
+
+def _scale_milliseconds(axes: Axes) -> None:
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter("{x:,.0f}")
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.set_ylabel("milliseconds")
 
 
 def _heads() -> list[str]:
     return ["endpoint", "requests", "failed", "p50 ms", "p95 ms", "p99 ms", "verdict"]
 
 
-def _cells(row: Row, limited: str) -> list[str]:
-    times = [
-        limited.format(f"{ms:.0f}", row.limits[name]) if name in row.limits else f"{ms:.0f}"
-        for name, ms in row.times.items()
-    ]
-    return [row.endpoint, f"{row.requests:,}", f"{row.failures:,}", *times, tell_missed(row)]
+def _cells(row: Row, limited: str, missed: str) -> list[str]:
+    times = []
+    for name, ms in row.times.items():
+        told = f"{ms:,.0f}"
+        if limit := row.limits.get(name):
+            told = limited.format(missed.format(told) if ms > limit else told, limit)
+        times.append(told)
+    verdict = "missed" if row.missed else "met"
+    return [row.endpoint, f"{row.requests:,}", f"{row.failures:,}", *times, verdict]
 
 
-def _save(figure: plt.Figure) -> str:
+def _save(figure: Figure) -> str:
     file = io.StringIO()
     figure.savefig(file, format="svg", bbox_inches="tight")
     plt.close(figure)
