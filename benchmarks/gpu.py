@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import median
@@ -154,7 +154,9 @@ def make_batch(artefact: Artefact, size: int) -> tuple[NDArray[np.uint8], NDArra
 
 
 def time_in_turn(
-    runs: dict[str, tuple[Run, NDArray[np.uint8], NDArray[np.int64]]], rounds: int, seconds: float
+    runs: Mapping[str, tuple[Run, NDArray[np.uint8], NDArray[np.int64]]],
+    rounds: int,
+    seconds: float,
 ) -> dict[str, float]:
     """Seconds of one run of each, the median of rounds in which all took turns, after a warm-up.
 
@@ -167,7 +169,7 @@ def time_in_turn(
     for _ in range(rounds):
         for name, (run, image, target) in runs.items():
             end = time.perf_counter() + seconds / len(runs)
-            times = []
+            times: list[float] = []
             while not times or time.perf_counter() < end:
                 started = time.perf_counter()
                 run(image, target)

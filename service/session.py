@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 
 from service.batcher import TOP_1, Outputs
 from service.card import Artefact, BadArtefact
+from service.cuda import CPU, CUDA, BoundSession, open_bound
 from service.settings import AUTO, DeviceFault, Settings
 
-CUDA = "CUDAExecutionProvider"
-CPU = "CPUExecutionProvider"
 PROVIDER_NAMES = {CUDA: "cuda", CPU: "cpu"}
 WORTH_THREADS_SECONDS = 0.001  # a shorter run is over before other threads have woken
 MEASURED_RUNS = 5
@@ -22,6 +21,8 @@ MEASURED_RUNS = 5
 
 class Session:
     """A loaded graph on the device that was chosen for it."""
+
+    sizes: tuple[int, ...] = ()  # any batch is as good as another
 
     def __init__(self, content: bytes, artefact: Artefact, device: str, threads: int) -> None:
         """Load `content`, the bytes that were judged, to run with so many threads on a CPU.
@@ -99,12 +100,16 @@ def count_cores() -> int:
     return os.cpu_count() or 1
 
 
-def open_session(content: bytes, artefact: Artefact, settings: Settings) -> Session:
-    """A session with as many threads as pay: one for a small model, all cores for a large one.
+def open_session(content: bytes, artefact: Artefact, settings: Settings) -> Session | BoundSession:
+    """On a GPU if there is one; else with as many threads as pay: one for a small model, or all.
 
     Raises:
         BadArtefact, DeviceFault: as `Session` does.
     """
+    if CUDA in choose_providers(settings.device):
+        bound = open_bound(content, artefact, choose_batch_size(settings, "cuda"), _make_options(1))
+        if bound.provider == "cuda":
+            return bound
     if settings.intra_op_threads != AUTO:
         return Session(content, artefact, settings.device, int(settings.intra_op_threads))
     session = Session(content, artefact, settings.device, 1)
@@ -124,9 +129,9 @@ def measure_run(session: Session, artefact: Artefact) -> float:
     return min(seconds)
 
 
-def warm_up(session: Session, artefact: Artefact, max_batch_size: int) -> None:
+def warm_up(session: Session | BoundSession, artefact: Artefact, max_batch_size: int) -> None:
     """Run each kind of batch once, so that no client pays for the first time."""
-    for size in (1, max_batch_size):
+    for size in sorted({1, *session.sizes, max_batch_size}):
         for targets in (0, 1):
             session.run(*make_batch(artefact, size, targets))
 
