@@ -20,16 +20,18 @@ from torch.fx.experimental.symbolic_shapes import (
     StatelessSymbolicContext,
 )
 
-from training import backward, gradcam, simplify
+from training import backward, calibrate, gradcam, simplify
 from training.plan import Plan, matrix
 
 Explain = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, ...]]
 
 
-def explained(model: nn.Module, network: nn.Module, plan: Plan, multilabel: bool) -> Explain:
+def explained(
+    model: nn.Module, network: nn.Module, plan: Plan, multilabel: bool, temperature: float = 1.0
+) -> Explain:
     """Pictures (N, H, W, C) and targets (N, T) to logits, probabilities, cam and alpha.
 
-    A `Plan` says how alpha is had.
+    A `Plan` says how alpha is had; only probabilities know of the temperature.
     """
     layer, pivot = network.get_submodule(plan.layer), network.get_submodule(plan.pivot)
     seed = network.get_submodule(plan.seed) if plan.seed else None
@@ -100,8 +102,7 @@ def explained(model: nn.Module, network: nn.Module, plan: Plan, multilabel: bool
             (gradient,) = back(cotangent(rows.flatten()))  # (N T, K, …)
             alpha = (gradient.sum((2, 3)) / plan.area).reshape(n, t, k)
         cam = (alpha @ a.flatten(2)).reshape(n, t, h, w)
-        probabilities = logits.sigmoid() if multilabel else logits.softmax(1)
-        return logits, probabilities, cam, alpha
+        return logits, calibrate.probabilities(logits, multilabel, temperature), cam, alpha
 
     return run
 

@@ -48,7 +48,7 @@ def metrics(
         "balanced_accuracy": shown(each[1][here].mean()),
         "macro_f1": shown(each[2][here].mean()),
         "macro_roc_auc": shown(auc[here].nanmean()),
-        "calibration_error": shown(classification.multiclass_calibration_error(p, y, k, n_bins=15)),
+        "calibration_error": calibration_error(p, y),
         "negative_log_likelihood": shown(-p.gather(1, y[:, None]).clamp_min(1e-12).log().mean()),
         "per_class": {
             name: dict(
@@ -76,6 +76,7 @@ def multilabel(p: torch.Tensor, y: torch.Tensor, names: tuple[str, ...]) -> dict
         "macro_f1": shown(f1.mean()),
         "label_accuracy": shown(right.float().mean()),
         "all_labels_right": shown(right.all(1).float().mean()),
+        "calibration_error": calibration_error(p, y),
         "per_class": {
             name: {
                 "average_precision": shown(precision[i]),
@@ -86,6 +87,18 @@ def multilabel(p: torch.Tensor, y: torch.Tensor, names: tuple[str, ...]) -> dict
             for i, name in enumerate(names)
         },
     }
+
+
+def calibration_error(p: torch.Tensor, y: torch.Tensor, bins: int = 15) -> float | None:
+    """How far probabilities (N, K) are from how often they are right (Guo et al. 2017, eq. 3).
+
+    Of the answer, for classes y (N,); of every label by itself, for y (N, K) of 0 and 1.
+    """
+    if y.ndim == 2:
+        found = classification.binary_calibration_error(p.flatten(), y.long().flatten(), bins)
+    else:
+        found = classification.multiclass_calibration_error(p, y, p.shape[1], bins)
+    return shown(found)
 
 
 def brief(figures: dict[str, Any]) -> dict[str, Any]:

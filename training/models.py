@@ -100,9 +100,14 @@ def parameters(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters())
 
 
+def own_layer(network: nn.Module) -> str | None:
+    """The layer that is known to suit an architecture, if one is."""
+    return "features.act2" if isinstance(network, LeNet5) else classics.layer(network)
+
+
 def default_layer(network: nn.Module) -> str:
     """The last convolutional stage's output after its norm and activation, never a pool."""
-    layer = "features.act2" if isinstance(network, LeNet5) else classics.layer(network)
+    layer = own_layer(network)
     if layer is None:
         raise UserError(
             f"{type(network).__name__} has no target layer of its own: --layer names one."
