@@ -18,6 +18,7 @@ from service.image import decode_image, open_image
 MAX_PIXELS = 1 << 24
 TOLERANCES = {  # precision: largest difference of a probability, and of cam over its peak
     "fp32": (2e-3, 2e-2),
+    "w16": (2e-3, 2e-2),
     "fp16": (2e-2, 5e-2),
     "int8": (1e-1, 3e-1),
 }

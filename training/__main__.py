@@ -86,7 +86,12 @@ def artefact(command: argparse.ArgumentParser) -> None:
     command.add_argument("--name", help="the model's folder (default: the config's name)")
     command.add_argument("--version", type=int, help="its version (default: the next free one)")
     command.add_argument("--layer", help="Grad-CAM's target layer (default: the architecture's)")
-    command.add_argument("--half", action="store_true", help="store weights in 16 bits")
+    command.add_argument(
+        "--precision",
+        default="fp32",
+        choices=["fp32", "w16", "fp16", "int8"],
+        help="w16: weights stored in 16 bits; fp16: computed so, for GPUs; int8: for CPUs",
+    )
 
 
 def fit(arguments: argparse.Namespace) -> None:
@@ -168,7 +173,8 @@ def export(arguments: argparse.Namespace) -> None:
         splits["test"],
         history=history[: rest["epoch"]],
         version=arguments.version,
-        half=arguments.half,
+        precision=arguments.precision,
+        calibration=splits["val" if "val" in splits else "train"].pictures,
     )
     print(f"{folder / 'model.onnx'} is ready.")
 

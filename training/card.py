@@ -45,6 +45,7 @@ def card(
     checks: dict[str, Any],
     cost: dict[str, float],
     golden: list[dict[str, Any]],
+    precision: str,
 ) -> dict[str, Any]:
     """The card; `metrics` None is replaced by nothing but the reason."""
     return {
@@ -53,6 +54,7 @@ def card(
         "task": model.task,
         "labels": list(model.labels),
         "input": model.input.card(),
+        "precision": precision,
         "gradcam": {
             "layer": plan.layer,
             "method": "gradcam",

@@ -4,7 +4,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,14 @@ from numpy.typing import NDArray
 from torch import nn
 
 from training import card as cards
-from training import compiler, fold, gradcam, graph, measure, modelcard, report, verify
+from training import compiler, fold, gradcam, graph, lower, measure, modelcard, report, verify
 from training import golden as goldens
 from training import plan as plans
+from training import precision as bits
 from training.data import Split
 from training.errors import UserError
 from training.models import Classifier
+from training.pictures import Pixels
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 EXAMPLE = (5, 2)  # N and T of the traced example: equal to no other size
@@ -40,17 +42,21 @@ def compile_graph(
     layer: str,
     pictures: NDArray[np.uint8],  # (N, H, W, C)
     multilabel: bool = False,
-    half: bool = False,
+    precision: str = "fp32",
     alpha: bool = False,
 ) -> Compiled:
-    """The ONNX graph of a classifier with Grad-CAM at a layer, not yet checked."""
+    """The ONNX graph of a classifier with Grad-CAM at a layer, in 32 bits, not yet checked.
+
+    For a `precision` with fewer bits, batch-norms are folded and weights rounded as it stores them.
+    """
     model.eval().requires_grad_(False)
     for module in model.modules():
         if hasattr(module, "inplace"):
             setattr(module, "inplace", False)  # noqa: B010
     image = torch.from_numpy(np.resize(pictures, (EXAMPLE[0], *pictures.shape[1:])))
-    if half:
+    if precision != "fp32":
         fold.fold(model, image, gradcam.find(network, layer))
+    if precision == "w16":
         for weight in model.parameters():
             if weight.numel() >= graph.LARGE:
                 weight.copy_(weight.half())
@@ -58,8 +64,7 @@ def compile_graph(
     plan = plans.make(model, network, layer, image[:3])
     run = compiler.explained(model, network, plan, multilabel)
     proto = graph.translate(compiler.trace(run, image, target), image, target, alpha)
-
-    if half:
+    if precision == "w16":
         graph.halved(proto)
     return Compiled(proto, plan)
 
@@ -87,22 +92,36 @@ def export(
     unmeasured: str = "",
     history: Sequence[dict[str, float]] = (),
     version: int | None = None,
-    half: bool = False,
+    precision: str = "fp32",
+    calibration: Pixels | None = None,
     say: Callable[[str], None] = print,
 ) -> Path:
     """Compile, check, measure, describe and place an artefact; returns its folder.
 
-    `samples` are what the checks and the golden probes use; `test` is what is measured.
+    `samples` are what the checks and the golden probes use; `test` is what is measured;
+    `calibration` is what 8 bits are calibrated on.
     """
     if not NAME.fullmatch(about.name):
         raise UserError(f"{about.name!r} is no model name: a-z, 0-9, '.', '_' and '-' only.")
+    if precision == "int8" and calibration is None:
+        raise UserError("int8 is calibrated on real pictures: --pictures names a folder of them.")
     multilabel = about.task == "multilabel"
-    compiled = compile_graph(model, model.network, layer, samples, multilabel, half)
+    full = None
+    if precision == "w16":
+        full = compile_graph(model, model.network, layer, samples, multilabel).proto
+    compiled = compile_graph(model, model.network, layer, samples, multilabel, precision)
     plain = plain_graph(model, samples, multilabel)
     target = gradcam.find(model.network, layer)
     say(f"compiled: {compiled.plan.compiler}, {len(compiled.proto.graph.node)} nodes; checking")
     checks = verify.check(compiled.proto, plain, model, target, samples)
     checks["alpha"] = float(f"{compiled.plan.error:.2g}")
+    if precision not in bits.EXACT:
+        full = compiled.proto
+        pictures = samples if calibration is None else calibration
+        compiled = replace(compiled, proto=lower.lowered(full, precision, pictures))
+        plain = bits.plain(compiled.proto)
+    if full is not None:
+        checks["precision"] = bits.compare(full, compiled.proto, precision, test or samples)
     cost = verify.cost(compiled.proto, plain, samples)
     say(f"exact: cam within {checks['cam']:.1e}; explained costs {cost['ratio']:.2f} of plain")
     run = verify.session(compiled.proto)
@@ -110,10 +129,13 @@ def export(
     if test is not None:
         probabilities = measure.predict(lambda image: verify.run_once(run, image, 0)[1], test)
         figures = measure.metrics(probabilities, test.labels, about.labels)
-        checks |= agreement(model, probabilities, test, multilabel)
+        if precision in bits.EXACT:
+            checks |= agreement(model, probabilities, test, multilabel)
     golden = goldens.probes(run, samples[:32], about.input, about.labels)
     measured = measure.brief(figures) if figures else None
-    content = cards.card(about, compiled.plan, measured, unmeasured, checks, cost, golden)
+    content = cards.card(
+        about, compiled.plan, measured, unmeasured, checks, cost, golden, precision
+    )
     cards.attach(compiled.proto, content)
 
     def fill(folder: Path) -> None:

@@ -32,7 +32,7 @@ class Request:
     name: str | None
     version: int | None
     layer: str | None
-    half: bool
+    precision: str
 
 
 def bring(request: Request) -> Path:
@@ -61,6 +61,10 @@ def bring(request: Request) -> Path:
     if outputs != len(labels):
         raise UserError(f"The network has {outputs} outputs and there are {len(labels)} labels.")
     test = labelled(request.pictures, labels, wanted) if request.pictures else None
+    calibration = None
+    if test is not None and request.precision == "int8":  # never measured on the same
+        odd = np.arange(len(test)) % 2 == 1
+        test, calibration = test.take(~odd), test.take(odd).pictures
     samples = scenes.draw(32, wanted.height, wanted.width, wanted.channels)
     about = card.Model(
         request.name or re.sub(r"[^a-z0-9._-]+", "-", request.architecture.lower().split(":")[-1]),
@@ -84,7 +88,8 @@ def bring(request: Request) -> Path:
         test,
         "nothing was measured: it was imported without labelled pictures (--pictures)",
         version=request.version,
-        half=request.half,
+        precision=request.precision,
+        calibration=calibration,
     )
 
 

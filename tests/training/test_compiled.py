@@ -98,7 +98,7 @@ def test_weights_in_16_bits_are_exact_for_the_rounded_network(
 ) -> None:
     """The file is about half as large, and the checks hold against the rounded weights."""
     whole = export.compile_graph(lenet, lenet.network, "features.act2", grays)
-    half = export.compile_graph(lenet, lenet.network, "features.act2", grays, half=True)
+    half = export.compile_graph(lenet, lenet.network, "features.act2", grays, precision="w16")
     assert half.proto.ByteSize() < 0.6 * whole.proto.ByteSize()
     layer = lenet.network.get_submodule("features.act2")
     plain = export.plain_graph(lenet, grays)

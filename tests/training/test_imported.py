@@ -52,7 +52,7 @@ def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Reques
             "architecture": "mine:build", "weights": "w.pt", "labels": tmp_path / "labels.txt",
             "size": 24, "resize": None, "mean": None, "std": None, "task": "multiclass",
             "pictures": None, "origin": "", "license": "MIT", "to": tmp_path / "tree",
-            "name": None, "version": None, "layer": "features", "half": False,
+            "name": None, "version": None, "layer": "features", "precision": "fp32",
         }  # fmt: skip
         return Request(**(fields | changes))  # type: ignore[arg-type]
 
