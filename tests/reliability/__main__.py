@@ -1,0 +1,214 @@
+"""The measurements of docs/reliability.md: `python -m tests.reliability all`, or one by its name.
+
+Each prints what it found, says whether that is within its bounds, and leaves the figures in
+runs/reliability. The exit code is 1 where a bound is missed.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tests.contract.artefacts import wait_loaded
+from tests.reliability import (
+    described,
+    fuzz,
+    limits,
+    loss,
+    malice,
+    odd,
+    overload,
+    versions,
+)
+from tests.reliability import subject as subjects
+from tests.reliability.soak import soak
+from tests.reliability.soak_plot import summarise
+from tests.reliability.subject import SIGHTGLASS, STOCK, SUBJECTS
+from tests.server import ROOT, start_server
+from tests.service.quadrants import write_model
+
+REPORTS = ROOT / "runs" / "reliability"
+PICTURE = ROOT / "docs" / "pictures" / "soak.png"
+MUTATED, STOCK_MUTATED, DESCRIBED = 14_000, 1_000, 170  # requests; the last of each operation
+ALLOWED_MEGABYTES_PER_1000 = 1.0
+OVERLOAD_SECONDS, OVERLOAD_ROUNDS = 10.0, 2
+
+
+class Found(NamedTuple):
+    """Figures, and what of them is out of bounds."""
+
+    figures: Any
+    missed: list[str]
+
+
+def measure_fuzz(subject: str, folder: Path) -> Found:
+    """Damaged pictures to every call."""
+    if subject == STOCK:
+        make = fuzz.make_stock_requests(0, fuzz.gather_pictures())
+        with subjects.start(STOCK, folder) as server:
+            got = asyncio.run(fuzz.fuzz(server, make, STOCK_MUTATED, REPORTS / "failed-stock"))
+        return Found(got._replace(faults=got.faults[:5])._asdict(), [])
+    models = folder / "models"
+    shutil.copytree(ROOT / "models", models)
+    write_model(models / "quadrants" / "1" / "model.onnx")
+    make = fuzz.make_requests(0, fuzz.gather_pictures(), ["lenet5", "quadrants"])
+    with subjects.start(SIGHTGLASS, folder, models_dir=models) as server:
+        wait_loaded(server)
+        got = asyncio.run(fuzz.fuzz(server, make, MUTATED, REPORTS / "failed"))
+    missed = got.faults[:10]
+    if not got.workers_kept:
+        missed.append("a worker died")
+    if got.memory_per_1000 > ALLOWED_MEGABYTES_PER_1000 * limits.MEGABYTE:
+        missed.append(f"memory grew by {got.memory_per_1000:.0f} bytes for 1,000 requests")
+    return Found(got._asdict(), missed)
+
+
+def measure_described(_: str, folder: Path) -> Found:
+    """Requests made from the OpenAPI description."""
+    with start_tiny(folder) as server:
+        server.wait_ready()
+        got = described.fuzz_described(server, DESCRIBED)
+    return Found(got._asdict(), got.faults)
+
+
+def measure_odd(_: str, folder: Path) -> Found:
+    """Pillow's odd pictures; without the data sets there are none."""
+    data = os.environ.get("SIGHTGLASS_DATA")
+    if not data:
+        return Found("skipped: set SIGHTGLASS_DATA to the data sets' folder", [])
+    with subjects.start(SIGHTGLASS, folder) as server:
+        got = odd.ask_each(server, Path(data))
+    return Found(got, [str(one) for one in got if one.status >= 500])
+
+
+def measure_malice(_: str, folder: Path) -> Found:
+    """Clients that mean no good, beside one that does."""
+    with start_tiny(folder, request_timeout_ms=5000) as server:
+        server.wait_ready()
+        endured, absurd = malice.endure_all(server)
+    missed = [str(one) for one in endured if one.unanswered or one.left]
+    missed += [f"{what}: {end}" for what, end in absurd.items() if end.startswith("5")]
+    return Found({"attacks": [one._asdict() for one in endured], "absurd": absurd}, missed)
+
+
+def measure_limits(subject: str, folder: Path) -> Found:
+    """Memory under what is far too much."""
+    with subjects.start(subject, folder) as server:
+        got = limits.measure(server, subject)
+    missed = [] if subject == STOCK else [str(one) for one in got if one.grown > limits.BOUND]
+    return Found([one._asdict() for one in got], missed)
+
+
+def measure_overload(subject: str, folder: Path) -> Found:
+    """Twice and five times the capacity."""
+    with subjects.start(subject, folder) as server:
+        got = overload.run(server, subject, OVERLOAD_SECONDS, OVERLOAD_ROUNDS)
+    return Found(got, [] if subject == STOCK else overload.find_missed(got))
+
+
+def measure_stop(subject: str, folder: Path) -> Found:
+    """SIGTERM under load."""
+    if subject == STOCK:
+        with subjects.start(STOCK, folder) as server:
+            got = loss.stop_alone(server, *loss.learn_quarters(server, STOCK))
+        return Found(got._asdict(), [])
+    with start_tiny(folder) as server:
+        server.wait_ready()
+        got = loss.stop_alone(server, loss.make_quarters(), [0, 1, 2, 3])
+    return Found(got._asdict(), [str(got)] if got.lost else [])
+
+
+def measure_rolling(_: str, folder: Path) -> Found:
+    """Two instances behind nginx, each replaced in turn."""
+    write_model(folder / "models" / "quadrants" / "1" / "model.onnx")
+    got = loss.restart_rolling(folder / "models", folder)
+    return Found(got._asdict(), [str(got)] if got.lost else [])
+
+
+def measure_kill(_: str, folder: Path) -> Found:
+    """One of two workers killed."""
+    with start_tiny(folder, workers=2) as server:
+        server.wait_ready()
+        loss.wait_workers(server, 2)
+        got = loss.kill_worker(server, loss.make_quarters(), [0, 1, 2, 3])
+    lost = sum(got.loss.lost.values())
+    missed = []
+    if lost > got.in_flight or got.lost_later:
+        missed.append(f"{lost} lost, {got.lost_later} of them sent after its death")
+    if got.replaced_seconds > 12:
+        missed.append(f"replaced after {got.replaced_seconds:.1f} s")
+    return Found(got._asdict(), missed)
+
+
+def measure_versions(_: str, folder: Path) -> Found:
+    """Versions come, change, fail and go under load."""
+    with start_tiny(folder, model_poll_seconds=0.5) as server:
+        server.wait_ready()
+        got = versions.deploy(server, folder / "models", folder)
+    missed = [*got.failed[:5], *got.mixed_up[:5]]
+    if got.answered_by != ["1", "2.1", "2.2", "2.3", "1"]:
+        missed.append(f"answered by {got.answered_by}")
+    return Found(got._asdict(), missed)
+
+
+def start_tiny(folder: Path, **settings: object) -> Any:
+    """Sightglass with the quadrants alone."""
+    write_model(folder / "models" / "quadrants" / "1" / "model.onnx")
+    return start_server(folder / "models", folder, **settings)
+
+
+MEASUREMENTS: dict[str, Callable[[str, Path], Found]] = {
+    "fuzz": measure_fuzz,
+    "described": measure_described,
+    "odd": measure_odd,
+    "malice": measure_malice,
+    "limits": measure_limits,
+    "overload": measure_overload,
+    "stop": measure_stop,
+    "rolling": measure_rolling,
+    "kill": measure_kill,
+    "versions": measure_versions,
+}
+OF_STOCK = ("fuzz", "limits", "overload", "stop")
+
+
+def main() -> None:
+    """Run what is asked for."""
+    parser = argparse.ArgumentParser(prog="python -m tests.reliability", description=__doc__)
+    parser.add_argument("measurement", choices=["all", *MEASUREMENTS, "soak"])
+    parser.add_argument("--subject", choices=SUBJECTS, default=SIGHTGLASS)
+    parser.add_argument("--minutes", type=float, default=60, help="of a soak")
+    asked = parser.parse_args()
+    REPORTS.mkdir(parents=True, exist_ok=True)
+    if asked.measurement == "soak":
+        soak(asked.subject, asked.minutes, REPORTS / f"soak-{asked.subject}.jsonl")
+        print(summarise(REPORTS, PICTURE))
+        return
+    wanted = [*MEASUREMENTS] if asked.measurement == "all" else [asked.measurement]
+    if asked.subject == STOCK:
+        wanted = [name for name in wanted if name in OF_STOCK]
+    missed = [name for name in wanted if not measure(name, asked.subject)]
+    print(f"Out of bounds: {', '.join(missed)}." if missed else "All within bounds.")
+    sys.exit(bool(missed))
+
+
+def measure(name: str, subject: str) -> bool:
+    """One measurement: print it, keep its figures; whether it is within its bounds."""
+    with tempfile.TemporaryDirectory(prefix="reliability-") as folder:
+        found = MEASUREMENTS[name](subject, Path(folder))
+    text = json.dumps(found.figures, indent=1, default=str)
+    (REPORTS / f"{name}-{subject}.json").write_text(text + "\n")
+    print(f"== {name}, {subject}\n{text}", flush=True)
+    for sentence in found.missed:
+        print(f"   out of bounds: {sentence}", flush=True)
+    return not found.missed
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""Who is put to the test: Sightglass with the bundled models, or stock BentoML with one of them.
+
+Knows how each is started, asked and measured; nothing of what is done to it.
+"""
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import psutil
+
+from tests.reliability.photographs import make_form
+from tests.reliability.stock_bento import MODEL_VARIABLE
+from tests.server import ROOT, STOP_SECONDS, Server, find_free_port, start_server
+
+PHOTOGRAPHS = "squeezenet1_1"  # the bundled model for photographs
+SIGHTGLASS, STOCK = "sightglass", "stock"
+SUBJECTS = (SIGHTGLASS, STOCK)
+
+
+@contextlib.contextmanager
+def start(subject: str, folder: Path, **settings: object) -> Iterator[Server]:
+    """A ready server; `settings` are Sightglass's own."""
+    if subject == STOCK:
+        with start_stock(folder) as server:
+            yield server
+        return
+    chosen = {"default_model": PHOTOGRAPHS} | settings
+    models = Path(str(chosen.pop("models_dir", ROOT / "models")))
+    with start_server(models, folder, **chosen) as server:
+        server.wait_ready()
+        yield server
+
+
+@contextlib.contextmanager
+def start_stock(folder: Path) -> Iterator[Server]:
+    """Stock BentoML, ready, ended by force if it does not end by itself."""
+    port = find_free_port()
+    log_path = folder / f"stock-{port}.log"
+    own = {
+        MODEL_VARIABLE: str(ROOT / "models" / PHOTOGRAPHS / "1" / "model.onnx"),
+        "BENTOML_DO_NOT_TRACK": "True",
+        "BENTOML_HOME": str(folder / f"bentoml-{port}"),
+    }
+    service = "tests.reliability.stock_bento:Stock"
+    command = [sys.executable, "-m", "bentoml", "serve", service, "--host", "127.0.0.1"]
+    with log_path.open("wb") as log_file:
+        process = subprocess.Popen(
+            [*command, "--port", str(port)],
+            cwd=ROOT,
+            env=os.environ | own,
+            stdout=log_file,
+            stderr=subprocess.STDOUT,
+        )
+    url = f"http://127.0.0.1:{port}"
+    with httpx.Client(base_url=url, timeout=30) as client:
+        server = Server(url, process, log_path, client)
+        try:
+            server.wait_ready()
+            yield server
+        finally:
+            family = [*psutil.Process(process.pid).children(recursive=True)]
+            process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(STOP_SECONDS)
+            for member in family:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    member.kill()
+            shutil.rmtree(own["BENTOML_HOME"], ignore_errors=True)
+
+
+def ask(subject: str, content: bytes, *headers: str) -> bytes:
+    """A request for the most probable labels of one picture."""
+    field = "images" if subject == STOCK else "image"
+    return make_form("/predict", [content], field, *headers)
+
+
+def measure_memory(server: Server) -> int:
+    """Bytes resident in the workers."""
+    return sum(psutil.Process(pid).memory_info().rss for pid in server.find_workers())

@@ -1,0 +1,154 @@
+"""Versions come, change, fail and go under steady load: who answers, and is any answer mixed up?
+
+Each version has labels of its own, so an answer that names one version and the labels of another
+is found.
+"""
+
+import asyncio
+import json
+import shutil
+from collections.abc import Callable
+from itertools import groupby
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tests.contract.tree import Tree
+from tests.reliability.client import Reply
+from tests.reliability.loss import load_during, make_quarters
+from tests.server import Server, wait_until
+from tests.service.quadrants import LABELS, encode, light, write_model
+
+NAME = "quadrants"
+
+
+class Step(NamedTuple):
+    """Something done to the tree, and how it must be told."""
+
+    what: str
+    do: Callable[[], None]
+    version: int
+    state: str | None  # that `/models` must say of the version; None is gone
+
+
+class Told(NamedTuple):
+    """A step, and the reason that `/models` gave."""
+
+    what: str
+    state: str
+    reason: str | None
+
+
+class Outcome(NamedTuple):
+    """What became of the load while all that happened."""
+
+    sent: int
+    failed: list[str]
+    mixed_up: list[str]  # answers whose labels are not their version's
+    answered_by: list[str]  # version and generation of labels, in the order of the requests
+    told: list[Told]
+
+
+def name_labels(version: int, generation: int = 1) -> list[str]:
+    """Of one version; the first has the plain ones."""
+    suffix = f" {version}.{generation}"
+    return [label + suffix for label in LABELS]
+
+
+def make_steps(tree: Tree, scratch: Path) -> list[Step]:
+    """What a week of deployments gets wrong, in a minute; version 1 is there already."""
+
+    def write(version: int, generation: int = 1, **changes: Any) -> None:
+        labels = name_labels(version, generation)
+        write_model(tree.path(NAME, version), labels=labels, **changes)
+
+    def put(version: int, content: bytes) -> None:
+        path = tree.path(NAME, version)
+        path.parent.mkdir(exist_ok=True)
+        beside = path.with_suffix(".part")
+        beside.write_bytes(content)
+        beside.rename(path)
+
+    def read(version: int) -> bytes:
+        return tree.path(NAME, version).read_bytes()
+
+    def write_lying() -> None:
+        card = write_model(scratch / "lying.onnx", labels=name_labels(5))
+        golden = [picture | {"probabilities": [0.25] * 4} for picture in card["golden"]]
+        write(5, golden=golden)
+
+    def overwrite_in_place() -> None:
+        write_model(scratch / "third.onnx", labels=name_labels(2, 3))
+        with tree.path(NAME, 2).open("r+b") as file:  # as rsync --inplace and cp do
+            file.write((scratch / "third.onnx").read_bytes())
+            file.truncate()
+
+    def remove(version: int) -> Callable[[], None]:
+        return lambda: shutil.rmtree(tree.path(NAME, version).parent)
+
+    return [
+        Step("a version added", lambda: write(2), 2, "ready"),
+        Step("a truncated file added", lambda: put(3, read(2)[:-200]), 3, "failed"),
+        Step("a picture added as a model", lambda: put(4, encode(light(0))), 4, "failed"),
+        Step("one whose golden probe fails added", write_lying, 5, "failed"),
+        Step("an empty file added", lambda: put(6, b""), 6, "failed"),
+        Step("the serving file truncated", lambda: put(2, read(2)[:-200]), 2, "failed"),
+        Step("the serving file replaced", lambda: write(2, 2), 2, "ready"),
+        Step("the serving file overwritten in place", overwrite_in_place, 2, "ready"),
+        Step(
+            "the newest, unfit ones removed",
+            lambda: [remove(v)() for v in (3, 4, 5, 6)] and None,
+            6,
+            None,
+        ),
+        Step("the serving version removed", remove(2), 2, None),
+    ]
+
+
+def deploy(server: Server, models: Path, scratch: Path) -> Outcome:
+    """Take all steps under load, each once the one before is told."""
+    tree = Tree(server, models)
+    told: list[Told] = []
+
+    def take(step: Step) -> Told:
+        before = tree.see(NAME, step.version)
+        step.do()
+        seen = tree.wait(step.state, NAME, step.version)
+        if before and step.state == "ready" and before["state"] == "ready":
+            seen = wait_changed(tree, step.version, before["sha256"])
+        return Told(step.what, step.state or "gone", seen.get("reason"))
+
+    async def take_all() -> str:
+        for step in make_steps(tree, scratch):
+            told.append(await asyncio.to_thread(take, step))
+            await asyncio.sleep(0.3)
+        return ""
+
+    asked, _ = asyncio.run(load_during(server.port, take_all, make_quarters()))
+    return judge([(one.quarter, one.reply) for one in asked], told)
+
+
+def wait_changed(tree: Tree, version: int, sha256: str) -> dict[str, Any]:
+    """Return what is said once another file answers."""
+
+    def has_changed() -> bool:
+        seen = tree.see(NAME, version)
+        return bool(seen and seen["sha256"] != sha256 and seen["state"] == "ready")
+
+    wait_until(has_changed, 30, tree.server.read_log)
+    return tree.see(NAME, version) or {}
+
+
+def judge(asked: list[tuple[int, Reply]], told: list[Told]) -> Outcome:
+    """Every answer must be 200, and its label that of its own version."""
+    failed, mixed_up, answered_by = [], [], []
+    for quarter, reply in asked:
+        if reply.status != 200:
+            failed.append(f"{reply.status} {reply.fault} {reply.body[:200]!r}")
+            continue
+        answer = json.loads(reply.body)
+        label, version = answer["predictions"][0]["label"], answer["version"]
+        own, _, generation = label.removeprefix(LABELS[quarter]).strip().partition(".")
+        if not label.startswith(LABELS[quarter]) or (own or "1") != version:
+            mixed_up.append(f"version {version} said '{label}'")
+        answered_by.append(f"{version}.{generation}" if generation else version)
+    return Outcome(len(asked), failed, mixed_up, [by for by, _ in groupby(answered_by)], told)
