@@ -37,6 +37,9 @@ def main() -> int:
 
     command = commands.add_parser("export", help="make an artefact of a checkpoint")
     command.add_argument("checkpoint", type=Path)
+    command.add_argument(
+        "--calibrate", action="store_true", help="fit a temperature on the validation split"
+    )
     artefact(command)
     command.set_defaults(act=export)
 
@@ -54,6 +57,10 @@ def main() -> int:
     command.add_argument("--std", type=float, nargs="+", help="by channel, of pixels in 0..1")
     command.add_argument("--task", default="multiclass", choices=["multiclass", "multilabel"])
     command.add_argument("--pictures", type=Path, help="labelled pictures to measure it on")
+    command.add_argument(
+        "--pictures-are", default="", help="what they are, and whether it was trained on them"
+    )
+    command.add_argument("--private", action="store_true", help="show none of them in the report")
     command.add_argument("--origin", default="", help="where the weights come from, for the card")
     command.add_argument("--license", default="unknown", help="of the weights, for the card")
     artefact(command)
@@ -85,7 +92,15 @@ def artefact(command: argparse.ArgumentParser) -> None:
     command.add_argument("--to", type=Path, default=Path("models"), help="the model tree")
     command.add_argument("--name", help="the model's folder (default: the config's name)")
     command.add_argument("--version", type=int, help="its version (default: the next free one)")
-    command.add_argument("--layer", help="Grad-CAM's target layer (default: the architecture's)")
+    command.add_argument(
+        "--layer", help="Grad-CAM's target layer (default: the architecture's); auto: try them"
+    )
+    command.add_argument(
+        "--maps",
+        type=int,
+        default=200,
+        help="on how many pictures the maps are tried; 0: on none (default: %(default)s)",
+    )
     command.add_argument(
         "--precision",
         default="fp32",
@@ -175,8 +190,17 @@ def export(arguments: argparse.Namespace) -> None:
         version=arguments.version,
         precision=arguments.precision,
         calibration=splits["val" if "val" in splits else "train"].pictures,
+        validation=validation(splits) if arguments.calibrate else None,
+        maps=arguments.maps,
     )
     print(f"{folder / 'model.onnx'} is ready.")
+
+
+def validation(splits: dict[str, Any]) -> Any:
+    """The split that a temperature is fitted on: seen neither in training nor in the test."""
+    if "val" not in splits:
+        raise UserError("--calibrate needs a validation split: give the config a share of it.")
+    return splits["val"]
 
 
 def bring(arguments: argparse.Namespace) -> None:

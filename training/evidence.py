@@ -64,7 +64,9 @@ def gather(
     if gap is not None and gap > INCOMPLETE:
         told.append(f"the map's sum misses the logit by {gap:.2g}")
     figures = {
-        "measured_on": f"{min(count, len(test))} of {len(test):,} pictures: {measured_on}",
+        "measured_on": measured_on
+        if len(test) <= count
+        else f"{count:,} pictures of {measured_on} ({len(test):,})",
         **faithfulness.figures(found),
         "completeness": gap,
         "randomisation": shuffled,

@@ -14,8 +14,23 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from training import (
+    calibrate,
+    choose,
+    compiler,
+    evidence_page,
+    fold,
+    gradcam,
+    graph,
+    lower,
+    measure,
+    modelcard,
+    models,
+    report,
+    verify,
+)
 from training import card as cards
-from training import compiler, fold, gradcam, graph, lower, measure, modelcard, report, verify
+from training import evidence as evidences
 from training import golden as goldens
 from training import plan as plans
 from training import precision as bits
@@ -44,6 +59,7 @@ def compile_graph(
     multilabel: bool = False,
     precision: str = "fp32",
     alpha: bool = False,
+    temperature: float = 1.0,
 ) -> Compiled:
     """The ONNX graph of a classifier with Grad-CAM at a layer, in 32 bits, not yet checked.
 
@@ -62,7 +78,7 @@ def compile_graph(
                 weight.copy_(weight.half())
     target = torch.arange(EXAMPLE[0] * EXAMPLE[1]).reshape(EXAMPLE) % 2
     plan = plans.make(model, network, layer, image[:3])
-    run = compiler.explained(model, network, plan, multilabel)
+    run = compiler.explained(model, network, plan, multilabel, temperature)
     proto = graph.translate(compiler.trace(run, image, target), image, target, alpha)
     if precision == "w16":
         graph.halved(proto)
@@ -70,13 +86,16 @@ def compile_graph(
 
 
 def plain_graph(
-    model: nn.Module, pictures: NDArray[np.uint8], multilabel: bool = False
+    model: nn.Module,
+    pictures: NDArray[np.uint8],
+    multilabel: bool = False,
+    temperature: float = 1.0,
 ) -> onnx.ModelProto:
     """The same classifier without its explanation: what the checks compare with."""
 
     def bare(image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         logits = model(image)
-        return logits, logits.sigmoid() if multilabel else logits.softmax(1)
+        return logits, calibrate.probabilities(logits, multilabel, temperature)
 
     image = np.resize(pictures, (EXAMPLE[0], *pictures.shape[1:]))
     return graph.plain(bare, torch.from_numpy(image))
@@ -94,23 +113,38 @@ def export(
     version: int | None = None,
     precision: str = "fp32",
     calibration: Pixels | None = None,
+    validation: Split | None = None,
+    measured_on: str = "the test split",
+    maps: int = evidences.MAPS,
+    private: bool = False,
     say: Callable[[str], None] = print,
 ) -> Path:
     """Compile, check, measure, describe and place an artefact; returns its folder.
 
     `samples` are what the checks and the golden probes use; `test` is what is measured;
-    `calibration` is what 8 bits are calibrated on.
+    `calibration` is what 8 bits are calibrated on; with `validation` a temperature is fitted on it.
+    Of what is `private`, no picture goes into the report. `layer` may be "auto" where there is a
+    `test`; the maps are then tried on so many of its pictures.
     """
     if not NAME.fullmatch(about.name):
         raise UserError(f"{about.name!r} is no model name: a-z, 0-9, '.', '_' and '-' only.")
     if precision == "int8" and calibration is None:
         raise UserError("int8 is calibrated on real pictures: --pictures names a folder of them.")
     multilabel = about.task == "multilabel"
+    if layer == "auto":
+        layer = choose.choose(model, models.own_layer(model.network), test, multilabel, say)
+    temperature = 1.0
+    if validation is not None:
+        temperature = calibrate.fit(measure.predict(eager(model), validation), validation.labels)
     full = None
     if precision == "w16":
-        full = compile_graph(model, model.network, layer, samples, multilabel).proto
-    compiled = compile_graph(model, model.network, layer, samples, multilabel, precision)
-    plain = plain_graph(model, samples, multilabel)
+        full = compile_graph(
+            model, model.network, layer, samples, multilabel, temperature=temperature
+        ).proto
+    compiled = compile_graph(
+        model, model.network, layer, samples, multilabel, precision, temperature=temperature
+    )
+    plain = plain_graph(model, samples, multilabel, temperature)
     target = gradcam.find(model.network, layer)
     say(f"compiled: {compiled.plan.compiler}, {len(compiled.proto.graph.node)} nodes; checking")
     checks = verify.check(compiled.proto, plain, model, target, samples)
@@ -130,36 +164,50 @@ def export(
         probabilities = measure.predict(lambda image: verify.run_once(run, image, 0)[1], test)
         figures = measure.metrics(probabilities, test.labels, about.labels)
         if precision in bits.EXACT:
-            checks |= agreement(model, probabilities, test, multilabel)
+            checks |= agreement(model, probabilities, test, multilabel, temperature)
+    evidence = None
+    if test is not None and maps:
+        say(f"exact and measured; trying the maps of {min(maps, len(test))} pictures")
+        evidence = evidences.gather(
+            run, model, compiled.plan, test, about.labels, measured_on, maps
+        )
+        checks["faithfulness"] = evidence.figures
+        say(f"{evidence.figures['seconds']} s: " + evidence_page.verdict(evidence.figures))
+    else:
+        checks |= {"faithfulness": None, "faithfulness_reason": unmeasured or "--maps was 0"}
+    more = {"attention": evidence.attention} if evidence else {}
+    if validation is not None:
+        more["calibration"] = cooled(run, validation, test, temperature)
+        say(calibrate.tell(more["calibration"]))
     golden = goldens.probes(run, samples[:32], about.input, about.labels)
-    measured = measure.brief(figures) if figures else None
+    measured = measure.brief(figures) | {"measured_on": measured_on} if figures else None
     content = cards.card(
         about, compiled.plan, measured, unmeasured, checks, cost, golden, precision
     )
-    cards.attach(compiled.proto, content)
+    cards.attach(compiled.proto, content | more)
 
     def fill(folder: Path) -> None:
         (folder / "model.onnx").write_bytes(compiled.proto.SerializeToString())
         if test is not None and figures is not None and probabilities is not None:
             plots = folder / "report"
-            report.draw(plots, about.labels, test, probabilities, figures, history, run)
+            report.draw(plots, about.labels, test, probabilities, figures, history, run, private)
+            if evidence is not None:
+                evidence_page.draw(plots, evidence)
         modelcard.write(about.name, folder)
 
     return place(tree / about.name, version, fill)
 
 
 def agreement(
-    model: Classifier, probabilities: NDArray[np.float32], test: Split, multilabel: bool
+    model: Classifier,
+    probabilities: NDArray[np.float32],
+    test: Split,
+    multilabel: bool,
+    temperature: float,
 ) -> dict[str, Any]:
     """On all test pictures: torch gives the same answers as the exported file."""
-
-    @torch.no_grad()
-    def eager(image: NDArray[np.uint8]) -> NDArray[np.float32]:
-        logits = model(torch.tensor(image))
-        found: NDArray[np.float32] = (logits.sigmoid() if multilabel else logits.softmax(1)).numpy()
-        return found
-
-    expected = measure.predict(eager, test)
+    logits = torch.from_numpy(measure.predict(eager(model), test))
+    expected = calibrate.probabilities(logits, multilabel, temperature).numpy()
     apart = float(np.abs(expected - probabilities).max())
     changed = int((expected.argmax(1) != probabilities.argmax(1)).sum())
     figures: dict[str, Any] = {
@@ -175,6 +223,28 @@ def agreement(
                 f"file {figures['test_correct_onnx']}; nothing was written."
             )
     return figures
+
+
+def eager(model: Classifier) -> measure.Predict:
+    """Logits by torch."""
+
+    @torch.no_grad()
+    def run(image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        found: NDArray[np.float32] = model(torch.tensor(image)).numpy()
+        return found
+
+    return run
+
+
+def cooled(
+    run: Callable[..., verify.Outputs], validation: Split, test: Split | None, temperature: float
+) -> dict[str, Any]:
+    """The card's `calibration`: what the temperature changed, on pictures it wasn't fitted on."""
+    told: dict[str, Any] = {"temperature": temperature, "fitted_on": len(validation)}
+    if test is not None:
+        logits = measure.predict(lambda image: verify.run_once(run, image, 0)[0], test)
+        told |= {"measured_on": len(test), **calibrate.change(logits, test.labels, temperature)}
+    return told
 
 
 def place(model: Path, version: int | None, fill: Callable[[Path], None]) -> Path:

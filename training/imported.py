@@ -33,6 +33,9 @@ class Request:
     version: int | None
     layer: str | None
     precision: str
+    maps: int = 200
+    pictures_are: str = ""
+    private: bool = False
 
 
 def bring(request: Request) -> Path:
@@ -90,6 +93,10 @@ def bring(request: Request) -> Path:
         version=request.version,
         precision=request.precision,
         calibration=calibration,
+        measured_on=request.pictures_are
+        or f"the pictures of {request.pictures}; whether it was trained on them is not known",
+        maps=request.maps,
+        private=request.private,
     )
 
 

@@ -14,7 +14,7 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from training import card as cards
-from training import report
+from training import evidence_page, report
 from training.errors import UserError
 
 SHOWN_LABELS = 12
@@ -65,8 +65,12 @@ def render(name: str, folder: Path) -> str:
     ]
     lines += ["```", "", "## Know before you use it", "", *cautions(card), ""]
     if metrics := card["metrics"]:
-        lines += ["## Measured", "", "On the test split, through this very file, in onnxruntime."]
+        where = metrics.get("measured_on", "the test split")
+        lines += ["## Measured", "", f"On {where}, through this very file, in onnxruntime."]
         lines += ["", *report.tell(folder / "report", metrics), ""]
+    if figures := card["checks"].get("faithfulness"):
+        lines += ["## Whether its maps can be believed", ""]
+        lines += [*evidence_page.tell(folder / "report", figures), ""]
     lines += ["## Checked before it was written", "", *checks(card["checks"]), ""]
     lines += ["## How it was made", "", "```json"]
     lines += [json.dumps(card["training"], indent=2, ensure_ascii=False), "```", ""]
@@ -158,6 +162,12 @@ def cautions(card: dict[str, Any]) -> list[str]:
     if not card["metrics"]:
         reason = card.get("metrics_reason", "its card has no figures")
         said.append(f"How often it is right is not known here; {reason}.")
+    figures = card["checks"].get("faithfulness")
+    if not figures:
+        reason = card["checks"].get("faithfulness_reason", "its card has no figures")
+        said.append(f"Whether its maps can be believed is not known here; {reason}.")
+    elif figures["doubts"]:
+        said.append(f"Its maps: {'; '.join(figures['doubts'])}.")
     return [f"- {sentence}" for sentence in said]
 
 

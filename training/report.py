@@ -11,11 +11,13 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
+from training import heat
 from training.data import Split
 
 Run = Callable[[NDArray[np.uint8], NDArray[np.int64]], list[NDArray[np.float32]]]
 
 
+SHOWN = 100  # classes in a confusion matrix, at most
 PLOTS = {  # in the order they are shown, each with what is said before it
     "confusion.png": ("Confusion matrix", ""),
     "reliability.png": ("Reliability", ""),
@@ -40,20 +42,25 @@ def draw(
     figures: dict[str, Any],
     history: Sequence[dict[str, float]] = (),
     run: Run | None = None,
+    private: bool = False,
 ) -> None:
-    """The plots, as PNGs in the folder; those of an earlier time go."""
+    """The plots, as PNGs in the folder; those of an earlier time go.
+
+    Plots that show pictures are left out where these are private.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for name in PLOTS:
         (folder / name).unlink(missing_ok=True)
+    save(reliability(probabilities, split.labels), folder / "reliability.png")
     if "confusion" in figures:
-        save(confusion(np.array(figures["confusion"]), labels), folder / "confusion.png")
-        save(reliability(probabilities, split.labels), folder / "reliability.png")
+        if len(labels) <= SHOWN:
+            save(confusion(np.array(figures["confusion"]), labels), folder / "confusion.png")
         wrong = mistakes(probabilities, split.labels)
-        if len(wrong):
+        if len(wrong) and not private:
             save(pictures(split, wrong, probabilities, labels), folder / "mistakes.png")
     if history:
         save(curves(history), folder / "curves.png")
-    if run is not None:
+    if run is not None and not private:
         save(heatmaps(split, labels, run), folder / "heatmaps.png")
 
 
@@ -104,8 +111,13 @@ def confusion(counts: NDArray[np.int64], labels: Sequence[str]) -> Figure:
 
 
 def reliability(probabilities: NDArray[np.float32], truth: NDArray[Any], bins: int = 15) -> Figure:
-    """How often an answer of some probability is right; the diagonal is perfect."""
+    """How often an answer of some probability is right; the diagonal is perfect.
+
+    With several labels to a picture, each label's probability counts as an answer.
+    """
     sure, right = probabilities.max(1), probabilities.argmax(1) == truth
+    if truth.ndim == 2:
+        sure, right = probabilities.ravel(), truth.ravel() > 0
     place = np.minimum((sure * bins).astype(int), bins - 1)
     figure = Figure((4, 3.6))
     axes = figure.add_subplot()
@@ -173,10 +185,9 @@ def heatmaps(split: Split, labels: Sequence[str], run: Run, most: int = 10) -> F
     figure = Figure((1.1 * len(rows), 3.9))
     for i in range(len(rows)):
         base = np.broadcast_to(image[i], (*image.shape[1:3], 3)) / 255
-        h = place(np.maximum(cam[i, 0], 0), image.shape[1:3])[..., None]
+        h = heat.shown(cam[i, 0], image.shape[1:3])[..., None]
         color = colormaps["viridis"](h[..., 0])[..., :3]
-        largest = max(float(np.abs(cam[i, 0]).max()), 1e-12)
-        signed = resized(cam[i, 0] / largest, image.shape[1:3])
+        signed = heat.signed(cam[i, 0], image.shape[1:3])
         views = base, base * (1 - 0.6 * h) + color * 0.6 * h, colormaps["bwr"]((signed + 1) / 2)
         for j, view in enumerate(views):
             axes = figure.add_subplot(3, len(rows), j * len(rows) + i + 1)
@@ -187,22 +198,6 @@ def heatmaps(split: Split, labels: Sequence[str], run: Run, most: int = 10) -> F
             f"{short(labels[answer])}\n{probabilities[i, answer]:.3f}", fontsize=6
         )
     return figure
-
-
-def place(cam: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
-    """A map of positive values in 0..1 at the input's size: scaled, resized, scaled again."""
-    return scaled(resized(scaled(cam), size))
-
-
-def scaled(values: NDArray[Any]) -> NDArray[Any]:
-    values = values - values.min()
-    return np.asarray(values / (values.max() + 1e-7))
-
-
-def resized(values: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
-    """Bilinear, half-pixel centres."""
-    image = Image.fromarray(np.asarray(values, np.float32))
-    return np.asarray(image.resize(size[::-1], Image.Resampling.BILINEAR))
 
 
 def short(label: str) -> str:

@@ -10,7 +10,7 @@ from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import nn
 
 from tests.training.test_plan import HEADS
-from training import export, gradcam, report, scenes, verify
+from training import export, gradcam, heat, scenes, verify
 from training.models import Classifier, build
 from training.pictures import Input, Pixels
 
@@ -33,7 +33,7 @@ def parity(model: Classifier, layer: str, pictures: Pixels, tolerance: float) ->
     assert close(alpha[:, 0], weights, tolerance)
     assert close(cam[:, 0], (weights[:, :, None, None] * a.detach().numpy()).sum(1), tolerance)
     for row in range(len(pictures)):
-        found = report.place(np.maximum(cam[row, 0], 0), pictures.shape[1:3])
+        found = heat.place(np.maximum(cam[row, 0], 0), pictures.shape[1:3])
         assert np.abs(found - final[row]).max() < 1 / 255
 
 
@@ -103,3 +103,23 @@ def test_weights_in_16_bits_are_exact_for_the_rounded_network(
     layer = lenet.network.get_submodule("features.act2")
     plain = export.plain_graph(lenet, grays)
     assert verify.check(half.proto, plain, lenet, layer, grays)["cam"] < 1e-5
+
+
+def test_why_one_and_not_the_other_is_the_gradient_of_their_difference(
+    lenet: Classifier, grays: Pixels
+) -> None:
+    """cam(a) - cam(b) of the file is Grad-CAM of y[a] - y[b], by torch's own gradient."""
+    layer = gradcam.find(lenet.network, "features.act2")
+    compiled = export.compile_graph(lenet, lenet.network, "features.act2", grays)
+    _, _, cam = verify.session(compiled.proto)(grays, np.tile([[4, 9]], (len(grays), 1)))
+    held: list[torch.Tensor] = []
+
+    def leaf(_: nn.Module, __: object, output: torch.Tensor) -> torch.Tensor:
+        held.append(output.detach().requires_grad_())
+        return held[0]
+
+    with gradcam.hooked(layer, leaf):
+        y = lenet(torch.from_numpy(grays))
+    (gradient,) = torch.autograd.grad((y[:, 4] - y[:, 9]).sum(), held[0])
+    expected = (gradient.mean((2, 3), keepdim=True) * held[0]).sum(1).detach().numpy()
+    assert close(cam[:, 0] - cam[:, 1], expected, 1e-4)
