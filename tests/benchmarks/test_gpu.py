@@ -1,0 +1,58 @@
+"""`make bench-gpu`, as far as a CPU can try it; and that it says so where there is no GPU."""
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks import gpu
+from service.cuda import CPU
+from service.judge import read_artefact
+from service.session import has_cuda
+from tests.service.quadrants import write_model
+
+
+def test_every_tuning_is_measured_and_nodes_are_placed(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    write_model(path)
+    artefact, content = read_artefact(path)
+    figures = gpu.measure_model(content, artefact, "cpu", rounds=2, seconds=0.02)
+    assert set(figures["placement"]) == {CPU}
+    assert figures["placement"][CPU]["AveragePool"] == 1
+    assert set(figures["rates"]) == {"1", "8", "32"}
+    for rates in figures["rates"].values():
+        assert set(rates) == set(gpu.TUNINGS)
+        assert min(rates.values()) > 0
+    assert figures["explained_over_plain"] > 0
+    page = gpu.make_page(
+        {"device": "a CPU", "cores": 2, "fp32": figures, "fp16": figures, "decode": 1.0}
+        | {"served": {"1": 0.5}}
+    )
+    assert "Served with 1 workers: 0 a second, 0.50 of the smaller bound." in page
+
+
+def test_decoding_is_measured_on_photographs(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    write_model(path)
+    artefact, _ = read_artefact(path)
+    assert gpu.measure_decoding(artefact, rounds=1, seconds=0.01) > 0
+
+
+@pytest.mark.skipif(has_cuda(), reason="there is a GPU")
+def test_without_a_gpu_it_says_so(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["benchmarks.gpu"])
+    assert gpu.main() == 2
+    assert capsys.readouterr().out.startswith("There is no GPU to measure")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not has_cuda(), reason="there is no CUDA provider, or no GPU")
+def test_all_but_shape_arithmetic_lies_on_the_gpu() -> None:
+    """Of every bundled model: nothing that computes on pixels or maps is left to the CPU."""
+    shapes = {"Shape", "Gather", "Unsqueeze", "Squeeze", "Concat", "Slice", "Cast", "Mul", "Add"}
+    for path in Path("models").glob("*/*/model.onnx"):
+        artefact, content = read_artefact(path)
+        placed = gpu.find_placement(content, artefact, "cuda")
+        assert set(placed.get(CPU, {})) <= shapes, path
+        assert {"Conv"} <= set(placed["CUDAExecutionProvider"])
