@@ -5,12 +5,15 @@ USERS ?= 32
 SECONDS ?=
 SHAPE ?= steady
 PYTHON ?= python3
+VARIANT ?= cpu
+BUILDER ?= docker
+BASE_IMAGE ?= python:3.12-slim
 VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/python -m uv pip
 
 .DEFAULT_GOAL := help
-.PHONY: help serve setup test check format load bench bench-gpu image lock clean
+.PHONY: help serve setup test check format load bench bench-gpu image image-test manifests audit lock clean
 
 help: ## these chores, a line each
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -37,11 +40,20 @@ setup: $(VENV)/dev.installed ## torch and all else for training and tests, into 
 test: check ## make check, then every test
 	$(BIN)/python -m pytest
 
-check: $(VENV)/dev.installed ## format, lint, types, dependency rule
+check: $(VENV)/dev.installed manifests ## format, lint, types, dependency rule, manifests, alert rules
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+manifests: $(VENV)/dev.installed ## what Kubernetes and Prometheus would say of deploy/
+	$(BIN)/python -m deploy.manifests
+	@if command -v promtool > /dev/null; \
+	  then promtool check rules deploy/prometheus/alerts.yaml && promtool test rules deploy/prometheus/tests.yaml; \
+	  else echo "promtool (of Debian's package prometheus) is not here: NOT judged are the alert rules."; fi
+
+audit: $(VENV)/dev.installed ## known vulnerabilities of all that is installed; fails too where nobody could be asked
+	$(BIN)/python -m deploy.audit $(AUDIT)
 
 load: $(VENV)/dev.installed ## Locust against the running service, with a verdict (SHAPE=ramp|spike|soak, USERS=, SECONDS= change it)
 	$(BIN)/locust -f loadtests/locustfile.py --headless --only-summary --shape $(SHAPE) \
@@ -53,8 +65,13 @@ bench: $(VENV)/dev.installed ## the performance suite against the bound and othe
 bench-gpu: $(VENV)/dev.installed ## what a GPU brings, on a machine that has one
 	$(BIN)/python -m benchmarks.gpu
 
-image: $(VENV)/serve.installed ## the container, built from bentofile.yaml; needs Docker
-	$(BIN)/bentoml build --containerize
+image: $(VENV)/serve.installed ## the container, from bentofile.yaml (VARIANT=gpu with CUDA; BUILDER=podman|buildah|…)
+	$(BIN)/bentoml build
+	$(BIN)/bentoml containerize sightglass:latest --backend $(BUILDER) \
+	  --image-tag sightglass:$(VARIANT) --opt build-arg=VARIANT=$(VARIANT) --opt build-arg=BASE_IMAGE=$(BASE_IMAGE)
+
+image-test: $(VENV)/dev.installed ## build and try the container without an engine; needs root, buildah and debootstrap
+	VARIANT=$(VARIANT) $(BIN)/python -m pytest -v tests/deploy/image.py
 
 format: $(VENV)/dev.installed ## put the code into shape
 	$(BIN)/ruff format

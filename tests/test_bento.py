@@ -16,6 +16,7 @@ TRACKED = (
     "README.md",
     "LICENSE",
     "NOTICE",
+    "deploy",
     "docs",
     "models",
     "requirements",
@@ -36,7 +37,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 def bento(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The Bento's folder."""
     source = tmp_path_factory.mktemp("source")
-    for name in (*TRACKED, "training"):
+    for name in (*TRACKED, "training", "tests"):
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, source / name)
     command = [sys.executable, "-m", *BUILD.split(), "--output", "tag"]
@@ -50,6 +51,16 @@ def test_it_carries_the_service_and_the_models_but_no_training_code(bento: Path)
     assert {"service/app.py", "service/colormaps.png", "service/page/docs.html"} <= files
     assert {"models/lenet5/1/model.onnx", "docs/examples/seven.png", "NOTICE"} <= files
     assert not [file for file in files if file.startswith(("training", "tests"))]
+
+
+def test_it_carries_the_container_and_what_either_variant_of_it_wants(bento: Path) -> None:
+    ours = (ROOT / "deploy" / "container" / "Dockerfile").read_text()
+    assert (bento / "env" / "docker" / "Dockerfile").read_text().strip() == ours.strip()
+    cpu, gpu = ((bento / f"src/requirements/{name}.txt").read_text() for name in ("cpu", "gpu"))
+    assert "onnxruntime==" in cpu
+    assert "onnxruntime-gpu==" not in cpu
+    assert "nvidia-cudnn" in gpu
+    assert "torch==" not in cpu + gpu
 
 
 def test_its_requirements_are_pinned_and_hold_no_torch(bento: Path) -> None:

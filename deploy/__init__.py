@@ -1,0 +1,1 @@
+"""What a team needs to run Sightglass: image, manifests, dashboards, alerts, and their checks."""

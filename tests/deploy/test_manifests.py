@@ -1,0 +1,127 @@
+"""The manifests: what Kubernetes would refuse fails the check, and the stop leaves enough time."""
+
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from deploy.manifests import (
+    ManifestFault,
+    build,
+    find_builder,
+    judge_kserve,
+    judge_kubernetes,
+    read,
+)
+from service.settings import Settings
+from tests.server import ROOT
+
+DEPLOY = ROOT / "deploy"
+BUILDER = find_builder()
+needs_kustomize = pytest.mark.skipif(BUILDER is None, reason="needs kustomize or kubectl")
+BROKEN = [
+    ("kubernetes/base/deployment.yaml", "readOnlyRootFilesystem", "readOnlyRootFileSystem"),
+    ("kubernetes/base/deployment.yaml", "containerPort: 3000", "containerPort: http"),
+    ("kubernetes/base/disruption.yaml", "maxUnavailable", "maxUnavailble"),
+    ("kubernetes/base/autoscaling.yaml", "averageUtilization: 70", "averageUtilization: 70%"),
+    ("kserve/inferenceservice.yaml", "runAsNonRoot", "runAsNoRoot"),
+]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A copy to break."""
+    return Path(shutil.copytree(DEPLOY, tmp_path / "deploy"))
+
+
+def judge_all(folder: Path) -> list[str]:
+    return [*judge_kubernetes(folder / "kubernetes"), *judge_kserve(folder / "kserve")]
+
+
+def spoil(path: Path, right: str, wrong: str) -> None:
+    text = path.read_text()
+    assert right in text
+    path.write_text(text.replace(right, wrong, 1))
+
+
+@pytest.mark.parametrize(("name", "right", "wrong"), BROKEN)
+def test_a_field_that_is_wrong_is_refused_even_without_kustomize(
+    folder: Path, name: str, right: str, wrong: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    judge_all(folder)
+    spoil(folder / name, right, wrong)
+    with pytest.raises(ManifestFault, match="is no valid manifest for Kubernetes"):
+        judge_all(folder)
+
+
+@needs_kustomize
+def test_a_field_that_is_wrong_in_an_overlay_is_refused(folder: Path) -> None:
+    spoil(folder / "kubernetes/gpu/deployment.yaml", "tolerations", "toleration")
+    with pytest.raises(ManifestFault, match=r"gpu: Deployment sightglass .*'toleration'"):
+        judge_all(folder)
+
+
+@needs_kustomize
+def test_a_kustomization_that_cannot_be_built_is_refused(folder: Path) -> None:
+    spoil(folder / "kubernetes/gpu/kustomization.yaml", "../base", "../bass")
+    with pytest.raises(ManifestFault, match="can't be built"):
+        judge_all(folder)
+
+
+def find_pod(documents: list[dict[str, Any]]) -> dict[str, Any]:
+    """The Deployment's pod."""
+    [pod] = [d["spec"]["template"]["spec"] for d in documents if d["kind"] == "Deployment"]
+    return dict(pod)
+
+
+def read_environment(container: dict[str, Any]) -> dict[str, str]:
+    return {entry["name"]: entry.get("value", "") for entry in container["env"]}
+
+
+@needs_kustomize
+def test_on_a_gpu_every_container_asks_for_one_and_insists_on_it() -> None:
+    assert BUILDER
+    pod = find_pod(read(build(BUILDER, DEPLOY / "kubernetes", ["../gpu", "../models-image"])))
+    [container] = pod["containers"]
+    assert container["image"].endswith("-gpu")
+    assert container["resources"]["limits"]["nvidia.com/gpu"] == "1"
+    environment = read_environment(container)
+    assert environment["SIGHTGLASS_DEVICE"] == "cuda"
+    assert environment["SIGHTGLASS_MODELS_DIR"] == "/models"
+    assert environment["SIGHTGLASS_DRAIN_SECONDS"] == "10"  # the base's stay
+
+
+def read_patience(container: dict[str, Any]) -> float:
+    """Seconds from the word to stop until the last accepted request is answered."""
+    hook = container.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
+    drain = float(read_environment(container)["SIGHTGLASS_DRAIN_SECONDS"])
+    return float(hook) + drain + Settings().request_timeout_ms / 1000
+
+
+@pytest.mark.parametrize("kind", ["deployment", "kserve"])
+def test_a_pod_is_not_killed_before_it_has_drained(kind: str) -> None:
+    if kind == "deployment":
+        pod = find_pod(read((DEPLOY / "kubernetes/base/deployment.yaml").read_text()))
+    else:
+        [service] = read((DEPLOY / "kserve/inferenceservice.yaml").read_text())
+        pod = service["spec"]["predictor"]
+    assert pod["terminationGracePeriodSeconds"] > read_patience(pod["containers"][0])
+
+
+def test_compose_waits_for_the_draining_too() -> None:
+    [service] = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"].values()
+    settings = Settings()
+    grace = float(service["stop_grace_period"].removesuffix("s"))
+    assert grace > settings.drain_seconds + settings.request_timeout_ms / 1000
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+
+
+def test_make_check_judges_them() -> None:
+    ran = subprocess.run(["make", "-n", "check"], cwd=ROOT, capture_output=True, text=True)
+    assert "-m deploy.manifests" in ran.stdout
+    assert "promtool test rules" in ran.stdout
