@@ -3,6 +3,7 @@
 The one file of tests that imports both sides.
 """
 
+import copy
 import gzip
 import io
 import json
@@ -24,13 +25,14 @@ from service.card import Input as ServedInput
 from service.image import decode_image, open_image
 from tests.server import Server, start_server
 from training import card as cards
-from training import pictures
+from training import golden, pictures
 from training.export import export
 from training.models import Classifier, build, default_layer
 
 MODELS_DIR = Path(__file__).parents[1] / "models"
 LABELS = tuple("0123456789")
 DIGITS = pictures.Input("L", 28, 28, 28, "center", "bilinear", (0.0,), (0.3081,), True)
+PRECISIONS = {"w16": 1e-3, "fp16": 1e-2, "int8": 1e-1}  # how far probabilities may be off
 Pixels = NDArray[np.uint8]
 
 
@@ -65,6 +67,12 @@ def served(samples: Pixels, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     tree = tmp_path_factory.mktemp("models")
     layer = default_layer(model.network)
     export(about, model, layer, samples, tree, unmeasured="untrained", say=lambda _: None)
+    for precision in PRECISIONS:
+        lower = cards.Model(precision, "lenet5", LABELS, DIGITS, "multiclass", "Apache-2.0", {})
+        export(
+            lower, copy.deepcopy(model), layer, samples, tree, unmeasured="untrained",
+            precision=precision, calibration=samples, say=lambda _: None,
+        )  # fmt: skip
     with start_server(tree, tmp_path_factory.mktemp("server")) as server:
         server.wait_ready()
         yield Served(model, server)
@@ -110,6 +118,26 @@ def test_probabilities_over_http_are_those_of_torch(served: Served, samples: Pix
             p["index"]: p["probability"] for p in explain(served.server, pixels)["predictions"]
         }
         assert [found[k] for k in range(10)] == pytest.approx(row.tolist(), abs=1e-6)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_fewer_bits_are_served_like_any_model(
+    served: Served, samples: Pixels, precision: str
+) -> None:
+    """Ready after its golden probe; probabilities and map near those of 32 bits."""
+    [version] = served.server.client.get(f"/models/{precision}").json()["versions"]
+    assert (version["state"], version["card"]["precision"]) == ("ready", precision)
+    for pixels in samples[:4]:
+        full, small = (
+            explain(served.server, pixels, model=name, target_index=7)
+            for name in ("lenet5", precision)
+        )
+        found = {p["label"]: p["probability"] for p in small["predictions"]}
+        for prediction in full["predictions"]:
+            off = abs(found[prediction["label"]] - prediction["probability"])
+            assert off <= PRECISIONS[precision]
+        one, other = (np.ravel(answer["explanations"][0]["cam"]) for answer in (full, small))
+        assert one @ other >= 0.97 * np.linalg.norm(one) * np.linalg.norm(other)
 
 
 def test_cam_over_http_is_that_of_pytorch_grad_cam(served: Served, samples: Pixels) -> None:
@@ -248,3 +276,24 @@ def read_batches(server: Server) -> tuple[int, int]:
         int(float(values[f'sightglass_batch_size_{part}{{model="lenet5"}}']))
         for part in ("count", "sum")
     )
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        pictures.Input(),
+        pictures.Input("RGB", 128, 128, 128),
+        pictures.Input("L", 28, 28, 28, dark_on_light=True),
+        pictures.Input("RGB", 20, 30, None, None),
+    ],
+)
+def test_the_golden_pictures_are_the_same_pixels_to_both(
+    wanted: pictures.Input, turned: bool
+) -> None:
+    """Were a turned one resized as well, it would be a level off, which some maps don't forgive."""
+    drawn = np.random.default_rng(0).integers(0, 256, (wanted.height, wanted.width, 3), np.uint8)
+    sample = drawn[..., : wanted.channels]
+    content = golden.encode(golden.framed(sample, wanted, turned), turned)
+    served = decode_image(open_image(content, 1 << 20), ServedInput.model_validate(wanted.card()))
+    assert np.array_equal(pictures.read(content, wanted), served.pixels)

@@ -1,6 +1,6 @@
 """Two pictures with the answers the exported graph gives: what any server of it must reproduce.
 
-They are larger or smaller than the network's input and not of its shape, one rotated by EXIF and
+One is larger or smaller than the network's input and not of its shape, one is rotated by EXIF and
 dark on light, so that the whole way from bytes to pixels is tried.
 """
 
@@ -28,9 +28,7 @@ def probes(
     """The card's `golden`: each the encoded picture, a target, and what comes of it."""
     found = []
     for index, pixels in enumerate(samples[surest(run, samples)]):
-        content = encode(
-            framed(pixels, wanted, invert=index == 1 and wanted.dark_on_light), index == 1
-        )
+        content = encode(framed(pixels, wanted, turned=index == 1), rotated=index == 1)
         image = pictures.read(content, wanted)[None]  # (1, H, W, C)
         target = -1 if index == 0 else int(np.argsort(run(image, empty())[0][0])[-2])
         logits, probabilities, cam = run(image, np.array([[target]]))
@@ -56,16 +54,22 @@ def surest(run: Callable[..., list[NDArray[np.float32]]], samples: Pixels) -> li
     return [order[0], second]
 
 
-def framed(pixels: Pixels, wanted: Input, invert: bool) -> Image.Image:
-    """The sample in the middle of a wider picture, at twice or half the size that is wanted."""
-    side = wanted.resize or wanted.height
-    small = side > 100
-    height = side // 2 if small else 2 * side
+def framed(pixels: Pixels, wanted: Input, turned: bool) -> Image.Image:
+    """The sample in the middle of a wider picture; dark on light where `turned` and made for it.
+
+    At twice or half the size that is wanted, but in the size itself if it will be turned: turned
+    before or after a resize, pixels are a level off, and by that some maps change by hundredths.
+    """
     image = Image.fromarray(pixels.squeeze())
+    if turned and wanted.resize is None:
+        return image
+    side = wanted.resize or wanted.height
+    height = side if turned else side // 2 if side > 100 else 2 * side
     image = image.resize((height, height), Image.Resampling.BILINEAR)
     wide = Image.new(image.mode, (height * 3 // 2 // 2 * 2, height))
     wide.paste(image, ((wide.width - height) // 2, 0))
-    return Image.eval(wide, lambda value: 255 - value) if invert else wide
+    dark = turned and wanted.dark_on_light
+    return Image.eval(wide, lambda value: 255 - value) if dark else wide
 
 
 def encode(image: Image.Image, rotated: bool) -> bytes:

@@ -135,21 +135,24 @@ def test_golden_probes_are_reproduced_from_the_file_alone(
     "wanted", [Input(), Input("L", 28, 28, 28), Input("RGB", 20, 30, None, None)]
 )
 def test_golden_pictures_cross_the_whole_geometry(wanted: Input) -> None:
-    """None is of the network's size or shape, and one is turned by EXIF."""
+    """The first is not of the network's size or shape, the second is turned by EXIF."""
     shape = (wanted.height, wanted.width, wanted.channels)
-    framed = golden.framed(np.zeros(shape, np.uint8), wanted, invert=False)
-    assert framed.size not in ((wanted.width, wanted.height), (wanted.resize, wanted.resize))
-    assert framed.width > framed.height
-    content = golden.encode(framed, rotated=True)
-    assert pictures.read(content, wanted).shape == shape
+    first = golden.framed(np.zeros(shape, np.uint8), wanted, turned=False)
+    assert first.size not in ((wanted.width, wanted.height), (wanted.resize, wanted.resize))
+    assert first.width > first.height
+    second = golden.framed(np.zeros(shape, np.uint8), wanted, turned=True)
+    for framed, rotated in ((first, False), (second, True)):
+        content = golden.encode(framed, rotated)
+        assert pictures.read(content, wanted).shape == shape
 
 
-def test_the_bundled_digit_model_is_what_its_card_says(data_dir: Path) -> None:
+@pytest.mark.parametrize("name", ["lenet5", "lenet5-relu"])
+def test_the_bundled_digit_model_is_what_its_card_says(data_dir: Path, name: str) -> None:
     """All 10,000 test digits through the file: the same count right, at least 99.2 %."""
     from training import data
 
     assert data_dir.is_dir()
-    versions = sorted(Path("models/lenet5").iterdir(), key=lambda path: int(path.name))
+    versions = sorted(Path("models", name).iterdir(), key=lambda path: int(path.name))
     for folder in versions:
         proto, found = read(folder)
         test = data.mnist(0.1, 0).splits["test"]
