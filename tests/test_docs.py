@@ -24,6 +24,7 @@ PAGES = sorted(
 PYTHON = (ROOT / "docs" / "python.md").read_text()
 OWN_MODEL = (ROOT / "docs" / "your-own-model.md").read_text()
 ADDRESS = "http://127.0.0.1:3000"
+LABEL = re.compile("Forest|Residential|River")  # after one epoch, any may be the most probable
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 FENCE = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
 
@@ -74,12 +75,16 @@ def test_every_command_answers_as_shown(name: str, bundled: Server, tmp_path: Pa
 
 
 def test_a_folder_becomes_a_service_as_shown(data_dir: Path, tmp_path: Path) -> None:
-    """docs/your-own-model.md, with one epoch; the tiles come from the data sets."""
+    """docs/your-own-model.md, with one epoch of few, smaller tiles; they are of the data sets."""
     assert (data_dir / "eurosat").exists()
     with ExitStack() as stack:
-        for step in Walk(tmp_path, stack, quick=True).steps(OWN_MODEL):
+        fewer = {"head -60": "head -12", "128, 128, 128": "64, 64, 64"}
+        for step in Walk(tmp_path, stack, quick=True, changes=fewer).steps(OWN_MODEL):
             assert step.exit_code == 0, f"{step.code}{step.printed}"
-            assert mask(step.expected or "") == mask(step.printed), step.code
+            expected, printed = (
+                LABEL.sub("label", mask(said)) for said in (step.expected or "", step.printed)
+            )
+            assert expected == printed, step.code
 
 
 def test_mistakes_say_what_the_table_says(tmp_path: Path) -> None:

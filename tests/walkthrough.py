@@ -15,10 +15,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from unittest import mock
 
 import numpy as np
@@ -36,6 +37,7 @@ TRAINING = re.compile(r"python -m training (?P<arguments>.*)\n")
 LINKED = ("README.md", "docs", "loadtests", "service", "tests", "training")
 SERVE = re.compile(r"^make serve(?: MODELS=(?P<models>\S+))?$")
 ANNOUNCED = "Sightglass is ready"
+VARYING = re.compile(r"epoch |[\d.]+ s: ")
 NUMBER = re.compile(r"\d+(?:[.,]\d+)*(?:e[-+]\d+)?")
 
 PICTURE_TOLERANCE = 8  # of 255: a map's rounding, seen through its colours
@@ -55,9 +57,15 @@ class Walk:
     """A reader in a clone of their own, whose server may be up."""
 
     def __init__(
-        self, folder: Path, stack: ExitStack, running: Server | None = None, quick: bool = False
+        self,
+        folder: Path,
+        stack: ExitStack,
+        running: Server | None = None,
+        quick: bool = False,
+        changes: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.folder, self.stack, self.running, self.quick = folder, stack, running, quick
+        self.changes = changes
         self.server: Server | None = None
         clone(folder)
         put_weights(folder / ".torch")
@@ -126,7 +134,9 @@ class Walk:
         return self.put_back(printed), exit_code
 
     def moved(self, code: str) -> str:
-        """The code, asking the server where it really is."""
+        """The code, changed as was wished, asking the server where it really is."""
+        for old, new in self.changes.items():
+            code = code.replace(old, new)
         if self.server is None:
             return code
         return code.replace(PORT, f"127.0.0.1:{self.server.port}")
@@ -167,8 +177,8 @@ def put_weights(home: Path) -> None:
 
 
 def mask(printed: str) -> str:
-    """Without what differs between machines and runs: numbers, what epochs said, spaces."""
-    lines = [line for line in printed.splitlines() if not line.startswith("epoch ")]
+    """Without what differs between machines and runs: numbers, spaces, epochs and judgements."""
+    lines = [line for line in printed.splitlines() if not VARYING.match(line)]
     return re.sub(r"[ -]+", " ", NUMBER.sub("0", "\n".join(lines))).strip()
 
 
