@@ -128,6 +128,8 @@ def export(
     """
     if not NAME.fullmatch(about.name):
         raise UserError(f"{about.name!r} is no model name: a-z, 0-9, '.', '_' and '-' only.")
+    if maps < 0:
+        raise UserError(f"--maps is 0 or more, not {maps}.")
     if precision == "int8" and calibration is None:
         raise UserError("int8 is calibrated on real pictures: --pictures names a folder of them.")
     multilabel = about.task == "multilabel"

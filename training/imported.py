@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from training import card, classics, data, export, folders, models, scenes, timms, weights
+from training import card, classics, data, evidence, export, folders, models, scenes, timms, weights
 from training.errors import UserError
 from training.pictures import Input
 
@@ -33,7 +33,7 @@ class Request:
     version: int | None
     layer: str | None
     precision: str
-    maps: int = 200
+    maps: int = evidence.MAPS
     pictures_are: str = ""
     private: bool = False
 

@@ -60,5 +60,9 @@ def test_from_a_folder_to_an_artefact(
     assert call(monkeypatch, "evaluate", run / "best.pt") == 0
     assert "| accuracy | 1 |" in capsys.readouterr().out
     assert (run / "report-test" / "confusion.png").exists()
-    assert call(monkeypatch, "export", run / "best.pt", "--to", tmp_path / "tree") == 0
+    ways = ("--calibrate", "--layer", "auto", "--maps", 4)
+    assert call(monkeypatch, "export", run / "best.pt", "--to", tmp_path / "tree", *ways) == 0
+    said = capsys.readouterr().out
+    assert said.count("(taken)") == 1
+    assert "temperature" in said
     assert (tmp_path / "tree" / "colours" / "1" / "model.onnx").exists()

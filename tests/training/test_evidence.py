@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import torch
 
 from tests.training import blobs
-from training import card, choose, evidence, export, modelcard
+from training import card, choose, evidence, export, modelcard, plan
 from training.data import Split
 from training.errors import UserError
 
@@ -75,6 +76,23 @@ def test_a_shortcut_is_seen_in_where_the_heat_lies() -> None:
     corner = np.maximum(cams, 0)[:, :3, :3].sum((1, 2)) / np.maximum(cams, 0).sum((1, 2))
     assert corner.mean() > 0.5
     assert blobs.explained(blobs.lesson().model, test.pictures)[1][:, :3, :3].mean() < cams.mean()
+
+
+def test_a_map_that_does_not_add_up_is_found_out() -> None:
+    """Behind an average and a linear layer cam's sum is the logit; elsewhere nothing is claimed."""
+    lesson = blobs.lesson()
+    image = torch.tensor(lesson.seen.pictures[:3])
+    found = plan.make(lesson.model, lesson.model.network, blobs.LAYER, image)
+    logits = lesson.model(torch.tensor(lesson.seen.pictures)).numpy()
+    right, wrong = (
+        evidence.incompleteness(lesson.model, found, lesson.seen, logits, cams)
+        for cams in (lesson.cams, 1.1 * lesson.cams)
+    )
+    assert right is not None
+    assert wrong is not None
+    assert right < 1e-5 < evidence.INCOMPLETE < wrong
+    earlier = plan.make(lesson.model, lesson.model.network, "features.1", image)
+    assert evidence.incompleteness(lesson.model, earlier, lesson.seen, logits, lesson.cams) is None
 
 
 def test_several_labels_have_no_pointing_game() -> None:
