@@ -162,6 +162,7 @@ class Response:
         headers = {
             "content-type": self.media_type,
             "content-length": str(len(self.body)),
+            "x-content-type-options": "nosniff",
             "x-request-id": request.id,
             **self.headers,
         }

@@ -24,7 +24,6 @@ POLICY = (
 INLINE_STYLED = "docs.html"  # Swagger's parts set styles of their own
 SECURITY_HEADERS = {
     "referrer-policy": "no-referrer",
-    "x-content-type-options": "nosniff",
     "cache-control": "no-cache",
 }
 
