@@ -176,7 +176,11 @@ def open_bound(
     if tuning.graphs and tuning.bound:
         with suppress(Exception):  # a refusal to capture has no class of its own
             session = ort.InferenceSession(content, options, [(CUDA, capturing), CPU])
-            return BoundSession(session, artefact, max_batch_size, bound=True)
+            found = BoundSession(session, artefact, max_batch_size, bound=True)
+            wanted = artefact.card.input
+            image = np.zeros((1, wanted.height, wanted.width, wanted.channels), np.uint8)
+            found.run(image, np.full((1, 1), TOP_1, np.int64))  # or refuses as late as here
+            return found
     try:
         session = ort.InferenceSession(content, options, [(CUDA, provider), CPU])
     except Exception as fault:  # onnxruntime's exceptions share no base of their own

@@ -17,7 +17,6 @@ from training import verify
 from training.data import Split
 from training.pictures import Pixels
 
-NAMES = ("fp32", "w16", "fp16", "int8")
 EXACT = ("fp32", "w16")  # torch computes the very same numbers
 LOSSES = {  # against fp32: points of accuracy that may be lost, cosine of the maps at least
     "w16": (0.1, 0.999),

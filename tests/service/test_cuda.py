@@ -80,6 +80,17 @@ def test_memory_that_no_gpu_asks_for_is_not_locked() -> None:
         assert not pin(np.zeros(16, np.uint8))
 
 
+@pytest.mark.skipif(has_cuda(), reason="there is a GPU")
+@pytest.mark.parametrize("tuning", [Tuning(), Tuning(graphs=False), Tuning(bound=False)])
+def test_without_a_gpu_the_model_lies_on_the_cpu_and_says_so(path: Path, tuning: Tuning) -> None:
+    artefact, content = read_artefact(path)
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    found = open_bound(content, artefact, 8, options, tuning)
+    assert found.provider == "cpu"
+    assert found.run(*make_batch(3, 1)).cam.shape == (3, 1, 4, 4)
+
+
 @needs_gpu
 @pytest.mark.gpu
 @pytest.mark.parametrize("tuning", [Tuning(), Tuning(graphs=False), Tuning(bound=False)])

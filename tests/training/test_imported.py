@@ -91,6 +91,23 @@ def test_pictures_are_what_it_is_measured_on(ask: Callable[..., Request], tmp_pa
     assert set(metrics["per_class"]) == {"Katze", "犬"}
 
 
+def test_int8_is_calibrated_on_every_other_picture_and_measured_on_the_rest(
+    ask: Callable[..., Request], tmp_path: Path
+) -> None:
+    """Eight pictures of plain colours: four and four."""
+    for label, colour in (("Katze", (250, 20, 20)), ("犬", (20, 20, 250))):
+        (tmp_path / "pictures" / label).mkdir(parents=True)
+        for i in range(4):
+            image = Image.new("RGB", (30, 30), colour)
+            image.putpixel((i, i), (255, 255, 255))
+            image.save(tmp_path / "pictures" / label / f"{i}.png")
+    found = card(imported.bring(ask(pictures=tmp_path / "pictures", precision="int8", maps=0)))
+    metrics, checks = found["metrics"], found["checks"]
+    assert isinstance(metrics, dict)
+    assert isinstance(checks, dict)
+    assert metrics["pictures"] == checks["precision"]["pictures"] == 4
+
+
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
