@@ -13,7 +13,7 @@ BIN := $(VENV)/bin
 UV := $(BIN)/python -m uv pip
 
 .DEFAULT_GOAL := help
-.PHONY: help serve setup test check format load bench bench-gpu image image-test manifests audit lock clean
+.PHONY: help serve setup test check format load bench bench-gpu reliability soak image image-test manifests audit lock clean
 
 help: ## these chores, a line each
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -61,6 +61,12 @@ load: $(VENV)/dev.installed ## Locust against the running service, with a verdic
 
 bench: $(VENV)/dev.installed ## the performance suite against the bound and other servers, within 30 minutes (FULL=1: all of it)
 	$(BIN)/python -m benchmarks run $(if $(FULL),--full)
+
+reliability: $(VENV)/dev.installed ## inject faults and hold the bounds, within 15 minutes; needs nginx (SUBJECT=stock: stock BentoML beside it)
+	$(BIN)/python -m tests.reliability all $(if $(SUBJECT),--subject $(SUBJECT))
+
+soak: $(VENV)/dev.installed ## an hour of mixed load, and docs/pictures/soak.png of it (SUBJECT=stock, MINUTES=)
+	$(BIN)/python -m tests.reliability soak $(if $(SUBJECT),--subject $(SUBJECT)) $(if $(MINUTES),--minutes $(MINUTES))
 
 bench-gpu: $(VENV)/dev.installed ## what a GPU brings, on a machine that has one
 	$(BIN)/python -m benchmarks.gpu

@@ -12,6 +12,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,7 +31,7 @@ from tests.reliability import subject as subjects
 from tests.reliability.soak import soak
 from tests.reliability.soak_plot import summarise
 from tests.reliability.subject import SIGHTGLASS, STOCK, SUBJECTS
-from tests.server import ROOT, start_server
+from tests.server import ROOT, Server, start_server
 from tests.service.quadrants import write_model
 
 REPORTS = ROOT / "runs" / "reliability"
@@ -157,7 +158,7 @@ def measure_versions(_: str, folder: Path) -> Found:
     return Found(got._asdict(), missed)
 
 
-def start_tiny(folder: Path, **settings: object) -> Any:
+def start_tiny(folder: Path, **settings: Any) -> AbstractContextManager[Server]:
     """Sightglass with the quadrants alone."""
     write_model(folder / "models" / "quadrants" / "1" / "model.onnx")
     return start_server(folder / "models", folder, **settings)

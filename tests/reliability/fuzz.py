@@ -84,14 +84,14 @@ def make_requests(seed: int, pictures: list[bytes], models: list[str]) -> Callab
     def infer_binary() -> bytes:
         content = pick()
         binary = len(content).to_bytes(4, "little") + content
-        tensor = {"name": "image", "datatype": "BYTES", "shape": [1]}
-        tensor["parameters"] = {"binary_data_size": len(binary)}
+        parameters = {"binary_data_size": len(binary)}
+        tensor = {"name": "image", "datatype": "BYTES", "shape": [1], "parameters": parameters}
         head = json.dumps({"inputs": [tensor]}).encode()
         length = f"Inference-Header-Content-Length: {len(head)}"
         return make_request(f"/v2/models/{source.choice(models)}/infer", head + binary, length)
 
-    kinds = (predict, predict, predict_raw, gradcam, gradcam, predict_batch, gradcam_batch)
-    kinds += (infer, infer_binary)
+    single = (predict, predict, predict_raw, gradcam, gradcam)
+    kinds = (*single, predict_batch, gradcam_batch, infer, infer_binary)
     return lambda: source.choice(kinds)()
 
 

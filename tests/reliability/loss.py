@@ -20,8 +20,6 @@ from pathlib import Path
 from time import perf_counter
 from typing import NamedTuple
 
-import psutil
-
 from tests.reliability import subject as subjects
 from tests.reliability.client import Client, Reply, connect
 from tests.reliability.overload import read_index
@@ -31,6 +29,7 @@ from tests.service.quadrants import encode, light
 
 RATE = 40.0  # requests a second, of the tiny model: far below the capacity
 CALM_SECONDS = 1.0  # of load before the fault, and after all is said to be well
+NOTICE_SECONDS = 0.1  # until a client knows that its kept connection has died, too
 READINESS_SECONDS = 0.5  # between two looks of the balancer
 PATIENCE = 60.0
 DOCUMENT = ROOT / "docs" / "reliability.md"
@@ -108,8 +107,13 @@ def learn_quarters(server: Server, subject: str) -> tuple[list[bytes], list[int]
     return requests, asyncio.run(ask())
 
 
-def stop_alone(server: Server, requests: list[bytes], expected: list[int]) -> Loss:
-    """SIGTERM to the parent alone, before a balancer that looks at `/readyz` now and then."""
+def stop_alone(
+    server: Server, requests: list[bytes], expected: list[int], port: int | None = None
+) -> Loss:
+    """SIGTERM to the parent alone, behind a balancer that looks at `/readyz` now and then.
+
+    The load goes to `port`, which is the server's own unless there is something before it.
+    """
 
     async def stop() -> str:
         server.process.send_signal(signal.SIGTERM)
@@ -121,7 +125,7 @@ def stop_alone(server: Server, requests: list[bytes], expected: list[int]) -> Lo
                 await asyncio.sleep(READINESS_SECONDS)
         return f"/readyz said {reply.status or reply.fault} after {perf_counter() - started:.1f} s"
 
-    asked, note = asyncio.run(load_during(server.port, stop, requests))
+    asked, note = asyncio.run(load_during(port or server.port, stop, requests))
     code = server.process.wait(PATIENCE)
     asked = [Asked(expected[quarter], reply) for quarter, reply in asked]
     return count_losses(asked, f"{note}; exit code {code}")
@@ -204,10 +208,12 @@ def restart_rolling(models: Path, folder: Path) -> Loss:
 def wait_workers(server: Server, count: int) -> None:
     """Return once so many workers answer, each at its own connections."""
 
-    def is_ready() -> bool:
-        return server.read_log().count('"event": "ready"') >= count
+    wait_until(lambda: count_ready(server) >= count, PATIENCE, server.read_log)
 
-    wait_until(is_ready, PATIENCE, server.read_log)
+
+def count_ready(server: Server) -> int:
+    """How many workers have said so far that they can answer."""
+    return server.read_log().count('"event": "ready"')
 
 
 class Death(NamedTuple):
@@ -215,33 +221,30 @@ class Death(NamedTuple):
 
     loss: Loss
     in_flight: int  # requests sent and not answered when it died, of both workers
-    lost_later: int  # sent after its death, and lost
-    replaced_seconds: float
+    lost_later: int  # sent a moment after its death or later, and lost
+    replaced_seconds: float  # until its successor was ready
 
 
 def kill_worker(server: Server, requests: list[bytes], expected: list[int]) -> Death:
     """SIGKILL to one of two workers under load."""
-    before = server.find_workers()
+    victim = server.find_workers()[0]
     died, replaced = 0.0, 0.0
 
     async def kill() -> str:
         nonlocal died, replaced
+        ready = count_ready(server)
         died = perf_counter()
-        os.kill(before[0], signal.SIGKILL)
-        while True:
-            await asyncio.sleep(0.1)
-            with contextlib.suppress(psutil.NoSuchProcess):  # the dead one, not yet buried
-                now = await asyncio.to_thread(server.find_workers)
-                if len(set(now) - {before[0]}) == len(before):
-                    break
+        os.kill(victim, signal.SIGKILL)
+        while count_ready(server) == ready:
             assert perf_counter() < died + PATIENCE, server.read_log()
+            await asyncio.sleep(0.1)
         replaced = perf_counter()
         await asyncio.sleep(CALM_SECONDS)
         return ""
 
     asked, note = asyncio.run(load_during(server.port, kill, requests))
     asked = [Asked(expected[quarter], reply) for quarter, reply in asked]
-    later = [one for one in asked if one.reply.sent_at > died]
+    later = [one for one in asked if one.reply.sent_at > died + NOTICE_SECONDS]
     in_flight = [
         one for one in asked if one.reply.sent_at <= died < one.reply.sent_at + one.reply.seconds
     ]

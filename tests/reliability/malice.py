@@ -210,7 +210,9 @@ async def endure(server: Server, attack: Attack, attackers: int, seconds: float)
     )
 
 
-async def ask_beside(client: Client, attacking: "asyncio.Future[list[object]]") -> list[Reply]:
+async def ask_beside(
+    client: Client, attacking: "asyncio.Future[list[str | BaseException]]"
+) -> list[Reply]:
     """One request after another as long as the attack lasts."""
     replies = [await client.send(GOOD)]
     while not attacking.done():

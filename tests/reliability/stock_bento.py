@@ -22,7 +22,7 @@ class Stock:
     def __init__(self) -> None:
         self.session = ort.InferenceSession(os.environ[MODEL_VARIABLE])
 
-    @bentoml.api(batchable=True, max_batch_size=8, max_latency_ms=10_000)
+    @bentoml.api(batchable=True, max_batch_size=8, max_latency_ms=10_000)  # type: ignore[untyped-decorator]
     def predict(self, images: list[Image.Image]) -> list[dict[str, Any]]:
         """The most probable class of each picture."""
         image = np.stack([shape(picture) for picture in images])  # (N, H, W, C) uint8

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
@@ -24,13 +25,13 @@ SUBJECTS = (SIGHTGLASS, STOCK)
 
 
 @contextlib.contextmanager
-def start(subject: str, folder: Path, **settings: object) -> Iterator[Server]:
+def start(subject: str, folder: Path, **settings: Any) -> Iterator[Server]:
     """A ready server; `settings` are Sightglass's own."""
     if subject == STOCK:
         with start_stock(folder) as server:
             yield server
         return
-    chosen = {"default_model": PHOTOGRAPHS} | settings
+    chosen: dict[str, Any] = {"default_model": PHOTOGRAPHS} | settings
     models = Path(str(chosen.pop("models_dir", ROOT / "models")))
     with start_server(models, folder, **chosen) as server:
         server.wait_ready()

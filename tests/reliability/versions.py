@@ -82,8 +82,12 @@ def make_steps(tree: Tree, scratch: Path) -> list[Step]:
             file.write((scratch / "third.onnx").read_bytes())
             file.truncate()
 
-    def remove(version: int) -> Callable[[], None]:
-        return lambda: shutil.rmtree(tree.path(NAME, version).parent)
+    def remove(*versions: int) -> Callable[[], None]:
+        def remove_now() -> None:
+            for version in versions:
+                shutil.rmtree(tree.path(NAME, version).parent)
+
+        return remove_now
 
     return [
         Step("a version added", lambda: write(2), 2, "ready"),
@@ -96,7 +100,7 @@ def make_steps(tree: Tree, scratch: Path) -> list[Step]:
         Step("the serving file overwritten in place", overwrite_in_place, 2, "ready"),
         Step(
             "the newest, unfit ones removed",
-            lambda: [remove(v)() for v in (3, 4, 5, 6)] and None,
+            remove(3, 4, 5, 6),
             6,
             None,
         ),
