@@ -105,7 +105,7 @@ def export(
     about: cards.Model,
     model: Classifier,
     layer: str,
-    samples: NDArray[np.uint8],  # (N, H, W, C), at least seven
+    samples: NDArray[np.uint8],  # (N, H, W, C), two at least
     tree: Path,
     test: Split | None = None,
     unmeasured: str = "",

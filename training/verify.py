@@ -36,7 +36,7 @@ def check(
     plain: onnx.ModelProto,
     model: nn.Module,
     layer: nn.Module,
-    pictures: NDArray[np.uint8],  # (N, H, W, C), at least seven
+    pictures: NDArray[np.uint8],  # (N, H, W, C)
 ) -> dict[str, Any]:
     """The figures of every check; the first that fails raises with its sentence."""
     shapes(proto)
@@ -48,7 +48,7 @@ def check(
     worst = {"logits": 0.0, "probabilities": 0.0, "cam": 0.0, "cam_torch": 0.0, "rows": 0.0}
     likeness = 1.0
     for n, t in CASES:
-        image = pictures[rng.permutation(len(pictures))[:n]]
+        image = pictures[rng.permutation(max(len(pictures), n))[:n] % len(pictures)]
         target = rng.integers(-1, classes, (n, t))
         if t:
             target[0, 0] = -1

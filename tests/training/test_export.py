@@ -55,6 +55,12 @@ def test_versions_count_up_and_a_named_one_is_replaced(
     assert sorted(p.name for p in (tmp_path / "digits").iterdir()) == ["1", "2"]
 
 
+def test_a_few_pictures_are_enough(lenet: Classifier, grays: Pixels, tmp_path: Path) -> None:
+    """A small folder leaves no more for the test; they are checked in batches of seven, too."""
+    _, found = read(make(lenet, grays[:2], tmp_path))
+    assert [7, 3] in found["checks"]["cases"]
+
+
 def test_a_failed_check_writes_nothing(
     lenet: Classifier, grays: Pixels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
