@@ -90,7 +90,7 @@ class Walk:
             (self.folder / place[1]).write_text(self.moved(code))
             printed, exit_code = "", 0
         elif serving := SERVE.match(code.partition("  #")[0].strip()):
-            printed, exit_code = self.serve(serving["models"] or "models"), 0
+            printed, exit_code = self.serve(serving["models"]), 0
         elif self.quick and (training := TRAINING.fullmatch(code)):
             printed, exit_code = self.train(shlex.split(training["arguments"]))
         elif block["kind"] == "python":
@@ -99,10 +99,11 @@ class Walk:
             printed, exit_code = self.run(["bash", "-c", self.moved(code)])
         return Step(code, block["printed"], printed, exit_code)
 
-    def serve(self, models: str) -> str:
-        """Start the service as `make serve` does, or take the running one; what it says then."""
-        server = self.server = self.running or self.stack.enter_context(
-            start_server(self.folder / models, self.folder, default_model="squeezenet1_1")
+    def serve(self, own: str | None) -> str:
+        """`make serve`, of an own tree or the bundled one, which may be up; what it says then."""
+        settings = {} if own else {"default_model": "squeezenet1_1"}
+        server = self.server = (None if own else self.running) or self.stack.enter_context(
+            start_server(self.folder / (own or "models"), self.folder, **settings)
         )
         wait_until(lambda: ANNOUNCED in server.read_log(), START_SECONDS, server.read_log)
         told = server.read_log().partition(ANNOUNCED)[2].splitlines()[:3]
