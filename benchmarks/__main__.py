@@ -23,17 +23,19 @@ def main() -> int:
     parser.add_argument("--full", action="store_true", help="the whole matrix, for hours")
     parser.add_argument("--rounds", type=int, help="at most so many")
     parser.add_argument("--minutes", type=float, help="no round begins that would not end by then")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="of the last run")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="the raw figures")
+    parser.add_argument("--only-ours", action="store_true", help="no others, and no page")
     options = parser.parse_args()
     try:
         results = (
-            run(make_plan(options), lambda line: print(line, flush=True))
+            run(make_plan(options), options.results, lambda line: print(line, flush=True))
             if options.command == "run"
             else read_results(options.results)
         )
     except (ClientFault, ServerFault) as fault:
         sys.exit(str(fault))
-    write(results)
+    if not options.only_ours:
+        write(results)
     print(make_targets(results))
     return 0
 
@@ -43,6 +45,8 @@ def make_plan(options: argparse.Namespace) -> Plan:
     plan = FULL if options.full else Plan()
     given = {name: getattr(options, name) for name in ("rounds", "minutes")}
     changes = {name: value for name, value in given.items() if value is not None}
+    if options.only_ours:
+        changes["others"] = False
     return Plan(**(vars(plan) | changes))
 
 

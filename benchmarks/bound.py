@@ -124,7 +124,7 @@ def repeat(work: Callable[[], int], workers: int, seconds: float) -> float:
     ends = started + seconds
 
     def loop(_: int) -> int:
-        done = 0
+        done = work()
         while time.perf_counter() < ends:
             done += work()
         return done

@@ -128,13 +128,17 @@ def make_our_asks(
 
 @contextlib.contextmanager
 def start_ours(
-    models_dir: Path = MODELS, cores: Sequence[int] | None = None, **settings: str
+    models_dir: Path = MODELS,
+    last: str = "resnet18",
+    cores: Sequence[int] | None = None,
+    **settings: str,
 ) -> Iterator[Server]:
-    """Our own service in its defaults, but for `settings`."""
+    """Our own service in its defaults, but for `settings`; `last` is the model it loads last."""
     environment = {"SIGHTGLASS_MODELS_DIR": str(models_dir)}
     environment |= {f"SIGHTGLASS_{name.upper()}": value for name, value in settings.items()}
     command = [sys.executable, "-m", "service", "serve", "--port", "{port}"]
-    with start_server(OURS, command, ROOT, environment, "/readyz", cores) as server:
+    ready = f"/v2/models/{last}/ready"
+    with start_server(OURS, command, ROOT, environment, ready, cores) as server:
         yield server
 
 

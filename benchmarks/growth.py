@@ -48,7 +48,7 @@ def measure(
             asks = make_our_asks(photographs, tops["photo"])
             keeper.keep(_name(trial.load("", asks, CLIENTS), "by cores", number))
     for number in MODEL_COUNTS:
-        with start_ours(models_dir=copy_model("lenet5", number)) as server:
+        with start_ours(copy_model("lenet5", number), f"lenet5-{number - 1}") as server:
             trial = Trial(server, OURS, seconds)
             asks = spread_over(make_our_asks(digits, tops["digit"]), number)
             keeper.keep(_name(trial.load("", asks, CLIENTS), "by models", number))

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import count
+from pathlib import Path
 
 from benchmarks import growth
 from benchmarks.bound import find_answers, measure_bound
@@ -31,6 +32,7 @@ from benchmarks.trial import Trial
 
 RESULTS = CACHE / "results.json"
 CLIENTS = (1, 8, 32)
+DEFAULT_MODEL = "squeezenet1_1"  # of the bundled ones; the others are loaded after it, by name
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class Plan:
     rounds: int = 5
     seconds: float = 2.5  # of one load
     bound_seconds: float = 0.3
+    others: bool = True  # the other servers, too
     full: bool = False  # all settings of the alternatives at all numbers of clients
     minutes: float = 30  # no further round begins that would not end by then
 
@@ -47,8 +50,8 @@ class Plan:
 FULL = Plan(rounds=9, seconds=5, bound_seconds=1, full=True, minutes=240)
 
 
-def run(plan: Plan, tell: Callable[[str], None]) -> Results:
-    """Measure, and keep what there is after each round."""
+def run(plan: Plan, path: Path, tell: Callable[[str], None]) -> Results:
+    """Measure, and keep what there is at `path` after each round."""
     started = time.monotonic()
     make_models()
     results = Results(describe_machine())
@@ -62,8 +65,9 @@ def run(plan: Plan, tell: Callable[[str], None]) -> Results:
         keeper = Keeper(results, number, tell)
         for pictures in kinds:
             keeper.keep_all(list(measure_bound(pictures, plan.bound_seconds)))
-        contenders = list(ALTERNATIVES)
-        turned = contenders[number % len(contenders) :] + contenders[: number % len(contenders)]
+        contenders = list(ALTERNATIVES) if plan.others else []
+        start = number % max(len(contenders), 1)
+        turned = contenders[start:] + contenders[:start]
         for contender in turned[::2]:
             measure_alternative(contender, kinds, tops, plan, keeper)
         measure_service(kinds, tops, plan, keeper)
@@ -71,13 +75,13 @@ def run(plan: Plan, tell: Callable[[str], None]) -> Results:
             measure_alternative(contender, kinds, tops, plan, keeper)
         measure_start(keeper)
         keeper.keep_all(list(measure_explaining(kinds[1], plan.bound_seconds * 5)))
-        results.write(RESULTS)
+        results.write(path)
         now = time.monotonic()
         later = now + (now - began)
         if number >= plan.rounds or later - started > (plan.minutes - growth.MINUTES) * 60:
             break
     growth.measure(kinds, tops, plan.seconds, Keeper(results, 0, tell))
-    results.write(RESULTS)
+    results.write(path)
     return results
 
 
@@ -147,7 +151,8 @@ def find_clients(pictures: Pictures, suited: Sequence[int], plan: Plan) -> list[
 
 def measure_start(keeper: Keeper) -> None:
     """Start to ready with the bundled models, and of BentoML with nothing."""
-    with start_ours(growth.BUNDLED, default_model="squeezenet1_1") as server:
+    last = max(path.name for path in growth.BUNDLED.iterdir() if path.name != DEFAULT_MODEL)
+    with start_ours(growth.BUNDLED, last, default_model=DEFAULT_MODEL) as server:
         keeper.keep(describe_start(server))
     with start_empty() as server:
         keeper.keep(describe_start(server))

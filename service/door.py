@@ -27,7 +27,7 @@ from service.errors import (
 )
 from service.exchange import ClientGone, Receive, Request, Response, Scope, Send
 from service.lifecycle import Lifecycle
-from service.log import with_fields
+from service.log import log_request, with_fields
 from service.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -156,7 +156,8 @@ class Door:
             fields["code"] = code
         fields |= request.notes
         fields |= {f"{stage}_ms": _to_ms(spent) for stage, spent in request.timings.items()}
-        log.info("request", extra=with_fields(**fields, total_ms=_to_ms(seconds)))
+        fields["total_ms"] = _to_ms(seconds)
+        log_request(fields)
 
 
 def _tell_timings(request: Request) -> str:
