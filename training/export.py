@@ -158,6 +158,7 @@ def export(
         plain = bits.plain(compiled.proto)
     if full is not None:
         checks["precision"] = bits.compare(full, compiled.proto, precision, test or samples)
+        say(bits.tell(checks["precision"]))
     cost = verify.cost(compiled.proto, plain, samples)
     say(f"exact: cam within {checks['cam']:.1e}; explained costs {cost['ratio']:.2f} of plain")
     run = verify.session(compiled.proto)
@@ -176,7 +177,8 @@ def export(
         checks["faithfulness"] = evidence.figures
         say(f"{evidence.figures['seconds']} s: " + evidence_page.verdict(evidence.figures))
     else:
-        checks |= {"faithfulness": None, "faithfulness_reason": unmeasured or "--maps was 0"}
+        reason = unmeasured if test is None else "--maps was 0"
+        checks |= {"faithfulness": None, "faithfulness_reason": reason}
     more = {"attention": evidence.attention} if evidence else {}
     if validation is not None:
         more["calibration"] = cooled(run, validation, test, temperature)
