@@ -100,24 +100,33 @@ def folder(config: Config) -> Data:
 
 
 def table(config: Config) -> Data:
-    """A CSV of `file` (beside it), one column of 0 and 1 a label, and `split` where it has one."""
+    """A CSV of pictures beside it, their labels, and `split` where it has one.
+
+    With several labels to a picture (`task="multilabel"`) labels are (N, K); else each row has one.
+    """
     path = Path(config.data)
     path = path if path.exists() else data_root() / config.data
     rows, labels = tables.read(path)
+    marks = np.array([[float(row[label]) for label in labels] for row in rows], np.float32)
+    several = config.task == "multilabel"
+    if not several and (marks.sum(1) != 1).any():
+        line = int(np.flatnonzero(marks.sum(1) != 1)[0]) + 2
+        raise UserError(f"{path}, line {line}: a picture has one label unless task=multilabel.")
+    truth = marks if several else marks.argmax(1)
+    split = np.array([row.get("split", "train") for row in rows])
     if "split" not in rows[0]:
-        each = np.random.default_rng(config.seed).random(len(rows))
-        edges = config.test, config.test + config.validation
-        for row, at in zip(rows, each, strict=True):
-            row["split"] = "test" if at < edges[0] else "val" if at < edges[1] else "train"
+        alike = np.zeros(len(rows)) if several else truth
+        test = held_out(alike, config.test, config.seed)
+        rest = np.flatnonzero(~test)
+        split[test] = "test"
+        split[rest[held_out(alike[rest], config.validation, config.seed)]] = "val"
     splits = {}
-    for split in ("train", "val", "test"):
-        chosen = [row for row in rows if row["split"] == split]
-        if not chosen:
-            raise UserError(f"{path} has no pictures in its {split} split.")
-        splits[split] = Split(
-            folders.decoded([path.parent / row["file"] for row in chosen], config.input),
-            np.array([[float(row[label]) for label in labels] for row in chosen], np.float32),
-        )
+    for name in ("train", "val", "test"):
+        chosen = np.flatnonzero(split == name)
+        if not len(chosen):
+            raise UserError(f"{path} has no pictures in its {name} split.")
+        files = [path.parent / rows[i]["file"] for i in chosen]
+        splits[name] = Split(folders.decoded(files, config.input), truth[chosen])
     return Data(splits, labels)
 
 

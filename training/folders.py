@@ -5,6 +5,7 @@ networks or batches.
 """
 
 import hashlib
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -84,7 +85,7 @@ def decoded(paths: Sequence[Path], wanted: Input) -> Pixels:
     file = CACHE / f"{key}.npy"
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
-        beside = file.with_suffix(".part.npy")
+        beside = file.with_suffix(f".part-{os.getpid()}.npy")  # torchrun's processes each write
         shape = (len(paths), wanted.height, wanted.width, wanted.channels)
         rows = np.lib.format.open_memmap(beside, "w+", np.uint8, shape)
         try:

@@ -1,4 +1,4 @@
-"""Labels from a CSV: several to a picture, split as it says or by chance, mistakes by line."""
+"""Labels from a CSV: one or several a picture, split as it says or by chance; mistakes by line."""
 
 from pathlib import Path
 
@@ -40,6 +40,38 @@ def test_is_split_by_chance_where_it_does_not_say(pictures: Path) -> None:
     once, again = data.load(config), data.load(config)
     assert sum(len(split) for split in once.splits.values()) == 40
     assert (once.splits["test"].labels == again.splits["test"].labels).all()
+
+
+def test_one_label_to_a_picture_by_its_name(pictures: Path) -> None:
+    """Split alike from each label; other columns are passed over."""
+    rows = [
+        f"{i}.png,{age},{label}"
+        for i, (age, label) in enumerate(zip("7" * 40, "ab" * 20, strict=True))
+    ]
+    (pictures / "labels.csv").write_text("\n".join(["file,age,label", *rows]))
+    found = data.load(load("eurosat", [f"data={pictures / 'labels.csv'}", "validation=0.1"]))
+    assert found.labels == ("a", "b")
+    assert found.splits["train"].labels[:4].tolist() == [0, 1, 0, 1]
+    assert {name: np.bincount(split.labels).tolist() for name, split in found.splits.items()} == {
+        "train": [14, 14], "val": [2, 2], "test": [4, 4]
+    }  # fmt: skip
+
+
+def test_the_ground_truth_of_isic_is_taken_as_it_is(pictures: Path) -> None:
+    """`image` without an ending, 1.0 in the column of the one diagnosis."""
+    rows = [f"{i},{float(i % 2 == 0)},{float(i % 2 == 1)}" for i in range(40)]
+    (pictures / "truth.csv").write_text("\n".join(["image,MEL,NV", *rows]))
+    found = data.load(load("eurosat", [f"data={pictures / 'truth.csv'}"]))
+    assert found.labels == ("MEL", "NV")
+    assert all((split.shares(2) == 0.5).all() for split in found.splits.values())
+
+
+def test_two_labels_are_several(pictures: Path) -> None:
+    """A picture with two of them is refused, with its line, unless the task says so."""
+    rows = [f"{i}.png,1,{int(i == 3)}" for i in range(40)]
+    (pictures / "labels.csv").write_text("\n".join(["file,sea,land", *rows]))
+    with pytest.raises(UserError, match="line 5: a picture has one label unless task=multilabel"):
+        data.load(load("eurosat", [f"data={pictures / 'labels.csv'}"]))
 
 
 @pytest.mark.parametrize(
