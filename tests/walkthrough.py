@@ -20,6 +20,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -101,7 +102,7 @@ class Walk:
 
     def serve(self, own: str | None) -> str:
         """`make serve`, of an own tree or the bundled one, which may be up; what it says then."""
-        settings = {} if own else {"default_model": "squeezenet1_1"}
+        settings: dict[str, Any] = {} if own else {"default_model": "squeezenet1_1"}
         server = self.server = (None if own else self.running) or self.stack.enter_context(
             start_server(self.folder / (own or "models"), self.folder, **settings)
         )
