@@ -159,6 +159,7 @@ def export(
     if full is not None:
         checks["precision"] = bits.compare(full, compiled.proto, precision, test or samples)
         say(bits.tell(checks["precision"]))
+        say(bits.tell(checks["precision"]))
     cost = verify.cost(compiled.proto, plain, samples)
     say(f"exact: cam within {checks['cam']:.1e}; explained costs {cost['ratio']:.2f} of plain")
     run = verify.session(compiled.proto)

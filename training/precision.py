@@ -63,6 +63,15 @@ def compare(
     return figures
 
 
+def tell(figures: dict[str, Any]) -> str:
+    """The comparison in a line."""
+    return (
+        f"{figures['precision']}: {figures['accuracy_points']:+.2f} points of accuracy on "
+        f"{figures['pictures']} pictures, cosine of the maps {figures['cam_cosine']:.4f}, "
+        f"{figures['cpu_speed']:.2f} times fp32's speed on this CPU"
+    )
+
+
 def judge(figures: dict[str, Any]) -> None:
     """Refuse a loss beyond the bounds, in one sentence."""
     precision, pictures = figures["precision"], figures["pictures"]
