@@ -29,6 +29,7 @@ from service.settings import Settings, read_settings
 from service.status import Status
 
 ANNOUNCE_POLL_SECONDS = 0.02
+WATCH_SECONDS = 1.0
 log = logging.getLogger(__name__)
 
 
@@ -40,6 +41,7 @@ class DataPlane:
         self._bentoml = app
         self._lifecycle = Lifecycle(settings.drain_seconds)
         self._repository = Repository(settings)
+        self._repository.trials.start()
         self._admission = Admission(settings)
         self._door = make_door(settings, self._lifecycle, self._repository, self._admission)
 
@@ -62,12 +64,19 @@ class DataPlane:
                 asyncio.create_task(self._repository.watch()),
                 asyncio.create_task(self._announce()),
                 asyncio.create_task(keep_gauges(self._admission)),
+                asyncio.create_task(self._watch_runs()),
             ]
             try:
                 yield
             finally:
                 for task in tasks:
                     task.cancel()
+
+    async def _watch_runs(self) -> None:
+        """A device that hangs must not keep the worker in its place."""
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            self._repository.check_runs()
 
     async def _announce(self) -> None:
         """Say in the log when the default model can answer."""

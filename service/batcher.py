@@ -19,6 +19,10 @@ TOP_1 = -1
 BATCHES_AHEAD = 4  # being prepared, waiting and running
 
 
+class DeviceLost(Exception):
+    """The model can't be run here any more, whatever the row."""
+
+
 class Answer(NamedTuple):
     """One row's share of a batch's outputs, and what it waited for."""
 
@@ -57,7 +61,8 @@ class Batcher:
 
     While a batch runs, the next one is handed over as soon as it is full; a smaller one waits for
     the run to end, so that it can still grow. `watch` sees each batch once it is answered, with at
-    least `least_targets` maps a row.
+    least `least_targets` maps a row. Once a run raises `DeviceLost`, all rows are refused.
+    `brief` runs happen on the loop itself: a thread would cost more than it could save.
     """
 
     def __init__(
@@ -68,6 +73,8 @@ class Batcher:
         observe_size: Callable[[int], None],
         watch: Watch | None = None,
         least_targets: int = 0,
+        tell_lost: Callable[[DeviceLost], None] | None = None,
+        brief: bool = False,
     ) -> None:
         self.max_batch_size = max_batch_size
         # For who prepares rows: done long before their turn, the work for them delays others'.
@@ -77,6 +84,11 @@ class Batcher:
         self._observe_size = observe_size
         self._watch = watch
         self._least_targets = least_targets
+        self._tell_lost = tell_lost
+        self._brief = brief
+        self._due = False
+        self._lost: DeviceLost | None = None
+        self._run_since: float | None = None
         self._rows: deque[Row] = deque()
         self._running = 0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -87,17 +99,31 @@ class Batcher:
         """Rows that wait."""
         return len(self._rows)
 
+    @property
+    def run_seconds(self) -> float:
+        """How long the batch that runs has been running."""
+        since = self._run_since
+        return 0.0 if since is None else perf_counter() - since
+
     def submit(self, row: Row) -> asyncio.Future[Answer]:
         """Queue a row. Cancel the future, and a row that has not started never runs."""
         loop = asyncio.get_running_loop()
         row.answer = loop.create_future()
         row.queued_at = perf_counter()
+        if self._lost:
+            row.answer.set_exception(self._lost)
+            return row.answer
         self._rows.append(row)
-        self._dispatch()
+        if not self._brief:
+            self._dispatch()
+        elif not self._due:  # after whoever else is ready now, so that they share the batch
+            self._due = True
+            loop.call_soon(self._dispatch)
         return row.answer
 
     def _dispatch(self) -> None:
         """Start a batch if the model is free, or stage one if it is full."""
+        self._due = False
         while self._rows and self._running < 2:
             if len(self._rows) < self.max_batch_size and (self._running or self._wait_for_more()):
                 return
@@ -142,7 +168,13 @@ class Batcher:
         """Run, and hand each row its own; of a batch that fails, only the culprit does."""
         loop = asyncio.get_running_loop()
         try:
-            ran = await loop.run_in_executor(self._thread, self._run_rows, batch)
+            if self._brief:
+                ran = self._run_rows(batch)
+            else:
+                ran = await loop.run_in_executor(self._thread, self._run_rows, batch)
+        except DeviceLost as fault:
+            self._lose([*batch, *self._rows], fault)
+            return
         except Exception as fault:
             if len(batch) > 1:
                 middle = len(batch) // 2
@@ -153,6 +185,16 @@ class Batcher:
             return
         if ran:
             self._hand_out(ran)
+
+    def _lose(self, rows: list[Row], fault: DeviceLost) -> None:
+        """Refuse all rows, now and from now on."""
+        self._rows.clear()
+        for row in rows:
+            if not row.answer.done():
+                row.answer.set_exception(fault)
+        if self._lost is None and self._tell_lost:
+            self._tell_lost(fault)
+        self._lost = fault
 
     def _run_rows(self, batch: list[Row]) -> "_Ran | None":
         """In the thread: stack the rows that are still wanted, pad their targets, run."""
@@ -165,7 +207,11 @@ class Batcher:
         target = np.full((len(rows), most), TOP_1, np.int64)  # (N, T)
         for i, row in enumerate(rows):
             target[i, : len(row.targets)] = row.targets
-        outputs = self._run(image, target)
+        self._run_since = started
+        try:
+            outputs = self._run(image, target)
+        finally:
+            self._run_since = None
         return _Ran(rows, target, outputs, started, perf_counter() - started)
 
     def _hand_out(self, ran: "_Ran") -> None:

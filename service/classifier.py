@@ -16,9 +16,9 @@ from PIL import Image
 
 from service import metrics
 from service.admission import BYTES_PER_PIXEL, Admission
-from service.batcher import Answer, Row
+from service.batcher import Answer, DeviceLost, Row
 from service.card import Input
-from service.errors import Internal, PayloadTooLarge
+from service.errors import Internal, NotReady, PayloadTooLarge
 from service.geometry import Size
 from service.image import Picture, decode_image, open_image
 from service.repository import Model
@@ -89,9 +89,13 @@ class Classifier:
 
         Raises:
             Internal: the model failed on this very row.
+            NotReady: the device failed, whatever the row.
         """
         try:
             answer = await model.batcher.submit(Row(pixels, targets, counts))
+        except DeviceLost:
+            metrics.FAILED.labels(model.name).inc()
+            raise NotReady("The device failed and is being set up anew: try again.") from None
         except Exception as fault:  # whatever the device threw
             metrics.FAILED.labels(model.name).inc()
             raise Internal("The model failed on this image; the log has the reason.") from fault

@@ -54,9 +54,9 @@ def serve(host: str, port: int) -> int:
     if settings.default_model == BUNDLED_DEFAULT:
         environment["SIGHTGLASS_DEFAULT_MODEL"], example = BUNDLED_DEFAULT, BUNDLED_EXAMPLE
     if settings.device == "cuda":
-        from service.session import choose_providers  # onnxruntime is heavy, and else not needed
+        from service.device import require_cuda  # onnxruntime is heavy, and else not needed
 
-        choose_providers(settings.device)
+        require_cuda()
     workers = f"services.sightglass.workers={choose_workers(settings)}"
     environment["BENTOML_CONFIG_OPTIONS"] = workers
     # Workers of one server sum their metrics there; another server's must stay out of the sum.

@@ -39,6 +39,9 @@ DROPPED = Counter(
 )
 FAILED = Counter("sightglass_failed", "Images whose batch failed", ("model",))
 MAPS = Counter("sightglass_maps", "Maps answered, empty ones among them", ("model",))
+DEVICE_FAILURES = Counter(
+    "sightglass_device_failures", "Times that a model had to be loaded anew", ("model",)
+)
 EMPTY_MAPS = Counter("sightglass_empty_maps", "Explanations without evidence for", ("model",))
 
 

@@ -9,10 +9,12 @@ from service.admission import Admission
 from service.classifier import Classifier
 from service.errors import Refusal
 from service.explainer import Drawing, Explainer, check_labels
-from service.repository import Repository, find_models, load_file, make_path
+from service.loading import load_file, try_file
+from service.repository import Repository, find_models, make_path
 from service.schemas import ExplainOptions
 from service.session import measure_run
 from service.settings import Settings
+from service.trial import Trials
 
 COLUMNS = ("model", "verdict", "provider", "labels", "map", "ms", "checked on")
 
@@ -33,19 +35,19 @@ def check(models_dir: Path, settings: Settings) -> tuple[str, bool]:
     if not keys:
         raise OfflineFault(f"There is no model at {models_dir}/<name>/<version>/model.onnx.")
     rows: list[tuple[str, ...]] = [COLUMNS]
-    faults = []
+    faults, trials = [], Trials(try_file)
     for name, version in keys:
         path = make_path(models_dir, (name, version))
         try:
-            rows.append((f"{name}/{version}", "ready", *_describe(path, settings)))
+            rows.append((f"{name}/{version}", "ready", *_describe(path, settings, trials)))
         except Exception as fault:  # whatever a file does, the others are checked, too
             rows.append((f"{name}/{version}", "FAILED", "", "", "", "", ""))
             faults.append(str(fault))
     return "\n".join([*_align(rows), *faults]), not faults
 
 
-def _describe(path: Path, settings: Settings) -> tuple[str, str, str, str, str]:
-    artefact, session = load_file(path, settings)
+def _describe(path: Path, settings: Settings, trials: Trials) -> tuple[str, str, str, str, str]:
+    artefact, session = load_file(path, settings, trials)
     height, width = artefact.map_shape
     metrics = artefact.card.metrics or {}
     pictures = f"{metrics['pictures']} pictures" if "pictures" in metrics else "nothing measured"

@@ -10,7 +10,7 @@ import binascii
 
 import numpy as np
 
-from service.batcher import Run
+from service.batcher import Outputs, Run
 from service.card import Artefact, BadArtefact, Golden
 from service.errors import Refusal
 from service.image import decode_image, open_image
@@ -22,6 +22,22 @@ TOLERANCES = {  # precision: largest difference of a probability, and of cam ove
     "fp16": (2e-2, 5e-2),
     "int8": (1e-1, 3e-1),
 }
+
+
+def check_outputs(outputs: Outputs, artefact: Artefact, rows: int, targets: int) -> None:
+    """See that a graph answers in the shapes that it declares.
+
+    Raises:
+        BadArtefact: it does not.
+    """
+    labels = len(artefact.card.labels)
+    shapes = ((rows, labels), (rows, labels), (rows, targets, *artefact.map_shape))
+    for name, found, shape in zip(Outputs._fields, outputs, shapes, strict=True):
+        if found.shape != shape or found.dtype != np.float32:
+            raise BadArtefact(
+                f"{artefact.path} answers {rows} pictures with '{name}' of shape "
+                f"{list(found.shape)}, not {list(shape)}."
+            )
 
 
 def probe_golden(artefact: Artefact, run: Run) -> None:
@@ -46,6 +62,7 @@ def _find_difference(artefact: Artefact, golden: Golden, run: Run) -> str | None
         return f"its picture can't be decoded: {fault}"
     target = np.array([[golden.target]], np.int64)  # (1, 1)
     outputs = run(picture.pixels[np.newaxis], target)
+    check_outputs(outputs, artefact, 1, 1)
     label = card.labels[int(outputs.logits[0].argmax())]
     if label != golden.label:
         return f"it says '{label}' here, '{golden.label}' at the export"

@@ -5,27 +5,39 @@ requests. A request holds the model it was given, so an old version lives until 
 """
 
 import asyncio
+import gc
 import logging
+import os
 import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
+from math import inf
 from pathlib import Path
+from textwrap import shorten
+from time import monotonic
 from typing import Any, Literal
 
 from service.attention import Attention
-from service.batcher import Batcher
-from service.card import Artefact, read_artefact
+from service.batcher import Batcher, DeviceLost
+from service.card import Artefact
+from service.device import guard
 from service.errors import ModelNotFound, NotReady
+from service.loading import load_file, try_file
 from service.log import with_fields
-from service.metrics import BATCH_SIZE
-from service.probe import probe_golden
-from service.session import Session, choose_batch_size, open_session, warm_up
+from service.metrics import BATCH_SIZE, DEVICE_FAILURES
+from service.session import choose_batch_size
 from service.settings import Settings
+from service.trial import Trials
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 VERSION = re.compile(r"[1-9][0-9]*")
 FILE_NAME = "model.onnx"
+RECOVERY_SECONDS = 60  # a device that fails again so soon is not worth another try
+HUNG_AFTER_TIMEOUTS = 6  # of a request: nobody has waited for that batch for long
+FAREWELL_SECONDS = 0.5  # for the refusals to leave
+EXIT_CODE = 70  # EX_SOFTWARE of sysexits.h
+REASON_CHARACTERS = 1000  # of a sentence that may quote a file
 CLOSED_FORM = "closed-form"  # a compiler whose maps cost nothing worth measuring
 
 log = logging.getLogger(__name__)
@@ -73,6 +85,10 @@ class Repository:
         self._settings = settings
         self._entries: dict[Key, Entry] = {}
         self._scanned = False
+        self.trials = Trials(try_file)
+        self._timeout_seconds = settings.request_timeout_ms / 1000
+        self._recovered_at = -inf
+        self._recovering: asyncio.Future[None] | None = None
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="loader")
 
     async def watch(self) -> None:
@@ -124,8 +140,10 @@ class Repository:
         for _, entry in reversed(entries):
             if entry.model:
                 return entry.model
-        state = "failed to load" if entries[-1][1].state == "failed" else "is still loading"
-        raise NotReady(f"The model '{reference}' {state}.")
+        newest = entries[-1][1]
+        state = "failed to load" if newest.state == "failed" else "is still loading"
+        why = f" ({newest.reason})" if newest.reason and newest.state == "loading" else ""
+        raise NotReady(f"The model '{reference}' {state}{why}.")
 
     def default_name(self) -> str | None:
         """The model that answers when none is named: as set, or the first by name."""
@@ -136,10 +154,19 @@ class Repository:
     def reasons_not_ready(self) -> list[str]:
         """Why the default model can't answer; empty when it can."""
         try:
-            self.find(None)
+            model = self.find(None)
         except (ModelNotFound, NotReady) as fault:
             return [fault.message]
+        if model.batcher.run_seconds > self._timeout_seconds:
+            return [f"The device has been running one batch for {model.batcher.run_seconds:.0f} s."]
         return []
+
+    def provider(self) -> str | None:
+        """What the default model runs on, if it can."""
+        try:
+            return self.find(None).provider
+        except (ModelNotFound, NotReady):
+            return None
 
     def names(self) -> list[str]:
         """All names in the tree."""
@@ -183,21 +210,26 @@ class Repository:
         loop = asyncio.get_running_loop()
         path = make_path(self._settings.models_dir, key)
         try:
-            loaded = await loop.run_in_executor(self._loader, load_file, path, self._settings)
+            loaded = await loop.run_in_executor(
+                self._loader, load_file, path, self._settings, self.trials
+            )
         except Exception as fault:  # whatever a file does, the others go on being served
-            entry.state, entry.reason = "failed", str(fault)
-            log.error("model failed", extra=with_fields(model=_tell(key), reason=str(fault)))
+            reason = shorten(str(fault), REASON_CHARACTERS)
+            entry.state, entry.reason = "failed", reason
+            log.error("model failed", extra=with_fields(model=_tell(key), reason=reason))
             return
         artefact, session = loaded
         name, version = key[0], str(key[1])
         attention = Attention(name, version, artefact)
         batcher = Batcher(
-            session.run,
+            guard(session.run),
             choose_batch_size(self._settings, session.provider),
             self._settings.max_queue_delay_ms / 1000,
             BATCH_SIZE.labels(name).observe,
             attention.add,
             int(artefact.card.gradcam.compiler == CLOSED_FORM),
+            partial(self._recover, key, entry),
+            brief=session.brief,
         )
         entry.model = Model(name, version, artefact, session.provider, batcher, attention)
         entry.state, entry.reason = "ready", None
@@ -205,6 +237,34 @@ class Repository:
             "model ready",
             extra=with_fields(model=_tell(key), provider=session.provider, sha256=artefact.sha256),
         )
+
+    def _recover(self, key: Key, entry: Entry, fault: DeviceLost) -> None:
+        """Let go of a version whose device failed and load it anew, once; else end the process."""
+        log.error("device failed", extra=with_fields(model=_tell(key), reason=str(fault)))
+        DEVICE_FAILURES.labels(key[0]).inc()
+        entry.model, entry.state, entry.reason = None, "loading", str(fault)
+        if monotonic() - self._recovered_at < RECOVERY_SECONDS:
+            self.give_up(f"the device failed twice within {RECOVERY_SECONDS} s")
+            return
+        self._recovered_at = monotonic()
+        self._recovering = asyncio.ensure_future(self._load_anew(key, entry))
+
+    async def _load_anew(self, key: Key, entry: Entry) -> None:
+        gc.collect()  # the old session's memory
+        await self._load(key, entry)
+        if entry.model is None:
+            self.give_up(entry.reason or "")
+
+    def check_runs(self) -> None:
+        """End the process if a batch has been running since long after anybody waits for it."""
+        for model in self.loaded():
+            if model.batcher.run_seconds > HUNG_AFTER_TIMEOUTS * self._timeout_seconds:
+                self.give_up(f"'{model.name}' has been running one batch for too long")
+
+    def give_up(self, reason: str) -> None:
+        """End the process, once what is answered has left; its supervisor starts another."""
+        log.critical("giving up", extra=with_fields(reason=reason))
+        asyncio.get_running_loop().call_later(FAREWELL_SECONDS, os._exit, EXIT_CODE)
 
     def _tell_unknown(self, reference: str) -> str:
         known = ", ".join(self.names()) or "none"
@@ -234,20 +294,6 @@ def find_models(models_dir: Path) -> dict[Key, Stamp]:
 def make_path(models_dir: Path, key: Key) -> Path:
     """Where a version lies in the tree."""
     return models_dir / key[0] / str(key[1]) / FILE_NAME
-
-
-def load_file(path: Path, settings: Settings) -> tuple[Artefact, Session]:
-    """Judge, load, probe and warm one file.
-
-    Raises:
-        BadArtefact: unfit to serve, for the reason in its message.
-        DeviceFault: the device that was insisted on does not work.
-    """
-    artefact, content = read_artefact(path)
-    session = open_session(content, artefact, settings)
-    probe_golden(artefact, session.run)
-    warm_up(session, artefact, choose_batch_size(settings, session.provider))
-    return artefact, session
 
 
 def _tell(key: Key) -> str:

@@ -229,7 +229,8 @@ class AttentionAnswer(ClassAttention):
 
 
 class Readiness(TypedDict):
-    """Whether the default model can answer, and why not."""
+    """Whether the default model can answer, why not, and on what."""
 
     ready: bool
     reasons: list[str]
+    provider: str | None

@@ -16,6 +16,7 @@ from service.settings import AUTO, DeviceFault, Settings
 
 PROVIDER_NAMES = {CUDA: "cuda", CPU: "cpu"}
 WORTH_THREADS_SECONDS = 0.001  # a shorter run is over before other threads have woken
+BRIEF_SECONDS = 0.001  # of a full batch with maps: so long the event loop may stand still
 MEASURED_RUNS = 5
 
 
@@ -23,6 +24,7 @@ class Session:
     """A loaded graph on the device that was chosen for it."""
 
     sizes: tuple[int, ...] = ()  # any batch is as good as another
+    brief = False  # whether a run is over before handing it to a thread would be
 
     def __init__(self, content: bytes, artefact: Artefact, device: str, threads: int) -> None:
         """Load `content`, the bytes that were judged, to run with so many threads on a CPU.
@@ -113,27 +115,26 @@ def open_session(content: bytes, artefact: Artefact, settings: Settings) -> Sess
     if settings.intra_op_threads != AUTO:
         return Session(content, artefact, settings.device, int(settings.intra_op_threads))
     session = Session(content, artefact, settings.device, 1)
-    if session.provider != "cpu" or measure_run(session, artefact) < WORTH_THREADS_SECONDS:
+    if session.provider != "cpu":
         return session
-    return Session(content, artefact, settings.device, count_cores())
+    if measure_run(session, artefact) >= WORTH_THREADS_SECONDS:
+        return Session(content, artefact, settings.device, count_cores())
+    full = choose_batch_size(settings, session.provider)
+    session.brief = measure_run(session, artefact, full, 1) < BRIEF_SECONDS
+    return session
 
 
-def measure_run(session: Session, artefact: Artefact) -> float:
-    """Seconds of one prediction, the best of a few."""
-    image, target = make_batch(artefact, 1, 0)
+def measure_run(
+    session: Session | BoundSession, artefact: Artefact, size: int = 1, targets: int = 0
+) -> float:
+    """Seconds of one run, the best of a few."""
+    image, target = make_batch(artefact, size, targets)
     seconds = []
     for _ in range(MEASURED_RUNS):
         started = perf_counter()
         session.run(image, target)
         seconds.append(perf_counter() - started)
     return min(seconds)
-
-
-def warm_up(session: Session | BoundSession, artefact: Artefact, max_batch_size: int) -> None:
-    """Run each kind of batch once, so that no client pays for the first time."""
-    for size in sorted({1, *session.sizes, max_batch_size}):
-        for targets in (0, 1):
-            session.run(*make_batch(artefact, size, targets))
 
 
 def make_batch(

@@ -29,7 +29,8 @@ class Status:
     async def readyz(self, _: Request) -> Response:
         """`GET /readyz`: whether requests should be sent here, and why not."""
         reasons = self.reasons_not_ready()
-        return answer_json({"ready": not reasons, "reasons": reasons}, 503 if reasons else 200)
+        told = {"ready": not reasons, "reasons": reasons, "provider": self._repository.provider()}
+        return answer_json(told, 503 if reasons else 200)
 
     async def models(self, _: Request) -> Response:
         """`GET /models`: all that is in the tree."""

@@ -46,12 +46,13 @@ class Server:
         wait_until(self._is_alive, START_SECONDS, lambda: f"not alive:\n{self.read_log()}")
 
     def find_workers(self) -> list[int]:
-        """The processes that answer requests."""
-        return [
-            child.pid
-            for child in psutil.Process(self.process.pid).children(recursive=True)
-            if "_bentoml_impl.worker.service" in child.cmdline()
-        ]
+        """The processes that answer requests; what they forked off has their command line, too."""
+        found = {}
+        for child in psutil.Process(self.process.pid).children(recursive=True):
+            with contextlib.suppress(psutil.Error):  # it may have ended meanwhile
+                if "_bentoml_impl.worker.service" in child.cmdline():
+                    found[child.pid] = child.ppid()
+        return [pid for pid, parent in found.items() if parent not in found]
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Signal the parent alone and wait for its end."""

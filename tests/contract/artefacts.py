@@ -55,6 +55,29 @@ def write_fragile_model(path: Path) -> None:
     _write_changed(path, nodes, constants)
 
 
+def write_bursting_model(path: Path) -> None:
+    """The quadrants, but a picture whose first red is `POISON` takes four terabytes of memory."""
+    nodes = [
+        helper.make_node("Gather", ["floats", "first"], ["rows"], axis=1),
+        helper.make_node("Gather", ["rows", "first"], ["pixels"], axis=1),
+        helper.make_node("Gather", ["pixels", "first"], ["reds"], axis=1),
+        helper.make_node("Equal", ["reds", "poison"], ["poisoned"]),
+        helper.make_node("Cast", ["poisoned"], ["places"], to=onnx.TensorProto.INT64),
+        helper.make_node("ReduceMax", ["places"], ["any"], keepdims=1),
+        helper.make_node("Mul", ["any", "tera"], ["much"]),
+        helper.make_node("Add", ["much", "one"], ["size"]),
+        helper.make_node("ConstantOfShape", ["size"], ["vast"]),
+        helper.make_node("ReduceMax", ["vast"], ["no_change"], keepdims=0),
+    ]
+    constants: dict[str, np.ndarray[Any, Any]] = {
+        "first": np.array(0, np.int64),
+        "poison": np.array(POISON, np.float32),
+        "tera": np.array(1 << 40, np.int64),
+        "one": np.array(1, np.int64),
+    }
+    _write_changed(path, nodes, constants)
+
+
 def _write_changed(
     path: Path, nodes: list[onnx.NodeProto], constants: dict[str, np.ndarray[Any, Any]]
 ) -> None:

@@ -31,7 +31,11 @@ def test_while_loading_it_is_alive_not_ready_and_says_why(tmp_path: Path) -> Non
         [model] = server.client.get("/models").json()["models"]
         assert model["versions"][0]["state"] == "loading"
         server.wait_ready()
-        assert server.client.get("/readyz").json() == {"ready": True, "reasons": []}
+        assert server.client.get("/readyz").json() == {
+            "ready": True,
+            "reasons": [],
+            "provider": "cpu",
+        }
 
 
 def test_an_empty_tree_is_not_ready_until_a_model_comes(tmp_path: Path) -> None:

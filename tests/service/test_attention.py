@@ -14,7 +14,7 @@ from service.attention import (
     weigh_border,
 )
 from service.batcher import Outputs
-from service.card import read_artefact
+from service.judge import read_artefact
 from tests.service.quadrants import LABELS, write_model
 from tests.service.stamp import GRID, measure_border
 

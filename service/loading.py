@@ -1,0 +1,60 @@
+"""From a file to a session that can answer: judged, tried, loaded, probed, warmed, in turn."""
+
+from pathlib import Path
+
+from service.card import Artefact, BadArtefact
+from service.cuda import BoundSession
+from service.judge import read_artefact
+from service.probe import check_outputs, probe_golden
+from service.session import Session, choose_batch_size, make_batch, open_session
+from service.settings import DeviceFault, Settings
+from service.trial import Trials
+
+TRIED_ROWS = 2
+
+
+def load_file(
+    path: Path, settings: Settings, trials: Trials
+) -> tuple[Artefact, Session | BoundSession]:
+    """Make a session of one file.
+
+    Raises:
+        BadArtefact: unfit to serve, for the reason in its message.
+        DeviceFault: the device that was insisted on does not work.
+    """
+    artefact, content = read_artefact(path)
+    trials.judge(path, artefact.sha256)
+    session = open_session(content, artefact, settings)
+    run_first(session, artefact, choose_batch_size(settings, session.provider))
+    return artefact, session
+
+
+def try_file(path: Path, sha256: str) -> None:
+    """The same on a CPU with small batches, in a process that may die of it.
+
+    Raises:
+        BadArtefact: unfit to serve, for the reason in its message.
+    """
+    artefact, content = read_artefact(path)
+    if artefact.sha256 != sha256:
+        raise BadArtefact(f"{path} changed while it was being judged.")
+    run_first(Session(content, artefact, "cpu", 1), artefact, TRIED_ROWS)
+
+
+def run_first(session: Session | BoundSession, artefact: Artefact, max_batch_size: int) -> None:
+    """Probe it, and run each kind of batch once, so that no client pays for the first time.
+
+    Raises:
+        BadArtefact: it fails, or answers something else than it should.
+        DeviceFault: the device fails.
+    """
+    try:
+        probe_golden(artefact, session.run)
+        for rows in sorted({1, *session.sizes, max_batch_size}):
+            for targets in (0, 1):
+                outputs = session.run(*make_batch(artefact, rows, targets))
+                check_outputs(outputs, artefact, rows, targets)
+    except (BadArtefact, DeviceFault):
+        raise
+    except Exception as fault:  # onnxruntime's exceptions share no base of their own
+        raise BadArtefact(f"{artefact.path} can't be run: {fault}") from None

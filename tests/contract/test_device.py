@@ -1,0 +1,137 @@
+"""A device that fails: readiness turns, the model is set up anew, or else the process ends."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from service.batcher import DeviceLost, Outputs
+from service.device import guard, means_loss, require_cuda
+from service.session import describe_missing_cuda, has_cuda
+from tests.contract.artefacts import POISON, write_bursting_model
+from tests.contract.tree import PATIENCE, PICTURE
+from tests.contract.wire import read_metric
+from tests.server import ROOT, Server, find_free_port, start_server, wait_until
+from tests.service.quadrants import encode
+
+REPLACED_SECONDS = 60  # the parent looks for dead workers every ten
+POISONED = encode(Image.new("RGB", (32, 32), (POISON, 0, 0)))
+
+
+@pytest.fixture
+def bursting(tmp_path: Path) -> Iterator[Server]:
+    """A server whose model runs out of memory on a certain picture."""
+    write_bursting_model(tmp_path / "models" / "main" / "1" / "model.onnx")
+    with start_server(tmp_path / "models", tmp_path) as running:
+        running.wait_ready()
+        yield running
+
+
+def test_a_device_out_of_memory_is_set_up_anew_and_given_up_if_it_fails_again(
+    bursting: Server,
+) -> None:
+    client, [worker] = bursting.client, bursting.find_workers()
+    files = [("image", content) for content in (PICTURE, POISONED, PICTURE)]
+    results = client.post("/predict/batch", files=files).json()["results"]
+    assert results[1]["error"]["code"] == "not_ready"
+    assert "The device failed" in results[1]["error"]["message"]
+    bursting.wait_ready()
+    assert client.post("/predict", content=PICTURE).status_code == 200
+    assert bursting.find_workers() == [worker]
+    assert read_metric(bursting, "sightglass_device_failures_total", model="main") == 1
+    assert '"event":"device failed"' in bursting.read_log()
+
+    refused = client.post("/predict", content=POISONED)
+    assert refused.status_code == 503
+    assert int(refused.headers["retry-after"]) >= 1
+    readiness = client.get("/readyz")
+    assert readiness.status_code == 503
+    assert "memory" in readiness.json()["reasons"][0]
+    assert readiness.json()["provider"] is None
+
+    def is_replaced() -> bool:
+        return bool(bursting.find_workers()) and bursting.find_workers() != [worker]
+
+    wait_until(is_replaced, REPLACED_SECONDS, bursting.read_log)
+    assert '"event":"giving up"' in bursting.read_log()
+    bursting.wait_ready()
+    assert client.post("/predict", content=PICTURE).status_code == 200
+
+
+MEMORY = (
+    "[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : Failed to allocate memory for requested buffer"
+)
+
+
+@pytest.mark.parametrize(
+    ("told", "rows", "lost"),
+    [
+        ("CUDNN failure 5000: CUDNN_STATUS_EXECUTION_FAILED ; GPU=0", 8, True),
+        ("CUBLAS failure 13: CUBLAS_STATUS_EXECUTION_FAILED", 1, True),
+        ("CUDA failure 700: an illegal memory access was encountered ; GPU=0", 8, True),
+        ("CUDA error cudaErrorLaunchFailure:unspecified launch failure", 8, True),
+        ("CUDA failure 2: out of memory ; GPU=0", 8, False),  # half of them may fit
+        ("CUDA failure 2: out of memory ; GPU=0", 1, True),
+        (MEMORY, 8, False),
+        (MEMORY, 1, True),
+        ("CUBLAS failure 3: CUBLAS_STATUS_ALLOC_FAILED", 2, False),
+        ("Gather node: indices element out of data bounds, idx=1", 1, False),
+    ],
+)
+def test_the_devices_faults_are_told_from_a_rows(told: str, rows: int, lost: bool) -> None:
+    assert means_loss(RuntimeError(told), rows) is lost
+
+    def fail(*_: object) -> Outputs:
+        raise RuntimeError(told)
+
+    with pytest.raises(
+        DeviceLost if lost else RuntimeError, match="The device failed" if lost else re.escape(told)
+    ):
+        guard(fail)(np.zeros((rows, 1, 1, 1), np.uint8), np.zeros((rows, 0), np.int64))
+
+
+@pytest.mark.skipif(has_cuda(), reason="there is a GPU here, on which it would start")
+def test_cuda_without_a_gpu_refuses_to_start_and_names_what_is_missing(tmp_path: Path) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-m", "service", "serve", "--port", str(find_free_port())],
+        cwd=ROOT,
+        env=os.environ | {"SIGHTGLASS_DEVICE": "cuda", "SIGHTGLASS_MODELS_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE * 4,
+    )
+    assert ran.returncode == 1
+    assert ran.stderr.strip() == describe_missing_cuda()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not has_cuda(), reason="there is no CUDA provider, or no GPU")
+def test_a_working_gpu_is_let_through() -> None:
+    require_cuda()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not has_cuda(), reason="there is no CUDA provider, or no GPU")
+def test_what_auto_chose_is_shown_everywhere(quadrants_dir: Path, tmp_path: Path) -> None:
+    with start_server(quadrants_dir, tmp_path) as server:
+        server.wait_ready()
+        assert server.client.get("/readyz").json()["provider"] == "cuda"
+        [version] = server.client.get("/models/quadrants").json()["versions"]
+        assert version["provider"] == "cuda"
+        assert read_metric(server, "sightglass_model_info", provider="cuda") == 1
+        assert '"provider":"cuda"' in server.read_log()
+
+
+@pytest.mark.skipif(has_cuda(), reason="there is a GPU here, which auto would choose")
+def test_what_auto_chose_without_a_gpu_is_shown_everywhere(server: Server) -> None:
+    assert server.client.get("/readyz").json()["provider"] == "cpu"
+    [version] = server.client.get("/models/quadrants").json()["versions"]
+    assert version["provider"] == "cpu"
+    assert read_metric(server, "sightglass_model_info", provider="cpu") >= 1
+    assert '"provider":"cpu"' in server.read_log()
