@@ -23,6 +23,7 @@ from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
 from service.card import Input as ServedInput
 from service.image import decode_image, open_image
+from tests.contract.artefacts import wait_loaded
 from tests.server import Server, start_server
 from training import card as cards
 from training import golden, pictures
@@ -68,13 +69,15 @@ def served(samples: Pixels, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     layer = default_layer(model.network)
     export(about, model, layer, samples, tree, unmeasured="untrained", say=lambda _: None)
     for precision in PRECISIONS:
-        lower = cards.Model(precision, "lenet5", LABELS, DIGITS, "multiclass", "Apache-2.0", {})
+        lower = cards.Model(
+            f"lenet5-{precision}", "lenet5", LABELS, DIGITS, "multiclass", "Apache-2.0", {}
+        )
         export(
             lower, copy.deepcopy(model), layer, samples, tree, unmeasured="untrained",
             precision=precision, calibration=samples, say=lambda _: None,
         )  # fmt: skip
     with start_server(tree, tmp_path_factory.mktemp("server")) as server:
-        server.wait_ready()
+        wait_loaded(server)
         yield Served(model, server)
 
 
@@ -125,12 +128,12 @@ def test_fewer_bits_are_served_like_any_model(
     served: Served, samples: Pixels, precision: str
 ) -> None:
     """Ready after its golden probe; probabilities and map near those of 32 bits."""
-    [version] = served.server.client.get(f"/models/{precision}").json()["versions"]
+    [version] = served.server.client.get(f"/models/lenet5-{precision}").json()["versions"]
     assert (version["state"], version["card"]["precision"]) == ("ready", precision)
     for pixels in samples[:4]:
         full, small = (
             explain(served.server, pixels, model=name, target_index=7)
-            for name in ("lenet5", precision)
+            for name in ("lenet5", f"lenet5-{precision}")
         )
         found = {p["label"]: p["probability"] for p in small["predictions"]}
         for prediction in full["predictions"]:
