@@ -144,7 +144,7 @@ def read_nginx_configuration(ports: list[int], own_port: int, folder: Path) -> s
     return (
         f"user {getpass.getuser()};\nworker_processes 1;\ndaemon off;\n"
         f"error_log {folder}/error.log;\npid {folder}/pid;\n"
-        f"events {{ worker_connections 512; }}\nhttp {{\naccess_log off;\n{paths}{block}}}\n"
+        f"events {{ worker_connections 4096; }}\nhttp {{\naccess_log off;\n{paths}{block}}}\n"
     )
 
 
@@ -213,7 +213,7 @@ def wait_workers(server: Server, count: int) -> None:
 
 def count_ready(server: Server) -> int:
     """How many workers have said so far that they can answer."""
-    return server.read_log().count('"event": "ready"')
+    return len(re.findall(r'"event": ?"ready"', server.read_log()))
 
 
 class Death(NamedTuple):
