@@ -76,8 +76,8 @@ image: $(VENV)/serve.installed ## the container, from bentofile.yaml (VARIANT=gp
 	$(BIN)/bentoml containerize sightglass:latest --backend $(BUILDER) \
 	  --image-tag sightglass:$(VARIANT) --opt build-arg=VARIANT=$(VARIANT) --opt build-arg=BASE_IMAGE=$(BASE_IMAGE)
 
-image-test: $(VENV)/dev.installed ## build and try the container without an engine; needs root, buildah and debootstrap
-	VARIANT=$(VARIANT) $(BIN)/python -m pytest -v tests/deploy/image.py
+image-test: $(VENV)/dev.installed ## build and try the container without an engine; needs root, buildah and debootstrap (IMAGE= is there already)
+	VARIANT=$(VARIANT) IMAGE=$(IMAGE) $(BIN)/python -m pytest -v tests/deploy/image.py
 
 format: $(VENV)/dev.installed ## put the code into shape
 	$(BIN)/ruff format

@@ -27,6 +27,7 @@ from tests.server import ROOT, START_SECONDS, wait_until
 VARIANT = os.environ.get("VARIANT", "cpu")
 BASE = os.environ.get("BASE_IMAGE", "localhost/sightglass-base")
 IMAGE = f"localhost/sightglass:{VARIANT}"
+BUILT = os.environ.get("IMAGE")  # already, for buildah: try that one
 SUITE = "bookworm"
 URL = "http://127.0.0.1:3000"
 DRAIN_SECONDS = 3
@@ -66,6 +67,8 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def image(base: str, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The image, built from the Bento as `make image` does."""
+    if BUILT:
+        return BUILT
     store = tmp_path_factory.mktemp("bentoml")
     own = {"BENTOML_HOME": str(store), "BENTOML_DO_NOT_TRACK": "True"}
     call(ROOT / ".venv/bin/bentoml", "build", cwd=ROOT, env=os.environ | own)
@@ -88,6 +91,7 @@ def container(image: str) -> Iterator[str]:
     root = call("buildah", "mount", name)
     assert ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNET) == 0
     call("ip", "link", "set", "lo", "up")
+    Path(root, "run", ".containerenv").touch()  # buildah mounts its own over it
     call("mount", "--bind", root, root)
     call("mount", "-o", "remount,bind,ro", root)
     yield name
@@ -113,7 +117,8 @@ def service(image: str, container: str) -> Iterator[psutil.Process]:
     """The image's own command; the process that an engine would signal."""
     runner = subprocess.Popen(enter(container, *describe(image)["Cmd"]))
     try:
-        wait_until(lambda: is_ready(), 2 * START_SECONDS)
+        wait_until(lambda: is_ready() or runner.poll() is not None, 2 * START_SECONDS)
+        assert runner.poll() is None, "it ended at once; buildah says why above"
         [launcher] = [
             process
             for process in psutil.Process(runner.pid).children(recursive=True)
@@ -121,8 +126,9 @@ def service(image: str, container: str) -> Iterator[psutil.Process]:
         ]
         yield launcher
     finally:
-        if launcher.is_running():
-            launcher.send_signal(signal.SIGINT)
+        if runner.poll() is None:
+            for process in psutil.Process(runner.pid).children(recursive=True):
+                process.send_signal(signal.SIGINT)
         runner.wait(PATIENCE)
 
 
