@@ -112,6 +112,7 @@ def test_the_client_in_ten_lines_waits_and_asks_again(quadrants_dir: Path, tmp_p
         (tmp_path / "sightglass.py").write_text(code.replace(ADDRESS, server.url))
         ask = runpy.run_path(str(tmp_path / "sightglass.py"))["ask"]
         picture = Image.open(ROOT / "docs" / "examples" / "parrot.jpg")
+        picture.load()  # threads share it
         with ThreadPoolExecutor(8) as pool:
             answers = list(pool.map(lambda _: ask("/predict", picture, top_k=1).json(), range(8)))
         server.stop()
