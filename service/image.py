@@ -4,6 +4,7 @@ What the bytes are decides, never a declared type or file name. Knows the geomet
 input and nothing of models, batches or HTTP. Both functions run in any thread.
 """
 
+import contextlib
 import io
 import warnings
 from collections.abc import Callable
@@ -47,6 +48,7 @@ PLUGINS = (  # named, so that Pillow need not import all it has at the first odd
     WebPImagePlugin,
 )
 ORIENTATION_TAG = 0x0112
+BAND_PIXELS = 1_000_000  # of a transparent picture that are composed at a time
 SPARE = 2
 ORIENTATIONS: dict[int, tuple[Image.Transpose, bool, bool, bool]] = {
     # EXIF orientation: how to show it; and from shown to stored: axes swapped, x and y mirrored
@@ -86,8 +88,8 @@ def open_image(content: bytes, max_pixels: int) -> Image.Image:
         image = Image.open(io.BytesIO(content), formats=tuple(ACCEPTED))
     except Image.DecompressionBombError:
         raise ImageTooLarge(
-            f"The image has more than {2 * max_pixels} pixels; at most {max_pixels} in all are "
-            "accepted."
+            f"The image has {_describe_size(content, 2 * max_pixels)} pixels; at most {max_pixels} "
+            "in all are accepted."
         ) from None
     except UnidentifiedImageError:
         if _begins_as_accepted(content):
@@ -160,6 +162,16 @@ def _load(
     return stored, fraction
 
 
+def _describe_size(content: bytes, limit: int) -> str:
+    """Of what Pillow refused: its readers tell the size but where they would have to make it."""
+    for name in ACCEPTED:
+        read_header, _ = Image.OPEN[name]
+        with contextlib.suppress(Exception):  # not of that format, or a GIF
+            width, height = read_header(io.BytesIO(content), "").size
+            return f"{width} x {height}"
+    return f"more than {limit}"
+
+
 def _begins_as_accepted(content: bytes) -> bool:
     if content.startswith(RIFF):  # of which WebP is one among many
         return content[8:12] == b"WEBP"
@@ -227,10 +239,14 @@ def _compose_on_white(image: Image.Image) -> Image.Image:
         deep = np.array(image)  # (H, W)
         deep[deep == image.info["transparency"]] = 65535
         return _flatten(Image.fromarray(deep))
-    rgba = image.convert("RGBA")
-    white = Image.new("RGBA", rgba.size, "white")
-    white.alpha_composite(rgba)
-    return white.convert("RGB")
+    composed = Image.new("RGB", image.size)
+    rows = max(1, BAND_PIXELS // image.width)  # a whole large picture would be held four times
+    for top in range(0, image.height, rows):
+        band = image.crop((0, top, image.width, min(top + rows, image.height))).convert("RGBA")
+        white = Image.new("RGBA", band.size, "white")
+        white.alpha_composite(band)
+        composed.paste(white.convert("RGB"), (0, top))
+    return composed
 
 
 def _scale_by_range(image: Image.Image) -> Image.Image:
