@@ -220,7 +220,7 @@ class Death(NamedTuple):
     """What the death of one worker cost."""
 
     loss: Loss
-    in_flight: int  # requests sent and not answered when it died, of both workers
+    in_flight: int  # requests not answered when it died, or sent the moment after; of both workers
     lost_later: int  # sent a moment after its death or later, and lost
     replaced_seconds: float  # until its successor was ready
 
@@ -246,7 +246,10 @@ def kill_worker(server: Server, requests: list[bytes], expected: list[int]) -> D
     asked = [Asked(expected[quarter], reply) for quarter, reply in asked]
     later = [one for one in asked if one.reply.sent_at > died + NOTICE_SECONDS]
     in_flight = [
-        one for one in asked if one.reply.sent_at <= died < one.reply.sent_at + one.reply.seconds
+        one
+        for one in asked
+        if one.reply.sent_at <= died + NOTICE_SECONDS
+        and died < one.reply.sent_at + one.reply.seconds
     ]
     return Death(
         count_losses(asked, note),
