@@ -1,5 +1,6 @@
 """Throughput as the work grows: more cores, larger pictures, larger batches, more models."""
 
+import dataclasses
 import os
 import shutil
 from collections.abc import Sequence
@@ -55,7 +56,7 @@ def measure(
 
 
 def _name(sample: Sample, case: str, number: int) -> Sample:
-    return Sample(case, sample.who, number, sample.figures)
+    return dataclasses.replace(sample, case=case, clients=number)
 
 
 def make_batch(digits: Pictures, tops: Sequence[int], size: int) -> list[Ask]:

@@ -98,7 +98,9 @@ class Keeper:
         sample.round = self._number
         self._results.samples.append(sample)
         figures = "  ".join(f"{name} {value:.4g}" for name, value in sample.figures.items())
-        self._tell(f"{self._number}  {sample.case}  {sample.who}  {sample.clients}:  {figures}")
+        self._tell(
+            f"{self._number}  {sample.case}  {sample.who}  {sample.clients}:  {figures}  {sample.fault}"
+        )
 
     def keep_all(self, samples: Sequence[Sample]) -> None:
         """Several."""

@@ -17,6 +17,7 @@ class Sample:
     clients: int
     figures: dict[str, float]
     round: int = 0
+    fault: str = ""  # the first answer that was wrong
 
 
 @dataclass(frozen=True)

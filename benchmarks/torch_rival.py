@@ -35,7 +35,7 @@ def measure_explaining(pictures: Pictures, seconds: float) -> Iterator[Sample]:
     with GradCAM(network, [network.layer4[-1]]) as rival:
 
         def explain_in_torch() -> int:
-            return len(rival(batch))
+            return len(rival(batch, targets=None))
 
         for who, explain in (
             ("torch", explain_in_torch),

@@ -31,7 +31,7 @@ class Trial:
                 f"p95{name}": latency.p95,
                 f"p99{name}": latency.p99,
             }
-        return Sample(case, self.who, clients, figures)
+        return Sample(case, self.who, clients, figures, fault=load.fault)
 
     def pace(self, case: str, asks: Sequence[Ask], rate: float, poisson: bool = False) -> Sample:
         """An open loop at so many requests a second; latency from when each was due."""
@@ -39,7 +39,7 @@ class Trial:
         figures = {"rate": rate, "rps": load.answers / self.seconds, **cost}
         if latency := load.kinds.get(0):
             figures |= {"p50": latency.p50, "p95": latency.p95, "p99": latency.p99}
-        return Sample(case, self.who, 0, figures)
+        return Sample(case, self.who, 0, figures, fault=load.fault)
 
     def _send(
         self, asks: Sequence[Ask], clients: int, rate: float, poisson: bool
