@@ -20,6 +20,7 @@ SIZES = ((250, 188), (500, 375), (1000, 750), (2000, 1500), (4000, 3000))
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
 MODEL_COUNTS = (1, 2, 4, 8)
 CLIENTS = 8
+BATCH_CLIENTS = 3  # the largest batches of more would not all have room
 
 
 class Keeps(Protocol):
@@ -41,7 +42,7 @@ def measure(
             keeper.keep(_name(trial.load("", asks, CLIENTS), "by size", width * height))
         for size in BATCHES:
             asks = make_batch(digits, tops["digit"], size)
-            keeper.keep(_name(trial.load("", asks, CLIENTS, size), "by batch", size))
+            keeper.keep(_name(trial.load("", asks, BATCH_CLIENTS, size), "by batch", size))
     cores = sorted(os.sched_getaffinity(0))
     for number in range(1, len(cores) + 1):
         with start_ours(cores=cores[:number]) as server:

@@ -98,9 +98,8 @@ class Keeper:
         sample.round = self._number
         self._results.samples.append(sample)
         figures = "  ".join(f"{name} {value:.4g}" for name, value in sample.figures.items())
-        self._tell(
-            f"{self._number}  {sample.case}  {sample.who}  {sample.clients}:  {figures}  {sample.fault}"
-        )
+        where = f"{sample.case}  {sample.who}  {sample.clients}"
+        self._tell(f"{self._number}  {where}:  {figures}  {sample.fault}")
 
     def keep_all(self, samples: Sequence[Sample]) -> None:
         """Several."""
