@@ -44,8 +44,7 @@ def draw(results: Results, path: Path) -> None:
 
 def draw_case(results: Results, case: str, ax: Any) -> None:
     """Requests a second of each server by clients, with the spread; the bound as a line."""
-    rivals = [name for name in results.names(case) if is_rival(name)]
-    names = [OURS, *sorted(rivals)]
+    names = [OURS, *sorted(filter(is_rival, {name for c in TITLES for name in results.names(c)}))]
     width = 0.8 / len(names)
     for place, name in enumerate(names):
         colour = OUR_COLOUR if name == OURS else RIVAL_COLOURS[(place - 1) % len(RIVAL_COLOURS)]

@@ -31,7 +31,9 @@ def make_about(results: Results) -> str:
     about, rounds = results.about, len({s.round for s in results.samples} - {0})
     return (
         f"Measured {about['date']} on {about['machine']}; {rounds} rounds; {about['versions']}. "
-        "A figure is the median of the rounds, in brackets the least and the most."
+        "A figure is the median of the rounds, in brackets the least and the most.\n\n"
+        "![Requests a second by server, latency in an open loop, throughput as the work grows]"
+        "(pictures/benchmarks.png)"
     )
 
 
