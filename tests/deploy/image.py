@@ -91,11 +91,11 @@ def container(image: str) -> Iterator[str]:
     root = call("buildah", "mount", name)
     assert ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNET) == 0
     call("ip", "link", "set", "lo", "up")
-    Path(root, "run", ".containerenv").touch()  # buildah mounts its own over it
     call("mount", "--bind", root, root)
+    call("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", f"{root}/run")  # buildah notes there
     call("mount", "-o", "remount,bind,ro", root)
     yield name
-    call("umount", root)
+    call("umount", "--recursive", root)
     call("buildah", "rm", name)
 
 
@@ -122,7 +122,8 @@ def service(image: str, container: str) -> Iterator[psutil.Process]:
         [launcher] = [
             process
             for process in psutil.Process(runner.pid).children(recursive=True)
-            if process.cmdline()[:1] == ["python"] and "serve" in process.cmdline()
+            if process.name().startswith("python")
+            and process.cmdline()[1:4] == ["-m", "service", "serve"]
         ]
         yield launcher
     finally:
