@@ -41,6 +41,8 @@ class BoundSession:
     A captured graph belongs to the thread that captured it, so one thread does everything.
     """
 
+    brief = False  # a GPU's run is waited for in a thread
+
     def __init__(
         self, session: ort.InferenceSession, artefact: Artefact, max_batch_size: int, bound: bool
     ) -> None:

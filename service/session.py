@@ -118,6 +118,7 @@ def open_session(content: bytes, artefact: Artefact, settings: Settings) -> Sess
     if session.provider != "cpu":
         return session
     if measure_run(session, artefact) >= WORTH_THREADS_SECONDS:
+        del session  # else both would be in memory
         return Session(content, artefact, settings.device, count_cores())
     full = choose_batch_size(settings, session.provider)
     session.brief = measure_run(session, artefact, full, 1) < BRIEF_SECONDS
