@@ -28,6 +28,7 @@ class LeNet5(nn.Module):
         batch_norm: bool = False,
         dropout: float = 0.0,
         width: float = 1.0,
+        depth: int = 2,
     ) -> None:
         super().__init__()
         if activation not in ACTIVATIONS or pooling not in POOLINGS:
@@ -35,6 +36,8 @@ class LeNet5(nn.Module):
                 f"LeNet-5 has activations {', '.join(ACTIVATIONS)} and poolings "
                 f"{', '.join(POOLINGS)}, not {activation!r} with {pooling!r}."
             )
+        if depth < 2:
+            raise UserError(f"LeNet-5 has at least 2 convolutions, not {depth}.")
         act, pool = ACTIVATIONS[activation], POOLINGS[pooling]
         c1, c2, f1, f2 = (round(size * width) for size in (6, 16, 120, 84))
         stages: OrderedDict[str, nn.Module] = OrderedDict()
@@ -43,6 +46,11 @@ class LeNet5(nn.Module):
             stages["norm1"] = nn.BatchNorm2d(c1)
         stages["act1"] = act()  # (N, 6, 28, 28)
         stages["pool1"] = pool(2)  # (N, 6, 14, 14)
+        for i in range(depth - 2):  # deeper than LeCun's: 3x3 convolutions between the pools
+            stages[f"deep{i + 1}"] = nn.Conv2d(c1, c1, 3, padding=1)
+            if batch_norm:
+                stages[f"deepnorm{i + 1}"] = nn.BatchNorm2d(c1)
+            stages[f"deepact{i + 1}"] = act()
         stages["conv2"] = nn.Conv2d(c1, c2, 5)
         if batch_norm:
             stages["norm2"] = nn.BatchNorm2d(c2)

@@ -15,11 +15,12 @@ import optuna
 import torch
 from matplotlib import pyplot
 from optuna.importance import PedAnovaImportanceEvaluator
-from optuna.trial import Trial
+from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
+from optuna.trial import Trial, TrialState
 from optuna.visualization import matplotlib as plots
 from tqdm import tqdm
 
-from training import processes
+from training import optimize, processes
 from training.augment import Augment
 from training.config import Config
 from training.data import Data
@@ -27,6 +28,13 @@ from training.errors import UserError
 from training.models import prepare
 from training.pictures import Input
 from training.train import Run
+
+HEARTBEAT = 30  # seconds; a trial without one for twice as long was killed, and is tried again
+SEARCHED = (
+    *("optimizer", "learning_rate", "batch_size", "weight_decay", "schedule", "dropout"),
+    *("activation", "pooling", "width", "depth"),  # LeNet's
+    *("freeze_epochs", "body_rate"),  # with weights to start from
+)
 
 
 def tune(
@@ -39,17 +47,24 @@ def tune(
 ) -> Config:
     """Try so many configs, the given one first; returns the one with the lowest validation loss."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # heartbeats
     folder.mkdir(parents=True, exist_ok=True)
     try:
         study = optuna.create_study(
-            storage=storage,
+            storage=RDBStorage(
+                storage,
+                heartbeat_interval=HEARTBEAT,
+                heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),
+            ),
             study_name=config.name,
             load_if_exists=True,
-            sampler=optuna.samplers.TPESampler(seed=config.seed, constant_liar=True),
             pruner=optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=1),
         )
     except Exception as fault:  # whatever a database has to say
         raise UserError(f"The study {storage} can't be opened: {fault}.") from fault
+    # Whoever joins or goes on draws other numbers than those drawn already.
+    seed = config.seed + len(study.trials)
+    study.sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True)
     if not study.trials:
         study.enqueue_trial(default(config))
     study.optimize(
@@ -58,6 +73,8 @@ def tune(
         timeout=seconds,
         callbacks=[lambda study, trial: print_trial(study, trial)],
     )
+    if not finished(study):
+        raise UserError(f"No trial of {storage} has finished yet: run more, or longer.")
     best = drawn(config, optuna.trial.FixedTrial(study.best_trial.params))
     write(best, study.best_value, folder / f"{config.name}.py")
     draw(study, folder)
@@ -66,12 +83,13 @@ def tune(
 
 def drawn(config: Config, trial: Trial | optuna.trial.FixedTrial) -> Config:
     """The config with what is searched for put in by a trial."""
+    sizes = sorted({32, 64, 128, 256, config.batch_size})
     changes: dict[str, Any] = {
         "optimizer": trial.suggest_categorical("optimizer", ["adam", "adamw", "sgd", "rmsprop"]),
         "learning_rate": trial.suggest_float("learning_rate", 1e-4, 0.3, log=True),
-        "batch_size": trial.suggest_categorical("batch_size", [32, 64, 128, 256]),
+        "batch_size": trial.suggest_categorical("batch_size", sizes),
         "weight_decay": trial.suggest_float("weight_decay", 1e-6, 1e-1, log=True),
-        "schedule": trial.suggest_categorical("schedule", ["onecycle", "cosine", "step"]),
+        "schedule": trial.suggest_categorical("schedule", ["onecycle", *optimize.SCHEDULES]),
     }
     if config.architecture == "lenet5":
         kinds = ["sigmoid", "tanh", "relu", "leaky_relu"]
@@ -80,6 +98,7 @@ def drawn(config: Config, trial: Trial | optuna.trial.FixedTrial) -> Config:
             "activation": trial.suggest_categorical("activation", kinds),
             "pooling": trial.suggest_categorical("pooling", ["average", "max"]),
             "width": trial.suggest_float("width", 0.5, 2.0),
+            "depth": trial.suggest_int("depth", 2, 4),
             "dropout": trial.suggest_float("dropout", 0.0, 0.5),
         }
     else:
@@ -91,15 +110,18 @@ def drawn(config: Config, trial: Trial | optuna.trial.FixedTrial) -> Config:
 
 
 def default(config: Config) -> dict[str, Any]:
-    """The given config's own values, as a trial; those outside the search are left to it."""
-    options = {"activation": "sigmoid", "pooling": "average", "width": 1.0, "dropout": 0.0}
-    values = {**config.to_json(), **options, **config.options}
-    names = ("optimizer", "learning_rate", "schedule", "activation", "pooling", "width", "dropout")
-    chosen = {name: values[name] for name in names}
-    chosen["weight_decay"] = max(config.weight_decay, 1e-6)
-    if config.batch_size in (32, 64, 128, 256):
-        chosen["batch_size"] = config.batch_size
-    return chosen
+    """The given config's own values, as a trial."""
+    values = config.to_json()
+    if config.architecture == "lenet5":
+        lenet = {"activation": "sigmoid", "pooling": "average", "width": 1.0, "depth": 2}
+        values |= {**lenet, "dropout": 0.0, **config.options}
+    values["weight_decay"] = max(config.weight_decay, 1e-6)
+    return {name: values[name] for name in SEARCHED if name in values}
+
+
+def finished(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
+    """The trials that ran to their end."""
+    return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
 
 
 def run(config: Config, data: Data, trial: Trial) -> float:
@@ -119,8 +141,7 @@ def run(config: Config, data: Data, trial: Trial) -> float:
 def print_trial(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
     """A line for each trial: its value and the best so far."""
     value = "pruned" if trial.value is None else f"{trial.value:.4f}"
-    done = [t for t in study.trials if t.state == optuna.trial.TrialState.COMPLETE]
-    best = f"{study.best_value:.4f}" if done else "none"
+    best = f"{study.best_value:.4f}" if finished(study) else "none"
     tqdm.write(f"trial {trial.number}: {value} (best {best})")
 
 
@@ -153,8 +174,7 @@ def write(config: Config, value: float, path: Path) -> None:
 
 def draw(study: optuna.Study, folder: Path) -> None:
     """History, importance and parallel coordinates, where there are trials enough."""
-    done = [t for t in study.trials if t.state == optuna.trial.TrialState.COMPLETE]
-    if len(done) < 2:
+    if len(finished(study)) < 2:
         return
     kinds: dict[str, Callable[[], Any]] = {
         "history": lambda: plots.plot_optimization_history(study),

@@ -1,5 +1,9 @@
 """Training learns, stops when told, and goes on after a kill as if nothing had been."""
 
+import json
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +15,23 @@ from training.config import Config
 from training.data import Data
 from training.errors import UserError
 
+KILLED = """
+import json, os, signal, sys
+from pathlib import Path
+import torch
+from tests.training.conftest import bars
+from training import config, train
+
+def die(run):
+    remember(run)
+    if run.epochs_done == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+torch.set_num_threads(1)
+remember, train.Run.remember = train.Run.remember, die
+train.fit(config.Config.from_json(json.loads(sys.argv[1])), bars(), Path(sys.argv[2]))
+"""
+
 
 def test_learns_what_can_be_learned(quick: Config, strokes: Data, tmp_path: Path) -> None:
     """Two kinds of bars are told apart after a few epochs."""
@@ -20,27 +41,22 @@ def test_learns_what_can_be_learned(quick: Config, strokes: Data, tmp_path: Path
 
 
 def test_a_killed_run_resumes_to_the_same_result(
-    quick: Config, strokes: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    quick: Config, strokes: Data, tmp_path: Path
 ) -> None:
-    """Weights and history are equal to the bit, distortions, dropout and average included."""
+    """Killed in the middle of an epoch: weights and history are equal to the bit.
+
+    Distortions, dropout and the running average included.
+    """
     train.fit(quick, strokes, tmp_path / "whole")
-
-    class Killed(Exception):
-        pass
-
-    save, epoch = train.save, train.Run.epoch
-
-    def die(run: train.Run) -> dict[str, float]:
-        if run.epochs_done == 2:
-            raise Killed
-        return epoch(run)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(train.Run, "epoch", die)
-        with pytest.raises(Killed):
-            train.fit(quick, strokes, tmp_path / "cut")
+    arguments = [json.dumps(quick.to_json()), str(tmp_path / "cut")]
+    died = subprocess.run(
+        [sys.executable, "-c", KILLED, *arguments],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        check=False,
+    )
+    assert died.returncode == -signal.SIGKILL, died.stderr.decode()[-2000:]
     train.fit(quick, strokes, tmp_path / "cut", resume=True)
-    assert save is train.save
     whole, cut = (
         torch.load(tmp_path / run / "last.pt", weights_only=True) for run in ("whole", "cut")
     )
