@@ -40,7 +40,7 @@ CHROOT = ("--isolation", "chroot")
 def call(*command: str | Path, **options: Any) -> str:
     """Run a command; what it says."""
     ran = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, **options)
-    return ran.stdout.strip()
+    return str(ran.stdout).strip()
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from deploy.manifests import (
     judge_kubernetes,
     read,
 )
-from service.settings import Settings
+from service.settings import read_settings
 from tests.server import ROOT
 
 DEPLOY = ROOT / "deploy"
@@ -99,7 +99,7 @@ def read_patience(container: dict[str, Any]) -> float:
     """Seconds from the word to stop until the last accepted request is answered."""
     hook = container.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
     drain = float(read_environment(container)["SIGHTGLASS_DRAIN_SECONDS"])
-    return float(hook) + drain + Settings().request_timeout_ms / 1000
+    return float(hook) + drain + read_settings().request_timeout_ms / 1000
 
 
 @pytest.mark.parametrize("kind", ["deployment", "kserve"])
@@ -114,7 +114,7 @@ def test_a_pod_is_not_killed_before_it_has_drained(kind: str) -> None:
 
 def test_compose_waits_for_the_draining_too() -> None:
     [service] = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"].values()
-    settings = Settings()
+    settings = read_settings()
     grace = float(service["stop_grace_period"].removesuffix("s"))
     assert grace > settings.drain_seconds + settings.request_timeout_ms / 1000
     assert service["read_only"] is True
