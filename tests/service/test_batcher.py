@@ -152,3 +152,25 @@ def test_the_queue_tells_its_length() -> None:
         await wait_until(lambda: len(batcher) == 0)
 
     run(test)
+
+
+def test_brief_runs_share_a_batch_with_all_that_is_ready_and_need_no_thread() -> None:
+    threads = set()
+
+    async def body() -> None:
+        model = Model()
+
+        def note_thread(image: NDArray[np.uint8], target: NDArray[np.int64]) -> Outputs:
+            threads.add(threading.current_thread())
+            return model.run(image, target)
+
+        batcher = Batcher(note_thread, 4, 0, lambda _: None, brief=True)
+        answers = await asyncio.gather(*(batcher.submit(make_row(value)) for value in range(6)))
+        assert [float(answer.logits[0]) for answer in answers] == [0, 1, 2, 3, 4, 5]
+        assert model.batches == [[0, 1, 2, 3], [4, 5]]
+        with pytest.raises(RuntimeError, match="poisoned"):
+            await asyncio.gather(*(batcher.submit(make_row(value)) for value in (7, POISON)))
+        assert (await batcher.submit(make_row(8))).logits == [8]
+
+    asyncio.run(body())
+    assert threads == {threading.main_thread()}
