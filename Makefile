@@ -85,10 +85,10 @@ format: $(VENV)/dev.installed ## put the code into shape
 
 COMPILE := $(UV) compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml
 lock: | $(BIN)/python ## pin the dependencies anew
-	$(COMPILE) --extra training --extra dev -o requirements/dev.txt
+	$(COMPILE) --extra tracing --extra training --extra dev -o requirements/dev.txt
 	$(COMPILE) -c requirements/dev.txt -o requirements/serve.txt
-	$(COMPILE) -c requirements/dev.txt --extra cpu --no-emit-package onnxruntime-gpu -o requirements/cpu.txt
-	$(COMPILE) -c requirements/dev.txt --extra gpu -o requirements/gpu.txt
+	$(COMPILE) -c requirements/dev.txt --extra cpu --extra tracing --no-emit-package onnxruntime-gpu -o requirements/cpu.txt
+	$(COMPILE) -c requirements/dev.txt --extra gpu --extra tracing -o requirements/gpu.txt
 
 clean: ## remove what make made
 	rm -rf $(VENV) .cache
