@@ -31,7 +31,7 @@ def hang() -> None:
 
 
 def burst() -> None:
-    np.ones(trial.MEMORY_BYTES, np.uint8)
+    np.empty(2 * trial.MEMORY_BYTES, np.uint8)
 
 
 def refuse() -> None:
