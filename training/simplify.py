@@ -21,6 +21,9 @@ def simplified(graph: GraphModule) -> GraphModule:
         source = node.args[0] if node.args else None
         if node.target in COPIES or (node.target in SHAPES and same_shape(node, source)):
             node.replace_all_uses_with(source)
+        elif node.target is aten.as_strided_.default and same_order(node, source):
+            node.replace_all_uses_with(source)
+            graph.graph.erase_node(node)  # it works in place: dead code would be kept
         elif node.target in (aten.view.default, aten._unsafe_view.default):
             node.target = aten.reshape.default  # without the copies, strides are others
         elif node.target is aten.bmm.default:  # products broadcast by themselves
@@ -55,6 +58,21 @@ def same_shape(node: Node, source: object) -> bool:
     before, after = source.meta["val"].shape, node.meta["val"].shape
     return len(before) == len(after) and all(
         statically_known_true(a == b) for a, b in zip(before, after, strict=True)
+    )
+
+
+def same_order(node: Node, source: object) -> bool:
+    """Whether new strides leave every number where it was: they differ where the size is 1 alone.
+
+    Torch's average pool of a channels-last map puts such strides on its 1x1 result.
+    """
+    if not isinstance(source, Node) or not same_shape(node, source):
+        return False
+    value, strides = source.meta["val"], node.args[2]
+    assert isinstance(strides, list | tuple)
+    return all(
+        statically_known_true(size == 1) or statically_known_true(before == after)
+        for size, before, after in zip(value.shape, value.stride(), strides, strict=True)
     )
 
 

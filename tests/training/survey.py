@@ -1,21 +1,32 @@
-"""Not a test: prints the table of docs/architectures.md, a line for each network and layer.
+"""Not a test: measures every family and keeps the table of docs/architectures.md.
 
 Command: python -m tests.training.survey [architecture …]
+Cost: about ten seconds a row on a quiet machine; only the rows of what is named are measured anew.
+
+Real weights where $SIGHTGLASS_DATA has them, else random ones with settled batch-norms.
 """
 
+import copy
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from pytorch_grad_cam import GradCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
 from tests.training.test_families import settle
-from training import classics, export, gradcam, models, report, scenes, verify, weights
+from training import classics, export, gradcam, heat, models, scenes, verify, weights
 from training.config import data_root
 
+PAGE = Path(__file__).parents[2] / "docs" / "architectures.md"
+BEGIN, END = "<!-- parity -->\n", "<!-- /parity -->"
+HEAD = (
+    "| architecture | weights | layer | map | compiler | probabilities | alpha | cam | map 0..1 | "
+    "torch's own cam | explained / plain |\n|---|---|---|---|---|---|---|---|---|---|---|\n"
+)
 EARLIER = {
     "alexnet": "features.7",
     "vgg11": "features.12",
@@ -30,79 +41,108 @@ EARLIER = {
     "densenet121": "features.transition3",
     "squeezenet1_1": "features.10",
     "mobilenet_v2": "features.13",
-    "mobilenet_v3_large": "features.12",
+    "mobilenet_v3_small": "features.8",
     "efficientnet_b0": "features.5",
     "regnet_y_400mf": "trunk_output.block3",
-    "mnasnet1_0": "layers.11",
-    "shufflenet_v2_x1_0": "stage3",
+    "mnasnet0_5": "layers.11",
+    "shufflenet_v2_x0_5": "stage3",
     "convnext_tiny": "features.5",
 }
-ROWS = 4
+ROWS = 4  # pictures compared
+Array = NDArray[np.float32]
 
 
 def line(architecture: str, layer: str | None, size: int) -> str:
-    """Parity with pytorch-grad-cam and the cost, as a row of the table."""
+    """Parity with torch and pytorch-grad-cam, and the cost, as a row of the table."""
     torch.manual_seed(0)
     file = data_root() / "weights" / f"{architecture}_imagenet.npz"
     wanted = replace(classics.takes(architecture), height=size, width=size, resize=size)
     model = models.build(architecture, 1000, wanted, {})
     pictures = scenes.draw(12, size, size, 3)
-    real = file.exists()
-    if real:
-        weights.fill(model.network, weights.read(Path(file)))
+    if file.exists():
+        weights.fill(model.network, weights.read(file))
         model.eval()
     else:
         settle(model, pictures)
     name = layer or models.default_layer(model.network)
     compiled = export.compile_graph(model, model.network, name, pictures, alpha=True)
-    plain = export.plain_graph(model, pictures)
-    cost = verify.cost(compiled.proto, plain, pictures, 3)
-    image = pictures[:ROWS]
+    cost = verify.cost(compiled.proto, export.plain_graph(model, pictures), pictures, 1)
+    image = torch.from_numpy(pictures[:ROWS])
     with torch.no_grad():
-        expected = model(torch.from_numpy(image)).softmax(1).numpy()
-    target = expected.argmax(1)[:, None]
-    _, probabilities, cam, alpha = verify.session(compiled.proto)(image, target)
-    reference = GradCAM(model.network.requires_grad_(True), [gradcam.find(model.network, name)])
-    x = model.preprocess(torch.from_numpy(image))
-    classes = [ClassifierOutputTarget(int(c)) for c in target[:, 0]]
-    final = reference(x, classes)
-    held = reference.activations_and_grads
-    a, g = (v[0].detach().numpy() for v in (held.activations, held.gradients))
-    weight = g.mean((2, 3))
-    maps = (weight[:, :, None, None] * a).sum(1)
-    found = [report.place(np.maximum(row, 0), image.shape[1:3]) for row in cam[:, 0]]
-    apart = (
+        expected = model(image).softmax(1).numpy()
+    target = torch.from_numpy(expected.argmax(1)[:, None])
+    _, probabilities, cam, alpha = verify.session(compiled.proto)(image.numpy(), target.numpy())
+    exact = copy.deepcopy(model).double()
+    truth, rounded = (
+        gradcam.explain(net, image, target, gradcam.find(net.network, name)).cam.numpy()
+        for net in (exact, model)
+    )
+    weight, maps, final = reference(model, name, image, target[:, 0])
+    found = np.stack([heat.place(np.maximum(row, 0), (size, size)) for row in cam[:, 0]])
+    figures = (
         np.abs(probabilities - expected).max(),
-        worst(alpha[:, 0], weight),
-        worst(cam[:, 0], maps),
-        np.abs(np.stack(found) - final).max(),
+        apart(alpha[:, 0], weight),
+        apart(cam[:, 0], maps),
+        np.abs(found - final).max(),
+        apart(rounded, truth),
     )
     shape = f"{cam.shape[2]}x{cam.shape[3]}"
-    figures = " | ".join(f"{value:.0e}" for value in apart)
-    kind = "real" if real else "random"
     return (
-        f"| {architecture} | {kind} | `{name}` | {shape} | {compiled.plan.compiler} | "
-        f"{figures} | {cost['ratio']:.2f} |"
+        f"| `{architecture}` | {'real' if file.exists() else 'random'} | `{name}` | {shape} | "
+        f"{compiled.plan.compiler} | {' | '.join(f'{value:.0e}' for value in figures)} | "
+        f"{cost['ratio']:.2f} |"
     )
 
 
-def worst(found: np.ndarray, expected: np.ndarray) -> float:
+def reference(
+    model: models.Classifier, name: str, image: torch.Tensor, target: torch.Tensor
+) -> tuple[Array, Array, Array]:
+    """What pytorch-grad-cam finds: alpha (N, K), cam (N, h, w), the final map (N, H, W)."""
+    model.requires_grad_(True)
+    cam = GradCAM(model.network, [gradcam.find(model.network, name)])
+    final = cam(model.preprocess(image), [ClassifierOutputTarget(int(c)) for c in target])
+    held = cam.activations_and_grads
+    a, gradient = (kept[0].detach().numpy() for kept in (held.activations, held.gradients))
+    weight = gradient.mean((2, 3))
+    return weight, (weight[:, :, None, None] * a).sum(1), final
+
+
+def apart(found: Array, expected: Array) -> float:
     """The largest deviation, as a share of the row's largest value."""
     axes = tuple(range(1, expected.ndim))
     size = np.abs(expected).max(axes, keepdims=True)
     return float((np.abs(found - expected) / size).max())
 
 
+def keep(row: str) -> None:
+    """Put a row into the page's table, in the place of the one for this network and layer."""
+    before, _, rest = PAGE.read_text().partition(BEGIN)
+    table, _, after = rest.partition(END)
+    rows = {key(old): old for old in table.splitlines()[2:]} | {key(row): row}
+    order = {f"`{name}`": place for place, name in enumerate(EARLIER)}
+    lines = sorted(rows, key=lambda known: order.get(known[0], len(order)))
+    body = "".join(f"{rows[known]}\n" for known in lines)
+    PAGE.write_text(f"{before}{BEGIN}{HEAD}{body}{END}{after}")
+
+
+def key(row: str) -> tuple[str, str]:
+    """The network and the layer of a row."""
+    cells = row.split(" | ")
+    return cells[0].strip("| "), cells[2]
+
+
 def main() -> None:
-    """One line each as soon as it is known."""
+    """A row as soon as it is known; a network that can't be exported is one, too."""
     for architecture in sys.argv[1:] or EARLIER:
-        size = 139 if architecture == "inception_v3" else 128
+        size = 107 if architecture == "inception_v3" else 96
         for layer in (None, EARLIER.get(architecture)):
             try:
-                print(line(architecture, layer, size), flush=True)  # noqa: T201
-            except Exception as fault:  # a network that can't be exported is a line, too
+                row = line(architecture, layer, size)
+            except Exception as fault:
                 said = str(fault).splitlines()[0][:150]
-                print(f"| {architecture} | | `{layer}` | not exported: {said} |", flush=True)  # noqa: T201
+                row = f"| `{architecture}` | | `{layer}` | not exported: {said} |" + " |" * 7
+            print(row, flush=True)  # noqa: T201
+            keep(row)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
 """Every family of classic networks comes out exact, with its own target layer."""
 
+import copy
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+import torchvision
 from torch import nn
 
 from training import classics, export, gradcam, models, scenes, verify
@@ -26,6 +28,7 @@ FAMILIES = [
     ("regnet_y_400mf", 64, "closed-form"),
     ("mnasnet0_5", 64, "closed-form"),
     ("shufflenet_v2_x0_5", 64, "closed-form"),
+    ("convnext_tiny", 64, "backward"),
 ]
 
 
@@ -33,7 +36,10 @@ FAMILIES = [
     ("architecture", "size", "compiler"), FAMILIES, ids=lambda value: str(value)
 )
 def test_family(architecture: str, size: int, compiler: str) -> None:
-    """At the last stage: logits and cam of the file are torch's, for mixed targets and for none."""
+    """At the last stage: logits and cam of the file are true, for mixed targets and for none.
+
+    The truth is torch in 64 bits; where torch in 32 bits misses it by over 1e-4, so may the file.
+    """
     torch.manual_seed(0)
     wanted = Input("RGB", size, size, size)
     model = models.build(architecture, 7, wanted, {})
@@ -45,17 +51,24 @@ def test_family(architecture: str, size: int, compiler: str) -> None:
     assert compiled.plan.compiler == compiler
     target = np.array([[-1, 2], [3, 3], [0, 6], [5, 1], [4, -1]])
     logits, _, cam = verify.session(compiled.proto)(pictures, target)
-    found = gradcam.find(model.network, layer)
-    expected = gradcam.explain(model, torch.from_numpy(pictures), torch.from_numpy(target), found)
-    assert np.allclose(logits, expected.logits, atol=1e-4 * float(expected.logits.abs().max()))
-    largest = expected.cam.abs().amax((2, 3), keepdim=True).numpy()
-    # Three networks are just above 1e-4 with random weights, taken for rounding.
-    assert (np.abs(cam - expected.cam.numpy()) <= 5e-4 * largest + 1e-9).all()
+    inputs = torch.from_numpy(pictures), torch.from_numpy(target)
+    exact = copy.deepcopy(model).double()
+    expected = gradcam.explain(exact, *inputs, gradcam.find(exact.network, layer))
+    rounded = gradcam.explain(model, *inputs, gradcam.find(model.network, layer))
+    assert np.abs(logits - expected.logits.numpy()).max() <= 1e-4 * expected.logits.abs().max()
+    largest = expected.cam.abs().amax((2, 3), keepdim=True).numpy().clip(1e-9)
+    apart, torchs = (
+        np.abs(maps - expected.cam.numpy()) / largest for maps in (cam, rounded.cam.numpy())
+    )
+    assert apart.max() <= max(1e-4, 3 * torchs.max())  # what export allows, too
     assert verify.session(compiled.proto)(pictures, target[:, :0])[2].shape[:2] == (5, 0)
 
 
 def slim(network: nn.Module) -> None:
-    """The wide perceptrons of AlexNet and VGG made narrow, to stay quick."""
+    """Wide perceptrons made narrow, and ConvNeXt's stages one block long, to stay quick."""
+    if isinstance(network, torchvision.models.ConvNeXt):
+        for stage in (1, 3, 5, 7):
+            network.features[stage] = network.features[stage][:1]
     width = 0
     for name, layer in list(network.named_modules()):
         if isinstance(layer, nn.Linear) and layer.in_features > 4000:
