@@ -89,15 +89,21 @@ def find_free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-@contextlib.contextmanager
 def start_server(
-    models_dir: Path, folder: Path, port: int | None = None, **settings: object
-) -> Iterator[Server]:
+    models_dir: Path, folder: Path, **settings: object
+) -> contextlib.AbstractContextManager[Server]:
     """Start `python -m service serve` with `settings` (lower-case names), and end it afterwards.
 
     `folder` takes its log. The server may not be ready yet: see `Server.wait_ready`.
     """
-    port = port or find_free_port()
+    return start_server_at(find_free_port(), models_dir, folder, **settings)
+
+
+@contextlib.contextmanager
+def start_server_at(
+    port: int, models_dir: Path, folder: Path, **settings: object
+) -> Iterator[Server]:
+    """The same, at a port of the caller's choice."""
     own = {f"SIGHTGLASS_{name.upper()}": str(value) for name, value in settings.items()}
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("SIGHTGLASS_")}
     environment = inherited | {"SIGHTGLASS_MODELS_DIR": str(models_dir)} | own

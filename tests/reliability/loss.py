@@ -24,7 +24,7 @@ from tests.reliability import subject as subjects
 from tests.reliability.client import Client, Reply, connect
 from tests.reliability.overload import read_index
 from tests.reliability.photographs import make_request
-from tests.server import ROOT, Server, find_free_port, start_server, wait_until
+from tests.server import ROOT, Server, find_free_port, start_server, start_server_at, wait_until
 from tests.service.quadrants import encode, light
 
 RATE = 40.0  # requests a second, of the tiny model: far below the capacity
@@ -196,7 +196,7 @@ def restart_rolling(models: Path, folder: Path) -> Loss:
         async def restart() -> str:
             for server in servers:
                 await asyncio.to_thread(server.stop)
-                fresh = start_server(models, folder, port=server.port, **settings)
+                fresh = start_server_at(server.port, models, folder, **settings)
                 await asyncio.to_thread(stack.enter_context(fresh).wait_ready)
                 await asyncio.sleep(CALM_SECONDS)
             return "each was stopped and started anew"
