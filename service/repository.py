@@ -7,15 +7,12 @@ requests. A request holds the model it was given, so an old version lives until 
 import asyncio
 import gc
 import logging
-import os
 import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, partial
-from math import inf
 from pathlib import Path
 from textwrap import shorten
-from time import monotonic
 from typing import Any, Literal
 
 from service.attention import Attention
@@ -26,6 +23,7 @@ from service.errors import ModelNotFound, NotReady
 from service.loading import load_file, try_file
 from service.log import with_fields
 from service.metrics import BATCH_SIZE, DEVICE_FAILURES
+from service.recovery import Recovery
 from service.session import choose_batch_size
 from service.settings import Settings
 from service.trial import Trials
@@ -33,10 +31,6 @@ from service.trial import Trials
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 VERSION = re.compile(r"[1-9][0-9]*")
 FILE_NAME = "model.onnx"
-RECOVERY_SECONDS = 60  # a device that fails again so soon is not worth another try
-HUNG_AFTER_TIMEOUTS = 6  # of a request: nobody has waited for that batch for long
-FAREWELL_SECONDS = 0.5  # for the refusals to leave
-EXIT_CODE = 70  # EX_SOFTWARE of sysexits.h
 REASON_CHARACTERS = 1000  # of a sentence that may quote a file
 CLOSED_FORM = "closed-form"  # a compiler whose maps cost nothing worth measuring
 
@@ -86,8 +80,7 @@ class Repository:
         self._entries: dict[Key, Entry] = {}
         self._scanned = False
         self.trials = Trials(try_file)
-        self._timeout_seconds = settings.request_timeout_ms / 1000
-        self._recovered_at = -inf
+        self._recovery = Recovery(settings.request_timeout_ms / 1000)
         self._recovering: asyncio.Future[None] | None = None
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="loader")
 
@@ -157,7 +150,7 @@ class Repository:
             model = self.find(None)
         except (ModelNotFound, NotReady) as fault:
             return [fault.message]
-        if model.batcher.run_seconds > self._timeout_seconds:
+        if self._recovery.is_late(model.batcher.run_seconds):
             return [f"The device has been running one batch for {model.batcher.run_seconds:.0f} s."]
         return []
 
@@ -243,28 +236,19 @@ class Repository:
         log.error("device failed", extra=with_fields(model=_tell(key), reason=str(fault)))
         DEVICE_FAILURES.labels(key[0]).inc()
         entry.model, entry.state, entry.reason = None, "loading", str(fault)
-        if monotonic() - self._recovered_at < RECOVERY_SECONDS:
-            self.give_up(f"the device failed twice within {RECOVERY_SECONDS} s")
-            return
-        self._recovered_at = monotonic()
-        self._recovering = asyncio.ensure_future(self._load_anew(key, entry))
+        if self._recovery.may_try_again():
+            self._recovering = asyncio.ensure_future(self._load_anew(key, entry))
 
     async def _load_anew(self, key: Key, entry: Entry) -> None:
         gc.collect()  # the old session's memory
         await self._load(key, entry)
         if entry.model is None:
-            self.give_up(entry.reason or "")
+            self._recovery.give_up(entry.reason or "")
 
     def check_runs(self) -> None:
         """End the process if a batch has been running since long after anybody waits for it."""
         for model in self.loaded():
-            if model.batcher.run_seconds > HUNG_AFTER_TIMEOUTS * self._timeout_seconds:
-                self.give_up(f"'{model.name}' has been running one batch for too long")
-
-    def give_up(self, reason: str) -> None:
-        """End the process, once what is answered has left; its supervisor starts another."""
-        log.critical("giving up", extra=with_fields(reason=reason))
-        asyncio.get_running_loop().call_later(FAREWELL_SECONDS, os._exit, EXIT_CODE)
+            self._recovery.check_run(model.name, model.batcher.run_seconds)
 
     def _tell_unknown(self, reference: str) -> str:
         known = ", ".join(self.names()) or "none"
