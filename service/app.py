@@ -27,6 +27,7 @@ from service.protocol import Protocol
 from service.repository import Repository
 from service.settings import Settings, read_settings
 from service.status import Status
+from service.traces import Traces, open_traces
 
 ANNOUNCE_POLL_SECONDS = 0.02
 WATCH_SECONDS = 1.0
@@ -43,7 +44,10 @@ class DataPlane:
         self._repository = Repository(settings)
         self._repository.trials.start()
         self._admission = Admission(settings)
-        self._door = make_door(settings, self._lifecycle, self._repository, self._admission)
+        self._traces = open_traces()
+        self._door = make_door(
+            settings, self._lifecycle, self._repository, self._admission, self._traces
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or live as long as the server does."""
@@ -71,6 +75,8 @@ class DataPlane:
             finally:
                 for task in tasks:
                     task.cancel()
+                if self._traces:
+                    self._traces.close()
 
     async def _watch_runs(self) -> None:
         """A device that hangs must not keep the worker in its place."""
@@ -89,7 +95,11 @@ class DataPlane:
 
 
 def make_door(
-    settings: Settings, lifecycle: Lifecycle, repository: Repository, admission: Admission
+    settings: Settings,
+    lifecycle: Lifecycle,
+    repository: Repository,
+    admission: Admission,
+    traces: Traces | None = None,
 ) -> Door:
     """The data plane, put together."""
     classifier = Classifier(settings, admission)
@@ -130,6 +140,7 @@ def make_door(
             Route("/page/{name}", {"GET": pages.part}),
             Route("/openapi.json", {"GET": pages.openapi}),
         ],
+        traces,
     )
 
 

@@ -24,13 +24,15 @@ class DeviceLost(Exception):
 
 
 class Answer(NamedTuple):
-    """One row's share of a batch's outputs, and what it waited for."""
+    """One row's share of a batch's outputs, and when it was where, by `perf_counter`."""
 
     logits: NDArray[np.float32]  # (K,)
     probabilities: NDArray[np.float32]  # (K,)
     cam: NDArray[np.float32]  # (T, h, w)
-    queue_seconds: float
-    inference_seconds: float
+    queued_at: float
+    started: float
+    ended: float
+    batch_size: int
 
 
 @dataclass(eq=False)
@@ -212,10 +214,10 @@ class Batcher:
             outputs = self._run(image, target)
         finally:
             self._run_since = None
-        return _Ran(rows, target, outputs, started, perf_counter() - started)
+        return _Ran(rows, target, outputs, started, perf_counter())
 
     def _hand_out(self, ran: "_Ran") -> None:
-        rows, target, outputs, started, seconds = ran
+        rows, target, outputs, started, ended = ran
         self._observe_size(len(rows))
         for i, row in enumerate(rows):
             if not row.answer.done():
@@ -224,8 +226,10 @@ class Batcher:
                         outputs.logits[i],
                         outputs.probabilities[i],
                         outputs.cam[i, : len(row.targets)],
-                        started - row.queued_at,
-                        seconds,
+                        row.queued_at,
+                        started,
+                        ended,
+                        len(rows),
                     )
                 )
         if self._watch:
@@ -239,4 +243,4 @@ class _Ran(NamedTuple):
     target: NDArray[np.int64]  # (N, T)
     outputs: Outputs
     started: float
-    seconds: float
+    ended: float

@@ -13,7 +13,7 @@ from pydantic_core import to_json
 
 from service.admission import Admission, Slot
 from service.answers import make_result
-from service.classifier import Classifier, Timings
+from service.classifier import Classifier
 from service.errors import BadRequest, Internal, PayloadTooLarge, Refusal
 from service.exchange import ClientWatch, Request, Response, describe_limit
 from service.explainer import Explainer, check_labels
@@ -31,6 +31,7 @@ from service.schemas import (
     read_options,
 )
 from service.settings import Settings
+from service.timings import Timings
 
 FORM_OVERHEAD_BYTES = 65_536  # boundaries, names and parameters around one image
 PICTURES = tuple(ENCODINGS)

@@ -24,13 +24,13 @@ from service.image import Picture, decode_image, open_image
 from service.repository import Model
 from service.session import count_cores
 from service.settings import AUTO, Settings
+from service.timings import Part, Timings
 
 # A thread costs more than it brings for what is decoded in the time of a hop.
 INLINE_BYTES = 4096
 INLINE_PIXELS = 64 * 64
 
 T = TypeVar("T")
-Timings = dict[str, float]  # seconds by stage
 
 
 class Seen(NamedTuple):
@@ -66,9 +66,9 @@ class Classifier:
         `fit_shown` asks for the picture itself, at the size it makes of the uploaded one; `counts`
         is as for `run`.
         """
-        came = perf_counter()
+        came, must_wait = perf_counter(), model.batcher.places.locked()
         async with model.batcher.places:
-            waited = perf_counter() - came
+            waited = [(came, perf_counter())] if must_wait else []
             picture = await self._decode(content, model.artefact.card.input, timings, fit_shown)
             answer = await self.run(picture.pixels, model, targets, timings, counts, waited)
         return Seen(picture, answer)
@@ -80,12 +80,12 @@ class Classifier:
         targets: Sequence[int],
         timings: Timings,
         counts: bool = True,
-        waited: float = 0,
+        waited: Sequence[Part] = (),
     ) -> Answer:
         """One row of the model's next batch; `pixels` (H, W, C) as the model takes them.
 
-        It `counts` as a picture of the traffic, unless that is run twice or changed. The seconds
-        that it `waited` for its place are told with those in the queue.
+        It `counts` as a picture of the traffic, unless that is run twice or changed. While it
+        `waited` for its place it was in the queue, too.
 
         Raises:
             Internal: the model failed on this very row.
@@ -99,15 +99,15 @@ class Classifier:
         except Exception as fault:  # whatever the device threw
             metrics.FAILED.labels(model.name).inc()
             raise Internal("The model failed on this image; the log has the reason.") from fault
-        _note(timings, "queue", waited + answer.queue_seconds)
-        _note(timings, "inference", answer.inference_seconds)
+        timings.note("queue", *waited, (answer.queued_at, answer.started))
+        timings.note("inference", (answer.started, answer.ended), batch_size=answer.batch_size)
         return answer
 
     async def render(self, draw: Callable[[], T], timings: Timings) -> T:
         """Draw in a thread."""
         started = perf_counter()
         drawn = await asyncio.get_running_loop().run_in_executor(self._threads, draw)
-        _note(timings, "render", perf_counter() - started)
+        timings.note("render", (started, perf_counter()))
         return drawn
 
     async def _decode(
@@ -135,7 +135,7 @@ class Classifier:
             picture = decode_image(image, wanted, fit_shown)
         else:
             picture = await self._decode_in_thread(image, wanted, fit_shown, pixels)
-        _note(timings, "decode", perf_counter() - started)
+        timings.note("decode", (started, perf_counter()))
         return picture
 
     async def _decode_in_thread(
@@ -157,9 +157,3 @@ class Classifier:
             return await asyncio.wrap_future(decoding)
         finally:
             del decoding  # it holds the fault that holds this frame: see `Door`
-
-
-def _note(timings: Timings, stage: str, seconds: float) -> None:
-    """The longest of several images is what the request waited for."""
-    timings[stage] = max(timings.get(stage, 0.0), seconds)
-    metrics.time_stage(stage).observe(seconds)

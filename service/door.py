@@ -29,6 +29,7 @@ from service.exchange import ClientGone, Receive, Request, Response, Scope, Send
 from service.lifecycle import Lifecycle
 from service.log import log_request, with_fields
 from service.settings import Settings
+from service.traces import Traces
 
 log = logging.getLogger(__name__)
 Handler = Callable[..., Awaitable[Response]]
@@ -47,12 +48,19 @@ class Route(NamedTuple):
 class Door:
     """An ASGI application for HTTP requests alone."""
 
-    def __init__(self, settings: Settings, lifecycle: Lifecycle, routes: list[Route]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        lifecycle: Lifecycle,
+        routes: list[Route],
+        traces: Traces | None = None,
+    ) -> None:
         self._timeout_seconds = settings.request_timeout_ms / 1000
         self._keys = [f"Bearer {key}".encode() for key in settings.api_keys]
         self._public_paths = settings.public_paths
         self._cors = Cors(settings.cors_origins)
         self._lifecycle = lifecycle
+        self._traces = traces
         self._exact = {route.template: route for route in routes if "{" not in route.template}
         self._patterns = [
             (re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", route.template)), route)
@@ -74,7 +82,7 @@ class Door:
         except Exception as fault:
             response, code = self._refuse(fault, request)
             metrics.REJECTED.labels(code).inc()
-        if request.timings:
+        if request.timings.seconds:
             response.headers["server-timing"] = _tell_timings(request)
         if self._lifecycle.draining:
             response.headers["connection"] = "close"
@@ -155,13 +163,15 @@ class Door:
         if code:
             fields["code"] = code
         fields |= request.notes
-        fields |= {f"{stage}_ms": _to_ms(spent) for stage, spent in request.timings.items()}
+        fields |= {f"{stage}_ms": _to_ms(spent) for stage, spent in request.timings.seconds.items()}
         fields["total_ms"] = _to_ms(seconds)
         log_request(fields)
+        if self._traces:
+            self._traces.tell(request, route.template if route else None, status, code, seconds)
 
 
 def _tell_timings(request: Request) -> str:
-    timings = {**request.timings, "total": perf_counter() - request.started}
+    timings = {**request.timings.seconds, "total": perf_counter() - request.started}
     return ", ".join(f"{stage};dur={_to_ms(seconds)}" for stage, seconds in timings.items())
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from service.errors import BadRequest, PayloadTooLarge
+from service.timings import Timings
 
 Scope = Mapping[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -41,8 +42,8 @@ class Request:
         self._header_lines: list[tuple[bytes, bytes]] = list(scope["headers"])
         self.headers: dict[bytes, bytes] = dict(self._header_lines)
         self.deadline = asyncio.get_running_loop().time() + timeout_seconds
-        self.timings: dict[str, float] = {}  # seconds by stage, for Server-Timing
-        self.notes: dict[str, Any] = {}  # for the log line
+        self.timings = Timings()
+        self.notes: dict[str, Any] = {}  # for the log line and the trace
         self.images = 1  # that it carries, as far as is known
         self.body_is_read = False
         self._query: bytes = scope["query_string"]

@@ -22,11 +22,12 @@ from service.answers import (
     rank,
 )
 from service.batcher import TOP_1
-from service.classifier import Classifier, Seen, Timings
+from service.classifier import Classifier, Seen
 from service.explanation import is_empty
 from service.geometry import Size
 from service.repository import Model
 from service.schemas import ExplainOptions, Prediction, Result, Verification
+from service.timings import Timings
 from service.verification import blur_parts
 
 # With so few labels all maps come in the one pass; with more, the most probable are found first.

@@ -28,6 +28,7 @@ from service.settings import (
     read_settings,
     with_bundled_default,
 )
+from service.traces import make_exporters
 
 SERVICE = "service.app:Sightglass"
 BUNDLED_EXAMPLE = "docs/examples/dog_and_cat.jpg"
@@ -51,6 +52,7 @@ def serve(host: str, port: int) -> int:
     check_port(host, port)
     environment, example = os.environ | {"BENTOML_DO_NOT_TRACK": "True"}, "picture.jpg"
     settings = with_bundled_default(read_settings())
+    make_exporters()  # the workers do; here a fault is still one sentence
     if settings.default_model == BUNDLED_DEFAULT:
         environment["SIGHTGLASS_DEFAULT_MODEL"], example = BUNDLED_DEFAULT, BUNDLED_EXAMPLE
     if settings.device == "cuda":

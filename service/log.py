@@ -71,11 +71,13 @@ def log_request(fields: dict[str, object]) -> None:
 
 
 def configure_log() -> None:
-    """Send what `service` logs to standard error."""
-    logger = logging.getLogger("service")
-    logger.handlers = [Journal(sys.stderr)]
-    logger.setLevel(logging.INFO)
-    logger.propagate = False
+    """Send what `service` logs to standard error, and what goes wrong with traces."""
+    journal = Journal(sys.stderr)
+    for name, level in (("service", logging.INFO), ("opentelemetry", logging.WARNING)):
+        logger = logging.getLogger(name)
+        logger.handlers = [journal]
+        logger.setLevel(level)
+        logger.propagate = False
     # No line names the place, thread or process it came from: don't look for them.
     logging._srcfile = None
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False

@@ -14,6 +14,7 @@ from service.repository import Repository, find_models, make_path
 from service.schemas import ExplainOptions
 from service.session import measure_run
 from service.settings import Settings
+from service.timings import Timings
 from service.trial import Trials
 
 COLUMNS = ("model", "verdict", "provider", "labels", "map", "ms", "checked on")
@@ -99,5 +100,5 @@ async def _explain(
     model = repository.find(options.model)
     check_labels(options, model)
     explainer = Explainer(Classifier(settings, Admission(settings)))
-    drawing = await explainer.draw(content, model, options, media_type, {})
+    drawing = await explainer.draw(content, model, options, media_type, Timings())
     return Explained(f"{model.name}/{model.version}", drawing)

@@ -12,7 +12,7 @@ from service import metrics
 from service.admission import Admission
 from service.batcher import Answer
 from service.calls import admit, answer_json, find_model, read_body
-from service.classifier import Classifier, Timings
+from service.classifier import Classifier
 from service.compression import pack, unpack
 from service.exchange import ClientWatch, Request, Response
 from service.explanation import is_empty
@@ -44,6 +44,7 @@ from service.signature import (
 )
 from service.status import Status
 from service.tensors import OutputTensor, read_call, write_answer
+from service.timings import Timings
 
 SERVER: ServerMetadata = {
     "name": "sightglass",

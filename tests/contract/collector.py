@@ -1,0 +1,73 @@
+"""A collector of traces on this machine: it takes OTLP over HTTP and keeps the spans."""
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import KeyValue
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+from tests.server import wait_until
+
+PATIENCE = 30
+
+
+@dataclass
+class Collector:
+    """What has come so far."""
+
+    url: str = ""
+    received: list[ExportTraceServiceRequest] = field(default_factory=list)
+
+    def find(self, request_id: str) -> tuple[Span, list[Span]]:
+        """The span of a request, and those within it by their start; it may still have to come."""
+
+        def find_request() -> list[Span]:
+            return [s for s in self.spans() if read(s).get("sightglass.request_id") == request_id]
+
+        wait_until(lambda: bool(find_request()), PATIENCE, lambda: f"no span of {request_id}")
+        [span] = find_request()
+        children = [s for s in self.spans() if s.parent_span_id == span.span_id]
+        return span, sorted(children, key=lambda child: child.start_time_unix_nano)
+
+    def spans(self) -> list[Span]:
+        """All of them."""
+        resources = [resource for call in list(self.received) for resource in call.resource_spans]
+        return [s for resource in resources for scope in resource.scope_spans for s in scope.spans]
+
+
+def read(attributes: Span | list[KeyValue]) -> dict[str, str | int]:
+    """Attributes by name."""
+    pairs = attributes.attributes if isinstance(attributes, Span) else attributes
+    return {
+        pair.key: pair.value.string_value or pair.value.int_value  # these two kinds are sent
+        for pair in pairs
+    }
+
+
+@contextlib.contextmanager
+def collect() -> Iterator[Collector]:
+    """Listen on a free port."""
+    collector = Collector()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            assert self.path == "/v1/traces"
+            body = self.rfile.read(int(self.headers["content-length"]))
+            collector.received.append(ExportTraceServiceRequest.FromString(body))
+            self.send_response(200)
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listener:
+        collector.url = f"http://127.0.0.1:{listener.server_port}"
+        thread = threading.Thread(target=listener.serve_forever, daemon=True)
+        thread.start()
+        yield collector
+        listener.shutdown()

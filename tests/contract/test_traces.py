@@ -1,0 +1,290 @@
+"""Traces: what a collector is sent, that it can't hurt, and where nothing is imported for them."""
+
+import contextlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
+
+from service.settings import SettingsFault
+from service.traces import make_exporters
+from tests.contract.collector import Collector, collect, read
+from tests.contract.tree import PICTURE
+from tests.server import ROOT, Server, start_server
+
+TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
+SOON = "50"  # ms until spans are sent
+LATER = "600000"
+UNTRACED = """
+import service.__main__, service.door, service.protocol, sys
+from service.traces import open_traces
+assert open_traces() is None
+assert not [name for name in sys.modules if name.startswith("opentelemetry")]
+"""
+
+
+@contextlib.contextmanager
+def environment(**variables: str) -> Iterator[None]:
+    """These variables of OpenTelemetry's, and no others."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("OTEL_")]:
+            patch.delenv(name)
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        yield
+
+
+@pytest.fixture(scope="module")
+def collector() -> Iterator[Collector]:
+    """Takes the spans of `traced`."""
+    with collect() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def traced(
+    collector: Collector, quadrants_dir: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    """A server that sends traces, and has a model that can't be loaded."""
+    folder = tmp_path_factory.mktemp("traced")
+    shutil.copytree(quadrants_dir, folder / "models")
+    (folder / "models" / "unfit" / "1").mkdir(parents=True)
+    (folder / "models" / "unfit" / "1" / "model.onnx").write_bytes(b"no model")
+    settings = {"max_batch_size": 2, "default_model": "quadrants"}
+    variables = {ENDPOINT: collector.url, "OTEL_BSP_SCHEDULE_DELAY": SOON}
+    with (
+        environment(**variables),
+        start_server(folder / "models", folder, **settings) as running,
+    ):
+        running.wait_ready()
+        yield running
+
+
+def measure(span: Span) -> float:
+    """Milliseconds."""
+    return float(span.end_time_unix_nano - span.start_time_unix_nano) / 1e6
+
+
+def read_timings(server_timing: str) -> dict[str, float]:
+    """Milliseconds by stage."""
+    pairs = [entry.split(";dur=") for entry in server_timing.split(", ")]
+    return {stage: float(milliseconds) for stage, milliseconds in pairs}
+
+
+def test_a_request_is_a_span_with_its_stages_within(collector: Collector, traced: Server) -> None:
+    headers = {"x-request-id": "heat", "traceparent": f"00-{TRACE}-{PARENT}-01"}
+    answer = traced.client.post("/gradcam", content=PICTURE, headers=headers)
+    span, stages = collector.find("heat")
+    assert (span.name, span.kind) == ("POST /gradcam", Span.SPAN_KIND_SERVER)
+    assert (span.trace_id.hex(), span.parent_span_id.hex()) == (TRACE, PARENT)
+    assert read(span) == {
+        "http.request.method": "POST",
+        "http.route": "/gradcam",
+        "http.response.status_code": 200,
+        "sightglass.request_id": "heat",
+        "sightglass.model": "quadrants",
+        "sightglass.version": "1",
+        "sightglass.bytes": len(PICTURE),
+    }
+    assert [stage.name for stage in stages] == ["decode", "queue", "inference", "render"]
+    assert read(stages[2]) == {"sightglass.batch_size": 1}
+    assert {stage.trace_id for stage in stages} == {span.trace_id}
+    edges = [span.start_time_unix_nano]
+    for stage in stages:
+        edges += [stage.start_time_unix_nano, stage.end_time_unix_nano]
+    assert edges == sorted(edges)  # one after the other
+    assert edges[-1] <= span.end_time_unix_nano
+    told = read_timings(answer.headers["server-timing"])
+    total = told.pop("total")
+    assert told == pytest.approx({stage.name: measure(stage) for stage in stages}, abs=0.002)
+    assert measure(span) >= total - 0.002
+
+
+def test_nothing_but_our_spans_is_sent_under_our_name(collector: Collector, traced: Server) -> None:
+    traced.client.get("/models", headers={"x-request-id": "models"})
+    collector.find("models")
+    resources = [resource for call in collector.received for resource in call.resource_spans]
+    assert {read(list(r.resource.attributes))["service.name"] for r in resources} == {"sightglass"}
+    assert {s.scope.name for r in resources for s in r.scope_spans} == {"sightglass"}
+
+
+def test_each_image_of_several_has_its_stages(collector: Collector, traced: Server) -> None:
+    files = [("image", PICTURE)] * 5
+    answer = traced.client.post("/predict/batch", files=files, headers={"x-request-id": "five"})
+    span, stages = collector.find("five")
+    assert read(span)["sightglass.images"] == 5
+    told = read_timings(answer.headers["server-timing"])
+    for name in ("decode", "queue", "inference"):
+        spent = [measure(stage) for stage in stages if stage.name == name]
+        assert len(spent) == 5
+        assert max(spent) == pytest.approx(told[name], abs=0.002)
+
+
+def test_waiting_before_the_decoding_is_time_in_the_queue(
+    collector: Collector, traced: Server
+) -> None:
+    files = [("image", PICTURE)] * 12  # four more than may be prepared ahead
+    answer = traced.client.post("/predict/batch", files=files, headers={"x-request-id": "twelve"})
+    _, stages = collector.find("twelve")
+    assert [stage.name for stage in stages].count("decode") == 12
+    waits = [measure(stage) for stage in stages if stage.name == "queue"]
+    assert len(waits) == 16
+    told = read_timings(answer.headers["server-timing"])["queue"]
+    assert max(waits) <= told + 0.002
+    sizes = {read(stage)["sightglass.batch_size"] for stage in stages if stage.name == "inference"}
+    assert sizes == {2}
+
+
+@pytest.mark.parametrize(
+    "traceparent",
+    [None, "", "nonsense", f"00-{TRACE}", f"00-{'0' * 32}-{PARENT}-01", f"ff-{TRACE}-{PARENT}-01"],
+)
+def test_without_a_sane_parent_a_trace_of_its_own_begins(
+    collector: Collector, traced: Server, traceparent: str | None
+) -> None:
+    headers = {"traceparent": traceparent} if traceparent is not None else {}
+    answer = traced.client.get("/models", headers=headers)
+    span, stages = collector.find(answer.headers["x-request-id"])
+    assert not span.parent_span_id
+    assert span.trace_id.hex() != TRACE
+    assert stages == []
+
+
+def test_what_the_client_does_not_sample_is_not_sent(collector: Collector, traced: Server) -> None:
+    for flags, name in (("00", "unsampled"), ("01", "sampled")):
+        headers = {"traceparent": f"00-{TRACE}-{PARENT}-{flags}", "x-request-id": name}
+        traced.client.post("/predict", content=PICTURE, headers=headers)
+    collector.find("sampled")
+    assert "unsampled" not in {
+        read(span).get("sightglass.request_id") for span in collector.spans()
+    }
+
+
+def test_a_refusal_is_told_by_its_code_not_by_its_path(
+    collector: Collector, traced: Server
+) -> None:
+    traced.client.post("/predict", content=b"no picture", headers={"x-request-id": "refused"})
+    span, stages = collector.find("refused")
+    assert read(span)["http.response.status_code"] == 415
+    assert read(span)["error.type"] == "unsupported_media_type"
+    assert span.status.code == Status.STATUS_CODE_UNSET  # the server did nothing wrong
+    assert stages == []
+    traced.client.get("/secret", headers={"x-request-id": "nowhere"})
+    span, _ = collector.find("nowhere")
+    assert span.name == "GET"
+    assert "http.route" not in read(span)
+    assert "secret" not in str(collector.received)
+
+
+def test_an_answer_that_the_server_owes_is_an_error(collector: Collector, traced: Server) -> None:
+    url, headers = "/predict?model=unfit", {"x-request-id": "owed"}
+    assert traced.client.post(url, content=PICTURE, headers=headers).status_code == 503
+    span, _ = collector.find("owed")
+    assert read(span)["error.type"] == "not_ready"
+    assert span.status.code == Status.STATUS_CODE_ERROR
+
+
+def test_a_stopping_server_sends_what_is_left(quadrants_dir: Path, tmp_path: Path) -> None:
+    variables = {"OTEL_TRACES_EXPORTER": "otlp,console", "OTEL_SERVICE_NAME": "other"}
+    with (
+        collect() as own,
+        environment(**variables, **{ENDPOINT: own.url, "OTEL_BSP_SCHEDULE_DELAY": LATER}),
+        start_server(quadrants_dir, tmp_path, drain_seconds=0) as server,
+    ):
+        server.wait_ready()
+        server.client.post("/predict", content=PICTURE, headers={"x-request-id": "last"})
+        assert own.received == []
+        assert server.stop() == 0
+        own.find("last")
+        [resource, *_] = own.received[0].resource_spans
+        assert read(list(resource.resource.attributes))["service.name"] == "other"
+        lines = [json.loads(line) for line in server.read_log().splitlines() if line[0] == "{"]
+        shown = {line["name"] for line in lines if "context" in line}
+        assert {"POST /predict", "decode", "queue", "inference"} <= shown
+
+
+def test_a_dead_collector_neither_fails_requests_nor_holds_the_stop(
+    quadrants_dir: Path, tmp_path: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections, answers nothing
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        variables = {ENDPOINT: url, "OTEL_EXPORTER_OTLP_TIMEOUT": "300"}
+        few = {"OTEL_BSP_SCHEDULE_DELAY": SOON, "OTEL_BSP_MAX_QUEUE_SIZE": "8"}
+        with (
+            environment(**variables, **few, OTEL_BSP_MAX_EXPORT_BATCH_SIZE="4"),
+            start_server(quadrants_dir, tmp_path, drain_seconds=0) as server,
+        ):
+            server.wait_ready()
+            statuses = {
+                server.client.post("/predict", content=PICTURE).status_code for _ in range(20)
+            }
+            assert statuses == {200}
+            assert server.stop() == 0  # within half a minute, or it raises
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {},
+        {"OTEL_TRACES_EXPORTER": "", ENDPOINT: ""},
+        {"OTEL_TRACES_EXPORTER": "none", ENDPOINT: "http://collector:4318"},
+        {"OTEL_SDK_DISABLED": "TRUE", ENDPOINT: "http://collector:4318"},
+    ],
+    ids=["unset", "empty", "none", "disabled"],
+)
+def test_nothing_is_imported_where_no_traces_are_asked_for(variables: dict[str, str]) -> None:
+    with environment(**variables):
+        command = [sys.executable, "-c", UNTRACED]
+        subprocess.run(command, cwd=ROOT, check=True, timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        *[(ENDPOINT, bad) for bad in ("collector:4318", "http://", "http://a:port", "grpc://a:1")],
+        ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "collector"),
+        ("OTEL_TRACES_EXPORTER", "zipkin"),
+        ("OTEL_TRACES_EXPORTER", "console,jaeger"),
+    ],
+)
+def test_what_cant_be_is_one_sentence(variable: str, value: str) -> None:
+    with environment(**{variable: value}), pytest.raises(SettingsFault) as fault:
+        make_exporters()
+    assert value in str(fault.value)
+    assert "should be" in str(fault.value)
+    assert "\n" not in str(fault.value)
+
+
+def test_another_protocol_than_http_is_refused() -> None:
+    variables = {ENDPOINT: "http://collector:4317", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}
+    with environment(**variables), pytest.raises(SettingsFault, match="should be http/protobuf"):
+        make_exporters()
+
+
+def test_an_exporter_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    package = "opentelemetry.exporter.otlp.proto.http.trace_exporter"
+    monkeypatch.setitem(sys.modules, package, None)
+    with (
+        environment(**{ENDPOINT: "http://collector:4318"}),
+        pytest.raises(SettingsFault, match="pip install opentelemetry-exporter-otlp-proto-http"),
+    ):
+        make_exporters()
+
+
+def test_a_bad_endpoint_stops_the_start_with_that_sentence() -> None:
+    with environment(**{ENDPOINT: "collector:4318"}):
+        command = [sys.executable, "-m", "service", "serve", "--port", "0"]
+        ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 1
+    assert ended.stderr == (
+        "Traces can't be sent to 'collector:4318': OTEL_EXPORTER_OTLP_ENDPOINT should be a URL, "
+        "as in http://collector:4318.\n"
+    )
