@@ -124,6 +124,12 @@ def hardtanh_backward(gradient: Tensor, image: Tensor, low: float, high: float) 
     return torch.where((image > low) & (image < high), gradient, 0.0)
 
 
+def silu_backward(gradient: Tensor, image: Tensor) -> Tensor:
+    """Of x sigmoid(x), as EfficientNet has it."""
+    share = image.sigmoid()
+    return gradient * share * (1 + image * (1 - share))
+
+
 def pair(sizes: list[int]) -> tuple[int, int]:
     return (sizes[0], sizes[-1])
 
@@ -131,6 +137,7 @@ def pair(sizes: list[int]) -> tuple[int, int]:
 DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
     aten.convolution_backward.default: convolution_backward,
     aten.hardtanh_backward.default: hardtanh_backward,
+    aten.silu_backward.default: silu_backward,
     aten.avg_pool2d_backward.default: avg_pool2d_backward,
     aten._adaptive_avg_pool2d_backward.default: adaptive_avg_pool2d_backward,
 }

@@ -26,6 +26,7 @@ from training import (
     measure,
     modelcard,
     models,
+    refusals,
     report,
     verify,
 )
@@ -79,7 +80,8 @@ def compile_graph(
     target = torch.arange(EXAMPLE[0] * EXAMPLE[1]).reshape(EXAMPLE) % 2
     plan = plans.make(model, network, layer, image[:3])
     run = compiler.explained(model, network, plan, multilabel, temperature)
-    proto = graph.translate(compiler.trace(run, image, target), image, target, alpha)
+    with refusals.told(layer):
+        proto = graph.translate(compiler.trace(run, image, target), image, target, alpha)
     if precision == "w16":
         graph.halved(proto)
     return Compiled(proto, plan)
@@ -158,7 +160,6 @@ def export(
         plain = bits.plain(compiled.proto)
     if full is not None:
         checks["precision"] = bits.compare(full, compiled.proto, precision, test or samples)
-        say(bits.tell(checks["precision"]))
         say(bits.tell(checks["precision"]))
     cost = verify.cost(compiled.proto, plain, samples)
     say(f"exact: cam within {checks['cam']:.1e}; explained costs {cost['ratio']:.2f} of plain")

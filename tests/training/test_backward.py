@@ -89,3 +89,10 @@ def test_hardtanh_at_its_bounds() -> None:
     image = torch.tensor([-1.0, 0.0, 0.5, 6.0, 7.0])
     cotangent, expected = gradient(lambda x: F.hardtanh(x, 0, 6), image)
     assert torch.equal(expected, backward.hardtanh_backward(cotangent, image, 0, 6))
+
+
+def test_silu() -> None:
+    """On both sides of zero, at it and far from it."""
+    image = torch.linspace(-30, 30, 121).double()
+    cotangent, expected = gradient(F.silu, image)
+    assert torch.allclose(expected, backward.silu_backward(cotangent, image), atol=1e-15)

@@ -175,3 +175,34 @@ def test_a_one_by_one_map_is_refused(lenet: Classifier, grays: Pixels, tmp_path:
     with pytest.raises(UserError, match="1x1"):
         export.export(about(lenet), model, "1", grays, tmp_path / "tree")
     assert not (tmp_path / "tree").exists()
+
+
+class Undecided(torch.nn.Module):
+    """Computes one thing or another, by what it sees."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * 2 if x.sum() > 0 else x
+
+
+@pytest.mark.parametrize(
+    ("between", "said"),
+    [
+        (torch.nn.Mish(), "can't say 'mish_backward'.*at '0'; nothing was written"),
+        (torch.nn.LocalResponseNorm(2), "only for one size of the batch; nothing was written"),
+        (Undecided(), "by the values of a picture.*; nothing was written"),
+    ],
+    ids=["operation", "size", "branch"],
+)
+def test_a_network_that_becomes_no_graph_is_one_sentence(
+    lenet: Classifier, grays: Pixels, tmp_path: Path, between: torch.nn.Module, said: str
+) -> None:
+    """It says what is in the way, and nothing is written."""
+    network = torch.nn.Sequential(
+        *(torch.nn.Conv2d(1, 4, 5, 3), between, torch.nn.Conv2d(4, 4, 3)),
+        *(torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()),
+        torch.nn.Linear(4, 10),
+    )
+    model = Classifier(about(lenet).input, network)
+    with pytest.raises(UserError, match=said):
+        export.export(about(lenet), model, "0", grays, tmp_path / "tree")
+    assert not (tmp_path / "tree").exists()
