@@ -12,6 +12,7 @@ import pytest
 from loadtests.record import Sample, find_percentile, find_windows
 from loadtests.shapes import count_users
 from loadtests.verdict import is_met, judge, read_objectives
+from tests.contract.artefacts import wait_loaded
 from tests.server import ROOT, Server, start_server
 
 LOOSE = {"error_rate": 0.0, "latency": {"/predict": {"p99": 1000}}}
@@ -93,7 +94,7 @@ def test_a_percentile_is_the_smallest_time_that_covers_its_share() -> None:
 def bundled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The service with the bundled models."""
     with start_server(ROOT / "models", tmp_path_factory.mktemp("server")) as server:
-        server.wait_ready()
+        wait_loaded(server)
         yield server
 
 
