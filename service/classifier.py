@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from service import metrics
-from service.admission import BYTES_PER_PIXEL, Admission
+from service.admission import Admission
 from service.batcher import Answer, DeviceLost, Row
 from service.card import Input
 from service.errors import Internal, NotReady, PayloadTooLarge
+from service.footprint import count_bytes
 from service.geometry import Size
 from service.image import Picture, decode_image, open_image
 from service.repository import Model
@@ -134,7 +135,7 @@ class Classifier:
         if inline and pixels <= INLINE_PIXELS:
             picture = decode_image(image, wanted, fit_shown)
         else:
-            picture = await self._decode_in_thread(image, wanted, fit_shown, pixels)
+            picture = await self._decode_in_thread(image, wanted, fit_shown)
         timings.note("decode", (started, perf_counter()))
         return picture
 
@@ -143,11 +144,10 @@ class Classifier:
         image: Image.Image,
         wanted: Input,
         fit_shown: Callable[[Size], Size] | None,
-        pixels: int,
     ) -> Picture:
         """The room is given back when the thread has ended, though nobody waits for it any more."""
         loop = asyncio.get_running_loop()
-        size = pixels * BYTES_PER_PIXEL
+        size = count_bytes(image, wanted, fit_shown)
         await self._admission.reserve_pixels(size)
         decoding = self._threads.submit(decode_image, image, wanted, fit_shown)
         decoding.add_done_callback(

@@ -9,7 +9,6 @@ import io
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +16,6 @@ from PIL import (
     BmpImagePlugin,
     GifImagePlugin,
     Image,
-    ImageCms,
     JpegImagePlugin,
     PngImagePlugin,
     TiffImagePlugin,
@@ -27,6 +25,7 @@ from PIL import (
 
 from service.card import Input
 from service.errors import ImageTooLarge, InvalidImage, UnsupportedMediaType
+from service.flatten import Flatten, choose_flatten, resize_flat
 from service.geometry import Box, Size, find_crop
 
 RIFF = b"RIFF"
@@ -48,7 +47,6 @@ PLUGINS = (  # named, so that Pillow need not import all it has at the first odd
     WebPImagePlugin,
 )
 ORIENTATION_TAG = 0x0112
-BAND_PIXELS = 1_000_000  # of a transparent picture that are composed at a time
 SPARE = 2
 ORIENTATIONS: dict[int, tuple[Image.Transpose, bool, bool, bool]] = {
     # EXIF orientation: how to show it; and from shown to stored: axes swapped, x and y mirrored
@@ -125,35 +123,42 @@ def decode_image(
         taken_from = crop.scale(fraction, fraction)
         model_size = (wanted.width, wanted.height)
         resample = Image.Resampling[wanted.interpolation.upper()]
-        flat = _flatten(image)
-        taken = _take(_convert(flat, wanted.mode), orientation, taken_from, model_size, resample)
+        flatten = choose_flatten(image)
+        taken = _take(image, flatten(wanted.mode), orientation, taken_from, model_size, resample)
         shown = None
         if fit_shown:
             whole = Box(0, 0, *size).scale(fraction, fraction)
             bilinear = Image.Resampling.BILINEAR
-            shown = _take(_convert(flat, "RGB"), orientation, whole, fit_shown(size), bilinear)
+            shown = _take(image, flatten("RGB"), orientation, whole, fit_shown(size), bilinear)
     except Exception as fault:  # as above
         raise InvalidImage(_describe_broken(fault)) from None
     pixels = np.asarray(taken).reshape(wanted.height, wanted.width, wanted.channels)
     return Picture(pixels, size, crop, shown)
 
 
-def _load(
+def find_smaller(
     image: Image.Image, wanted: Input, fit_shown: Callable[[Size], Size] | None
-) -> tuple[Size, float]:
-    """Decode; returns the stored size, and the fraction of it that a large JPEG is decoded at.
+) -> float:
+    """How much smaller, along each side, a picture may be decoded; 1 where that can't be chosen.
 
     JPEG's transform gives a half, a quarter or an eighth of the size for a fraction of the cost.
     What is decoded stays at least `SPARE` times as large as what will be made of it.
     """
     if image.format not in ("JPEG", "MPO"):
-        image.load()
-        return image.size, 1
-    stored, fraction = image.size, 1.0
-    crop = find_crop(stored, wanted)
+        return 1
+    crop = find_crop(image.size, wanted)
     smaller = min(crop.width / wanted.width, crop.height / wanted.height) / SPARE
     if fit_shown:
-        smaller = min(smaller, max(stored) / max(fit_shown(stored)))
+        smaller = min(smaller, max(image.size) / max(fit_shown(image.size)))
+    return smaller
+
+
+def _load(
+    image: Image.Image, wanted: Input, fit_shown: Callable[[Size], Size] | None
+) -> tuple[Size, float]:
+    """Decode; returns the stored size, and the fraction of it that a large JPEG is decoded at."""
+    stored, fraction = image.size, 1.0
+    smaller = find_smaller(image, wanted, fit_shown)
     if smaller >= 2:
         drafted = image.draft(None, (int(stored[0] / smaller), int(stored[1] / smaller)))
         if drafted:  # its last pixels may lie half outside, so sizes don't tell the fraction
@@ -196,12 +201,17 @@ def _show_size(stored: Size, orientation: int) -> Size:
 
 
 def _take(
-    image: Image.Image, orientation: int, box: Box, size: Size, resample: Image.Resampling
+    image: Image.Image,
+    flatten: Flatten,
+    orientation: int,
+    box: Box,
+    size: Size,
+    resample: Image.Resampling,
 ) -> Image.Image:
     """Cut `box` (as shown) out at `size`; only the small result is turned, not the picture."""
     width, height = image.size
     if orientation not in ORIENTATIONS:
-        return _resize(image, box, size, resample)
+        return resize_flat(image, flatten, box, size, resample)
     turn, swapped, mirror_x, mirror_y = ORIENTATIONS[orientation]
     if swapped:
         box, size = Box(box.top, box.left, box.bottom, box.right), (size[1], size[0])
@@ -209,68 +219,4 @@ def _take(
         box = Box(width - box.right, box.top, width - box.left, box.bottom)
     if mirror_y:
         box = Box(box.left, height - box.bottom, box.right, height - box.top)
-    return _resize(image, box, size, resample).transpose(turn)
-
-
-def _resize(image: Image.Image, box: Box, size: Size, resample: Image.Resampling) -> Image.Image:
-    width, height = image.size
-    if size == image.size and box == Box(0, 0, width, height):
-        return image
-    within = (max(box.left, 0), max(box.top, 0), min(box.right, width), min(box.bottom, height))
-    return image.resize(size, resample, box=within)
-
-
-def _flatten(image: Image.Image) -> Image.Image:
-    """8-bit opaque colours or grays: alpha on white, deep grays scaled, Lab converted."""
-    if image.has_transparency_data:
-        return _compose_on_white(image)
-    if image.mode.startswith("I;16"):
-        deep = np.asarray(image).astype(np.float32)  # (H, W)
-        return Image.fromarray(np.rint(deep / 257).astype(np.uint8))
-    if image.mode in ("I", "F"):
-        return _scale_by_range(image)
-    if image.mode == "LAB":
-        return _convert_lab(image)
-    return image
-
-
-def _compose_on_white(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I;16"):
-        deep = np.array(image)  # (H, W)
-        deep[deep == image.info["transparency"]] = 65535
-        return _flatten(Image.fromarray(deep))
-    composed = Image.new("RGB", image.size)
-    rows = max(1, BAND_PIXELS // image.width)  # a whole large picture would be held four times
-    for top in range(0, image.height, rows):
-        band = image.crop((0, top, image.width, min(top + rows, image.height))).convert("RGBA")
-        white = Image.new("RGBA", band.size, "white")
-        white.alpha_composite(band)
-        composed.paste(white.convert("RGB"), (0, top))
-    return composed
-
-
-def _scale_by_range(image: Image.Image) -> Image.Image:
-    """32-bit grays declare no range: the smallest of 1, 255, 65535, 2^32 that holds them is it."""
-    deep = np.nan_to_num(np.asarray(image, dtype=np.float64))  # (H, W)
-    peak = deep.max()
-    is_float = image.mode == "F"
-    scale = next(
-        top
-        for top in ((1.0,) if is_float else ()) + (255.0, 65535.0, 2.0**32, np.inf)
-        if peak <= top
-    )
-    if scale == np.inf:
-        scale = float(peak)
-    return Image.fromarray(np.rint(deep.clip(0) * (255 / scale)).astype(np.uint8))
-
-
-def _convert_lab(image: Image.Image) -> Image.Image:
-    lab: Any = ImageCms.createProfile("LAB")
-    srgb: Any = ImageCms.createProfile("sRGB")
-    converted = ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB")
-    assert converted
-    return converted
-
-
-def _convert(image: Image.Image, mode: str) -> Image.Image:
-    return image if image.mode == mode else image.convert(mode)
+    return resize_flat(image, flatten, box, size, resample).transpose(turn)
