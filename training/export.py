@@ -4,7 +4,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -128,72 +128,45 @@ def export(
     Of what is `private`, no picture goes into the report. `layer` may be "auto" where there is a
     `test`; the maps are then tried on so many of its pictures.
     """
-    if not NAME.fullmatch(about.name):
-        raise UserError(f"{about.name!r} is no model name: a-z, 0-9, '.', '_' and '-' only.")
-    if maps < 0:
-        raise UserError(f"--maps is 0 or more, not {maps}.")
-    if precision == "int8" and calibration is None:
-        raise UserError("int8 is calibrated on real pictures: --pictures names a folder of them.")
+    refuse(about.name, precision, calibration, maps)
     multilabel = about.task == "multilabel"
     if layer == "auto":
         layer = choose.choose(model, models.own_layer(model.network), test, multilabel, say)
     temperature = 1.0
     if validation is not None:
         temperature = calibrate.fit(measure.predict(eager(model), validation), validation.labels)
-    full = None
-    if precision == "w16":
-        full = compile_graph(
-            model, model.network, layer, samples, multilabel, temperature=temperature
-        ).proto
-    compiled = compile_graph(
-        model, model.network, layer, samples, multilabel, precision, temperature=temperature
+    made = checked(
+        model, layer, samples, multilabel, temperature, precision, calibration, test, say
     )
-    plain = plain_graph(model, samples, multilabel, temperature)
-    target = gradcam.find(model.network, layer)
-    say(f"compiled: {compiled.plan.compiler}, {len(compiled.proto.graph.node)} nodes; checking")
-    checks = verify.check(compiled.proto, plain, model, target, samples)
-    checks["alpha"] = float(f"{compiled.plan.error:.2g}")
-    if precision not in bits.EXACT:
-        full = compiled.proto
-        pictures = samples if calibration is None else calibration
-        compiled = replace(compiled, proto=lower.lowered(full, precision, pictures))
-        plain = bits.plain(compiled.proto)
-    if full is not None:
-        checks["precision"] = bits.compare(full, compiled.proto, precision, test or samples)
-        say(bits.tell(checks["precision"]))
-    cost = verify.cost(compiled.proto, plain, samples)
-    say(f"exact: cam within {checks['cam']:.1e}; explained costs {cost['ratio']:.2f} of plain")
-    run = verify.session(compiled.proto)
-    figures, probabilities = None, None
+    run = verify.session(made.proto)
+    figures, probabilities, evidence = None, None, None
+    checks, more = made.checks, {}
     if test is not None:
         probabilities = measure.predict(lambda image: verify.run_once(run, image, 0)[1], test)
         figures = measure.metrics(probabilities, test.labels, about.labels)
         if precision in bits.EXACT:
             checks |= agreement(model, probabilities, test, multilabel, temperature)
-    evidence = None
     if test is not None and maps:
         say(f"exact and measured; trying the maps of {min(maps, len(test))} pictures")
-        evidence = evidences.gather(
-            run, model, compiled.plan, test, about.labels, measured_on, maps
-        )
-        checks["faithfulness"] = evidence.figures
+        evidence = evidences.gather(run, model, made.plan, test, about.labels, measured_on, maps)
         say(f"{evidence.figures['seconds']} s: " + evidence_page.verdict(evidence.figures))
+        checks["faithfulness"] = evidence.figures
+        more["attention"] = evidence.attention
     else:
         reason = unmeasured if test is None else "--maps was 0"
         checks |= {"faithfulness": None, "faithfulness_reason": reason}
-    more = {"attention": evidence.attention} if evidence else {}
     if validation is not None:
         more["calibration"] = cooled(run, validation, test, temperature)
         say(calibrate.tell(more["calibration"]))
     golden = goldens.probes(run, samples[:32], about.input, about.labels)
     measured = measure.brief(figures) | {"measured_on": measured_on} if figures else None
     content = cards.card(
-        about, compiled.plan, measured, unmeasured, checks, cost, golden, precision
+        about, made.plan, measured, unmeasured, checks, made.cost, golden, precision
     )
-    cards.attach(compiled.proto, content | more)
+    cards.attach(made.proto, content | more)
 
     def fill(folder: Path) -> None:
-        (folder / "model.onnx").write_bytes(compiled.proto.SerializeToString())
+        (folder / "model.onnx").write_bytes(made.proto.SerializeToString())
         if test is not None and figures is not None and probabilities is not None:
             plots = folder / "report"
             report.draw(plots, about.labels, test, probabilities, figures, history, run, private)
@@ -202,6 +175,67 @@ def export(
         modelcard.write(about.name, folder)
 
     return place(tree / about.name, version, fill)
+
+
+def refuse(name: str, precision: str, calibration: Pixels | None, maps: int) -> None:
+    """What can be told before any work is done.
+
+    Raises:
+        UserError: a name no folder should have, too few maps, 8 bits without pictures.
+    """
+    if not NAME.fullmatch(name):
+        raise UserError(f"{name!r} is no model name: a-z, 0-9, '.', '_' and '-' only.")
+    if maps < 0:
+        raise UserError(f"--maps is 0 or more, not {maps}.")
+    if precision == "int8" and calibration is None:
+        raise UserError("int8 is calibrated on real pictures: --pictures names a folder of them.")
+
+
+@dataclass(frozen=True)
+class Checked:
+    """The graph that is served, held against torch; what was found, and what it costs."""
+
+    proto: onnx.ModelProto
+    plan: plans.Plan
+    checks: dict[str, Any]
+    cost: dict[str, Any]
+
+
+def checked(
+    model: Classifier,
+    layer: str,
+    samples: NDArray[np.uint8],  # (N, H, W, C)
+    multilabel: bool,
+    temperature: float,
+    precision: str,
+    calibration: Pixels | None,
+    test: Split | None,
+    say: Callable[[str], None],
+) -> Checked:
+    """Compile and check in 32 bits; then with fewer, where that is asked for, against those."""
+    whole = None  # in 32 bits, where what is served has fewer
+    if precision == "w16":  # before the weights are rounded
+        whole = compile_graph(
+            model, model.network, layer, samples, multilabel, temperature=temperature
+        ).proto
+    compiled = compile_graph(
+        model, model.network, layer, samples, multilabel, precision, temperature=temperature
+    )
+    proto, plan = compiled.proto, compiled.plan
+    plain = plain_graph(model, samples, multilabel, temperature)
+    say(f"compiled: {plan.compiler}, {len(proto.graph.node)} nodes; checking")
+    checks = verify.check(proto, plain, model, gradcam.find(model.network, layer), samples)
+    checks["alpha"] = float(f"{plan.error:.2g}")
+    if precision not in bits.EXACT:
+        whole = proto
+        proto = lower.lowered(whole, precision, samples if calibration is None else calibration)
+        plain = bits.plain(proto)
+    if whole is not None:
+        checks["precision"] = bits.compare(whole, proto, precision, test or samples)
+        say(bits.tell(checks["precision"]))
+    cost = verify.cost(proto, plain, samples)
+    say(f"exact: cam within {checks['cam']:.1e}; explained costs {cost['ratio']:.2f} of plain")
+    return Checked(proto, plan, checks, cost)
 
 
 def agreement(

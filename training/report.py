@@ -162,13 +162,13 @@ def pictures(
     """These pictures with their true label, the answer and its probability."""
     across = 8
     down = -(-len(rows) // across)
-    figure = Figure((across * 1.1, down * 1.4))
+    figure = Figure((across * 1.1, down * 1.5))
     for place, row in enumerate(rows):
         axes = figure.add_subplot(down, across, place + 1)
         axes.imshow(split.pictures[row].squeeze(), cmap="gray")
         answer = probabilities[row].argmax()
-        name = f"{short(labels[split.labels[row]])} → {short(labels[answer])}"
-        axes.set_title(f"{name}\n{probabilities[row, answer]:.2f}", fontsize=6)
+        names = f"{short(labels[split.labels[row]])}\n→ {short(labels[answer])}"
+        axes.set_title(f"{names}\n{probabilities[row, answer]:.2f}", fontsize=6)
         axes.axis("off")
     return figure
 
