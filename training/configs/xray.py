@@ -3,7 +3,8 @@
 Command: python -m training fit xray
 Cost: four minutes of one core for the first two epochs, decoding included.
 Result: after two of the four epochs 94.5 % of the 874 test pictures, sensitivity 93.1 %,
-specificity 98.3 %, ROC-AUC 0.993. It has not been run to its end.
+specificity 98.3 %, ROC-AUC 0.993 (with `--set weights=weights/resnet18_imagenet.npz`). It has not
+been run to its end. At 96 x 96 for 3 epochs: 91.6 %, and 94.3 % from scratch.
 """
 
 from training.augment import Augment
