@@ -5,6 +5,7 @@ where it was cut off. Knows nothing of what a run does in an epoch.
 """
 
 import dataclasses
+import math
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -181,11 +182,19 @@ def draw(study: optuna.Study, folder: Path) -> None:
         "importance": lambda: plots.plot_param_importances(
             study, evaluator=PedAnovaImportanceEvaluator()
         ),
-        "parallel": lambda: plots.plot_parallel_coordinate(study),
+        "parallel": lambda: plots.plot_parallel_coordinate(
+            study,
+            target=lambda trial: math.log10(max(trial.value or 0.0, 1e-9)),
+            target_name="log10 of the validation loss",
+        ),
     }
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for name, plot in kinds.items():
             figure = plot().figure
+            if name == "history":  # on a plain scale one trial that diverged flattens the rest
+                figure.axes[0].set_yscale("log")
+            if name == "parallel":  # an axis for each value, with its ticks beside it
+                figure.set_size_inches(14, 5)
             figure.savefig(folder / f"{name}.png", dpi=80, bbox_inches="tight")
             pyplot.close(figure)
