@@ -140,7 +140,7 @@ def main() -> None:
                 row = line(architecture, layer, size)
             except Exception as fault:
                 said = str(fault).splitlines()[0][:150]
-                row = f"| `{architecture}` | – | `{layer}` | not exported: {said} |" + " |" * 7
+                row = f"| `{architecture}` | - | `{layer}` | not exported: {said} |" + " |" * 7
             print(row, flush=True)  # noqa: T201
             keep(row)
 
