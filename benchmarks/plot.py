@@ -45,10 +45,11 @@ def draw(results: Results, path: Path) -> None:
 def draw_case(results: Results, case: str, ax: Any) -> None:
     """Requests a second of each server by clients, with the spread; the bound as a line."""
     names = [OURS, *sorted(filter(is_rival, {name for c in TITLES for name in results.names(c)}))]
+    asked = [clients for clients in CLIENTS if results.find(case, OURS, clients, "rps")]
     width = 0.8 / len(names)
     for place, name in enumerate(names):
         colour = OUR_COLOUR if name == OURS else RIVAL_COLOURS[(place - 1) % len(RIVAL_COLOURS)]
-        found = [results.find(case, name, clients, "rps") for clients in CLIENTS]
+        found = [results.find(case, name, clients, "rps") for clients in asked]
         seen = [(i, one) for i, one in enumerate(found) if one]
         if seen:
             ax.bar(
@@ -65,10 +66,10 @@ def draw_case(results: Results, case: str, ax: Any) -> None:
             )
     if most := bound(results, case):
         ax.axhline(spread(most.values()).middle, color="black", linestyle=":", label="bound")
-    ax.set_xticks([i + 0.4 - width / 2 for i in range(len(CLIENTS))], [str(n) for n in CLIENTS])
+    ax.set_xticks([i + 0.4 - width / 2 for i in range(len(asked))], [str(n) for n in asked])
     ax.set(title=TITLES[case], xlabel="clients", ylabel="requests a second")
     if ax.get_legend_handles_labels()[0]:
-        ax.legend(fontsize=7)
+        ax.legend(fontsize=8, ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.15))
 
 
 def draw_latency(results: Results, ax: Any) -> None:
@@ -107,5 +108,7 @@ def draw_line(results: Results, case: str, ax: Any) -> None:
     )
     if case != "by cores":
         ax.set_xscale("log")
+    ax.minorticks_off()
+    ax.set_xticks([n * scale for n in numbers], [f"{n * scale:.2g}" for n in numbers])
     ax.set(title=f"by {what}", xlabel=what, ylabel=told)
     ax.set_ylim(bottom=0)
