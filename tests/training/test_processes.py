@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.server import find_free_port
 from training import processes
 from training.errors import UserError
 
@@ -33,7 +34,7 @@ def test_two_processes_reach_the_loss_of_one(tmp_path: Path) -> None:
     script = tmp_path / "fit.py"
     script.write_text(SCRIPT)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]
-    torchrun += ["--master-port=29417", str(script), str(tmp_path / "two")]
+    torchrun += [f"--master-port={find_free_port()}", str(script), str(tmp_path / "two")]
     calls = [sys.executable, str(script), str(tmp_path / "one")], torchrun
     root = Path(__file__).parents[2]
     for call in calls:

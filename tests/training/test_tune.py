@@ -18,13 +18,15 @@ from training.data import Data
 from training.errors import UserError
 
 KILLED = """
-import json, os, signal, sys, time
+import json, os, signal, sqlite3, sys, time
 from pathlib import Path
 from tests.training.conftest import bars
 from training import config, tune
 
 def die(run):
-    time.sleep(2)  # its heart has beaten by now
+    with sqlite3.connect(sys.argv[2].removeprefix("sqlite:///")) as database:
+        while not database.execute("select 1 from trial_heartbeats").fetchone():
+            time.sleep(0.1)
     os.kill(os.getpid(), signal.SIGKILL)
 
 tune.HEARTBEAT, tune.Run.epoch = 1, die
