@@ -15,8 +15,7 @@ import httpx
 import psutil
 
 ROOT = Path(__file__).parents[1]
-START_SECONDS = 60
-STOP_SECONDS = 30
+PATIENCE = 120  # seconds until what must happen has happened, however busy the machine is
 
 
 @dataclass
@@ -39,11 +38,11 @@ class Server:
 
     def wait_ready(self) -> None:
         """Return once the default model can answer."""
-        wait_until(self._is_ready, START_SECONDS, lambda: f"not ready:\n{self.read_log()}")
+        wait_until(self._is_ready, describe=lambda: f"not ready:\n{self.read_log()}")
 
     def wait_answering(self) -> None:
         """Return once the port answers at all."""
-        wait_until(self._is_alive, START_SECONDS, lambda: f"not alive:\n{self.read_log()}")
+        wait_until(self._is_alive, describe=lambda: f"not alive:\n{self.read_log()}")
 
     def find_workers(self) -> list[int]:
         """The processes that answer requests; what they forked off has their command line, too."""
@@ -57,7 +56,7 @@ class Server:
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Signal the parent alone and wait for its end."""
         self.process.send_signal(number)
-        return self.process.wait(STOP_SECONDS)
+        return self.process.wait(PATIENCE)
 
     def _is_ready(self) -> bool:
         assert self.process.poll() is None, f"it ended:\n{self.read_log()}"
@@ -73,7 +72,7 @@ class Server:
 
 
 def wait_until(
-    condition: Callable[[], bool], seconds: float, describe: Callable[[], str] = str
+    condition: Callable[[], bool], seconds: float = PATIENCE, describe: Callable[[], str] = str
 ) -> None:
     """Poll until `condition()` holds; fail with `describe()` after `seconds`."""
     end = time.monotonic() + seconds
@@ -117,7 +116,7 @@ def start_server_at(
             stderr=subprocess.STDOUT,
         )
     url = f"http://127.0.0.1:{port}"
-    with httpx.Client(base_url=url, timeout=30) as client:
+    with httpx.Client(base_url=url, timeout=PATIENCE) as client:
         server = Server(url, process, log_path, client)
         try:
             yield server

@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.server import ROOT, START_SECONDS, STOP_SECONDS, Server, find_free_port
+from tests.server import PATIENCE, ROOT, Server, find_free_port
 
 TRACKED = (
     "bentofile.yaml",
@@ -77,7 +77,7 @@ def test_it_serves(bento: Path, environment: dict[str, str], tmp_path: Path) -> 
     command = [sys.executable, "-m", *SERVE.split()]
     command += ["--host", "127.0.0.1", "--port", str(port)]
     settings = {"SIGHTGLASS_DEFAULT_MODEL": "lenet5", "SIGHTGLASS_DRAIN_SECONDS": "0"}
-    with log_path.open("wb") as log, httpx.Client(base_url=url, timeout=START_SECONDS) as client:
+    with log_path.open("wb") as log, httpx.Client(base_url=url, timeout=PATIENCE) as client:
         process = subprocess.Popen(
             command, cwd=tmp_path, env=environment | settings, stdout=log, stderr=log
         )
@@ -89,5 +89,5 @@ def test_it_serves(bento: Path, environment: dict[str, str], tmp_path: Path) -> 
             assert answer.json()["predictions"][0]["label"] == "7"
         finally:
             process.terminate()
-            process.wait(STOP_SECONDS)
+            process.wait(PATIENCE)
     assert bento.exists()

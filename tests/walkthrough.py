@@ -26,7 +26,7 @@ from unittest import mock
 import numpy as np
 from PIL import Image
 
-from tests.server import ROOT, START_SECONDS, Server, start_server, wait_until
+from tests.server import ROOT, Server, start_server, wait_until
 
 BLOCK = re.compile(
     r"^```(?P<kind>sh|python)\n(?P<code>.*?)^```\n(?:\n```text\n(?P<printed>.*?)^```\n)?",
@@ -106,7 +106,7 @@ class Walk:
         server = self.server = (None if own else self.running) or self.stack.enter_context(
             start_server(self.folder / (own or "models"), self.folder, **settings)
         )
-        wait_until(lambda: ANNOUNCED in server.read_log(), START_SECONDS, server.read_log)
+        wait_until(lambda: ANNOUNCED in server.read_log(), describe=server.read_log)
         told = server.read_log().partition(ANNOUNCED)[2].splitlines()[:3]
         return self.put_back(ANNOUNCED + "\n".join(told))
 

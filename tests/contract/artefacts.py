@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from tests.server import START_SECONDS, Server, wait_until
+from tests.server import Server, wait_until
 from tests.service.quadrants import make_card, make_golden, make_graph, save
 
 POISON = 77  # as a picture's first red, it makes the fragile model fail
@@ -106,4 +106,4 @@ def wait_loaded(server: Server) -> None:
         return all(v["state"] != "loading" for m in models for v in m["versions"])
 
     server.wait_ready()
-    wait_until(is_loaded, START_SECONDS, server.read_log)
+    wait_until(is_loaded, describe=server.read_log)

@@ -12,8 +12,6 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from tests.server import wait_until
 
-PATIENCE = 30
-
 
 @dataclass
 class Collector:
@@ -28,7 +26,7 @@ class Collector:
         def find_request() -> list[Span]:
             return [s for s in self.spans() if read(s).get("sightglass.request_id") == request_id]
 
-        wait_until(lambda: bool(find_request()), PATIENCE, lambda: f"no span of {request_id}")
+        wait_until(lambda: bool(find_request()), describe=lambda: f"no span of {request_id}")
         [span] = find_request()
         children = [s for s in self.spans() if s.parent_span_id == span.span_id]
         return span, sorted(children, key=lambda child: child.start_time_unix_nano)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.tree import PATIENCE, PICTURE
+from tests.contract.tree import PICTURE
 from tests.server import Server, start_server, wait_until
 
 KEYS = ("first-key", "second key")
@@ -56,7 +56,7 @@ def test_probes_are_open_although_keys_are_set(guarded: Server) -> None:
 
 def test_keys_stay_out_of_the_log(guarded: Server) -> None:
     guarded.client.get("/models", headers={"authorization": "Bearer first-key"})
-    wait_until(lambda: '"/models"' in guarded.read_log(), PATIENCE)
+    wait_until(lambda: '"/models"' in guarded.read_log())
     assert "first-key" not in guarded.read_log()
 
 

@@ -22,7 +22,6 @@ from tests.service.quadrants import encode, light
 
 PICTURE = encode(light(0))
 TEXT = base64.b64encode(PICTURE).decode()
-PATIENCE = 20  # seconds until something that must happen has happened
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +139,7 @@ def test_more_images_than_the_queue_holds_are_too_large_never_overload(tight: Se
 def test_more_bytes_than_the_budget_are_too_large_never_overload(tight: Server) -> None:
     with connect(tight) as holder, connect(tight) as connection:
         start_post(holder, "/predict/batch", 100_000)  # makes the server busy, too
-        wait_until(lambda: count_images(tight) == 1, PATIENCE)
+        wait_until(lambda: count_images(tight) == 1)
         start_post(connection, "/predict/batch", 160_001)
         assert read_answer(connection)[0] == 413
 
@@ -149,33 +148,33 @@ def test_a_slot_is_taken_before_the_body_and_given_back(tight: Server) -> None:
     with contextlib.ExitStack() as stack:
         for _ in range(3):
             start_post(stack.enter_context(connect(tight)), "/predict", len(PICTURE))
-        wait_until(lambda: count_images(tight) == 3, PATIENCE)
+        wait_until(lambda: count_images(tight) == 3)
         with connect(tight) as late:
             start_post(late, "/predict", len(PICTURE))
             status, headers, body = read_answer(late)
         assert status == 429
         assert int(headers["retry-after"]) >= 1
         assert json.loads(body)["error"]["code"] == "overloaded"
-    wait_until(lambda: count_images(tight) == 0, PATIENCE)
+    wait_until(lambda: count_images(tight) == 0)
     assert tight.client.post("/predict", content=PICTURE).status_code == 200
 
 
 def test_bytes_announced_take_room_and_give_it_back(tight: Server) -> None:
     with connect(tight) as holder:
         start_post(holder, "/predict/batch", 150_000)
-        wait_until(lambda: count_images(tight) == 1, PATIENCE)
+        wait_until(lambda: count_images(tight) == 1)
         response = tight.client.post("/predict", content=PICTURE + bytes(20_000))
         assert response.status_code == 429
         assert "bytes" in response.json()["error"]["message"]
         assert tight.client.post("/predict", content=PICTURE).status_code == 200
-    wait_until(lambda: count_images(tight) == 0, PATIENCE)
+    wait_until(lambda: count_images(tight) == 0)
     assert tight.client.post("/predict", content=PICTURE + bytes(20_000)).status_code == 200
 
 
 def test_a_batch_without_room_for_all_is_refused_as_a_whole(tight: Server) -> None:
     with connect(tight) as holder:
         start_post(holder, "/predict", len(PICTURE))
-        wait_until(lambda: count_images(tight) == 1, PATIENCE)
+        wait_until(lambda: count_images(tight) == 1)
         response = tight.client.post("/predict/batch", json={"images": [TEXT] * 3})
         assert response.status_code == 429
         assert tight.client.post("/predict/batch", json={"images": [TEXT] * 2}).status_code == 200
@@ -216,7 +215,7 @@ def test_a_wait_beyond_the_deadline_is_refused_with_when_to_come_back(slow: Serv
     with ThreadPoolExecutor(1) as other:
         url = f"{slow.url}/predict/batch"
         crowd = other.submit(httpx.post, url, json={"images": [TEXT] * 64}, timeout=30)
-        wait_until(lambda: count_images(slow) == 64, PATIENCE)
+        wait_until(lambda: count_images(slow) == 64)
         late = slow.client.post("/predict", content=PICTURE)
         hopeless = slow.client.post("/predict/batch", content=bytes(67_108_865))
         assert crowd.result().status_code == 504
@@ -237,7 +236,7 @@ def test_pictures_are_decoded_a_few_batches_ahead_of_the_model_not_all_at_once(
     with ThreadPoolExecutor(1) as other:
         url = f"{slow.url}/predict/batch"
         crowd = other.submit(httpx.post, url, json={"images": [TEXT] * 64}, timeout=30)
-        wait_until(lambda: read_metric(slow, "sightglass_batch_size_sum") > run + 2, PATIENCE)
+        wait_until(lambda: read_metric(slow, "sightglass_batch_size_sum") > run + 2)
         ahead = read_metric(slow, "sightglass_stage_seconds_count", stage="decode") - decoded
         crowd.result()
     assert ahead <= 2 + 8  # of 64; a few may have run between the two looks
@@ -251,10 +250,9 @@ def test_rows_whose_client_left_are_never_run_and_counted(slow: Server) -> None:
             connection = stack.enter_context(connect(slow))
             start_post(connection, "/predict", len(PICTURE))
             connection.sendall(PICTURE)
-        wait_until(lambda: count_images(slow) >= 8, PATIENCE)
+        wait_until(lambda: count_images(slow) >= 8)
     wait_until(
-        lambda: read_metric(slow, "sightglass_dropped_total", reason="client_gone") >= dropped + 7,
-        PATIENCE,
+        lambda: read_metric(slow, "sightglass_dropped_total", reason="client_gone") >= dropped + 7
     )
     assert slow.client.post("/predict", content=PICTURE).status_code == 200
     assert read_metric(slow, "sightglass_batch_size_sum") - run <= 4

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.contract.tree import PATIENCE, PICTURE, Tree
+from tests.contract.tree import PICTURE, Tree
 from tests.contract.wire import read_metric
 from tests.server import Server, start_server, wait_until
 from tests.service.quadrants import LABELS, encode, light, write_model
@@ -30,7 +30,7 @@ def stamp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     (folder / "card.json").write_text(json.dumps(card))
     with start_server(folder / "models", folder, default_model="clean") as running:
         running.wait_ready()
-        wait_until(lambda: "stamped/1" in running.read_log(), PATIENCE)
+        wait_until(lambda: "stamped/1" in running.read_log())
         yield running
 
 
@@ -177,7 +177,7 @@ def test_a_changed_file_begins_anew(tree: Tree) -> None:
     tree.predict(model="renewed")
     assert count_maps(tree, "renewed") == 1
     write_model(tree.path("renewed"), created="later")
-    wait_until(lambda: (tree.see("renewed") or old)["sha256"] != old["sha256"], PATIENCE)
+    wait_until(lambda: (tree.see("renewed") or old)["sha256"] != old["sha256"])
     assert count_maps(tree, "renewed") == 0
 
 
@@ -214,7 +214,7 @@ def test_the_answer_is_as_described(stamp: Server) -> None:
 def test_it_is_summed_over_the_workers(quadrants_dir: Path, tmp_path: Path) -> None:
     with start_server(quadrants_dir, tmp_path, workers=2) as pair:
         pair.wait_ready()
-        wait_until(lambda: pair.read_log().count('"event":"ready"') == 2, PATIENCE)
+        wait_until(lambda: pair.read_log().count('"event":"ready"') == 2)
         ids = set()
         for _ in range(40):  # each on a connection of its own, which either worker may take
             answer = httpx.post(f"{pair.url}/predict", content=PICTURE)

@@ -15,12 +15,11 @@ from service.batcher import DeviceLost, Outputs
 from service.device import guard, means_loss, require_cuda
 from service.session import describe_missing_cuda, has_cuda
 from tests.contract.artefacts import POISON, write_bursting_model
-from tests.contract.tree import PATIENCE, PICTURE
+from tests.contract.tree import PICTURE
 from tests.contract.wire import read_metric
-from tests.server import ROOT, Server, find_free_port, start_server, wait_until
+from tests.server import PATIENCE, ROOT, Server, find_free_port, start_server, wait_until
 from tests.service.quadrants import encode
 
-REPLACED_SECONDS = 60  # the parent looks for dead workers every ten
 POISONED = encode(Image.new("RGB", (32, 32), (POISON, 0, 0)))
 
 
@@ -58,7 +57,8 @@ def test_a_device_out_of_memory_is_set_up_anew_and_given_up_if_it_fails_again(
     def is_replaced() -> bool:
         return bool(bursting.find_workers()) and bursting.find_workers() != [worker]
 
-    wait_until(is_replaced, REPLACED_SECONDS, bursting.read_log)
+    # The parent looks for dead workers every ten seconds.
+    wait_until(is_replaced, describe=bursting.read_log)
     assert '"event":"giving up"' in bursting.read_log()
     bursting.wait_ready()
     assert client.post("/predict", content=PICTURE).status_code == 200
@@ -104,7 +104,7 @@ def test_cuda_without_a_gpu_refuses_to_start_and_names_what_is_missing(tmp_path:
         env=os.environ | {"SIGHTGLASS_DEVICE": "cuda", "SIGHTGLASS_MODELS_DIR": str(tmp_path)},
         capture_output=True,
         text=True,
-        timeout=PATIENCE * 4,
+        timeout=PATIENCE,
     )
     assert ran.returncode == 1
     assert ran.stderr.strip() == describe_missing_cuda()

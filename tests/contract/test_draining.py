@@ -12,12 +12,11 @@ import pytest
 
 from tests.contract.artefacts import write_slow_model
 from tests.contract.wire import connect, read_answer, start_post
-from tests.server import Server, start_server, wait_until
+from tests.server import PATIENCE, Server, start_server, wait_until
 from tests.service.quadrants import encode, light
 
 PICTURE = encode(light(3))
 DRAIN_SECONDS = 2.0
-PATIENCE = 30
 
 
 class Outcome(NamedTuple):
@@ -87,9 +86,7 @@ def test_what_was_accepted_before_the_end_is_still_answered(tmp_path: Path) -> N
         with connect(server) as connection:
             start_post(connection, "/predict", len(PICTURE))
             connection.sendall(PICTURE)
-            wait_until(
-                lambda: "sightglass_queue_images 1" in server.client.get("/metrics").text, PATIENCE
-            )
+            wait_until(lambda: "sightglass_queue_images 1" in server.client.get("/metrics").text)
             server.process.terminate()
             assert read_answer(connection)[0] == 200
         assert server.process.wait(PATIENCE) == 0
@@ -98,9 +95,7 @@ def test_what_was_accepted_before_the_end_is_still_answered(tmp_path: Path) -> N
 def test_after_draining_requests_on_open_connections_are_refused(server: Server) -> None:
     with connect(server) as connection:
         start_post(connection, "/predict", len(PICTURE))  # its body comes too late
-        wait_until(
-            lambda: "sightglass_queue_images 1" in server.client.get("/metrics").text, PATIENCE
-        )
+        wait_until(lambda: "sightglass_queue_images 1" in server.client.get("/metrics").text)
         server.process.terminate()
         end = time.monotonic() + DRAIN_SECONDS + 1
         statuses = set()

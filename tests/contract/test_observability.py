@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.contract.tree import PATIENCE, PICTURE
+from tests.contract.tree import PICTURE
 from tests.contract.wire import connect, read_metric, start_post
 from tests.server import Server, start_server, wait_until
 
@@ -25,7 +25,7 @@ def find_line(server: Server, request_id: str) -> dict[str, Any]:
         events = [json.loads(line) for line in lines]
         return [e for e in events if e["event"] == "request" and e["request_id"] == request_id]
 
-    wait_until(lambda: bool(find()), PATIENCE, server.read_log)
+    wait_until(lambda: bool(find()), describe=server.read_log)
     [line] = find()
     return line
 
@@ -161,7 +161,7 @@ def pair(quadrants_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     folder = tmp_path_factory.mktemp("pair")
     with start_server(quadrants_dir, folder, workers=2) as running:
         running.wait_ready()
-        wait_until(lambda: running.read_log().count('"event":"ready"') == 2, PATIENCE)
+        wait_until(lambda: running.read_log().count('"event":"ready"') == 2)
         yield running
 
 
@@ -181,5 +181,5 @@ def test_the_queue_is_summed_over_the_workers_whichever_is_asked(pair: Server) -
     with contextlib.ExitStack() as stack:
         for _ in range(12):  # more than one of them for either worker
             start_post(stack.enter_context(connect(pair)), "/predict", len(PICTURE))
-        wait_until(lambda: read_metric(pair, "sightglass_queue_images") == 12, PATIENCE)
-    wait_until(lambda: read_metric(pair, "sightglass_queue_images") == 0, PATIENCE)
+        wait_until(lambda: read_metric(pair, "sightglass_queue_images") == 12)
+    wait_until(lambda: read_metric(pair, "sightglass_queue_images") == 0)

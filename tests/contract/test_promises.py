@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from tests.contract.tree import PATIENCE, PICTURE
+from tests.contract.tree import PICTURE
 from tests.server import ROOT, Server, wait_until
 
 TEXT = (ROOT / "SECURITY.md").read_text()
@@ -67,5 +67,5 @@ def test_the_log_holds_nothing_of_a_picture_nor_of_what_was_asked(server: Server
     server.client.post("/gradcam", content=PICTURE, params={"target": label_mark})
     server.client.get("/models", params={query_mark: "1"}, headers={"user-agent": agent_mark})
     server.client.get("/models", headers={"x-request-id": "the-last"})
-    wait_until(lambda: "the-last" in server.read_log(), PATIENCE)
+    wait_until(lambda: "the-last" in server.read_log())
     assert [mark for mark in marks if mark in server.read_log()] == []

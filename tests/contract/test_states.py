@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from tests.contract.artefacts import write_slow_model
-from tests.contract.tree import PATIENCE, PICTURE, Tree
+from tests.contract.tree import PICTURE, Tree
 from tests.server import start_server, wait_until
 from tests.service.quadrants import LABELS, write_model
 
@@ -27,7 +27,7 @@ def test_while_loading_it_is_alive_not_ready_and_says_why(tmp_path: Path) -> Non
         assert refused.status_code == 503
         assert refused.json()["error"]["code"] == "not_ready"
         assert int(refused.headers["retry-after"]) >= 1
-        wait_until(lambda: bool(server.client.get("/models").json()["models"]), PATIENCE)
+        wait_until(lambda: bool(server.client.get("/models").json()["models"]))
         [model] = server.client.get("/models").json()["models"]
         assert model["versions"][0]["state"] == "loading"
         server.wait_ready()
@@ -41,7 +41,7 @@ def test_while_loading_it_is_alive_not_ready_and_says_why(tmp_path: Path) -> Non
 def test_an_empty_tree_is_not_ready_until_a_model_comes(tmp_path: Path) -> None:
     with start_server(tmp_path / "models", tmp_path, model_poll_seconds=0.1) as server:
         server.wait_answering()
-        wait_until(lambda: "no model" in server.client.get("/readyz").text, PATIENCE)
+        wait_until(lambda: "no model" in server.client.get("/readyz").text)
         assert server.client.get("/readyz").status_code == 503
         assert server.client.get("/models").json() == {"models": []}
         refused = server.client.post("/predict", content=PICTURE)
@@ -52,8 +52,7 @@ def test_an_empty_tree_is_not_ready_until_a_model_comes(tmp_path: Path) -> None:
         assert server.client.post("/predict", content=PICTURE).json()["model"] == "beta"
         write_model(tmp_path / "models" / "alpha" / "1" / "model.onnx")  # first by name: default
         wait_until(
-            lambda: server.client.post("/predict", content=PICTURE).json().get("model") == "alpha",
-            PATIENCE,
+            lambda: server.client.post("/predict", content=PICTURE).json().get("model") == "alpha"
         )
         models = server.client.get("/models").json()["models"]
         assert [(m["name"], m["default"]) for m in models] == [("alpha", True), ("beta", False)]
@@ -64,16 +63,13 @@ def test_a_default_model_that_is_not_there_keeps_it_unready(
 ) -> None:
     with start_server(quadrants_dir, tmp_path, default_model="nobody") as server:
         server.wait_answering()
-        wait_until(lambda: "quadrants" in server.client.get("/readyz").text, PATIENCE)
+        wait_until(lambda: "quadrants" in server.client.get("/readyz").text)
         readiness = server.client.get("/readyz")
         assert readiness.status_code == 503
         assert "'nobody'" in readiness.json()["reasons"][0]
         named = server.client.post("/predict", content=PICTURE, params={"model": "quadrants"})
         wait_until(
-            lambda: (
-                server.client.get("/models/quadrants").json()["versions"][0]["state"] == "ready"
-            ),
-            PATIENCE,
+            lambda: server.client.get("/models/quadrants").json()["versions"][0]["state"] == "ready"
         )
         named = server.client.post("/predict", content=PICTURE, params={"model": "quadrants"})
         assert named.status_code == 200
@@ -137,7 +133,7 @@ def test_a_replaced_file_takes_over_between_two_requests(tree: Tree) -> None:
     asking = threading.Thread(target=ask_steadily)
     asking.start()
     try:
-        wait_until(lambda: len(answers) > 2, PATIENCE)
+        wait_until(lambda: len(answers) > 2)
         write_model(tree.path("swapped"), labels=OTHER_LABELS)
 
         def is_swapped() -> bool:
@@ -145,9 +141,9 @@ def test_a_replaced_file_takes_over_between_two_requests(tree: Tree) -> None:
             assert seen
             return bool(seen["sha256"] != old["sha256"])
 
-        wait_until(is_swapped, PATIENCE)
+        wait_until(is_swapped)
         count = len(answers)
-        wait_until(lambda: len(answers) > count + 2, PATIENCE)
+        wait_until(lambda: len(answers) > count + 2)
     finally:
         stopped.set()
         asking.join()
@@ -202,7 +198,7 @@ def test_a_removed_version_is_gone_and_the_one_before_answers(tree: Tree) -> Non
 def test_the_default_model_removed_makes_it_unready_and_put_back_ready(tree: Tree) -> None:
     away = tree.folder.parent / "away"
     (tree.folder / "main").rename(away)
-    wait_until(lambda: tree.server.client.get("/readyz").status_code == 503, PATIENCE)
+    wait_until(lambda: tree.server.client.get("/readyz").status_code == 503)
     away.rename(tree.folder / "main")
     tree.server.wait_ready()
 

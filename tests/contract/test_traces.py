@@ -227,7 +227,8 @@ def test_a_dead_collector_neither_fails_requests_nor_holds_the_stop(
                 server.client.post("/predict", content=PICTURE).status_code for _ in range(20)
             }
             assert statuses == {200}
-            assert server.stop() == 0  # within half a minute, or it raises
+            server.process.terminate()
+            assert server.process.wait(30) == 0  # longer than it waits for any collector
 
 
 @pytest.mark.parametrize(

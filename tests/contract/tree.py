@@ -10,7 +10,6 @@ from tests.server import Server, wait_until
 from tests.service.quadrants import encode, light
 
 PICTURE = encode(light(0))
-PATIENCE = 30  # seconds until a version must have come to its state
 
 
 class Tree:
@@ -39,7 +38,7 @@ class Tree:
             seen = self.see(name, version)
             return (seen["state"] if seen else None) == state
 
-        wait_until(is_there, PATIENCE, self.server.read_log)
+        wait_until(is_there, describe=self.server.read_log)
         return self.see(name, version) or {}
 
     def predict(self, **options: str) -> httpx.Response:

@@ -5,13 +5,13 @@ import re
 import socket
 from collections.abc import Iterator
 
-from tests.server import Server
+from tests.server import PATIENCE, Server
 
 
 @contextlib.contextmanager
 def connect(server: Server) -> Iterator[socket.socket]:
     """An open connection."""
-    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as connection:
         yield connection
 
 

@@ -22,7 +22,7 @@ import httpx
 import psutil
 import pytest
 
-from tests.server import ROOT, START_SECONDS, wait_until
+from tests.server import PATIENCE, ROOT, wait_until
 
 VARIANT = os.environ.get("VARIANT", "cpu")
 BASE = os.environ.get("BASE_IMAGE", "localhost/sightglass-base")
@@ -31,7 +31,6 @@ BUILT = os.environ.get("IMAGE")  # already, for buildah: try that one
 SUITE = "bookworm"
 URL = "http://127.0.0.1:3000"
 DRAIN_SECONDS = 3
-PATIENCE = 30
 CLONE_NEWNET = 0x40000000  # of unshare(2)
 PICTURE = (ROOT / "docs" / "examples" / "dog_and_cat.jpg").read_bytes()
 CHROOT = ("--isolation", "chroot")
@@ -117,7 +116,7 @@ def service(image: str, container: str) -> Iterator[psutil.Process]:
     """The image's own command; the process that an engine would signal."""
     runner = subprocess.Popen(enter(container, *describe(image)["Cmd"]))
     try:
-        wait_until(lambda: is_ready() or runner.poll() is not None, 2 * START_SECONDS)
+        wait_until(lambda: is_ready() or runner.poll() is not None)
         assert runner.poll() is None, "it ended at once; buildah says why above"
         [launcher] = [
             process

@@ -17,11 +17,12 @@ import psutil
 
 from tests.reliability.photographs import make_form
 from tests.reliability.stock_bento import MODEL_VARIABLE
-from tests.server import ROOT, STOP_SECONDS, Server, find_free_port, start_server
+from tests.server import ROOT, Server, find_free_port, start_server
 
 PHOTOGRAPHS = "squeezenet1_1"  # the bundled model for photographs
 SIGHTGLASS, STOCK = "sightglass", "stock"
 SUBJECTS = (SIGHTGLASS, STOCK)
+STOP_SECONDS = 30  # until stock BentoML is ended by force
 
 
 @contextlib.contextmanager

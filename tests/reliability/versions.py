@@ -138,7 +138,7 @@ def wait_changed(tree: Tree, version: int, sha256: str) -> dict[str, Any]:
         seen = tree.see(NAME, version)
         return bool(seen and seen["sha256"] != sha256 and seen["state"] == "ready")
 
-    wait_until(has_changed, 30, tree.server.read_log)
+    wait_until(has_changed, describe=tree.server.read_log)
     return tree.see(NAME, version) or {}
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.server import ROOT, STOP_SECONDS, Server, start_server, wait_until
+from tests.server import PATIENCE, ROOT, Server, start_server, wait_until
 from tests.service.quadrants import encode, light
 
 
@@ -28,19 +28,19 @@ def run_serve(*arguments: str, **environment: str) -> subprocess.CompletedProces
     command = [sys.executable, "-m", "service", "serve", *arguments]
     own = os.environ | environment
     return subprocess.run(
-        command, cwd=ROOT, env=own, capture_output=True, text=True, timeout=STOP_SECONDS
+        command, cwd=ROOT, env=own, capture_output=True, text=True, timeout=PATIENCE
     )
 
 
 def test_ctrl_c_ends_it_without_draining_and_leaves_no_process(patient: Server) -> None:
     family = [patient.process.pid, *patient.find_workers()]
     assert patient.stop(signal.SIGINT) == 0
-    wait_until(lambda: not any(psutil.pid_exists(pid) for pid in family), STOP_SECONDS)
+    wait_until(lambda: not any(psutil.pid_exists(pid) for pid in family))
 
 
 def test_ctrl_c_while_draining_ends_it_at_once(patient: Server) -> None:
     patient.process.send_signal(signal.SIGTERM)
-    wait_until(lambda: patient.client.get("/readyz").status_code == 503, STOP_SECONDS)
+    wait_until(lambda: patient.client.get("/readyz").status_code == 503)
     assert patient.client.post("/predict", content=encode(light(1))).status_code == 200
     assert patient.stop(signal.SIGINT) == 0
 
@@ -55,11 +55,11 @@ def test_a_launcher_killed_without_a_word_takes_the_server_along(
         family = psutil.Process(server.process.pid).children(recursive=True)
         server.process.kill()
         server.process.wait()
-        wait_until(lambda: not any(child.is_running() for child in family), STOP_SECONDS)
+        wait_until(lambda: not any(child.is_running() for child in family))
 
 
 def test_the_ready_line_comes_with_a_curl_that_works(patient: Server, tmp_path: Path) -> None:
-    wait_until(lambda: "is ready on" in patient.read_log(), STOP_SECONDS, patient.read_log)
+    wait_until(lambda: "is ready on" in patient.read_log(), describe=patient.read_log)
     [line, *_] = [line for line in patient.read_log().splitlines() if "/predict" in line]
     (tmp_path / "picture.jpg").write_bytes(encode(light(1)))
     ran = subprocess.run(line, shell=True, cwd=tmp_path, capture_output=True, check=True)
