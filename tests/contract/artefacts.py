@@ -6,22 +6,20 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 from onnx import helper, numpy_helper
 
 from tests.server import Server, wait_until
 from tests.service.quadrants import make_card, make_golden, make_graph, save
 
 POISON = 77  # as a picture's first red, it makes the fragile model fail
-
-
 SIDE = 900  # of the matrix that makes the slow model slow
 
 
 def write_slow_model(path: Path, seconds: float = 0.15) -> None:
-    """The quadrants, but a pass takes about so long here, however many rows it has."""
+    """The quadrants, but a pass on one thread takes about so long, however many rows it has."""
     weights = np.full((SIDE, SIDE), 1 / SIDE, np.float32)
-    product_seconds = min(timeit.repeat(lambda: weights @ weights, number=1, repeat=5))
-    rounds = max(8, round(seconds / product_seconds))
+    rounds = max(8, round(seconds / measure_product(weights)))
     nodes = [
         helper.make_node("ReduceMean", ["floats"], ["level"], keepdims=0),
         helper.make_node("Mul", ["heavy", "level"], ["heavy_0"]),
@@ -34,6 +32,20 @@ def write_slow_model(path: Path, seconds: float = 0.15) -> None:
     ]
     constants = {"heavy": weights, "nothing": np.array(0, np.float32)}
     _write_changed(path, nodes, constants)
+
+
+def measure_product(weights: np.ndarray[Any, Any]) -> float:
+    """Seconds of a matrix's product with itself in onnxruntime, on one thread."""
+    matrix = helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, weights.shape)
+    square = helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, weights.shape)
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "x"], ["y"])], "", [matrix], [square]
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = ort.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
+    return min(timeit.repeat(lambda: session.run(None, {"x": weights}), number=1, repeat=10))
 
 
 def write_fragile_model(path: Path) -> None:

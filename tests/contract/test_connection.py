@@ -1,12 +1,15 @@
-"""What comes before a request is known: headers without end, too slow, too long."""
+"""What does not come: headers without end or too slow, and a body that is not there in time."""
 
+import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.contract.wire import connect, read_answer
-from tests.server import Server, start_server
+from tests.contract.tree import PICTURE
+from tests.contract.wire import connect, count_images, read_answer, start_post
+from tests.server import PATIENCE, Server, start_server
 
 START = b"GET /livez HTTP/1.1\r\nHost: test\r\n"
 
@@ -16,13 +19,13 @@ def hasty(tmp_path_factory: pytest.TempPathFactory, quadrants_dir: Path) -> Iter
     """A server that gives a request little time."""
     folder = tmp_path_factory.mktemp("hasty")
     with start_server(quadrants_dir, folder, request_timeout_ms=1500) as running:
-        running.wait_answering()
+        running.wait_ready()
         yield running
 
 
 @pytest.mark.parametrize("piece", [b"a" * 1000, b"a: b\r\n" * 100], ids=["one long", "many"])
-def test_headers_without_end_are_refused(hasty: Server, piece: bytes) -> None:
-    with connect(hasty) as connection:
+def test_headers_without_end_are_refused(server: Server, piece: bytes) -> None:
+    with connect(server) as connection:
         connection.sendall(START + b"X: ")
         for _ in range(1 + 66_000 // len(piece)):
             connection.sendall(piece)
@@ -50,6 +53,19 @@ def test_a_kept_connection_may_rest_between_requests_but_not_within_one(hasty: S
         connection.settimeout(2)
         with pytest.raises(TimeoutError):  # nothing is said meanwhile
             connection.recv(1)
-        connection.settimeout(20)
+        connection.settimeout(PATIENCE)
         connection.sendall(START)
         assert read_answer(connection)[0] == 400
+
+
+def test_a_body_that_does_not_come_in_time_is_a_request_timeout(hasty: Server) -> None:
+    started = time.monotonic()
+    with connect(hasty) as connection:
+        start_post(connection, "/predict", len(PICTURE))
+        connection.sendall(PICTURE[:10])
+        status, headers, body = read_answer(connection)
+    assert time.monotonic() - started >= 1.4
+    assert status == 408
+    assert headers["connection"] == "close"
+    assert json.loads(body)["error"]["code"] == "request_timeout"
+    assert count_images(hasty) == 0

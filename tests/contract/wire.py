@@ -5,7 +5,10 @@ import re
 import socket
 from collections.abc import Iterator
 
+import httpx
+
 from tests.server import PATIENCE, Server
+from tests.service.quadrants import encode, light
 
 
 @contextlib.contextmanager
@@ -23,23 +26,40 @@ def start_post(connection: socket.socket, call: str, length: int | None, *header
 
 
 def read_answer(connection: socket.socket) -> tuple[int, dict[str, str], bytes]:
-    """Status, headers (lower case) and body of the next answer."""
-    received = b""
-    while b"\r\n\r\n" not in received:
-        received += read_some(connection)
-    head, _, body = received.partition(b"\r\n\r\n")
-    first, *lines = head.decode("latin-1").split("\r\n")
+    """Status, headers (lower case) and body of the next answer, and nothing of what follows it."""
+    head = b""
+    while not head.endswith(b"\r\n\r\n"):
+        head += read_some(connection, 1)
+    first, *lines = head.decode("latin-1").strip().split("\r\n")
     headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
-    while len(body) < int(headers["content-length"]):
-        body += read_some(connection)
+    length, body = int(headers["content-length"]), b""
+    while len(body) < length:
+        body += read_some(connection, length - len(body))
     return int(first.split()[1]), headers, body
 
 
-def read_some(connection: socket.socket) -> bytes:
-    """What comes next; it must not be the end."""
-    received = connection.recv(65536)
+def read_some(connection: socket.socket, most: int) -> bytes:
+    """What comes next, at most so many bytes; it must not be the end."""
+    received = connection.recv(most)
     assert received, "the connection was closed"
     return received
+
+
+def ask_both(server: Server) -> int:
+    """Ask two workers until both have answered, on connections that either may take; how often."""
+    asked = 0
+    seen: set[str] = set()
+    while asked < 40 or len(seen) < 2:
+        assert asked < 2000, "only one of the workers is ever asked"
+        answer = httpx.post(f"{server.url}/predict", content=encode(light(0)), timeout=PATIENCE)
+        seen.add(answer.headers["x-request-id"].partition("-")[0])
+        asked += 1
+    return asked
+
+
+def count_images(server: Server) -> float:
+    """Images in the house now."""
+    return read_metric(server, "sightglass_queue_images")
 
 
 def read_metric(server: Server, name: str, **labels: str) -> float:
