@@ -1,11 +1,12 @@
 """What several of the contract's tests share."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.contract.tree import Tree
-from tests.server import start_server
+from tests.server import Server, start_server, wait_until
 from tests.service.quadrants import write_model
 
 
@@ -19,3 +20,13 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tree]:
     with start_server(models, folder, **settings) as running:
         running.wait_ready()
         yield Tree(running, models)
+
+
+@pytest.fixture(scope="session")
+def pair(quadrants_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server with two workers."""
+    with start_server(quadrants_dir, tmp_path_factory.mktemp("pair"), workers=2) as running:
+        running.wait_ready()
+        wait_until(lambda: running.read_log().count('"event":"ready"') == 2)
+        assert len(running.find_workers()) == 2
+        yield running

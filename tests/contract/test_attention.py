@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.contract.artefacts import wait_loaded
 from tests.contract.tree import PICTURE, Tree
-from tests.contract.wire import read_metric
-from tests.server import Server, start_server, wait_until
+from tests.contract.wire import ask_both, read_metric
+from tests.server import PATIENCE, Server, start_server, wait_until
 from tests.service.quadrants import LABELS, encode, light, write_model
 from tests.service.stamp import measure_attention, paint_many, write_stamp_model
 
@@ -29,8 +30,7 @@ def stamp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     write_stamp_model(folder / "models" / "stamped" / "1" / "model.onnx")
     (folder / "card.json").write_text(json.dumps(card))
     with start_server(folder / "models", folder, default_model="clean") as running:
-        running.wait_ready()
-        wait_until(lambda: "stamped/1" in running.read_log())
+        wait_loaded(running)
         yield running
 
 
@@ -211,16 +211,14 @@ def test_the_answer_is_as_described(stamp: Server) -> None:
         jsonschema.Draft202012Validator(whole).validate(look(stamp, model))
 
 
-def test_it_is_summed_over_the_workers(quadrants_dir: Path, tmp_path: Path) -> None:
-    with start_server(quadrants_dir, tmp_path, workers=2) as pair:
-        pair.wait_ready()
-        wait_until(lambda: pair.read_log().count('"event":"ready"') == 2)
-        ids = set()
-        for _ in range(40):  # each on a connection of its own, which either worker may take
-            answer = httpx.post(f"{pair.url}/predict", content=PICTURE)
-            ids.add(answer.headers["x-request-id"].partition("-")[0])
-        assert len(ids) == 2  # both were asked
-        for _ in range(6):
-            seen = httpx.get(f"{pair.url}/models/quadrants/attention").json()
-            assert seen["observed"]["maps"] == 40
-        assert read_metric(pair, "sightglass_attention_maps_total", model="quadrants") == 40
+def test_it_is_summed_over_the_workers(pair: Server) -> None:
+    def look_anew() -> int:
+        """At either of the workers."""
+        seen = httpx.get(f"{pair.url}/models/quadrants/attention", timeout=PATIENCE).json()
+        return int(seen["observed"]["maps"])
+
+    before = look_anew()
+    asked = ask_both(pair)
+    assert {look_anew() for _ in range(6)} == {before + asked}
+    counted = read_metric(pair, "sightglass_attention_maps_total", model="quadrants")
+    assert counted == before + asked

@@ -3,16 +3,13 @@
 import contextlib
 import json
 import re
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from tests.contract.tree import PICTURE
-from tests.contract.wire import connect, read_metric, start_post
-from tests.server import Server, start_server, wait_until
+from tests.contract.wire import ask_both, connect, read_metric, start_post
+from tests.server import Server, wait_until
 
 CALLS = ("/predict", "/gradcam", "/predict/batch", "/gradcam/batch")
 
@@ -155,26 +152,14 @@ def test_what_clients_send_makes_no_new_series(server: Server) -> None:
     assert "scan" not in server.client.get("/metrics").text
 
 
-@pytest.fixture(scope="module")
-def pair(quadrants_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server with two workers."""
-    folder = tmp_path_factory.mktemp("pair")
-    with start_server(quadrants_dir, folder, workers=2) as running:
-        running.wait_ready()
-        wait_until(lambda: running.read_log().count('"event":"ready"') == 2)
-        yield running
-
-
 def test_metrics_are_summed_over_the_workers(pair: Server) -> None:
-    assert len(pair.find_workers()) == 2
-    labels = {"route": "/predict", "status": "200"}
-    before = read_metric(pair, "sightglass_requests_total", **labels)
-    ids = set()
-    for _ in range(40):  # each on a connection of its own, which either worker may take
-        answer = httpx.post(f"{pair.url}/predict", content=PICTURE)
-        ids.add(answer.headers["x-request-id"].partition("-")[0])
-    assert read_metric(pair, "sightglass_requests_total", **labels) == before + 40
-    assert len(ids) == 2  # both were asked
+    def count() -> float:
+        labels = {"route": "/predict", "status": "200"}
+        return read_metric(pair, "sightglass_requests_total", **labels)
+
+    before = count()
+    asked = ask_both(pair)
+    wait_until(lambda: count() == before + asked)  # a worker counts when its answer has left
 
 
 def test_the_queue_is_summed_over_the_workers_whichever_is_asked(pair: Server) -> None:
