@@ -1,5 +1,6 @@
 """A device that fails: readiness turns, the model is set up anew, or else the process ends."""
 
+import json
 import os
 import re
 import subprocess
@@ -16,7 +17,7 @@ from service.device import guard, means_loss, require_cuda
 from service.session import describe_missing_cuda, has_cuda
 from tests.contract.artefacts import POISON, write_bursting_model
 from tests.contract.tree import PICTURE
-from tests.contract.wire import read_metric
+from tests.contract.wire import connect, read_answer, read_metric, start_post
 from tests.server import PATIENCE, ROOT, Server, find_free_port, start_server, wait_until
 from tests.service.quadrants import encode
 
@@ -46,13 +47,17 @@ def test_a_device_out_of_memory_is_set_up_anew_and_given_up_if_it_fails_again(
     assert read_metric(bursting, "sightglass_device_failures_total", model="main") == 1
     assert '"event":"device failed"' in bursting.read_log()
 
-    refused = client.post("/predict", content=POISONED)
-    assert refused.status_code == 503
-    assert int(refused.headers["retry-after"]) >= 1
-    readiness = client.get("/readyz")
-    assert readiness.status_code == 503
-    assert "memory" in readiness.json()["reasons"][0]
-    assert readiness.json()["provider"] is None
+    with connect(bursting) as connection:  # both at once: the process ends half a second after
+        start_post(connection, "/predict", len(POISONED))
+        connection.sendall(POISONED + b"GET /readyz HTTP/1.1\r\nHost: test\r\n\r\n")
+        status, headers, _ = read_answer(connection)
+        assert status == 503
+        assert int(headers["retry-after"]) >= 1
+        status, _, body = read_answer(connection)
+        readiness = json.loads(body)
+        assert status == 503
+        assert "memory" in readiness["reasons"][0]
+        assert readiness["provider"] is None
 
     def is_replaced() -> bool:
         return bool(bursting.find_workers()) and bursting.find_workers() != [worker]
