@@ -26,7 +26,7 @@ def models(quadrants_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 def own(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server to be mistreated, and at last stopped."""
     folder = tmp_path_factory.mktemp("reliability")
-    with start_server(models, folder, model_poll_seconds=0.2, request_timeout_ms=3000) as server:
+    with start_server(models, folder, model_poll_seconds=0.2, request_timeout_ms=6000) as server:
         server.wait_ready()
         yield server
 

@@ -44,7 +44,7 @@ class Outcome(NamedTuple):
     sent: int
     failed: list[str]
     mixed_up: list[str]  # answers whose labels are not their version's
-    answered_by: list[str]  # version and generation of labels, in the order of the requests
+    answered_by: list[str]  # version and generation of labels, of requests one after the other
     told: list[Told]
 
 
@@ -145,6 +145,7 @@ def wait_changed(tree: Tree, version: int, sha256: str) -> dict[str, Any]:
 def judge(asked: list[tuple[int, Reply]], told: list[Told]) -> Outcome:
     """Every answer must be 200, and its label that of its own version."""
     failed, mixed_up, answered_by = [], [], []
+    answered_at = 0.0
     for quarter, reply in asked:
         if reply.status != 200:
             failed.append(f"{reply.status} {reply.fault} {reply.body[:200]!r}")
@@ -154,5 +155,7 @@ def judge(asked: list[tuple[int, Reply]], told: list[Told]) -> Outcome:
         own, _, generation = label.removeprefix(LABELS[quarter]).strip().partition(".")
         if not label.startswith(LABELS[quarter]) or (own or "1") != version:
             mixed_up.append(f"version {version} said '{label}'")
-        answered_by.append(f"{version}.{generation}" if generation else version)
+        if reply.sent_at >= answered_at:  # of those at the same time any may be the first
+            answered_at = reply.sent_at + reply.seconds
+            answered_by.append(f"{version}.{generation}" if generation else version)
     return Outcome(len(asked), failed, mixed_up, [by for by, _ in groupby(answered_by)], told)
