@@ -136,10 +136,17 @@ def test_with_a_delay_a_lone_row_waits_for_company_but_a_full_batch_does_not() -
         answers = [batcher.submit(make_row(0))]
         await asyncio.sleep(0.01)
         answers += [batcher.submit(make_row(value)) for value in (1, 2, 3)]
-        await asyncio.gather(*answers)
-        await batcher.submit(make_row(4))
+        async with asyncio.timeout(10):
+            await asyncio.gather(*answers)
 
-    assert run(test, delay=0.2).batches == [[0, 1, 2, 3], [4]]
+    assert run(test, delay=60).batches == [[0, 1, 2, 3]]
+
+
+def test_after_the_delay_a_lone_row_runs_alone() -> None:
+    async def test(_: Model, batcher: Batcher) -> None:
+        await batcher.submit(make_row(0))
+
+    assert run(test, delay=0.1).batches == [[0]]
 
 
 def test_the_queue_tells_its_length() -> None:
