@@ -58,9 +58,10 @@ def test_a_launcher_killed_without_a_word_takes_the_server_along(
         wait_until(lambda: not any(child.is_running() for child in family))
 
 
-def test_the_ready_line_comes_with_a_curl_that_works(patient: Server, tmp_path: Path) -> None:
-    wait_until(lambda: "is ready on" in patient.read_log(), describe=patient.read_log)
-    [line, *_] = [line for line in patient.read_log().splitlines() if "/predict" in line]
+def test_the_ready_line_comes_with_a_curl_that_works(server: Server, tmp_path: Path) -> None:
+    wait_until(lambda: "-o heatmap.png\n" in server.read_log(), describe=server.read_log)
+    told = server.read_log().partition("is ready on")[2].splitlines()
+    line = next(line for line in told if "/predict" in line)
     (tmp_path / "picture.jpg").write_bytes(encode(light(1)))
     ran = subprocess.run(line, shell=True, cwd=tmp_path, capture_output=True, check=True)
     assert b'"label":"top right"' in ran.stdout
