@@ -36,12 +36,21 @@ def trial(server: tests_server.Server) -> Trial:
     return Trial(Server(OURS, server.port, server.process, 1.5), OURS, SECONDS)
 
 
+def load(trial: Trial, asks: list[Ask], clients: int) -> Sample:
+    """A short load; again if the machine had no time for it."""
+    for _ in range(20):
+        sample = trial.load("photo", asks, clients)
+        if sample.figures["rps"] or sample.figures["errors"]:
+            break
+    return sample
+
+
 def test_the_right_answers_are_found_in_process(pictures: Pictures) -> None:
     assert find_answers(pictures)[1] == [0, 1, 2, 3]
 
 
 def test_a_load_counts_right_answers(trial: Trial, pictures: Pictures) -> None:
-    sample = trial.load("photo", make_our_asks(*find_answers(pictures)), 4)
+    sample = load(trial, make_our_asks(*find_answers(pictures)), 4)
     assert sample.figures["errors"] == 0
     assert sample.figures["rps"] > 0
     assert 0 < sample.figures["p50"] <= sample.figures["p95"] <= sample.figures["p99"]
@@ -51,7 +60,7 @@ def test_a_load_counts_right_answers(trial: Trial, pictures: Pictures) -> None:
 
 def test_a_wrong_answer_is_an_error(trial: Trial, pictures: Pictures) -> None:
     found, tops = find_answers(pictures)
-    sample = trial.load("photo", make_our_asks(found, tops[::-1]), 2)
+    sample = load(trial, make_our_asks(found, tops[::-1]), 2)
     assert sample.figures["errors"] > 0
     assert sample.figures["rps"] == 0
 
@@ -72,7 +81,7 @@ def test_one_request_in_five_of_a_mix_is_a_map() -> None:
 def test_maps_have_latencies_of_their_own(trial: Trial, pictures: Pictures) -> None:
     found = find_answers(pictures)
     maps = make_our_asks(*found, "/gradcam", accept="image/png", kind=1)
-    sample = trial.load("photo mixed png", mix(make_our_asks(*found), maps), 2)
+    sample = load(trial, mix(make_our_asks(*found), maps), 2)
     assert sample.figures["errors"] == 0
     assert sample.figures["p50_1"] > 0
 
