@@ -3,7 +3,6 @@
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from loadtests.record import Sample, find_percentile, find_windows
 from loadtests.shapes import count_users
 from loadtests.verdict import is_met, judge, read_objectives
 from tests.contract.artefacts import wait_loaded
-from tests.server import ROOT, Server, start_server
+from tests.server import PATIENCE, ROOT, Server, find_free_port
 
 LOOSE = {"error_rate": 0.0, "latency": {"/predict": {"p99": 1000}}}
 ENDPOINTS = [f"{path} {size}" for path in ("/predict", "/gradcam") for size in ("small", "large")]
@@ -90,12 +89,11 @@ def test_a_percentile_is_the_smallest_time_that_covers_its_share() -> None:
     assert [find_percentile(times, share) for share in (0.5, 0.95, 0.99, 1)] == [1, 2, 9, 100]
 
 
-@pytest.fixture(scope="module")
-def bundled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The service with the bundled models."""
-    with start_server(ROOT / "models", tmp_path_factory.mktemp("server")) as server:
-        wait_loaded(server)
-        yield server
+@pytest.fixture
+def loaded(bundled: Server) -> Server:
+    """The service with all the bundled models."""
+    wait_loaded(bundled)
+    return bundled
 
 
 def start_locust(folder: Path, *arguments: str) -> subprocess.Popen[str]:
@@ -105,10 +103,10 @@ def start_locust(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, cwd=ROOT, **pipes)  # type: ignore[call-overload, no-any-return]
 
 
-def run_locust(url: str, folder: Path, *arguments: str) -> tuple[str, int]:
-    """Four users for four seconds: what was said, and the exit code."""
-    process = start_locust(folder, "-u", "4", "-t", "4s", "-H", url, *arguments)
-    return process.communicate(timeout=120)[0], process.returncode
+def run_locust(url: str, folder: Path, seconds: int) -> tuple[str, int]:
+    """Four users for so long: what was said, and the exit code."""
+    process = start_locust(folder, "-u", "4", "-t", f"{seconds}s", "-H", url)
+    return process.communicate(timeout=PATIENCE)[0], process.returncode
 
 
 def read_rows(told: str) -> dict[str, list[str]]:
@@ -117,8 +115,8 @@ def read_rows(told: str) -> dict[str, list[str]]:
     return {" ".join(line.split()[:2]): line.split()[2:] for line in lines}
 
 
-def test_every_endpoint_is_driven_without_an_error(bundled: Server, tmp_path: Path) -> None:
-    told, code = run_locust(bundled.url, tmp_path)
+def test_every_endpoint_is_driven_without_an_error(loaded: Server, tmp_path: Path) -> None:
+    told, code = run_locust(loaded.url, tmp_path, 6)
     rows = read_rows(told)
     assert int(rows["/predict small"][0]) > 0, told
     assert {"0"} == {row[1] for row in rows.values()}, told
@@ -130,22 +128,22 @@ def test_every_endpoint_is_driven_without_an_error(bundled: Server, tmp_path: Pa
         assert all(endpoint in (tmp_path / name).read_text() for endpoint in rows)
 
 
-def test_two_workers_share_the_load_of_one_master(bundled: Server, tmp_path: Path) -> None:
-    port = ["--master-port", str(bundled.port + 1 if bundled.port < 65000 else 5557)]
-    master = ["--master", "--expect-workers", "2", "-u", "4", "-t", "4s", "-H", bundled.url]
-    master += ["--master-bind-port", port[1], "--shape", "ramp"]
+def test_two_workers_share_the_load_of_one_master(loaded: Server, tmp_path: Path) -> None:
+    port = str(find_free_port())
+    master = ["--master", "--expect-workers", "2", "-u", "4", "-t", "6s", "-H", loaded.url]
+    master += ["--master-bind-port", port, "--shape", "ramp"]
     processes = [start_locust(tmp_path, *master)]
-    processes += [start_locust(tmp_path, "--worker", *port) for _ in range(2)]
-    told = processes[0].communicate(timeout=120)[0]
+    processes += [start_locust(tmp_path, "--worker", "--master-port", port) for _ in range(2)]
+    told = processes[0].communicate(timeout=PATIENCE)[0]
     for worker in processes[1:]:
-        said = worker.communicate(timeout=30)[0]
+        said = worker.communicate(timeout=PATIENCE)[0]
         assert "verdict" not in said
     assert int(read_rows(told)["/predict small"][0]) > 0, told
     assert "Load, ramp" in (tmp_path / "verdict.html").read_text()
 
 
 def test_a_service_that_is_not_there_fails_the_load_test(tmp_path: Path) -> None:
-    told, code = run_locust("http://127.0.0.1:9", tmp_path)
+    told, code = run_locust("http://127.0.0.1:9", tmp_path, 2)
     assert code == 1
     assert "Objectives missed" in told
     assert "missed" in (tmp_path / "verdict.md").read_text()
