@@ -37,8 +37,7 @@ log = logging.getLogger(__name__)
 class DataPlane:
     """Everything behind the port, as an ASGI application in front of BentoML's."""
 
-    def __init__(self, app: Any) -> None:
-        settings = read_settings()
+    def __init__(self, app: Any, settings: Settings) -> None:
         self._bentoml = app
         self._lifecycle = Lifecycle(settings.drain_seconds)
         self._repository = Repository(settings)
@@ -153,8 +152,9 @@ class FrontedService(bentoml.Service[Any]):  # type: ignore[misc]  # BentoML loa
 
     def to_asgi(self, is_main: bool = True) -> Any:
         """What BentoML's worker serves; it asks before it makes its server."""
-        bound_connections(read_settings())
-        return DataPlane(super().to_asgi(is_main))
+        settings = read_settings()
+        bound_connections(settings)
+        return DataPlane(super().to_asgi(is_main), settings)
 
 
 @bentoml.service(name="sightglass", metrics={"enabled": False}, service_class=FrontedService)

@@ -16,6 +16,7 @@ from service.batcher import TOP_1, Outputs
 from service.card import Artefact, MeanMap
 from service.card import Attention as TrainedAttention
 from service.explanation import EMPTY_BELOW
+from service.metrics import find_shared_folder
 from service.schemas import AttentionAnswer, AttentionMap, ClassAttention
 
 BORDER = 0.1  # of the side, from each edge
@@ -145,10 +146,8 @@ class Attention:
 
 def make_folder(name: str, version: str, sha256: str) -> Path | None:
     """Where the workers of one server keep the sums of one version; None for a lonely process."""
-    shared = os.environ.get("PROMETHEUS_MULTIPROC_DIR")  # as in `metrics`: BentoML sets it
-    if shared is None:
-        return None
-    return Path(shared) / "attention" / name / version / sha256[:16]
+    shared = find_shared_folder()
+    return shared and shared / "attention" / name / version / sha256[:16]
 
 
 def map_file(folder: Path | None, length: int) -> Sums:

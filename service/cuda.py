@@ -87,8 +87,8 @@ class BoundSession:
     def _run_plain(self, image: NDArray[np.uint8], target: NDArray[np.int64]) -> Outputs:
         options = ort.RunOptions()
         options.add_run_config_entry("gpu_graph_id", str(UNCAPTURED))
-        names = ("logits", "probabilities", "cam")
-        return Outputs(*self._session.run(names, {"image": image, "target": target}, options))
+        feed = {"image": image, "target": target}
+        return Outputs(*self._session.run(Outputs._fields, feed, options))
 
 
 class _Pixels:
@@ -179,9 +179,7 @@ def open_bound(
         with suppress(Exception):  # a refusal to capture has no class of its own
             session = ort.InferenceSession(content, options, [(CUDA, capturing), CPU])
             found = BoundSession(session, artefact, max_batch_size, bound=True)
-            wanted = artefact.card.input
-            image = np.zeros((1, wanted.height, wanted.width, wanted.channels), np.uint8)
-            found.run(image, np.full((1, 1), TOP_1, np.int64))  # or refuses as late as here
+            found.run(*artefact.make_batch(1, 1))  # or refuses as late as here
             return found
     try:
         session = ort.InferenceSession(content, options, [(CUDA, provider), CPU])

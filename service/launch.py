@@ -5,7 +5,6 @@ stands before it: SIGTERM is passed on, Ctrl-C goes to the workers themselves an
 """
 
 import contextlib
-import ctypes
 import json
 import os
 import signal
@@ -17,10 +16,12 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from functools import partial
 from types import FrameType
 
 import psutil
 
+from service.lifecycle import end_with_parent
 from service.settings import (
     AUTO,
     BUNDLED_DEFAULT,
@@ -33,7 +34,6 @@ from service.traces import make_exporters
 SERVICE = "service.app:Sightglass"
 BUNDLED_EXAMPLE = "docs/examples/dog_and_cat.jpg"
 KEEP_ALIVE_SECONDS = 75  # longer than a proxy keeps an idle connection, so that it closes first
-PR_SET_PDEATHSIG = 1  # of prctl(2)
 START_ATTEMPTS = 3
 POLL_SECONDS = (0.1, 0.5)  # at first, and at most
 
@@ -70,7 +70,10 @@ def serve(host: str, port: int) -> int:
         # In a session of its own the terminal's Ctrl-C comes to us alone.
         for _ in range(START_ATTEMPTS):
             process = subprocess.Popen(  # noqa: S603
-                command, env=environment, start_new_session=True, preexec_fn=end_with_parent
+                command,
+                env=environment,
+                start_new_session=True,
+                preexec_fn=partial(end_with_parent, signal.SIGTERM),  # it drains
             )
             pass_signals_on(process)
             announcing = (process, f"http://{host}:{port}", example)
@@ -103,12 +106,6 @@ def check_port(host: str, port: int) -> None:
 def choose_workers(settings: Settings) -> int:
     """Processes to start."""
     return 1 if settings.workers == AUTO else int(settings.workers)
-
-
-def end_with_parent() -> None:
-    """In the child, on Linux: have it drain when this process is killed without a word."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def pass_signals_on(process: subprocess.Popen[bytes]) -> None:

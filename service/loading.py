@@ -6,7 +6,7 @@ from service.card import Artefact, BadArtefact
 from service.cuda import BoundSession
 from service.judge import read_artefact
 from service.probe import check_outputs, probe_golden
-from service.session import Session, choose_batch_size, make_batch, open_session
+from service.session import Session, choose_batch_size, open_session
 from service.settings import DeviceFault, Settings
 from service.trial import Trials
 
@@ -52,7 +52,7 @@ def run_first(session: Session | BoundSession, artefact: Artefact, max_batch_siz
         probe_golden(artefact, session.run)
         for rows in sorted({1, *session.sizes, max_batch_size}):
             for targets in (0, 1):
-                outputs = session.run(*make_batch(artefact, rows, targets))
+                outputs = session.run(*artefact.make_batch(rows, targets))
                 check_outputs(outputs, artefact, rows, targets)
     except (BadArtefact, DeviceFault):
         raise

@@ -5,10 +5,18 @@ Label values come from fixed sets (routes, codes, models), never from what a cli
 
 import os
 from functools import cache
+from pathlib import Path
 
 from prometheus_client import Counter, Gauge, Histogram, values
 
-MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR" in os.environ  # BentoML sets it for its workers
+
+def find_shared_folder() -> Path | None:
+    """What the workers of one server write their numbers into; None for a lonely process."""
+    folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")  # BentoML sets it for its workers
+    return None if folder is None else Path(folder)
+
+
+MULTIPROCESS = find_shared_folder() is not None
 if MULTIPROCESS:  # a worker never forks, so its number need not be asked for at every count
     values.ValueClass = values.MultiProcessValue(cache(os.getpid))  # type: ignore[no-untyped-call]
 

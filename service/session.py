@@ -9,7 +9,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from service.batcher import TOP_1, Outputs
+from service.batcher import Outputs
 from service.card import Artefact, BadArtefact
 from service.cuda import CPU, CUDA, BoundSession, open_bound
 from service.settings import AUTO, DeviceFault, Settings
@@ -46,10 +46,7 @@ class Session:
 
     def run(self, image: NDArray[np.uint8], target: NDArray[np.int64]) -> Outputs:
         """Run one batch: `image` [N, H, W, C], `target` [N, T] with -1 for a row's own top-1."""
-        logits, probabilities, cam = self._session.run(
-            ("logits", "probabilities", "cam"), {"image": image, "target": target}
-        )
-        return Outputs(logits, probabilities, cam)
+        return Outputs(*self._session.run(Outputs._fields, {"image": image, "target": target}))
 
 
 def choose_providers(device: str) -> list[str]:
@@ -129,22 +126,13 @@ def measure_run(
     session: Session | BoundSession, artefact: Artefact, size: int = 1, targets: int = 0
 ) -> float:
     """Seconds of one run, the best of a few."""
-    image, target = make_batch(artefact, size, targets)
+    image, target = artefact.make_batch(size, targets)
     seconds = []
     for _ in range(MEASURED_RUNS):
         started = perf_counter()
         session.run(image, target)
         seconds.append(perf_counter() - started)
     return min(seconds)
-
-
-def make_batch(
-    artefact: Artefact, size: int, targets: int
-) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """A batch of black pictures: image [N, H, W, C] and target [N, T]."""
-    wanted = artefact.card.input
-    image = np.zeros((size, wanted.height, wanted.width, wanted.channels), np.uint8)
-    return image, np.full((size, targets), TOP_1, np.int64)
 
 
 def _make_options(threads: int) -> ort.SessionOptions:

@@ -6,7 +6,6 @@ are loaded without a trial. Knows processes and pipes; what is tried is handed i
 """
 
 import contextlib
-import ctypes
 import gc
 import os
 import signal
@@ -17,12 +16,12 @@ from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 
 from service.card import BadArtefact
+from service.lifecycle import end_with_parent
 
 SECONDS = 60  # until a trial must be over
 MEMORY_BYTES = 4 << 30  # that a trial may take on top of what the process has
 VERDICT_BYTES = 4000  # fewer than a pipe holds
 FIT = "fit"
-PR_SET_PDEATHSIG = 1  # of prctl(2)
 FATES = {
     signal.SIGALRM: f"is not done with its first pictures after {SECONDS} s",
     signal.SIGKILL: "was killed at its first pictures, probably for want of memory",
@@ -127,7 +126,7 @@ def fence() -> None:
     """In the child: bounds of time and memory, silence, and first to go when memory is short."""
     import resource  # of Unix alone
 
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    end_with_parent(signal.SIGKILL)
     signal.alarm(SECONDS)
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     limit = pages * resource.getpagesize() + MEMORY_BYTES
