@@ -43,6 +43,7 @@ SHOWN_HEADERS = (
     "x-target-label",
     "x-target-probability",
 )
+CLOSING = "connection: close\n"
 ELIDED = {"cam", "picture", "card", "request_id"}
 WIDTH = 92
 VOLATILE = (
@@ -170,8 +171,10 @@ def test_every_line_answers_as_the_document_says(number: int, tmp_path: Path) ->
     section = read_sections()[number]
     with serve(section["settings"], tmp_path) as server:
         for example in EXAMPLE.finditer(section["text"]):
-            answer = run(example["line"], server)
-            assert mask(example["answer"]) == mask(answer), example["line"]
+            expected, answer = mask(example["answer"]), mask(run(example["line"], server))
+            if CLOSING not in expected:  # a refusal may come before the last of a body, or after
+                answer = answer.replace(CLOSING, "")
+            assert expected == answer, example["line"]
 
 
 def test_no_line_is_without_an_answer() -> None:
