@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.server import ROOT, Server, start_server
+from tests.contract.wire import connect, count_images, start_post
+from tests.server import ROOT, Server, start_server, wait_until
 from tests.walkthrough import BLOCK, PICTURE, Walk, alike, mask
 
 PAGES = sorted(
@@ -105,7 +106,7 @@ def test_mistakes_say_what_the_table_says(tmp_path: Path) -> None:
 
 
 def test_the_client_in_ten_lines_waits_and_asks_again(quadrants_dir: Path, tmp_path: Path) -> None:
-    """Eight at once, where one finds room: some are refused, and all are answered in the end."""
+    """Eight at once, where one has taken the only place: all are refused, and answered later."""
     [code] = re.findall(r"# sightglass\.py\n(.*?)```", PYTHON, re.DOTALL)
     with start_server(quadrants_dir, tmp_path, max_queue_size=1) as server:
         server.wait_ready()
@@ -114,8 +115,11 @@ def test_the_client_in_ten_lines_waits_and_asks_again(quadrants_dir: Path, tmp_p
         picture = Image.open(ROOT / "docs" / "examples" / "parrot.jpg")
         picture.load()  # threads share it
         with ThreadPoolExecutor(8) as pool:
-            answers = list(pool.map(lambda _: ask("/predict", picture, top_k=1).json(), range(8)))
-        server.stop()
+            with connect(server) as holder:
+                start_post(holder, "/predict", 1)
+                wait_until(lambda: count_images(server) == 1)
+                asked = [pool.submit(ask, "/predict", picture, top_k=1) for _ in range(8)]
+                wait_until(lambda: '"status":429' in server.read_log())
+            answers = [answer.result().json() for answer in asked]
         assert len({str(answer["predictions"]) for answer in answers}) == 1
-        assert '"status":429' in server.read_log().replace(" ", "")
     assert len([line for line in code.splitlines() if line]) == 10
