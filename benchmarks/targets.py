@@ -11,6 +11,7 @@ from benchmarks.contenders import OURS
 from benchmarks.samples import Results, Spread, spread
 
 Value = dict[int, float]  # by round
+Find = Callable[[Results], Value]
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Target:
     sense: Literal["≥", "≤"]
     bar: float
     unit: str  # x is a ratio
-    find: Callable[[Results], Value]
+    find: Find
 
     def judge(self, results: Results) -> tuple[Spread, bool] | None:
         """The measured spread and whether its median reaches the bar; None if not measured."""
@@ -46,6 +47,11 @@ def combine(a: Value, b: Value, how: Callable[[float, float], float]) -> Value:
 def divide(a: Value, b: Value) -> Value:
     """a / b."""
     return combine(a, b, lambda x, y: x / y)
+
+
+def subtract(a: Value, b: Value) -> Value:
+    """a - b."""
+    return combine(a, b, lambda x, y: x - y)
 
 
 def best(results: Results, case: str, clients: int, names: Iterable[str]) -> Value:
@@ -85,53 +91,51 @@ def bound_latency(results: Results, case: str) -> Value:
     return {number: 1000 / rate for number, rate in best(results, case, 1, layouts).items()}
 
 
-def served(results: Results, case: str, clients: int, rival: str = "") -> Value:
-    """Our requests a second over a rival's, or over the best one's."""
-    theirs = (
-        best(results, case, clients, [name for name in results.names(case) if rival in name])
-        if rival
-        else best_rival(results, case, clients)
-    )
-    return divide(take(results, case, clients), theirs)
-
-
-def over_bound(clients: int) -> Callable[[Results], Value]:
+def over_bound(clients: int) -> Find:
     """Photographs served over the bound."""
     return lambda r: divide(take(r, "photo", clients), bound(r, "photo"))
 
 
-def over_rivals(case: str, clients: int, rival: str = "") -> Callable[[Results], Value]:
-    """`served`, to be asked later."""
-    return lambda r: served(r, case, clients, rival)
+def over_rivals(case: str, clients: int, rival: str = "") -> Find:
+    """Our requests a second over a rival's, or over the best one's."""
+
+    def find(results: Results) -> Value:
+        names = [name for name in results.names(case) if rival in name]
+        theirs = (
+            best(results, case, clients, names) if rival else best_rival(results, case, clients)
+        )
+        return divide(take(results, case, clients), theirs)
+
+    return find
 
 
-def tail_over_rival(clients: int) -> Callable[[Results], Value]:
+def tail_over_rival(clients: int) -> Find:
     """Our p99 over that of the best rival."""
     return lambda r: divide(
         take(r, "photo", clients, "p99"), best_rival(r, "photo", clients, "p99")
     )
 
 
-def over_predict(name: str) -> Callable[[Results], Value]:
-    """Maps a second over predictions a second, at the same load."""
-    return lambda r: divide(take(r, f"photo {name}", 8), take(r, "photo predict", 8))
+def over_own(case: str, other: str, figure: str = "rps") -> Find:
+    """A figure of ours in one case over that in another, of photographs at the same load."""
+    return lambda r: divide(
+        take(r, f"photo {case}", 8, figure), take(r, f"photo {other}", 8, figure)
+    )
 
 
-def added_latency(case: str) -> Callable[[Results], Value]:
+def added_latency(case: str) -> Find:
     """What one idle client waits beyond decoding and inference, in ms."""
-    return lambda r: combine(take(r, case, 1, "p50"), bound_latency(r, case), lambda a, b: a - b)
+    return lambda r: subtract(take(r, case, 1, "p50"), bound_latency(r, case))
 
 
-def paced_tail(case: str) -> Callable[[Results], Value]:
+def paced_tail(case: str) -> Find:
     """p99 of the open loop at 80 % over the idle p50."""
     return lambda r: divide(take(r, f"{case} paced 80 %", 0, "p99"), take(r, case, 1, "p50"))
 
 
-def mixed_tail(name: str) -> Callable[[Results], Value]:
-    """p99 of predictions among maps over that of predictions alone."""
-    return lambda r: divide(
-        take(r, f"photo mixed {name}", 8, "p99"), take(r, "photo predict", 8, "p99")
-    )
+def beyond_empty(case: str, clients: int, figure: str) -> Find:
+    """A figure of ours less that of an empty BentoML service, started and asked for nothing."""
+    return lambda r: subtract(take(r, case, clients, figure), take(r, "start", 0, figure, "empty"))
 
 
 TARGETS = (
@@ -179,16 +183,10 @@ TARGETS = (
     ),
     Target("digit, 1 client: p50 beyond in process", "≤", 0.4, "ms", added_latency("digit")),
     Target("500x375, 1 client: p50 beyond in process", "≤", 0.4, "ms", added_latency("photo")),
-    Target("gradcam / predict, JSON", "≥", 0.95, "x", over_predict("json")),
-    Target("gradcam / predict, JPEG", "≥", 0.80, "x", over_predict("jpeg")),
-    Target("gradcam / predict, PNG", "≥", 0.50, "x", over_predict("png")),
-    Target(
-        "gradcam, 5 targets / 1",
-        "≥",
-        0.90,
-        "x",
-        lambda r: divide(take(r, "photo 5 targets", 8), take(r, "photo 1 target", 8)),
-    ),
+    Target("gradcam / predict, JSON", "≥", 0.95, "x", over_own("json", "predict")),
+    Target("gradcam / predict, JPEG", "≥", 0.80, "x", over_own("jpeg", "predict")),
+    Target("gradcam / predict, PNG", "≥", 0.50, "x", over_own("png", "predict")),
+    Target("gradcam, 5 targets / 1", "≥", 0.90, "x", over_own("5 targets", "1 target")),
     Target(
         "gradcam in process: ONNX / pytorch-grad-cam",
         "≥",
@@ -199,8 +197,20 @@ TARGETS = (
             take(r, "explaining in process", 8, who="torch"),
         ),
     ),
-    Target("p99 of predict among 20 % gradcam (JSON) / alone", "≤", 1.25, "x", mixed_tail("json")),
-    Target("p99 of predict among 20 % gradcam (PNG) / alone", "≤", 1.25, "x", mixed_tail("png")),
+    Target(
+        "p99 of predict among 20 % gradcam (JSON) / alone",
+        "≤",
+        1.25,
+        "x",
+        over_own("mixed json", "predict", "p99"),
+    ),
+    Target(
+        "p99 of predict among 20 % gradcam (PNG) / alone",
+        "≤",
+        1.25,
+        "x",
+        over_own("mixed png", "predict", "p99"),
+    ),
     Target("digits, open loop at 80 %: p99 / idle p50", "≤", 4, "x", paced_tail("digit")),
     Target("500x375, open loop at 80 %: p99 / idle p50", "≤", 4, "x", paced_tail("photo")),
     Target(
@@ -208,21 +218,13 @@ TARGETS = (
         "≤",
         1,
         "s",
-        lambda r: combine(
-            take(r, "start", 0, "seconds"),
-            take(r, "start", 0, "seconds", "empty"),
-            lambda a, b: a - b,
-        ),
+        beyond_empty("start", 0, "seconds"),
     ),
     Target(
         "a worker's memory beyond an empty BentoML worker's",
         "≤",
         250,
         "MB",
-        lambda r: combine(
-            take(r, "photo", 32, "worker_mb"),
-            take(r, "start", 0, "worker_mb", "empty"),
-            lambda a, b: a - b,
-        ),
+        beyond_empty("photo", 32, "worker_mb"),
     ),
 )
