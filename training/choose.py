@@ -19,6 +19,7 @@ from training import layers as surveys
 from training.data import Split
 from training.errors import UserError
 from training.models import Classifier
+from training.pictures import Pixels
 
 PICTURES = 50
 ONE_PASS = 16  # pictures
@@ -77,7 +78,7 @@ def measured(
     """One layer's maps of the top-1 on these pictures (N, H, W, C)."""
 
     @torch.no_grad()
-    def predict(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def predict(pictures: Pixels) -> NDArray[np.float32]:
         found: NDArray[np.float32] = calibrate.probabilities(
             model(torch.from_numpy(pictures)), multilabel
         ).numpy()

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from training import attention, faithfulness, gradcam, mosaic, randomisation, verify
 from training.data import Split
 from training.models import Classifier
+from training.pictures import Run
 from training.plan import Plan
 
 MAPS = 200  # pictures whose maps are tried, unless told otherwise
@@ -34,7 +35,7 @@ class Evidence:
 
 
 def gather(
-    run: mosaic.Run,  # the exported graph
+    run: Run,  # the exported graph
     model: Classifier,  # what it was checked against
     plan: Plan,
     test: Split,
@@ -83,7 +84,7 @@ def sample(test: Split, count: int, seed: int) -> Split:
     return test.take(np.random.default_rng(seed).permutation(len(test))[:count])
 
 
-def explained(run: mosaic.Run, split: Split) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def explained(run: Run, split: Split) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Logits (N, K), and cam of each picture's top-1 (N, h, w)."""
     passes = [
         verify.run_once(run, split.pictures[start : start + ONE_PASS], 1)
@@ -93,7 +94,7 @@ def explained(run: mosaic.Run, split: Split) -> tuple[NDArray[np.float32], NDArr
 
 
 def point(
-    run: mosaic.Run, some: Split, answers: NDArray[np.int64], cells: tuple[int, int], seed: int
+    run: Run, some: Split, answers: NDArray[np.int64], cells: tuple[int, int], seed: int
 ) -> tuple[dict[str, Any] | None, str]:
     """The pointing game's figures, or why it wasn't played."""
     if some.labels.ndim == 2:

@@ -38,7 +38,7 @@ from training import precision as bits
 from training.data import Split
 from training.errors import UserError
 from training.models import Classifier
-from training.pictures import Pixels
+from training.pictures import Pixels, Predict, Run
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 EXAMPLE = (5, 2)  # N and T of the traced example: equal to no other size
@@ -56,7 +56,7 @@ def compile_graph(
     model: nn.Module,
     network: nn.Module,
     layer: str,
-    pictures: NDArray[np.uint8],  # (N, H, W, C)
+    pictures: Pixels,  # (N, H, W, C)
     multilabel: bool = False,
     precision: str = "fp32",
     alpha: bool = False,
@@ -89,7 +89,7 @@ def compile_graph(
 
 def plain_graph(
     model: nn.Module,
-    pictures: NDArray[np.uint8],
+    pictures: Pixels,
     multilabel: bool = False,
     temperature: float = 1.0,
 ) -> onnx.ModelProto:
@@ -107,7 +107,7 @@ def export(
     about: cards.Model,
     model: Classifier,
     layer: str,
-    samples: NDArray[np.uint8],  # (N, H, W, C), two at least
+    samples: Pixels,  # (N, H, W, C), two at least
     tree: Path,
     test: Split | None = None,
     unmeasured: str = "",
@@ -204,7 +204,7 @@ class Checked:
 def checked(
     model: Classifier,
     layer: str,
-    samples: NDArray[np.uint8],  # (N, H, W, C)
+    samples: Pixels,  # (N, H, W, C)
     multilabel: bool,
     temperature: float,
     precision: str,
@@ -265,20 +265,18 @@ def agreement(
     return figures
 
 
-def eager(model: Classifier) -> measure.Predict:
+def eager(model: Classifier) -> Predict:
     """Logits by torch."""
 
     @torch.no_grad()
-    def run(image: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def run(image: Pixels) -> NDArray[np.float32]:
         found: NDArray[np.float32] = model(torch.tensor(image)).numpy()
         return found
 
     return run
 
 
-def cooled(
-    run: Callable[..., verify.Outputs], validation: Split, test: Split | None, temperature: float
-) -> dict[str, Any]:
+def cooled(run: Run, validation: Split, test: Split | None, temperature: float) -> dict[str, Any]:
     """The card's `calibration`: what the temperature changed, on pictures it wasn't fitted on."""
     told: dict[str, Any] = {"temperature": temperature, "fitted_on": len(validation)}
     if test is not None:

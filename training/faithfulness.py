@@ -10,7 +10,6 @@ nothing and at most 1. An empty map orders the pixels at random.
 Pure arrays and a function that predicts: knows nothing of networks or how a map was made.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,15 +18,13 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from training import heat as heats
-from training.pictures import Pixels
+from training.pictures import Pixels, Predict
 
 STEPS = 10  # of a curve, from none of the pixels to all
 AREA = 0.2  # of the picture, blurred at once
 BLUR = 1 / 8  # the Gaussian's sigma, of the longer side
 CURVES = ("deletion", "insertion", "random", "centre_deletion", "centre_insertion")
 PARTS = ("hottest", "coldest", "against", "moved")
-
-Predict = Callable[[Pixels], NDArray[np.float32]]  # (N, H, W, C) to (N, K)
 
 
 @dataclass(frozen=True)

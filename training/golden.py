@@ -5,7 +5,6 @@ dark on light, so that the whole way from bytes to pixels is tried.
 """
 
 import base64
-from collections.abc import Callable
 from io import BytesIO
 from typing import Any
 
@@ -14,13 +13,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from training import pictures
-from training.pictures import Input, Pixels
+from training.pictures import Input, Pixels, Run
 
 ROTATED = 6  # EXIF: shown a quarter turn clockwise
 
 
 def probes(
-    run: Callable[..., list[NDArray[np.float32]]],
+    run: Run,
     samples: Pixels,  # (N, H, W, C)
     wanted: Input,
     labels: tuple[str, ...],
@@ -44,7 +43,7 @@ def probes(
     return found
 
 
-def surest(run: Callable[..., list[NDArray[np.float32]]], samples: Pixels) -> list[int]:
+def surest(run: Run, samples: Pixels) -> list[int]:
     """The two samples with the clearest answers, of different classes where there are."""
     logits = run(samples, np.empty((len(samples), 0), np.int64))[0]
     best = logits.argmax(1)

@@ -1,7 +1,6 @@
 """What a classifier's probabilities are worth on labelled pictures. Knows nothing of networks."""
 
 import warnings
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,8 +10,7 @@ from torchmetrics.functional import classification
 from tqdm import tqdm
 
 from training.data import Split
-
-Predict = Callable[[NDArray[np.uint8]], NDArray[np.float32]]  # (N, H, W, C) to (N, K)
+from training.pictures import Predict
 
 
 def predict(run: Predict, split: Split, size: int = 128) -> NDArray[np.float32]:

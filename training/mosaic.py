@@ -6,7 +6,6 @@ such as the network gets right alone: it can't point at what it doesn't know. Pu
 function that runs the graph.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,13 +13,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from training import heat as heats
-from training.pictures import Pixels
+from training.pictures import Pixels, Run
 
 SIDE = 24  # pixels of a tile, at least
 CELLS = 4  # of the map across, at least: two a tile
 AIM = 0.9
-
-Run = Callable[[Pixels, NDArray[np.int64]], list[NDArray[np.float32]]]
 
 
 def room(height: int, width: int, cells: tuple[int, int], classes: int) -> str:

@@ -4,6 +4,7 @@ Torchvision does the geometry on Pillow images, so that whoever repeats it with 
 the same pixels. Scaling and normalisation are not here: they are the network's first layer.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -19,6 +20,11 @@ from torchvision.transforms import functional as geometry
 from training.errors import UserError
 
 Pixels = NDArray[np.uint8]
+
+# What networks and graphs make of pixels (N, H, W, C).
+Predict = Callable[[Pixels], NDArray[np.float32]]  # logits or probabilities (N, K)
+Outputs = list[NDArray[np.float32]]  # logits (N, K), probabilities (N, K), cam (N, T, h, w)
+Run = Callable[[Pixels, NDArray[np.int64]], Outputs]  # an exported graph, given targets (N, T)
 
 
 @dataclass(frozen=True)

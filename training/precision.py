@@ -6,7 +6,6 @@ graph is lowered.
 """
 
 import time
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 
 from training import verify
 from training.data import Split
-from training.pictures import Pixels
+from training.pictures import Pixels, Run
 
 EXACT = ("fp32", "w16")  # torch computes the very same numbers
 LOSSES = {  # against fp32: points of accuracy that may be lost, cosine of the maps at least
@@ -24,8 +23,6 @@ LOSSES = {  # against fp32: points of accuracy that may be lost, cosine of the m
     "int8": (0.5, 0.97),
 }
 BATCH = 32
-
-Run = Callable[..., verify.Outputs]
 
 
 def compare(

@@ -1,6 +1,6 @@
 """Figures for people: plots, and Markdown. Knows nothing of where the numbers come from."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,7 @@ from PIL import Image
 
 from training import heat
 from training.data import Split
-
-Run = Callable[[NDArray[np.uint8], NDArray[np.int64]], list[NDArray[np.float32]]]
-
+from training.pictures import Run
 
 SHOWN = 100  # classes in a confusion matrix, at most
 PLOTS = {  # in the order they are shown, each with what is said before it

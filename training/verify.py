@@ -5,7 +5,6 @@ Knows nothing of how the graph was made, nor of where it goes.
 
 import copy
 import time
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,14 +16,13 @@ from torch import nn
 
 from training import gradcam
 from training.errors import UserError
+from training.pictures import Outputs, Pixels, Run
 
 CASES = ((1, 0), (1, 1), (2, 3), (7, 1), (2, 1), (7, 3), (5, 0))  # (N, T)
 LOGITS = 1e-4  # of the largest logit
 PROBABILITIES = 1e-6
 CAM = 1e-4  # of a map's largest value
 ROWS = 1e-5  # between a row alone and among others
-
-Outputs = list[NDArray[np.float32]]
 
 
 class CheckFailed(UserError):
@@ -36,7 +34,7 @@ def check(
     plain: onnx.ModelProto,
     model: nn.Module,
     layer: nn.Module,
-    pictures: NDArray[np.uint8],  # (N, H, W, C)
+    pictures: Pixels,  # (N, H, W, C)
 ) -> dict[str, Any]:
     """The figures of every check; the first that fails raises with its sentence."""
     shapes(proto)
@@ -62,7 +60,7 @@ def check(
             )
         wanted = truth.logits.numpy()
         note(worst, "logits", np.abs(logits - wanted).max() / np.abs(wanted).max())
-        note(worst, "probabilities", np.abs(probabilities - bare(image, None)[1]).max())
+        note(worst, "probabilities", np.abs(probabilities - bare(image, target)[1]).max())
         for row, column in np.ndindex(n, t):
             if target[row, column] < 0 and margin(wanted[row]) < 1e-4:
                 continue  # the top-1 is a tie within rounding
@@ -128,8 +126,8 @@ def shapes(proto: onnx.ModelProto) -> None:
         raise CheckFailed(f"The graph has inputs or outputs too many: {', '.join(found)}.")
 
 
-def session(proto: onnx.ModelProto, threads: int = 0) -> Callable[..., Outputs]:
-    """The graph on onnxruntime's CPU: (image, target or None) to its outputs."""
+def session(proto: onnx.ModelProto, threads: int = 0) -> Run:
+    """The graph on onnxruntime's CPU; one without an explanation passes over the targets."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
@@ -140,15 +138,17 @@ def session(proto: onnx.ModelProto, threads: int = 0) -> Callable[..., Outputs]:
     except Exception as fault:  # onnxruntime's exceptions share no base of their own
         raise CheckFailed(f"onnxruntime refuses the graph; nothing was written: {fault}") from fault
 
-    def run(image: NDArray[np.uint8], target: NDArray[np.int64] | None) -> Outputs:
-        feed = {"image": image} if target is None else {"image": image, "target": target}
-        outputs: Outputs = made.run(None, feed)
+    taken = [value.name for value in made.get_inputs()]
+
+    def run(image: Pixels, target: NDArray[np.int64]) -> Outputs:
+        feed = {"image": image, "target": target}
+        outputs: Outputs = made.run(None, {name: feed[name] for name in taken})
         return outputs
 
     return run
 
 
-def run_once(run: Callable[..., Outputs], image: NDArray[np.uint8], targets: int) -> Outputs:
+def run_once(run: Run, image: Pixels, targets: int) -> Outputs:
     """One pass with the top-1 as every target."""
     return run(image, np.full((len(image), targets), -1, np.int64))
 
@@ -156,7 +156,7 @@ def run_once(run: Callable[..., Outputs], image: NDArray[np.uint8], targets: int
 def cost(
     proto: onnx.ModelProto,
     plain: onnx.ModelProto,
-    pictures: NDArray[np.uint8],
+    pictures: Pixels,
     seconds: float = 0.5,
 ) -> dict[str, float]:
     """Milliseconds of a picture in a batch of 8, plain and explained, medians taken in turn."""
@@ -166,9 +166,9 @@ def cost(
     taken: tuple[list[float], list[float]] = ([], [])
     end = time.monotonic() + seconds
     while len(taken[0]) < 5 or time.monotonic() < end:
-        for times, runner, targets in ((taken[0], bare, None), (taken[1], run, target)):
+        for times, runner in zip(taken, (bare, run), strict=True):
             begun = time.perf_counter()
-            runner(image, targets)
+            runner(image, target)
             times.append(time.perf_counter() - begun)
     a, b = (1000 * float(np.median(times[1:])) / 8 for times in taken)
     return {"plain_ms": round(a, 4), "explained_ms": round(b, 4), "ratio": round(b / a, 3)}

@@ -2,7 +2,6 @@
 
 import functools
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from training import card, export, golden, measure, pictures, verify
 from training.data import Data
 from training.errors import UserError
 from training.models import Classifier
-from training.pictures import Input, Pixels
+from training.pictures import Input, Pixels, Run
 
 
 def about(model: Classifier, name: str = "digits") -> card.Model:
@@ -33,7 +32,7 @@ def read(folder: Path) -> tuple[onnx.ModelProto, dict[str, Any]]:
     return proto, json.loads(content["sightglass"])
 
 
-def predict(run: Callable[..., verify.Outputs], image: Pixels) -> NDArray[np.float32]:
+def predict(run: Run, image: Pixels) -> NDArray[np.float32]:
     return verify.run_once(run, image, 0)[1]
 
 
