@@ -50,7 +50,7 @@ def gather(
     logits, cams = explained(run, some)
     answers = logits.argmax(1)  # (N,)
     found = faithfulness.measure(
-        lambda image: run(image, np.empty((len(image), 0), np.int64))[1],
+        lambda image: verify.run_once(run, image, 0)[1],
         some.pictures[:count],
         cams[:count],
         answers[:count],

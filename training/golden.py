@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from training import pictures
+from training import pictures, verify
 from training.pictures import Input, Pixels, Run
 
 ROTATED = 6  # EXIF: shown a quarter turn clockwise
@@ -29,7 +29,7 @@ def probes(
     for index, pixels in enumerate(samples[surest(run, samples)]):
         content = encode(framed(pixels, wanted, turned=index == 1), rotated=index == 1)
         image = pictures.read(content, wanted)[None]  # (1, H, W, C)
-        target = -1 if index == 0 else int(np.argsort(run(image, empty())[0][0])[-2])
+        target = -1 if index == 0 else int(np.argsort(verify.run_once(run, image, 0)[0][0])[-2])
         logits, probabilities, cam = run(image, np.array([[target]]))
         found.append(
             {
@@ -45,7 +45,7 @@ def probes(
 
 def surest(run: Run, samples: Pixels) -> list[int]:
     """The two samples with the clearest answers, of different classes where there are."""
-    logits = run(samples, np.empty((len(samples), 0), np.int64))[0]
+    logits = verify.run_once(run, samples, 0)[0]
     best = logits.argmax(1)
     ahead = np.sort(logits)[:, -1] - np.sort(logits)[:, -2]
     order = list(np.argsort(-ahead))
@@ -80,10 +80,6 @@ def encode(image: Image.Image, rotated: bool) -> bytes:
         exif[0x0112] = ROTATED
     image.save(buffer, "PNG", optimize=True, **({"exif": exif} if rotated else {}))
     return buffer.getvalue()
-
-
-def empty() -> NDArray[np.int64]:
-    return np.empty((1, 0), np.int64)
 
 
 def rounded(values: NDArray[np.float32]) -> list[float]:

@@ -38,7 +38,7 @@ def compare(
     right, cosines, same = np.zeros(2), list[float](), list[bool]()
     for start in range(0, len(pictures), BATCH):
         image = pictures[start : start + BATCH]
-        target = runs[0](image, np.empty((len(image), 0), np.int64))[0].argmax(1)[:, None]
+        target = verify.run_once(runs[0], image, 0)[0].argmax(1)[:, None]
         (_, expected, maps), (_, found, others) = (run(image, target) for run in runs)
         truth = target[:, 0] if labels is None else labels[start : start + BATCH]
         right += [count_right(p, truth) for p in (expected, found)]
