@@ -5,7 +5,6 @@ in 8 bits, its ranges calibrated on real pictures. Knows nothing of torch or of 
 graph is lowered.
 """
 
-import time
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 
 from training import verify
 from training.data import Split
-from training.pictures import Pixels, Run
+from training.pictures import Pixels
 
 EXACT = ("fp32", "w16")  # torch computes the very same numbers
 LOSSES = {  # against fp32: points of accuracy that may be lost, cosine of the maps at least
@@ -45,6 +44,7 @@ def compare(
         for one, other in zip(maps[:, 0], others[:, 0], strict=True):
             cosines.append(verify.cosine(one, other))
             same.append(bool(one.argmax() == other.argmax()))
+    full_ms, small_ms = verify.medians(runs, pictures)
     figures = {
         "precision": precision,
         "pictures": len(pictures),
@@ -54,7 +54,7 @@ def compare(
         "cam_cosine": round(float(np.mean(cosines)), 5),
         "cam_cosine_worst": round(float(np.min(cosines)), 5),
         "cam_pointing": round(float(np.mean(same)), 4),
-        "cpu_speed": round(speed(*runs, pictures), 2),
+        "cpu_speed": round(full_ms / small_ms, 2),
     }
     judge(figures)
     return figures
@@ -90,20 +90,6 @@ def count_right(probabilities: NDArray[np.float32], truth: NDArray[Any]) -> floa
     if truth.ndim == 2:
         return float(((probabilities > 0.5) == (truth > 0)).mean(1).sum())
     return float((probabilities.argmax(1) == truth).sum())
-
-
-def speed(full: Run, small: Run, pictures: Pixels, seconds: float = 0.5) -> float:
-    """How many times as fast on this CPU: batches of 8 with a map, medians taken in turn."""
-    image = np.resize(pictures[:8], (8, *pictures.shape[1:]))
-    target = np.full((8, 1), -1, np.int64)
-    taken: tuple[list[float], list[float]] = ([], [])
-    end = time.monotonic() + seconds
-    while len(taken[0]) < 5 or time.monotonic() < end:
-        for times, run in zip(taken, (full, small), strict=True):
-            begun = time.perf_counter()
-            run(image, target)
-            times.append(time.perf_counter() - begun)
-    return float(np.median(taken[0][1:]) / np.median(taken[1][1:]))
 
 
 def plain(proto: onnx.ModelProto) -> onnx.ModelProto:

@@ -5,6 +5,7 @@ Knows nothing of how the graph was made, nor of where it goes.
 
 import copy
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ LOGITS = 1e-4  # of the largest logit
 PROBABILITIES = 1e-6
 CAM = 1e-4  # of a map's largest value
 ROWS = 1e-5  # between a row alone and among others
+TIMED = 8  # pictures at once
 
 
 class CheckFailed(UserError):
@@ -159,19 +161,23 @@ def cost(
     pictures: Pixels,
     seconds: float = 0.5,
 ) -> dict[str, float]:
-    """Milliseconds of a picture in a batch of 8, plain and explained, medians taken in turn."""
-    run, bare = session(proto, 1), session(plain, 1)
-    image = np.resize(pictures, (8, *pictures.shape[1:]))
-    target = np.full((8, 1), -1, np.int64)
-    taken: tuple[list[float], list[float]] = ([], [])
+    """Milliseconds of a picture on one thread, plain and explained."""
+    a, b = medians([session(plain, 1), session(proto, 1)], pictures, seconds)
+    return {"plain_ms": round(a, 4), "explained_ms": round(b, 4), "ratio": round(b / a, 3)}
+
+
+def medians(runs: Sequence[Run], pictures: Pixels, seconds: float = 0.5) -> list[float]:
+    """Milliseconds of a picture with one target by each graph: medians of batches taken in turn."""
+    image = np.resize(pictures[:TIMED], (TIMED, *pictures.shape[1:]))
+    target = np.full((TIMED, 1), -1, np.int64)
+    taken: list[list[float]] = [[] for _ in runs]
     end = time.monotonic() + seconds
     while len(taken[0]) < 5 or time.monotonic() < end:
-        for times, runner in zip(taken, (bare, run), strict=True):
+        for times, run in zip(taken, runs, strict=True):
             begun = time.perf_counter()
-            runner(image, target)
+            run(image, target)
             times.append(time.perf_counter() - begun)
-    a, b = (1000 * float(np.median(times[1:])) / 8 for times in taken)
-    return {"plain_ms": round(a, 4), "explained_ms": round(b, 4), "ratio": round(b / a, 3)}
+    return [1000 * float(np.median(times[1:])) / TIMED for times in taken]
 
 
 def note(worst: dict[str, float], name: str, value: Any) -> None:
