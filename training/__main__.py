@@ -135,17 +135,12 @@ def tune(arguments: argparse.Namespace) -> None:
 def evaluate(arguments: argparse.Namespace) -> None:
     import torch
 
-    from training import data, measure, report, train
+    from training import calibrate, data, measure, report, train
 
     config, labels, model, rest = train.load(arguments.checkpoint)
     split = data.load(config).splits[arguments.split]
-
-    @torch.no_grad()
-    def run(image: Any) -> Any:
-        logits = model(torch.tensor(image))
-        return (logits.sigmoid() if config.task == "multilabel" else logits.softmax(1)).numpy()
-
-    probabilities = measure.predict(run, split)
+    logits = torch.from_numpy(measure.predict(model.predict, split))
+    probabilities = calibrate.probabilities(logits, config.task == "multilabel").numpy()
     figures = measure.metrics(probabilities, split.labels, labels)
     folder = arguments.out or arguments.checkpoint.parent / f"report-{arguments.split}"
     title = f"{config.name}: {len(split):,} pictures ({arguments.split})"

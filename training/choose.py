@@ -77,12 +77,9 @@ def measured(
 ) -> Candidate:
     """One layer's maps of the top-1 on these pictures (N, H, W, C)."""
 
-    @torch.no_grad()
     def predict(pictures: Pixels) -> NDArray[np.float32]:
-        found: NDArray[np.float32] = calibrate.probabilities(
-            model(torch.from_numpy(pictures)), multilabel
-        ).numpy()
-        return found
+        logits = torch.from_numpy(model.predict(pictures))
+        return calibrate.probabilities(logits, multilabel).numpy()
 
     layer = gradcam.find(model.network, row.name)
     passes = [

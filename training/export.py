@@ -38,7 +38,7 @@ from training import precision as bits
 from training.data import Split
 from training.errors import UserError
 from training.models import Classifier
-from training.pictures import Pixels, Predict, Run
+from training.pictures import Pixels, Run
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 EXAMPLE = (5, 2)  # N and T of the traced example: equal to no other size
@@ -134,7 +134,7 @@ def export(
         layer = choose.choose(model, models.own_layer(model.network), test, multilabel, say)
     temperature = 1.0
     if validation is not None:
-        temperature = calibrate.fit(measure.predict(eager(model), validation), validation.labels)
+        temperature = calibrate.fit(measure.predict(model.predict, validation), validation.labels)
     made = checked(
         model, layer, samples, multilabel, temperature, precision, calibration, test, say
     )
@@ -246,7 +246,7 @@ def agreement(
     temperature: float,
 ) -> dict[str, Any]:
     """On all test pictures: torch gives the same answers as the exported file."""
-    logits = torch.from_numpy(measure.predict(eager(model), test))
+    logits = torch.from_numpy(measure.predict(model.predict, test))
     expected = calibrate.probabilities(logits, multilabel, temperature).numpy()
     apart = float(np.abs(expected - probabilities).max())
     changed = int((expected.argmax(1) != probabilities.argmax(1)).sum())
@@ -263,17 +263,6 @@ def agreement(
                 f"file {figures['test_correct_onnx']}; nothing was written."
             )
     return figures
-
-
-def eager(model: Classifier) -> Predict:
-    """Logits by torch."""
-
-    @torch.no_grad()
-    def run(image: Pixels) -> NDArray[np.float32]:
-        found: NDArray[np.float32] = model(torch.tensor(image)).numpy()
-        return found
-
-    return run
 
 
 def cooled(run: Run, validation: Split, test: Split | None, temperature: float) -> dict[str, Any]:

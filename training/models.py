@@ -7,14 +7,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from training import classics, heads, timms, weights
 from training.config import Config, data_root
 from training.errors import UserError
 from training.lenet import LeNet5
-from training.pictures import Input, Preprocess
+from training.pictures import Input, Pixels, Preprocess
 
 
 class Classifier(nn.Module):
@@ -27,6 +29,12 @@ class Classifier(nn.Module):
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         logits: torch.Tensor = self.network(self.preprocess(image))
+        return logits
+
+    @torch.no_grad()
+    def predict(self, pictures: Pixels) -> NDArray[np.float32]:
+        """The same from array to array, without a gradient."""
+        logits: NDArray[np.float32] = self(torch.tensor(pictures)).numpy()
         return logits
 
 
