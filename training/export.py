@@ -139,10 +139,10 @@ def export(
         model, layer, samples, multilabel, temperature, precision, calibration, test, say
     )
     run = verify.session(made.proto)
-    figures, probabilities, evidence = None, None, None
+    figures, logits, probabilities, evidence = None, None, None, None
     checks, more = made.checks, {}
     if test is not None:
-        probabilities = measure.predict(lambda image: verify.run_once(run, image, 0)[1], test)
+        logits, probabilities = answers(run, test)
         figures = measure.metrics(probabilities, test.labels, about.labels)
         if precision in bits.EXACT:
             checks |= agreement(model, probabilities, test, multilabel, temperature)
@@ -156,7 +156,7 @@ def export(
         reason = unmeasured if test is None else "--maps was 0"
         checks |= {"faithfulness": None, "faithfulness_reason": reason}
     if validation is not None:
-        more["calibration"] = cooled(run, validation, test, temperature)
+        more["calibration"] = cooled(temperature, validation, test, logits)
         say(calibrate.tell(more["calibration"]))
     golden = goldens.probes(run, samples[:32], about.input, about.labels)
     measured = measure.brief(figures) | {"measured_on": measured_on} if figures else None
@@ -238,6 +238,12 @@ def checked(
     return Checked(proto, plan, checks, cost)
 
 
+def answers(run: Run, test: Split) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The exported file's logits and probabilities of every picture, each (N, K), by one pass."""
+    both = measure.predict(lambda image: np.stack(verify.run_once(run, image, 0)[:2], 1), test)
+    return both[:, 0], both[:, 1]  # of (N, 2, K)
+
+
 def agreement(
     model: Classifier,
     probabilities: NDArray[np.float32],
@@ -265,11 +271,12 @@ def agreement(
     return figures
 
 
-def cooled(run: Run, validation: Split, test: Split | None, temperature: float) -> dict[str, Any]:
+def cooled(
+    temperature: float, validation: Split, test: Split | None, logits: NDArray[np.float32] | None
+) -> dict[str, Any]:
     """The card's `calibration`: what the temperature changed, on pictures it wasn't fitted on."""
     told: dict[str, Any] = {"temperature": temperature, "fitted_on": len(validation)}
-    if test is not None:
-        logits = measure.predict(lambda image: verify.run_once(run, image, 0)[0], test)
+    if test is not None and logits is not None:
         told |= {"measured_on": len(test), **calibrate.change(logits, test.labels, temperature)}
     return told
 

@@ -14,7 +14,7 @@ from training.pictures import Predict
 
 
 def predict(run: Predict, split: Split, size: int = 128) -> NDArray[np.float32]:
-    """Probabilities of every picture: (N, K)."""
+    """What `run` gives for every picture, a batch at a time: (N, …)."""
     starts = tqdm(range(0, len(split), size), "predicting", leave=False)
     return np.concatenate([run(split.pictures[start : start + size]) for start in starts])
 

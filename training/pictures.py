@@ -22,7 +22,7 @@ from training.errors import UserError
 Pixels = NDArray[np.uint8]
 
 # What networks and graphs make of pixels (N, H, W, C).
-Predict = Callable[[Pixels], NDArray[np.float32]]  # logits or probabilities (N, K)
+Predict = Callable[[Pixels], NDArray[np.float32]]  # (N, K), of logits or probabilities
 Outputs = list[NDArray[np.float32]]  # logits (N, K), probabilities (N, K), cam (N, T, h, w)
 Run = Callable[[Pixels, NDArray[np.int64]], Outputs]  # an exported graph, given targets (N, T)
 
