@@ -71,7 +71,9 @@ def render(name: str, folder: Path) -> str:
     if figures := card["checks"].get("faithfulness"):
         lines += ["## Whether its maps can be believed", ""]
         lines += [*evidence_page.tell(folder / "report", figures), ""]
-    lines += ["## Checked before it was written", "", *checks(card["checks"]), ""]
+    checks = {CHECKS.get(check, check): worst for check, worst in card["checks"].items()}
+    lines += ["## Checked before it was written", ""]
+    lines += [*report.table(checks, "| what | worst |"), ""]
     lines += ["## How it was made", "", "```json"]
     lines += [json.dumps(card["training"], indent=2, ensure_ascii=False), "```", ""]
     lines += [
@@ -169,13 +171,3 @@ def cautions(card: dict[str, Any]) -> list[str]:
     elif figures["doubts"]:
         said.append(f"Its maps: {'; '.join(figures['doubts'])}.")
     return [f"- {sentence}" for sentence in said]
-
-
-def checks(figures: dict[str, Any]) -> list[str]:
-    """The export's own checks: each with its worst figure."""
-    rows = [
-        f"| {CHECKS.get(name, name.replace('_', ' '))} | {value:.6g} |"
-        for name, value in figures.items()
-        if isinstance(value, int | float)
-    ]
-    return ["| what | worst |", "|---|---|", *rows]

@@ -77,14 +77,14 @@ def tell(folder: Path, figures: dict[str, Any]) -> list[str]:
     return lines
 
 
-def table(figures: dict[str, Any]) -> list[str]:
+def table(figures: dict[str, Any], head: str = "| measure | value |") -> list[str]:
     """The single numbers as a Markdown table."""
     rows = [
-        f"| {k.replace('_', ' ')} | {v:.6g} |"
-        for k, v in figures.items()
-        if isinstance(v, int | float)
+        f"| {name.replace('_', ' ')} | {value:.6g} |"
+        for name, value in figures.items()
+        if isinstance(value, int | float)
     ]
-    return ["| measure | value |", "|---|---|", *rows]
+    return [head, "|---|---|", *rows]
 
 
 def confusion(counts: NDArray[np.int64], labels: Sequence[str]) -> Figure:
