@@ -23,11 +23,11 @@ def fold(model: nn.Module, image: torch.Tensor, keep: nn.Module) -> None:
         before, after = model.get_submodule(conv), model.get_submodule(norm)
         assert isinstance(before, nn.Conv2d)
         assert isinstance(after, nn.BatchNorm2d)
-        put(model, conv, fuse_conv_bn_eval(before, after))
-        put(model, norm, nn.Identity())
+        model.set_submodule(conv, fuse_conv_bn_eval(before, after))
+        model.set_submodule(norm, nn.Identity())
         if not torch.allclose(model(image), expected, rtol=1e-3, atol=1e-4):
-            put(model, conv, before)  # its output goes elsewhere, too
-            put(model, norm, after)
+            model.set_submodule(conv, before)  # its output goes elsewhere, too
+            model.set_submodule(norm, after)
 
 
 def pairs(model: nn.Module, image: torch.Tensor) -> list[tuple[str, str]]:
@@ -49,9 +49,3 @@ def pairs(model: nn.Module, image: torch.Tensor) -> list[tuple[str, str]]:
                 stack.enter_context(gradcam.hooked(module, note))
         model(image)
     return [pair for pair in found if calls[pair[0]] == calls[pair[1]] == 1]
-
-
-def put(model: nn.Module, name: str, module: nn.Module) -> None:
-    """Replace the module of this name."""
-    parent, _, child = name.rpartition(".")
-    setattr(model.get_submodule(parent), child, module)

@@ -17,16 +17,10 @@ def last(network: nn.Module) -> tuple[str, nn.Linear | nn.Conv2d]:
     return layers[-1]
 
 
-def put(network: nn.Module, name: str, module: nn.Module) -> None:
-    """Replace the layer of this name."""
-    parent, _, child = name.rpartition(".")
-    setattr(network.get_submodule(parent), child, module)
-
-
 def add_dropout(network: nn.Module, share: float) -> None:
     """Dropout before the last layer."""
     name, layer = last(network)
-    put(network, name, nn.Sequential(nn.Dropout(share), layer))
+    network.set_submodule(name, nn.Sequential(nn.Dropout(share), layer))
 
 
 @torch.no_grad()
@@ -38,4 +32,4 @@ def split_neuron(network: nn.Module) -> None:
     two = nn.Linear(layer.in_features, 2)
     two.weight.copy_(torch.cat([-layer.weight, layer.weight]) / 2)
     two.bias.copy_(torch.cat([-layer.bias, layer.bias]) / 2)
-    put(network, name, two)
+    network.set_submodule(name, two)
