@@ -66,10 +66,7 @@ def compile_graph(
 
     For a `precision` with fewer bits, batch-norms are folded and weights rounded as it stores them.
     """
-    model.eval().requires_grad_(False)
-    for module in model.modules():
-        if hasattr(module, "inplace"):
-            setattr(module, "inplace", False)  # noqa: B010
+    gradcam.prepare(model)
     image = torch.from_numpy(np.resize(pictures, (EXAMPLE[0], *pictures.shape[1:])))
     if precision != "fp32":
         fold.fold(model, image, gradcam.find(network, layer))

@@ -51,6 +51,14 @@ def explain(
     return Explanation(logits.detach(), alpha, cam)
 
 
+def prepare(model: nn.Module) -> None:
+    """In evaluation, its weights without gradients, and no layer writing over another's map."""
+    model.eval().requires_grad_(False)
+    for module in model.modules():
+        if hasattr(module, "inplace"):
+            setattr(module, "inplace", False)  # noqa: B010
+
+
 def resolved(target: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
     """The targets (N, T) with each -1 replaced by the row's top-1."""
     return torch.where(target < 0, logits.detach().argmax(1, keepdim=True), target)

@@ -57,10 +57,7 @@ def survey(
     model: nn.Module, network: nn.Module, image: torch.Tensor, depth: int | None = 2
 ) -> list[Row]:
     """Each layer down to a depth of names, in the order they run."""
-    model.eval().requires_grad_(False)
-    for module in model.modules():
-        if hasattr(module, "inplace"):
-            setattr(module, "inplace", False)  # noqa: B010
+    gradcam.prepare(model)
     found = candidates(model, network, image)
     if depth is not None:
         found = {name: shape for name, shape in found.items() if name.count(".") < depth}
