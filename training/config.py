@@ -80,6 +80,12 @@ def data_root() -> Path:
     return Path(os.environ.get("SIGHTGLASS_DATA") or "data")
 
 
+def located(name: str) -> Path:
+    """A file or folder as it is named, or else of that name where data sets and weights lie."""
+    path = Path(name)
+    return path if path.exists() else data_root() / name
+
+
 def load(name: str, changes: list[str] | None = None) -> Config:
     """The config of a file or of a name in `training/configs`, with `key=value` changes."""
     path = Path(name)

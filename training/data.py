@@ -11,7 +11,7 @@ import numpy as np
 from torchvision import datasets
 
 from training import folders, tables
-from training.config import Config, data_root
+from training.config import Config, data_root, located
 from training.errors import UserError
 from training.pictures import Pixels
 
@@ -73,9 +73,7 @@ def mnist(validation: float, seed: int) -> Data:
 
 def folder(config: Config) -> Data:
     """A folder of images; missing splits are taken from training, alike from each label."""
-    path = Path(config.data)
-    path = path if path.exists() else data_root() / config.data
-    listed = folders.listing(path)
+    listed = folders.listing(located(config.data))
     rows = listed.get("train") or listed["all"]
     labels = tuple(sorted({label for _, label in rows}))
     for split, share in (
@@ -104,8 +102,7 @@ def table(config: Config) -> Data:
 
     With several labels to a picture (`task="multilabel"`) labels are (N, K); else each row has one.
     """
-    path = Path(config.data)
-    path = path if path.exists() else data_root() / config.data
+    path = located(config.data)
     rows, labels = tables.read(path)
     marks = np.array([[float(row[label]) for label in labels] for row in rows], np.float32)
     several = config.task == "multilabel"

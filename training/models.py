@@ -4,7 +4,6 @@ import difflib
 import importlib
 import os
 import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from training import classics, heads, timms, weights
-from training.config import Config, data_root
+from training.config import Config, located
 from training.errors import UserError
 from training.lenet import LeNet5
 from training.pictures import Input, Pixels, Preprocess
@@ -81,8 +80,7 @@ def pretrained(config: Config) -> weights.State:
     """The state dict that a config starts from: a file's, or torchvision's own (fetched)."""
     assert config.weights is not None
     if config.weights != "torchvision":
-        path = Path(config.weights)
-        return weights.read(path if path.exists() else data_root() / config.weights)
+        return weights.read(located(config.weights))
     if config.architecture not in classics.names():
         raise UserError(f"torchvision has no weights for {config.architecture!r}.")
     return classics.pretrained(config.architecture)
