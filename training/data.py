@@ -13,7 +13,7 @@ from torchvision import datasets
 from training import folders, tables
 from training.config import Config, data_root, located
 from training.errors import UserError
-from training.pictures import Pixels
+from training.pictures import Input, Pixels
 
 
 @dataclass(frozen=True)
@@ -87,14 +87,14 @@ def folder(config: Config) -> Data:
             rows = [row for row, out in zip(rows, held, strict=True) if not out]
     listed.pop("all", None)
     listed["train"] = rows
-    splits = {
-        split: Split(
-            folders.decoded([p for p, _ in rows], config.input),
-            np.array([labels.index(label) for _, label in rows]),
-        )
-        for split, rows in listed.items()
-    }
+    splits = {split: read(rows, labels, config.input) for split, rows in listed.items()}
     return Data(splits, labels)
+
+
+def read(rows: folders.Listing, labels: tuple[str, ...], wanted: Input) -> Split:
+    """The pictures of a listing as the network takes them, each with its label's place."""
+    truth = np.array([labels.index(label) for _, label in rows])
+    return Split(folders.decoded([path for path, _ in rows], wanted), truth)
 
 
 def table(config: Config) -> Data:

@@ -149,8 +149,7 @@ def labelled(folder: Path, labels: tuple[str, ...], wanted: Input) -> data.Split
     unknown = sorted({label for _, label in rows} - set(labels))
     if unknown:
         raise UserError(f"{folder} has labels that the model has not: {', '.join(unknown[:5])}.")
-    truth = np.array([labels.index(label) for _, label in rows])
-    return data.Split(folders.decoded([path for path, _ in rows], wanted), truth)
+    return data.read(rows, labels, wanted)
 
 
 @torch.no_grad()
