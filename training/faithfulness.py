@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFilter
+from PIL import ImageFilter
 
 from training import heat as heats
-from training.pictures import Pixels, Predict
+from training.pictures import Pixels, Predict, image_of
 
 STEPS = 10  # of a curve, from none of the pixels to all
 AREA = 0.2  # of the picture, blurred at once
@@ -131,9 +131,9 @@ def swapped(base: Pixels, other: Pixels, pixels: NDArray[np.int64]) -> Pixels:
 
 def blurred(picture: Pixels) -> Pixels:
     """The whole picture (H, W, C) without its details."""
-    image = Image.fromarray(picture.squeeze(2) if picture.shape[2] == 1 else picture)
     sigma = BLUR * max(picture.shape[:2])
-    return np.asarray(image.filter(ImageFilter.GaussianBlur(sigma))).reshape(picture.shape)
+    soft = image_of(picture).filter(ImageFilter.GaussianBlur(sigma))
+    return np.asarray(soft).reshape(picture.shape)
 
 
 def figures(found: Found) -> dict[str, Any]:

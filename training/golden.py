@@ -59,7 +59,7 @@ def framed(pixels: Pixels, wanted: Input, turned: bool) -> Image.Image:
     At twice or half the size that is wanted, but in the size itself if it will be turned: turned
     before or after a resize, pixels are a level off, and by that some maps change by hundredths.
     """
-    image = Image.fromarray(pixels.squeeze())
+    image = pictures.image_of(pixels)
     if turned and wanted.resize is None:
         return image
     side = wanted.resize or wanted.height

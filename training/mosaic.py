@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from training import heat as heats
-from training.pictures import Pixels, Run
+from training.pictures import Pixels, Run, image_of
 
 SIDE = 24  # pixels of a tile, at least
 CELLS = 4  # of the map across, at least: two a tile
@@ -68,14 +68,12 @@ def doubts(figures: dict[str, Any]) -> list[str]:
 
 def paste(four: Pixels) -> Pixels:
     """Four pictures (4, H, W, C), each at half its size, as one: (H, W, C)."""
-    _, height, width, channels = four.shape
     made: Pixels = np.zeros_like(four[0])
-    places = tiles((height, width))
+    places = tiles(made.shape)
     for tile, picture in enumerate(four):
         ys, xs = np.nonzero(places == tile)
         size = int(xs.max() - xs.min() + 1), int(ys.max() - ys.min() + 1)
-        image = Image.fromarray(picture.squeeze(2) if channels == 1 else picture)
-        small = np.asarray(image.resize(size, Image.Resampling.BILINEAR))
+        small = np.asarray(image_of(picture).resize(size, Image.Resampling.BILINEAR))
         made[ys.min() : ys.max() + 1, xs.min() : xs.max() + 1] = small.reshape(*size[::-1], -1)
     return made
 

@@ -93,6 +93,11 @@ def fit(image: Image.Image, wanted: Input) -> Pixels:
     return np.asarray(image, np.uint8).reshape(wanted.height, wanted.width, wanted.channels)
 
 
+def image_of(pixels: Pixels) -> Image.Image:
+    """Pixels (H, W, C) as Pillow has them: gray without a channel of its own."""
+    return Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels)
+
+
 class Preprocess(torch.nn.Module):
     """The network's first layer: 0..255 pixels to normalised numbers.
 

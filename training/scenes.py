@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image, ImageDraw
 
-from training.pictures import Pixels
+from training.pictures import Pixels, image_of
 
 
 def draw(count: int, height: int, width: int, channels: int, seed: int = 0) -> Pixels:
@@ -15,7 +15,7 @@ def draw(count: int, height: int, width: int, channels: int, seed: int = 0) -> P
 def scene(rng: np.random.Generator, height: int, width: int, channels: int) -> Pixels:
     """A soft ground with a few hard shapes on it: (H, W, C)."""
     ground = rng.integers(0, 256, (4, 4, channels), np.uint8)
-    image = Image.fromarray(ground.squeeze()).resize((width, height), Image.Resampling.BILINEAR)
+    image = image_of(ground).resize((width, height), Image.Resampling.BILINEAR)
     pen = ImageDraw.Draw(image)
     for _ in range(rng.integers(3, 9)):
         left, right = np.sort(rng.integers(0, width, 2))
