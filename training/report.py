@@ -113,9 +113,10 @@ def reliability(probabilities: NDArray[np.float32], truth: NDArray[Any], bins: i
 
     With several labels to a picture, each label's probability counts as an answer.
     """
-    sure, right = probabilities.max(1), probabilities.argmax(1) == truth
     if truth.ndim == 2:
         sure, right = probabilities.ravel(), truth.ravel() > 0
+    else:
+        sure, right = probabilities.max(1), probabilities.argmax(1) == truth
     place = np.minimum((sure * bins).astype(int), bins - 1)
     figure = Figure((4, 3.6))
     axes = figure.add_subplot()
