@@ -1,6 +1,7 @@
 """Models for what the quadrants alone can't show: one that takes its time, one that can fail."""
 
 import timeit
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from tests.service.quadrants import make_card, make_golden, make_graph, save
 
 POISON = 77  # as a picture's first red, it makes the fragile model fail
 SIDE = 900  # of the matrix that makes the slow model slow
+Constants = Mapping[str, np.ndarray[Any, Any]]  # by name
 
 
 def write_slow_model(path: Path, seconds: float = 0.15) -> None:
@@ -51,48 +53,42 @@ def measure_product(weights: np.ndarray[Any, Any]) -> float:
 def write_fragile_model(path: Path) -> None:
     """The quadrants, but a pass with a picture whose first red is `POISON` fails as a whole."""
     nodes = [
-        helper.make_node("Gather", ["floats", "first"], ["rows"], axis=1),
-        helper.make_node("Gather", ["rows", "first"], ["pixels"], axis=1),
-        helper.make_node("Gather", ["pixels", "first"], ["reds"], axis=1),
-        helper.make_node("Equal", ["reds", "poison"], ["poisoned"]),
-        helper.make_node("Cast", ["poisoned"], ["places"], to=onnx.TensorProto.INT64),
         helper.make_node("Gather", ["only", "places"], ["found"], axis=0),  # place 1 is none
         helper.make_node("ReduceMax", ["found"], ["no_change"], keepdims=0),
     ]
-    constants: dict[str, np.ndarray[Any, Any]] = {
-        "first": np.array(0, np.int64),
-        "poison": np.array(POISON, np.float32),
-        "only": np.array([0], np.float32),
-    }
-    _write_changed(path, nodes, constants)
+    _write_poisonable(path, nodes, {"only": np.array([0], np.float32)})
 
 
 def write_bursting_model(path: Path) -> None:
     """The quadrants, but a picture whose first red is `POISON` takes four terabytes of memory."""
     nodes = [
-        helper.make_node("Gather", ["floats", "first"], ["rows"], axis=1),
-        helper.make_node("Gather", ["rows", "first"], ["pixels"], axis=1),
-        helper.make_node("Gather", ["pixels", "first"], ["reds"], axis=1),
-        helper.make_node("Equal", ["reds", "poison"], ["poisoned"]),
-        helper.make_node("Cast", ["poisoned"], ["places"], to=onnx.TensorProto.INT64),
         helper.make_node("ReduceMax", ["places"], ["any"], keepdims=1),
         helper.make_node("Mul", ["any", "tera"], ["much"]),
         helper.make_node("Add", ["much", "one"], ["size"]),
         helper.make_node("ConstantOfShape", ["size"], ["vast"]),
         helper.make_node("ReduceMax", ["vast"], ["no_change"], keepdims=0),
     ]
-    constants: dict[str, np.ndarray[Any, Any]] = {
+    constants = {"tera": np.array(1 << 40, np.int64), "one": np.array(1, np.int64)}
+    _write_poisonable(path, nodes, constants)
+
+
+def _write_poisonable(path: Path, nodes: list[onnx.NodeProto], constants: Constants) -> None:
+    """`nodes` make `no_change` of `places` (N,): 1 where a picture is poisoned, else 0."""
+    looking = [
+        helper.make_node("Gather", ["floats", "first"], ["rows"], axis=1),
+        helper.make_node("Gather", ["rows", "first"], ["pixels"], axis=1),
+        helper.make_node("Gather", ["pixels", "first"], ["reds"], axis=1),
+        helper.make_node("Equal", ["reds", "poison"], ["poisoned"]),
+        helper.make_node("Cast", ["poisoned"], ["places"], to=onnx.TensorProto.INT64),
+    ]
+    poison: dict[str, np.ndarray[Any, Any]] = {
         "first": np.array(0, np.int64),
         "poison": np.array(POISON, np.float32),
-        "tera": np.array(1 << 40, np.int64),
-        "one": np.array(1, np.int64),
     }
-    _write_changed(path, nodes, constants)
+    _write_changed(path, [*looking, *nodes], {**poison, **constants})
 
 
-def _write_changed(
-    path: Path, nodes: list[onnx.NodeProto], constants: dict[str, np.ndarray[Any, Any]]
-) -> None:
+def _write_changed(path: Path, nodes: list[onnx.NodeProto], constants: Constants) -> None:
     """Put `nodes`, which make `no_change` of `floats`, before the logits."""
     card = make_card()
     model = make_graph(card)
