@@ -65,12 +65,10 @@ def make_graph(card: dict[str, Any]) -> onnx.ModelProto:
         "weights": weights,
         "weights_t": np.ascontiguousarray(weights.T) * 10 / (GRID * GRID / 4),
         "byte": np.array(255, np.float32),
-        "zero": np.array(0, np.int64),
         "plane": np.array([1], np.int64),
         "columns": np.array([2, 3], np.int64),
     }
     nodes = [
-        helper.make_node("Cast", ["image"], ["floats"], to=TensorProto.FLOAT),
         helper.make_node("Div", ["floats", "byte"], ["scaled"]),
         helper.make_node("Transpose", ["scaled"], ["planes"], perm=[0, 3, 1, 2]),
         helper.make_node("ReduceMean", ["planes", "plane"], ["gray"], keepdims=1),
@@ -84,6 +82,26 @@ def make_graph(card: dict[str, Any]) -> onnx.ModelProto:
         helper.make_node("Mul", ["grid", "masks"], ["features"]),
         helper.make_node("ReduceSum", ["features", "columns"], ["sums"], keepdims=0),
         helper.make_node("MatMul", ["sums", "weights_t"], ["logits"]),
+    ]
+    assert side % GRID == 0
+    return finish_graph(nodes, constants, (height, width, channels), GRID)
+
+
+def finish_graph(
+    nodes: list[onnx.NodeProto],
+    constants: dict[str, np.ndarray[Any, Any]],
+    shape: tuple[int, int, int],
+    grid: int,
+) -> onnx.ModelProto:
+    """A model of `nodes`, which make `features` (N, C, grid, grid) and `logits` (N, K) of `floats`.
+
+    `floats` is the picture of `shape` (H, W, C). Grad-CAM comes in closed form: a label's map is
+    the sum of the features by its row of the constant `weights` (K, C).
+    """
+    tensor = helper.make_tensor_value_info
+    labels = len(constants["weights"])
+    before = [helper.make_node("Cast", ["image"], ["floats"], to=TensorProto.FLOAT)]
+    after = [
         helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1),
         helper.make_node("ArgMax", ["logits"], ["top"], axis=1, keepdims=1),
         helper.make_node("Less", ["target", "zero"], ["own"]),
@@ -91,23 +109,21 @@ def make_graph(card: dict[str, Any]) -> onnx.ModelProto:
         helper.make_node("Gather", ["weights", "chosen"], ["alpha"], axis=0),
         helper.make_node("Einsum", ["alpha", "features"], ["cam"], equation="ntc,ncij->ntij"),
     ]
+    constants = {**constants, "zero": np.array(0, np.int64)}
     graph = helper.make_graph(
-        nodes,
-        "quadrants",
+        [*before, *nodes, *after],
+        "classifier",
         [
-            helper.make_tensor_value_info(
-                "image", TensorProto.UINT8, ["N", height, width, channels]
-            ),
-            helper.make_tensor_value_info("target", TensorProto.INT64, ["N", "T"]),
+            tensor("image", TensorProto.UINT8, ["N", *shape]),
+            tensor("target", TensorProto.INT64, ["N", "T"]),
         ],
         [
-            helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", labels]),
-            helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["N", labels]),
-            helper.make_tensor_value_info("cam", TensorProto.FLOAT, ["N", "T", GRID, GRID]),
+            tensor("logits", TensorProto.FLOAT, ["N", labels]),
+            tensor("probabilities", TensorProto.FLOAT, ["N", labels]),
+            tensor("cam", TensorProto.FLOAT, ["N", "T", grid, grid]),
         ],
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )
-    assert side % GRID == 0
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
 
 

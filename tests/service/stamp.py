@@ -12,9 +12,9 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper
 
-from tests.service.quadrants import make_card, make_golden, save
+from tests.service.quadrants import finish_graph, make_card, make_golden, save
 
 LABELS = ("green", "blue")
 SIDE, GRID = 32, 8
@@ -67,11 +67,9 @@ def make_graph(weights: NDArray[np.float32], bias: NDArray[np.float32]) -> onnx.
         "weights": weights,
         "weights_t": np.ascontiguousarray(weights.T),
         "bias": bias,
-        "zero": np.array(0),
     }
     cell = [SIDE // GRID] * 2
     nodes = [
-        helper.make_node("Cast", ["image"], ["floats"], to=TensorProto.FLOAT),
         helper.make_node("Div", ["floats", "byte"], ["scaled"]),
         helper.make_node("Transpose", ["scaled"], ["planes"], perm=[0, 3, 1, 2]),
         helper.make_node("Gather", ["planes", "colours"], ["sorted"], axis=1),
@@ -79,29 +77,8 @@ def make_graph(weights: NDArray[np.float32], bias: NDArray[np.float32]) -> onnx.
         helper.make_node("ReduceMean", ["features", "columns"], ["means"], keepdims=0),
         helper.make_node("MatMul", ["means", "weights_t"], ["product"]),
         helper.make_node("Add", ["product", "bias"], ["logits"]),
-        helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1),
-        helper.make_node("ArgMax", ["logits"], ["top"], axis=1, keepdims=1),
-        helper.make_node("Less", ["target", "zero"], ["own"]),
-        helper.make_node("Where", ["own", "top", "target"], ["chosen"]),
-        helper.make_node("Gather", ["weights", "chosen"], ["alpha"], axis=0),
-        helper.make_node("Einsum", ["alpha", "features"], ["cam"], equation="ntc,ncij->ntij"),
     ]
-    tensor = helper.make_tensor_value_info
-    graph = helper.make_graph(
-        nodes,
-        "stamp",
-        [
-            tensor("image", TensorProto.UINT8, ["N", *PIXELS]),
-            tensor("target", TensorProto.INT64, ["N", "T"]),
-        ],
-        [
-            tensor("logits", TensorProto.FLOAT, ["N", len(LABELS)]),
-            tensor("probabilities", TensorProto.FLOAT, ["N", len(LABELS)]),
-            tensor("cam", TensorProto.FLOAT, ["N", "T", GRID, GRID]),
-        ],
-        [numpy_helper.from_array(value, name) for name, value in constants.items()],
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    return finish_graph(nodes, constants, PIXELS, GRID)
 
 
 def measure_attention(model: onnx.ModelProto, pictures: list[Pixels]) -> dict[str, Any]:
