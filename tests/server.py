@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,14 +106,23 @@ def start_server_at(
     own = {f"SIGHTGLASS_{name.upper()}": str(value) for name, value in settings.items()}
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("SIGHTGLASS_")}
     environment = inherited | {"SIGHTGLASS_MODELS_DIR": str(models_dir)} | own
-    log_path = folder / f"server-{port}.log"
+    command = [sys.executable, "-m", "service", "serve", "--port", str(port)]
+    with run_server(command, port, environment, folder / f"server-{port}.log") as server:
+        yield server
+
+
+@contextlib.contextmanager
+def run_server(
+    command: Sequence[str],
+    port: int,
+    environment: Mapping[str, str],
+    log_path: Path,
+    folder: Path = ROOT,
+) -> Iterator[Server]:
+    """Run a command that serves at `port`, in `folder`; interrupt it if it runs at the end."""
     with log_path.open("wb") as log_file:
         process = subprocess.Popen(
-            [sys.executable, "-m", "service", "serve", "--port", str(port)],
-            cwd=ROOT,
-            env=environment,
-            stdout=log_file,
-            stderr=subprocess.STDOUT,
+            command, cwd=folder, env=environment, stdout=log_file, stderr=subprocess.STDOUT
         )
     url = f"http://127.0.0.1:{port}"
     with httpx.Client(base_url=url, timeout=PATIENCE) as client:

@@ -6,10 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import httpx
 import pytest
 
-from tests.server import PATIENCE, ROOT, Server, find_free_port
+from tests.server import ROOT, find_free_port, run_server
 
 TRACKED = (
     "bentofile.yaml",
@@ -73,21 +72,13 @@ def test_its_requirements_are_pinned_and_hold_no_torch(bento: Path) -> None:
 
 def test_it_serves(bento: Path, environment: dict[str, str], tmp_path: Path) -> None:
     port = find_free_port()
-    url, log_path = f"http://127.0.0.1:{port}", tmp_path / "log"
     command = [sys.executable, "-m", *SERVE.split()]
     command += ["--host", "127.0.0.1", "--port", str(port)]
-    settings = {"SIGHTGLASS_DEFAULT_MODEL": "lenet5", "SIGHTGLASS_DRAIN_SECONDS": "0"}
-    with log_path.open("wb") as log, httpx.Client(base_url=url, timeout=PATIENCE) as client:
-        process = subprocess.Popen(
-            command, cwd=tmp_path, env=environment | settings, stdout=log, stderr=log
-        )
-        server = Server(url, process, log_path, client)
-        try:
-            server.wait_ready()
-            digit = (ROOT / "docs" / "examples" / "seven.png").read_bytes()
-            answer = client.post("/predict", content=digit)
-            assert answer.json()["predictions"][0]["label"] == "7"
-        finally:
-            process.terminate()
-            process.wait(PATIENCE)
+    own = {"SIGHTGLASS_DEFAULT_MODEL": "lenet5", "SIGHTGLASS_DRAIN_SECONDS": "0"}
+    with run_server(command, port, environment | own, tmp_path / "log", tmp_path) as server:
+        server.wait_ready()
+        digit = (ROOT / "docs" / "examples" / "seven.png").read_bytes()
+        answer = server.client.post("/predict", content=digit)
+        assert answer.json()["predictions"][0]["label"] == "7"
+        server.stop()
     assert bento.exists()

@@ -12,12 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import psutil
 
 from tests.reliability.photographs import make_form
 from tests.reliability.stock_bento import MODEL_VARIABLE
-from tests.server import ROOT, Server, find_free_port, start_server
+from tests.server import ROOT, Server, find_free_port, run_server, start_server
 
 PHOTOGRAPHS = "squeezenet1_1"  # the bundled model for photographs
 SIGHTGLASS, STOCK = "sightglass", "stock"
@@ -43,7 +42,6 @@ def start(subject: str, folder: Path, **settings: Any) -> Iterator[Server]:
 def start_stock(folder: Path) -> Iterator[Server]:
     """Stock BentoML, ready, ended by force if it does not end by itself."""
     port = find_free_port()
-    log_path = folder / f"stock-{port}.log"
     own = {
         MODEL_VARIABLE: str(ROOT / "models" / PHOTOGRAPHS / "1" / "model.onnx"),
         "BENTOML_DO_NOT_TRACK": "True",
@@ -51,25 +49,16 @@ def start_stock(folder: Path) -> Iterator[Server]:
     }
     service = "tests.reliability.stock_bento:Stock"
     command = [sys.executable, "-m", "bentoml", "serve", service, "--host", "127.0.0.1"]
-    with log_path.open("wb") as log_file:
-        process = subprocess.Popen(
-            [*command, "--port", str(port)],
-            cwd=ROOT,
-            env=os.environ | own,
-            stdout=log_file,
-            stderr=subprocess.STDOUT,
-        )
-    url = f"http://127.0.0.1:{port}"
-    with httpx.Client(base_url=url, timeout=30) as client:
-        server = Server(url, process, log_path, client)
+    command += ["--port", str(port)]
+    with run_server(command, port, os.environ | own, folder / f"stock-{port}.log") as server:
         try:
             server.wait_ready()
             yield server
         finally:
-            family = [*psutil.Process(process.pid).children(recursive=True)]
-            process.terminate()
+            family = [*psutil.Process(server.process.pid).children(recursive=True)]
+            server.process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(STOP_SECONDS)
+                server.process.wait(STOP_SECONDS)
             for member in family:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     member.kill()
