@@ -1,5 +1,7 @@
 """From a file to a session that can answer: judged, tried, loaded, probed, warmed, in turn."""
 
+import ctypes
+import sys
 from pathlib import Path
 
 from service.card import Artefact, BadArtefact
@@ -25,6 +27,8 @@ def load_file(
     artefact, content = read_artefact(path)
     trials.judge(path, artefact.sha256)
     session = open_session(content, artefact, settings)
+    del content
+    return_memory()
     run_first(session, artefact, choose_batch_size(settings, session.provider))
     return artefact, session
 
@@ -39,6 +43,14 @@ def try_file(path: Path, sha256: str) -> None:
     if artefact.sha256 != sha256:
         raise BadArtefact(f"{path} changed while it was being judged.")
     run_first(Session(content, artefact, "cpu", 1), artefact, TRIED_ROWS)
+
+
+def return_memory() -> None:
+    """Give the system back what parsing took, twice a model's size: glibc would keep it."""
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # musl has none
+        if trim:
+            trim(0)
 
 
 def run_first(session: Session | BoundSession, artefact: Artefact, max_batch_size: int) -> None:

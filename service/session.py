@@ -40,6 +40,7 @@ class Session:
             )
         except Exception as fault:  # onnxruntime's exceptions share no base of their own
             raise BadArtefact(f"{artefact.path} is refused by onnxruntime: {fault}") from None
+        self._session._model_bytes = None  # else onnxruntime keeps the whole file for good
         self.provider = PROVIDER_NAMES[self._session.get_providers()[0]]
         if device == "cuda" and self.provider != "cuda":
             raise DeviceFault(describe_missing_cuda())

@@ -1,0 +1,52 @@
+"""A loaded model takes the memory of its weights, not of its file as well: in a fresh process."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from tests.server import ROOT
+
+LENET, RESNET = (ROOT / "models" / name / "1" / "model.onnx" for name in ("lenet5", "resnet18"))
+SPARE_BYTES = 24 << 20  # what the first pictures take
+MEASURE = """
+import sys
+from pathlib import Path
+from service.loading import load_file
+from service.settings import read_settings
+from service.trial import Trials
+
+
+def load(name):
+    loaded = load_file(Path(name), read_settings(), Trials(lambda path, sha256: None))
+    lines = Path("/proc/self/status").read_text().splitlines()
+    [line] = [line for line in lines if "VmRSS" in line]
+    return int(line.split()[1]) * 1024, loaded
+
+
+before, small = load(sys.argv[1])
+after, large = load(sys.argv[2])
+print(after - before)
+"""
+
+
+def count_weight_bytes(path: Path) -> int:
+    """In the 32 bits that they are computed with."""
+    return 4 * sum(int(np.prod(tensor.dims)) for tensor in onnx.load(path).graph.initializer)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator is the one that keeps")
+def test_a_loaded_model_takes_the_memory_of_its_weights() -> None:
+    measured = subprocess.run(
+        [sys.executable, "-c", MEASURE, str(LENET), str(RESNET)],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert int(measured.stdout) < count_weight_bytes(RESNET) + SPARE_BYTES
