@@ -92,8 +92,8 @@ def count_losses(asked: list[Asked], note: str = "") -> Loss:
 
 
 def make_quarters(subject: str = subjects.SIGHTGLASS) -> list[bytes]:
-    """A request for each quarter."""
-    return [subjects.ask(subject, encode(light(quarter))) for quarter in range(4)]
+    """A request for each quarter; stock BentoML opens what is called a JPEG as nothing else."""
+    return [subjects.ask(subject, encode(light(quarter), "JPEG")) for quarter in range(4)]
 
 
 def learn_quarters(server: Server, subject: str) -> tuple[list[bytes], list[int]]:
