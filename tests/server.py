@@ -1,6 +1,7 @@
 """The real service as a subprocess on a free port of this machine."""
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -10,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
@@ -35,6 +37,11 @@ class Server:
     def read_log(self) -> str:
         """All it has said so far."""
         return self.log_path.read_text()
+
+    def read_events(self) -> list[dict[str, Any]]:
+        """The lines of JSON among it; the last line may be half written."""
+        whole = self.read_log().rpartition("\n")[0]
+        return [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
 
     def wait_ready(self) -> None:
         """Return once the default model can answer."""

@@ -269,9 +269,9 @@ def test_a_batch_that_fails_is_halved_until_only_the_culprit_fails(fragile: Serv
     assert codes == [None] * 5 + ["internal"] + [None] * 2
     assert all(r["predictions"][0]["index"] == 0 for r in results if "error" not in r)
     assert read_metric(fragile, "sightglass_failed_total") == failed + 1
-    line = next(line for line in fragile.read_log().splitlines() if '"image failed"' in line)
-    assert json.loads(line)["request_id"] == "culprit"
-    assert "Gather" in json.loads(line)["exception"]
+    event = next(event for event in fragile.read_events() if event["event"] == "image failed")
+    assert event["request_id"] == "culprit"
+    assert "Gather" in event["exception"]
 
 
 def test_neighbours_of_a_culprit_in_other_requests_are_answered(fragile: Server) -> None:

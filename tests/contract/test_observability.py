@@ -18,9 +18,8 @@ def find_line(server: Server, request_id: str) -> dict[str, Any]:
     """The one log line of a request."""
 
     def find() -> list[dict[str, Any]]:
-        lines = [line for line in server.read_log().splitlines() if line.startswith("{")]
-        events = [json.loads(line) for line in lines]
-        return [e for e in events if e["event"] == "request" and e["request_id"] == request_id]
+        requests = [event for event in server.read_events() if event["event"] == "request"]
+        return [request for request in requests if request["request_id"] == request_id]
 
     wait_until(lambda: bool(find()), describe=server.read_log)
     [line] = find()

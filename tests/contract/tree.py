@@ -1,6 +1,5 @@
 """A running server and the tree of models it watches."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -47,5 +46,4 @@ class Tree:
 
     def read_events(self, name: str) -> list[dict[str, Any]]:
         """The log's lines on a model, such as `name/1`."""
-        lines = [line for line in self.server.read_log().splitlines() if line.startswith("{")]
-        return [event for event in map(json.loads, lines) if event.get("model") == name]
+        return [event for event in self.server.read_events() if event.get("model") == name]
