@@ -31,6 +31,8 @@ BRING = """([kind, name, bytes]) => {
   document.body.dispatchEvent(event);
 }"""
 
+COPIED = "async (line) => line === (await navigator.clipboard.readText())"
+
 
 def make_noise(width: int, height: int) -> Image.Image:
     """A picture with something in each quarter."""
@@ -232,7 +234,7 @@ def test_the_copied_curl_answers_with_the_picture_shown(
     page.locator("#copy").click()
     expect(page.locator("#curl")).to_be_visible()
     line = page.locator("#curl").inner_text()
-    assert line == page.evaluate("navigator.clipboard.readText()")
+    page.wait_for_function(COPIED, arg=line)
     ran = subprocess.run(
         ["sh", "-c", f"{line} -sS -w '%{{http_code}}'"], cwd=folder, capture_output=True, text=True
     )
