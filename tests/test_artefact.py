@@ -3,12 +3,12 @@
 The one file of tests that imports both sides.
 """
 
+import asyncio
 import copy
 import gzip
 import io
 import json
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +24,8 @@ from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from service.card import Input as ServedInput
 from service.image import decode_image, open_image
 from tests.contract.artefacts import wait_loaded
+from tests.reliability.client import Client, Reply, connect
+from tests.reliability.photographs import make_request
 from tests.server import Server, start_server
 from training import card as cards
 from training import golden, pictures
@@ -202,18 +204,11 @@ def read_mnist_test(folder: Path) -> tuple[Pixels, NDArray[np.uint8]]:
     return images, labels
 
 
-@pytest.fixture(scope="module")
-def bundled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The service with the models of this repository."""
-    with start_server(MODELS_DIR, tmp_path_factory.mktemp("server")) as server:
-        server.wait_ready()
-        yield server
-
-
 def test_the_service_gets_as_many_digits_right_as_torch_and_the_card(
     data_dir: Path, bundled: Server
 ) -> None:
     images, labels = read_mnist_test(data_dir / "mnist")
+    wait_loaded(bundled)
     correct = 0
     for start in range(0, len(images), 64):
         files = [("image", encode(image)) for image in images[start : start + 64]]
@@ -229,6 +224,7 @@ def test_the_service_gets_as_many_digits_right_as_torch_and_the_card(
 
 def test_digits_are_read_on_gray_paper_too(data_dir: Path, bundled: Server) -> None:
     images, labels = read_mnist_test(data_dir / "mnist")
+    wait_loaded(bundled)
     ink, paper = 70, 210
     drawn = (paper - (paper - ink) * (images[:640] / 255)).astype(np.uint8)
     told: list[int] = []
@@ -243,18 +239,29 @@ def test_a_thousand_mixed_requests_each_get_their_own_answer_and_share_batches(
     served: Served, samples: Pixels
 ) -> None:
     expected = [explain(served.server, pixels, target_index=3) for pixels in samples]
+    contents = [encode(pixels) for pixels in samples]
+    calls = ("/predict?top_k=0", "/gradcam?top_k=0&target_index=3")
     before = read_batches(served.server)
 
-    def ask(number: int) -> bool:
-        index, explained = number % len(samples), number % 2
-        if explained:
-            answer = explain(served.server, samples[index], target_index=3)
-            return bool(answer == approximate(expected[index]))
-        predicted = served.server.client.post("/predict?top_k=0", content=encode(samples[index]))
-        return bool(predicted.json()["predictions"] == approximate(expected[index]["predictions"]))
+    async def ask_all() -> list[Reply]:
+        room = asyncio.Semaphore(64)
 
-    with ThreadPoolExecutor(64) as pool:
-        assert all(pool.map(ask, range(1000)))
+        async def ask(client: Client, number: int) -> Reply:
+            content = contents[number % len(contents)]
+            request = make_request(calls[number % 2], content, "Accept: application/json")
+            async with room:
+                return await client.send(request)
+
+        async with connect(served.server.port) as client:
+            return await asyncio.gather(*(ask(client, number) for number in range(1000)))
+
+    for number, reply in enumerate(asyncio.run(ask_all())):
+        assert reply.status == 200, reply
+        answer, right = json.loads(reply.body), expected[number % len(samples)]
+        if number % 2:
+            assert answer == approximate(right)
+        else:
+            assert answer["predictions"] == approximate(right["predictions"])
     batches, rows = (
         after - b for after, b in zip(read_batches(served.server), before, strict=True)
     )
