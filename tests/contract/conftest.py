@@ -5,9 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.contract.artefacts import wait_loaded
 from tests.contract.tree import Tree
 from tests.server import Server, start_server, wait_until
 from tests.service.quadrants import write_model
+
+UNICODE = ("Кошка", "猫/%", 'a "quoted", comma', "naïve\tcafé\n")
+MANY = tuple(f"label {number}" for number in range(20))
 
 
 @pytest.fixture(scope="session")
@@ -29,4 +33,19 @@ def pair(quadrants_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
         running.wait_ready()
         wait_until(lambda: running.read_log().count('"event":"ready"') == 2)
         assert len(running.find_workers()) == 2
+        yield running
+
+
+@pytest.fixture(scope="session")
+def several(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server with several models: two versions, odd labels, many labels, gray input."""
+    folder = tmp_path_factory.mktemp("several")
+    models = folder / "models"
+    for version in ("2", "10"):
+        write_model(models / "alpha" / version / "model.onnx")
+    write_model(models / "labels" / "1" / "model.onnx", labels=list(UNICODE))
+    write_model(models / "many" / "1" / "model.onnx", labels=list(MANY))
+    write_model(models / "gray" / "1" / "model.onnx", mode="L", side=64)
+    with start_server(models, folder) as running:
+        wait_loaded(running)
         yield running

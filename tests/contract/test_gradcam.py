@@ -3,7 +3,6 @@
 import base64
 import io
 import json
-from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -11,14 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.contract.artefacts import wait_loaded
+from tests.contract.conftest import MANY, UNICODE
 from tests.contract.pictures import paint, read
-from tests.server import Server, start_server
-from tests.service.quadrants import LABELS, encode, light, write_model
+from tests.server import Server
+from tests.service.quadrants import LABELS, encode, light
 
 JSON = {"accept": "application/json"}
-UNICODE = ("Кошка", "猫/%", 'a "quoted", comma', "naïve\tcafé\n")
-MANY = tuple(f"label {number}" for number in range(20))
 
 
 def mix(levels: tuple[int, int, int, int]) -> Image.Image:
@@ -28,18 +25,6 @@ def mix(levels: tuple[int, int, int, int]) -> Image.Image:
 
 
 MIXED = encode(mix((100, 255, 180, 0)))  # sorted: top right, bottom left, top left, bottom right
-
-
-@pytest.fixture(scope="module")
-def odd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server with odd labels, and with more labels than are explained in one pass."""
-    folder = tmp_path_factory.mktemp("odd")
-    models = folder / "models"
-    write_model(models / "labels" / "1" / "model.onnx", labels=list(UNICODE))
-    write_model(models / "many" / "1" / "model.onnx", labels=list(MANY))
-    with start_server(models, folder) as running:
-        wait_loaded(running)
-        yield running
 
 
 def explain(server: Server, content: bytes = MIXED, **options: Any) -> dict[str, Any]:
@@ -62,15 +47,15 @@ def test_a_picture_comes_with_what_was_found_in_its_headers(server: Server) -> N
     assert response.headers["vary"] == "Accept"
 
 
-def test_labels_of_any_unicode_travel_in_headers_and_json(odd: Server) -> None:
+def test_labels_of_any_unicode_travel_in_headers_and_json(several: Server) -> None:
     for index, label in enumerate(UNICODE):
         options = {"model": "labels", "target": label}
         content = encode(light(index))
-        response = odd.client.post("/gradcam", content=content, params=options)
+        response = several.client.post("/gradcam", content=content, params=options)
         assert label == unquote(response.headers["x-target-label"])
         assert label == unquote(response.headers["x-predicted-label"])
         assert response.headers["x-target-label"].isascii()
-        told = explain(odd, content, **options)["explanations"][0]["target"]
+        told = explain(several, content, **options)["explanations"][0]["target"]
         assert (label, index) == (told["label"], told["index"])
 
 
@@ -157,17 +142,17 @@ def test_target_top_explains_the_n_most_probable(server: Server) -> None:
     assert len(explain(server, target_top=8)["explanations"]) == 4
 
 
-def test_target_top_and_against_work_with_many_labels(odd: Server) -> None:
-    answer = explain(odd, model="many", target_top=2, against="label 3")
+def test_target_top_and_against_work_with_many_labels(several: Server) -> None:
+    answer = explain(several, model="many", target_top=2, against="label 3")
     assert [e["target"]["label"] for e in answer["explanations"]] == ["label 1", "label 2"]
-    named = explain(odd, model="many", target=["label 1", "label 2"], against="label 3")
+    named = explain(several, model="many", target=["label 1", "label 2"], against="label 3")
     assert answer["explanations"] == named["explanations"]
 
 
-def test_at_most_8_targets_are_explained(odd: Server) -> None:
+def test_at_most_8_targets_are_explained(several: Server) -> None:
     for count, status in ((8, 200), (9, 400)):
         options = {"model": "many", "target": list(MANY[:count])}
-        response = odd.client.post("/gradcam", content=MIXED, params=options, headers=JSON)
+        response = several.client.post("/gradcam", content=MIXED, params=options, headers=JSON)
         assert response.status_code == status
     assert "8" in response.json()["error"]["message"]
 

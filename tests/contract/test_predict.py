@@ -1,34 +1,15 @@
 """`POST /predict` and `/predict/batch`: what they answer."""
 
 import base64
-from collections.abc import Iterator
 
 import pytest
 
-from tests.contract.artefacts import wait_loaded
+from tests.contract.conftest import UNICODE
 from tests.contract.pictures import cut_short, halve, paint
-from tests.server import Server, start_server
-from tests.service.quadrants import LABELS, encode, light, write_model
+from tests.server import Server
+from tests.service.quadrants import LABELS, encode, light
 
 PICTURE = encode(halve(light(2), light(3, level=100)))
-MANY = tuple(f"label {number}" for number in range(20))
-UNICODE = ("Кошка", "猫/%", 'a "quoted", comma', "naïve\tcafé\n")
-
-
-@pytest.fixture(scope="module")
-def tree(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server with several models: two versions, odd labels, many labels, gray input."""
-    folder = tmp_path_factory.mktemp("several")
-    models = folder / "models"
-    for version in ("2", "10"):
-        write_model(models / "alpha" / version / "model.onnx")
-    write_model(models / "labels" / "1" / "model.onnx", labels=list(UNICODE))
-    write_model(models / "many" / "1" / "model.onnx", labels=list(MANY))
-    write_model(models / "gray" / "1" / "model.onnx", mode="L", side=64)
-    with start_server(models, folder) as running:
-        running.wait_ready()
-        wait_loaded(running)
-        yield running
 
 
 def test_the_answer_names_model_version_predictions_and_the_picture_size(server: Server) -> None:
@@ -54,10 +35,10 @@ def test_predictions_are_sorted_by_logit_and_their_probabilities_sum_to_one(
 
 @pytest.mark.parametrize(("top_k", "told"), [("1", 1), ("3", 3), ("0", 20), ("99", 20), (None, 5)])
 def test_top_k_is_5_unless_said_0_is_all_and_more_than_all_is_all(
-    tree: Server, top_k: str | None, told: int
+    several: Server, top_k: str | None, told: int
 ) -> None:
     options = {"model": "many"} | ({} if top_k is None else {"top_k": top_k})
-    predictions = tree.client.post("/predict", content=PICTURE, params=options).json()
+    predictions = several.client.post("/predict", content=PICTURE, params=options).json()
     assert len(predictions["predictions"]) == told
 
 
@@ -71,25 +52,27 @@ def test_top_k_is_5_unless_said_0_is_all_and_more_than_all_is_all(
     ],
 )
 def test_the_model_is_as_named_else_the_default_and_its_highest_version(
-    tree: Server, asked: str | None, answering: tuple[str, str]
+    several: Server, asked: str | None, answering: tuple[str, str]
 ) -> None:
     options = {} if asked is None else {"model": asked}
-    answer = tree.client.post("/predict", content=PICTURE, params=options).json()
+    answer = several.client.post("/predict", content=PICTURE, params=options).json()
     assert (answer["model"], answer["version"]) == answering
     assert answer["predictions"][0]["index"] == 2
 
 
 @pytest.mark.parametrize("asked", ["beta", "alpha/3", "alpha/02", "", "../alpha"])
-def test_a_model_that_is_not_there_is_refused_with_those_that_are(tree: Server, asked: str) -> None:
-    response = tree.client.post("/predict", content=PICTURE, params={"model": asked})
+def test_a_model_that_is_not_there_is_refused_with_those_that_are(
+    several: Server, asked: str
+) -> None:
+    response = several.client.post("/predict", content=PICTURE, params={"model": asked})
     assert response.status_code == 404
     error = response.json()["error"]
     assert error["code"] == "model_not_found"
     assert "alpha, gray, labels, many" in error["message"]
 
 
-def test_labels_may_be_any_text(tree: Server) -> None:
-    answer = tree.client.post("/predict", content=PICTURE, params={"model": "labels"}).json()
+def test_labels_may_be_any_text(several: Server) -> None:
+    answer = several.client.post("/predict", content=PICTURE, params={"model": "labels"}).json()
     assert {p["label"] for p in answer["predictions"]} == set(UNICODE)
 
 
@@ -132,9 +115,9 @@ def test_a_list_of_images_belongs_to_the_batch_call(server: Server, call: str) -
     assert "/batch" in response.json()["error"]["message"]
 
 
-def test_gray_input_weighs_the_colours(tree: Server) -> None:
+def test_gray_input_weighs_the_colours(several: Server) -> None:
     reddish = encode(halve(light(1), paint((255, 0, 0))))
-    answer = tree.client.post("/predict", content=reddish, params={"model": "gray"}).json()
+    answer = several.client.post("/predict", content=reddish, params={"model": "gray"}).json()
     shares = {p["index"]: p["probability"] for p in answer["predictions"]}
     assert shares[1] == pytest.approx(shares[3], rel=1e-3)
     assert shares[1] > shares[0]
