@@ -106,7 +106,7 @@ def test_mistakes_say_what_the_table_says(tmp_path: Path) -> None:
 
 
 def test_the_client_in_ten_lines_waits_and_asks_again(quadrants_dir: Path, tmp_path: Path) -> None:
-    """Eight at once, where one has taken the only place: all are refused, and answered later."""
+    """Eight at once, while another holds the only place: refused, and all answered in the end."""
     [code] = re.findall(r"# sightglass\.py\n(.*?)```", PYTHON, re.DOTALL)
     with start_server(quadrants_dir, tmp_path, max_queue_size=1) as server:
         server.wait_ready()
