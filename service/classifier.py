@@ -22,8 +22,8 @@ from service.errors import Internal, NotReady, PayloadTooLarge
 from service.footprint import count_bytes
 from service.geometry import Size
 from service.image import Picture, decode_image, open_image
+from service.machine import count_cores
 from service.repository import Model
-from service.session import count_cores
 from service.settings import AUTO, Settings
 from service.timings import Part, Timings
 

@@ -22,10 +22,9 @@ from types import FrameType
 import psutil
 
 from service.lifecycle import end_with_parent
+from service.machine import choose_workers
 from service.settings import (
-    AUTO,
     BUNDLED_DEFAULT,
-    Settings,
     read_settings,
     with_bundled_default,
 )
@@ -59,8 +58,8 @@ def serve(host: str, port: int) -> int:
         from service.device import require_cuda  # onnxruntime is heavy, and else not needed
 
         require_cuda()
-    workers = f"services.sightglass.workers={choose_workers(settings)}"
-    environment["BENTOML_CONFIG_OPTIONS"] = workers
+    workers = choose_workers(settings)
+    environment["BENTOML_CONFIG_OPTIONS"] = f"services.sightglass.workers={workers}"
     # Workers of one server sum their metrics there; another server's must stay out of the sum.
     with tempfile.TemporaryDirectory(prefix="sightglass-") as home:
         environment.setdefault("BENTOML_HOME", home)
@@ -76,7 +75,7 @@ def serve(host: str, port: int) -> int:
                 preexec_fn=partial(end_with_parent, signal.SIGTERM),  # it drains
             )
             pass_signals_on(process)
-            announcing = (process, f"http://{host}:{port}", example)
+            announcing = (process, f"http://{host}:{port}", example, workers)
             threading.Thread(target=announce, args=announcing, daemon=True).start()
             code = process.wait()
             # Its parent process fails (1) if a port it found free for itself is taken meanwhile.
@@ -103,11 +102,6 @@ def check_port(host: str, port: int) -> None:
         ) from None
 
 
-def choose_workers(settings: Settings) -> int:
-    """Processes to start."""
-    return 1 if settings.workers == AUTO else int(settings.workers)
-
-
 def pass_signals_on(process: subprocess.Popen[bytes]) -> None:
     """SIGTERM drains, SIGINT does not."""
 
@@ -124,7 +118,7 @@ def pass_signals_on(process: subprocess.Popen[bytes]) -> None:
     signal.signal(signal.SIGINT, interrupt)
 
 
-def announce(process: subprocess.Popen[bytes], url: str, example: str) -> None:
+def announce(process: subprocess.Popen[bytes], url: str, example: str, workers: int) -> None:
     """Tell the person at the terminal when the default model can answer, and how to ask it."""
     pause, longest = POLL_SECONDS
     while not is_ready(url):
@@ -132,8 +126,9 @@ def announce(process: subprocess.Popen[bytes], url: str, example: str) -> None:
             return
         time.sleep(pause)
         pause = min(2 * pause, longest)
+    processes = f" in {workers} processes" if workers > 1 else ""
     print(  # noqa: T201
-        f"Sightglass is ready on {url} (Ctrl-C ends it). In another terminal:\n"
+        f"Sightglass is ready on {url}{processes} (Ctrl-C ends it). In another terminal:\n"
         f"  curl -F image=@{example} {url}/predict\n"
         f"  curl -F image=@{example} {url}/gradcam -o heatmap.png",
         flush=True,

@@ -5,19 +5,16 @@ import sys
 from pathlib import Path
 
 from service.card import Artefact, BadArtefact
-from service.cuda import BoundSession
 from service.judge import read_artefact
 from service.probe import check_outputs, probe_golden
-from service.session import Session, choose_batch_size, open_session
+from service.session import AnySession, Session, choose_batch_size, open_session
 from service.settings import DeviceFault, Settings
 from service.trial import Trials
 
 TRIED_ROWS = 2
 
 
-def load_file(
-    path: Path, settings: Settings, trials: Trials
-) -> tuple[Artefact, Session | BoundSession]:
+def load_file(path: Path, settings: Settings, trials: Trials) -> tuple[Artefact, AnySession]:
     """Make a session of one file.
 
     Raises:
@@ -53,7 +50,7 @@ def return_memory() -> None:
             trim(0)
 
 
-def run_first(session: Session | BoundSession, artefact: Artefact, max_batch_size: int) -> None:
+def run_first(session: AnySession, artefact: Artefact, max_batch_size: int) -> None:
     """Probe it, and run each kind of batch once, so that no client pays for the first time.
 
     Raises:
@@ -61,11 +58,12 @@ def run_first(session: Session | BoundSession, artefact: Artefact, max_batch_siz
         DeviceFault: the device fails.
     """
     try:
-        probe_golden(artefact, session.run)
-        for rows in sorted({1, *session.sizes, max_batch_size}):
-            for targets in (0, 1):
-                outputs = session.run(*artefact.make_batch(rows, targets))
-                check_outputs(outputs, artefact, rows, targets)
+        for run in dict.fromkeys((session.run, session.run_beside)):
+            probe_golden(artefact, run)
+            for rows in sorted({1, *session.sizes, max_batch_size}):
+                for targets in (0, 1):
+                    outputs = run(*artefact.make_batch(rows, targets))
+                    check_outputs(outputs, artefact, rows, targets)
     except (BadArtefact, DeviceFault):
         raise
     except Exception as fault:  # onnxruntime's exceptions share no base of their own

@@ -10,11 +10,12 @@ from service.classifier import Classifier
 from service.errors import Refusal
 from service.explainer import Drawing, Explainer, check_labels
 from service.loading import load_file, try_file
-from service.repository import Repository, find_models, make_path
+from service.repository import Repository
 from service.schemas import ExplainOptions
 from service.session import measure_run
 from service.settings import Settings
 from service.timings import Timings
+from service.tree import find_models, make_path
 from service.trial import Trials
 
 COLUMNS = ("model", "verdict", "provider", "labels", "map", "ms", "checked on")

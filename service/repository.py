@@ -7,11 +7,9 @@ requests. A request holds the model it was given, so an old version lives until 
 import asyncio
 import gc
 import logging
-import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, partial
-from pathlib import Path
 from textwrap import shorten
 from typing import Any, Literal
 
@@ -26,18 +24,14 @@ from service.metrics import BATCH_SIZE, DEVICE_FAILURES
 from service.recovery import Recovery
 from service.session import choose_batch_size
 from service.settings import Settings
+from service.tree import FILE_NAME, Key, Stamp, find_models, make_path
 from service.trial import Trials
 
-NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
-VERSION = re.compile(r"[1-9][0-9]*")
-FILE_NAME = "model.onnx"
 REASON_CHARACTERS = 1000  # of a sentence that may quote a file
 CLOSED_FORM = "closed-form"  # a compiler whose maps cost nothing worth measuring
 
 log = logging.getLogger(__name__)
 State = Literal["loading", "ready", "failed"]
-Key = tuple[str, int]  # name, version
-Stamp = tuple[int, int, int]  # of a file: inode, size, mtime
 
 
 @dataclass(frozen=True)
@@ -223,6 +217,8 @@ class Repository:
             int(artefact.card.gradcam.compiler == CLOSED_FORM),
             partial(self._recover, key, entry),
             brief=session.brief,
+            run_beside=guard(session.run_beside),
+            lanes=session.lanes,
         )
         entry.model = Model(name, version, artefact, session.provider, batcher, attention)
         entry.state, entry.reason = "ready", None
@@ -259,25 +255,6 @@ class Repository:
             return "The models are still loading."
         wanted = self._settings.models_dir / "<name>" / "<version>" / FILE_NAME
         return f"There is no model here: put one at {wanted}."
-
-
-def find_models(models_dir: Path) -> dict[Key, Stamp]:
-    """The files of the tree with their stamps; what is not named like a model is passed over."""
-    found: dict[Key, Stamp] = {}
-    for path in sorted(models_dir.glob(f"*/*/{FILE_NAME}")):
-        version, name = path.parent.name, path.parent.parent.name
-        if NAME.fullmatch(name) and VERSION.fullmatch(version):
-            try:
-                status = path.stat()
-            except OSError:  # removed since the look
-                continue
-            found[name, int(version)] = (status.st_ino, status.st_size, status.st_mtime_ns)
-    return found
-
-
-def make_path(models_dir: Path, key: Key) -> Path:
-    """Where a version lies in the tree."""
-    return models_dir / key[0] / str(key[1]) / FILE_NAME
 
 
 def _tell(key: Key) -> str:

@@ -181,3 +181,61 @@ def test_brief_runs_share_a_batch_with_all_that_is_ready_and_need_no_thread() ->
 
     asyncio.run(body())
     assert threads == {threading.main_thread()}
+
+
+class Lanes:
+    """A model with two lanes: what ran alone and what beside, each held until it is let go."""
+
+    def __init__(self, meeting: threading.Barrier | None = None) -> None:
+        self.alone, self.beside = Model(), Model()
+
+        def run_beside(image: NDArray[np.uint8], target: NDArray[np.int64]) -> Outputs:
+            if meeting:
+                meeting.wait(10)  # breaks unless all lanes run
+            return self.beside.run(image, target)
+
+        self.batcher = Batcher(self.alone.run, 4, 0, lambda _: None, run_beside=run_beside, lanes=2)
+
+    def submit(self, *values: int) -> list[asyncio.Future[Answer]]:
+        return [self.batcher.submit(make_row(value)) for value in values]
+
+
+def test_a_lone_row_has_all_lanes_and_those_that_came_meanwhile_share_them_out() -> None:
+    async def body() -> None:
+        lanes = Lanes()
+        lanes.alone.free.clear()
+        answers = lanes.submit(0, 1, 2, 3, 4, 5)
+        await asyncio.sleep(0.05)
+        assert lanes.beside.batches == []  # as long as one has all
+        lanes.alone.free.set()
+        assert [answer.logits[0] for answer in await asyncio.gather(*answers)] == [0, 1, 2, 3, 4, 5]
+        assert lanes.alone.batches == [[0]]
+        assert sorted(lanes.beside.batches) == [[1, 2, 3], [4, 5]]
+
+    asyncio.run(body())
+
+
+def test_all_lanes_run_at_the_same_time() -> None:
+    async def body() -> None:
+        lanes = Lanes(threading.Barrier(2))
+        lanes.alone.free.clear()
+        answers = lanes.submit(*range(9))
+        lanes.alone.free.set()
+        found = await asyncio.gather(*answers)
+        assert [answer.logits[0] for answer in found] == list(range(9))
+        assert sorted(map(len, lanes.beside.batches)) == [4, 4]
+        assert lanes.batcher.run_seconds == 0
+
+    asyncio.run(body())
+
+
+def test_a_row_nobody_waits_for_leaves_the_lanes_free() -> None:
+    async def body() -> None:
+        lanes = Lanes()
+        [gone] = lanes.submit(0)
+        gone.cancel()
+        await asyncio.sleep(0)
+        answers = await asyncio.gather(*lanes.submit(1, 2))
+        assert [answer.logits[0] for answer in answers] == [1, 2]
+
+    asyncio.run(body())

@@ -1,4 +1,4 @@
-"""A loaded model takes the memory of its weights, not of its file as well: in a fresh process."""
+"""A loaded model takes the memory of its weights, once for all cores and once for each alone."""
 
 import os
 import subprocess
@@ -40,7 +40,7 @@ def count_weight_bytes(path: Path) -> int:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator is the one that keeps")
-def test_a_loaded_model_takes_the_memory_of_its_weights() -> None:
+def test_neither_the_file_nor_what_parsing_took_is_kept() -> None:
     measured = subprocess.run(
         [sys.executable, "-c", MEASURE, str(LENET), str(RESNET)],
         cwd=ROOT,
@@ -49,4 +49,4 @@ def test_a_loaded_model_takes_the_memory_of_its_weights() -> None:
         capture_output=True,
         text=True,
     )
-    assert int(measured.stdout) < count_weight_bytes(RESNET) + SPARE_BYTES
+    assert int(measured.stdout) < 2 * count_weight_bytes(RESNET) + SPARE_BYTES
