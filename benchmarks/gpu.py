@@ -30,10 +30,10 @@ from benchmarks.material import CACHE, ROOT, make_photographs
 from benchmarks.server import start_server
 from service.batcher import Outputs
 from service.card import Artefact
-from service.machine import count_cores
 from service.cuda import CPU, CUDA, BoundSession, Tuning, open_bound
 from service.image import decode_image, open_image
 from service.judge import read_artefact
+from service.machine import count_cores
 from service.session import has_cuda
 
 PAGE = ROOT / "docs" / "benchmarks-gpu.md"
