@@ -1,4 +1,7 @@
-"""The service's commands: serve, and what needs no server: check and explain."""
+"""The service's commands: serve, and what needs no server: check and explain.
+
+Each imports what it needs itself: a server starts half a second sooner without the others'.
+"""
 
 import argparse
 import mimetypes
@@ -6,11 +9,7 @@ import sys
 from pathlib import Path
 
 from service.errors import BadRequest
-from service.heatmap import ENCODINGS, Colormap, View
-from service.launch import LaunchFault, serve
-from service.offline import OfflineFault, check, explain
-from service.schemas import ExplainOptions, validate_options
-from service.settings import DeviceFault, SettingsFault, read_settings, with_bundled_default
+from service.settings import OperatorFault, read_settings, with_bundled_default
 
 
 def main() -> int:
@@ -23,7 +22,7 @@ def main() -> int:
     options = parser.parse_args()
     try:
         code: int = options.run(options)
-    except (LaunchFault, SettingsFault, DeviceFault, OfflineFault, BadRequest) as fault:
+    except (OperatorFault, BadRequest) as fault:
         sys.exit(str(fault))
     return code
 
@@ -32,7 +31,14 @@ def add_serve(parser: argparse.ArgumentParser) -> None:
     """`serve --host --port`."""
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", type=int, default=3000, help="port to listen on")
-    parser.set_defaults(run=lambda options: serve(options.host, options.port))
+    parser.set_defaults(run=run_serve)
+
+
+def run_serve(options: argparse.Namespace) -> int:
+    """Serve until told to stop."""
+    from service.launch import serve
+
+    return serve(options.host, options.port)
 
 
 def add_check(parser: argparse.ArgumentParser) -> None:
@@ -43,6 +49,8 @@ def add_check(parser: argparse.ArgumentParser) -> None:
 
 def run_check(options: argparse.Namespace) -> int:
     """Print the table."""
+    from service.offline import check
+
     settings = read_settings()
     table, fit = check(options.models or settings.models_dir, settings)
     print(table)
@@ -56,8 +64,8 @@ def add_explain(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", help="name or name/version; else the default model")
     parser.add_argument("--target", help="the label to explain; else the most probable")
     parser.add_argument("--against", help="why the target and not this label")
-    parser.add_argument("--view", choices=[view.value for view in View])
-    parser.add_argument("--colormap", choices=[colormap.value for colormap in Colormap])
+    parser.add_argument("--view", help="overlay, heatmap or signed")
+    parser.add_argument("--colormap", help="viridis, turbo or gray")
     parser.add_argument("--alpha", help="opacity of full heat, 0..1")
     parser.add_argument("--size", help="longer side of the drawn picture")
     parser.add_argument("--verify", action="store_true", default=None, help="test the map, too")
@@ -66,6 +74,10 @@ def add_explain(parser: argparse.ArgumentParser) -> None:
 
 def run_explain(options: argparse.Namespace) -> int:
     """Write the picture, print what the model says."""
+    from service.heatmap import ENCODINGS
+    from service.offline import OfflineFault, explain
+    from service.schemas import ExplainOptions, validate_options
+
     media_type = mimetypes.guess_type(options.output.name)[0]
     if media_type not in ENCODINGS:
         raise OfflineFault(f"{options.output} is no picture's name: end it in .png, .jpg or .webp.")

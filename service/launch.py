@@ -25,6 +25,7 @@ from service.lifecycle import end_with_parent
 from service.machine import choose_workers
 from service.settings import (
     BUNDLED_DEFAULT,
+    OperatorFault,
     read_settings,
     with_bundled_default,
 )
@@ -37,7 +38,7 @@ START_ATTEMPTS = 3
 POLL_SECONDS = (0.1, 0.5)  # at first, and at most
 
 
-class LaunchFault(Exception):
+class LaunchFault(OperatorFault):
     """What keeps the service from starting; one sentence."""
 
 

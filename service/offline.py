@@ -13,7 +13,7 @@ from service.loading import load_file, try_file
 from service.repository import Repository
 from service.schemas import ExplainOptions
 from service.session import measure_run
-from service.settings import Settings
+from service.settings import OperatorFault, Settings
 from service.timings import Timings
 from service.tree import find_models, make_path
 from service.trial import Trials
@@ -21,7 +21,7 @@ from service.trial import Trials
 COLUMNS = ("model", "verdict", "provider", "labels", "map", "ms", "checked on")
 
 
-class OfflineFault(Exception):
+class OfflineFault(OperatorFault):
     """Why a command can't do what it was asked for; one sentence."""
 
 

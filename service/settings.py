@@ -13,11 +13,15 @@ PositiveOrAuto = PositiveInt | Literal["auto"]
 Words = Annotated[tuple[str, ...], NoDecode]  # comma-separated in the environment
 
 
-class SettingsFault(Exception):
+class OperatorFault(Exception):
+    """What whoever starts the service, or a command of it, got wrong; one sentence."""
+
+
+class SettingsFault(OperatorFault):
     """A setting that stops the start; its message is one sentence."""
 
 
-class DeviceFault(Exception):
+class DeviceFault(OperatorFault):
     """The device that the settings insist on does not work; one sentence says what is missing."""
 
 

@@ -9,8 +9,8 @@ import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from service.admission import Admission
-from service.app import make_door
 from service.lifecycle import Lifecycle
+from service.plane import make_door
 from service.repository import Repository
 from service.schemas import ExplainOptions, PredictOptions
 from service.settings import read_settings

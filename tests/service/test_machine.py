@@ -2,11 +2,12 @@
 
 import shutil
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 from service.machine import MOST_WORKERS, choose_workers, count_cores, has_driver
-from service.settings import Settings
+from service.settings import AUTO, read_settings
 from tests.server import ROOT, start_server, wait_until
 from tests.service.quadrants import write_model
 
@@ -21,8 +22,9 @@ def brief_dir(tmp_path: Path) -> Path:
     return tmp_path / "models"
 
 
-def choose(models_dir: Path, **settings: object) -> int:
-    return choose_workers(Settings(models_dir=models_dir, device="cpu", **settings))
+def choose(models_dir: Path, workers: int | Literal["auto"] = AUTO) -> int:
+    update = {"models_dir": models_dir, "device": "cpu", "workers": workers}
+    return choose_workers(read_settings().model_copy(update=update))
 
 
 def test_a_worker_a_core_where_every_model_is_brief(brief_dir: Path) -> None:
