@@ -129,15 +129,15 @@ def make_our_asks(
 @contextlib.contextmanager
 def start_ours(
     models_dir: Path = MODELS,
-    last: str = "resnet18",
+    awaited: str = "resnet18",
     cores: Sequence[int] | None = None,
     **settings: str,
 ) -> Iterator[Server]:
-    """Our own service in its defaults, but for `settings`; `last` is the model it loads last."""
+    """Our own service in its defaults, but for `settings`, once the model `awaited` answers."""
     environment = {"SIGHTGLASS_MODELS_DIR": str(models_dir)}
     environment |= {f"SIGHTGLASS_{name.upper()}": value for name, value in settings.items()}
     command = [sys.executable, "-m", "service", "serve", "--port", "{port}"]
-    ready = f"/v2/models/{last}/ready"
+    ready = f"/v2/models/{awaited}/ready"
     with start_server(OURS, command, ROOT, environment, ready, cores) as server:
         yield server
 

@@ -19,26 +19,23 @@ TARGETS = 5
 Keep = Callable[[Sample], None]
 
 
-def measure_ours(
-    trial: Trial, kinds: Sequence[Pictures], tops: dict[str, list[int]], keep: Keep
-) -> None:
-    """All of it, `kinds` being digits, photographs and large ones."""
-    digits, photographs, _ = kinds
-    for pictures in (digits, photographs):
-        right = tops[pictures.name]
-        predictions = make_our_asks(pictures, right)
-        for clients in CLIENTS:
-            asks = make_our_asks(pictures, right, "/gradcam", accept=JSON)
-            keep(trial.load(f"{pictures.name} gradcam json", asks, clients))
-        capacity = trial.load(f"{pictures.name} capacity", predictions, max(CLIENTS))
-        keep(capacity)
-        for share in SHARES:
-            rate = capacity.figures["rps"] * share / 100
-            keep(trial.pace(f"{pictures.name} paced {share} %", predictions, rate))
-        rate = capacity.figures["rps"] * 0.8
-        keep(trial.pace(f"{pictures.name} poisson 80 %", predictions, rate, poisson=True))
-    measure_maps(trial, photographs, tops["photo"], keep)
-    keep(measure_batches(trial, digits, tops["digit"]))
+def measure_ours(trial: Trial, pictures: Pictures, tops: Sequence[int], keep: Keep) -> None:
+    """Explanations and an open loop; batches of digits, more maps of photographs."""
+    predictions = make_our_asks(pictures, tops)
+    for clients in CLIENTS:
+        asks = make_our_asks(pictures, tops, "/gradcam", accept=JSON)
+        keep(trial.load(f"{pictures.name} gradcam json", asks, clients))
+    capacity = trial.load(f"{pictures.name} capacity", predictions, max(CLIENTS))
+    keep(capacity)
+    for share in SHARES:
+        rate = capacity.figures["rps"] * share / 100
+        keep(trial.pace(f"{pictures.name} paced {share} %", predictions, rate))
+    rate = capacity.figures["rps"] * 0.8
+    keep(trial.pace(f"{pictures.name} poisson 80 %", predictions, rate, poisson=True))
+    if pictures.name == "photo":
+        measure_maps(trial, pictures, tops, keep)
+    else:
+        keep(measure_batches(trial, pictures, tops))
 
 
 def measure_maps(trial: Trial, photographs: Pictures, tops: Sequence[int], keep: Keep) -> None:

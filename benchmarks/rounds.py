@@ -23,7 +23,15 @@ from benchmarks.contenders import (
     start_empty,
     start_ours,
 )
-from benchmarks.material import CACHE, Pictures, make_digits, make_models, make_photographs
+from benchmarks.material import (
+    CACHE,
+    DIGIT_MODELS,
+    MODELS,
+    Pictures,
+    make_digits,
+    make_models,
+    make_photographs,
+)
 from benchmarks.ours import measure_ours
 from benchmarks.samples import Results, Sample
 from benchmarks.server import Server, ServerFault
@@ -32,7 +40,7 @@ from benchmarks.trial import Trial
 
 RESULTS = CACHE / "results.json"
 CLIENTS = (1, 8, 32)
-DEFAULT_MODEL = "squeezenet1_1"  # of the bundled ones; the others are loaded after it, by name
+DEFAULT_MODEL = "squeezenet1_1"  # of the bundled ones: a server is ready once it answers
 
 
 @dataclass(frozen=True)
@@ -135,14 +143,15 @@ def measure_alternative(
 def measure_service(
     kinds: Sequence[Pictures], tops: dict[str, list[int]], plan: Plan, keeper: Keeper
 ) -> None:
-    """Our own, first as the others are measured, then what only it has."""
-    with start_ours() as server:
-        trial = Trial(server, OURS, plan.seconds)
-        for pictures in kinds:
-            asks = make_our_asks(pictures, tops[pictures.name])
-            for clients in find_clients(pictures, CLIENTS, plan):
-                keeper.keep(trial.load(pictures.name, asks, clients))
-        measure_ours(trial, kinds, tops, keeper.keep)
+    """Our own with the models that the others have, as they are measured; then what only it has."""
+    for group, models_dir in ((kinds[:1], DIGIT_MODELS), (kinds[1:], MODELS)):
+        with start_ours(models_dir, group[0].model) as server:
+            trial = Trial(server, OURS, plan.seconds)
+            for pictures in group:
+                asks = make_our_asks(pictures, tops[pictures.name])
+                for clients in find_clients(pictures, CLIENTS, plan):
+                    keeper.keep(trial.load(pictures.name, asks, clients))
+            measure_ours(trial, group[0], tops[group[0].name], keeper.keep)
 
 
 def find_clients(pictures: Pictures, suited: Sequence[int], plan: Plan) -> list[int]:
@@ -152,8 +161,7 @@ def find_clients(pictures: Pictures, suited: Sequence[int], plan: Plan) -> list[
 
 def measure_start(keeper: Keeper) -> None:
     """Start to ready with the bundled models, and of BentoML with nothing."""
-    last = max(path.name for path in growth.BUNDLED.iterdir() if path.name != DEFAULT_MODEL)
-    with start_ours(growth.BUNDLED, last, default_model=DEFAULT_MODEL) as server:
+    with start_ours(growth.BUNDLED, DEFAULT_MODEL, default_model=DEFAULT_MODEL) as server:
         keeper.keep(describe_start(server))
     with start_empty() as server:
         keeper.keep(describe_start(server))

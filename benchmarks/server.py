@@ -54,13 +54,19 @@ class Server:
         return seconds
 
     def read_peaks(self) -> list[float]:
-        """The most that each process ever had resident, in MB, the largest first."""
+        """The most each process had resident since it was forgotten, in MB, the largest first."""
         peaks = []
         for process in self.find_processes():
             with contextlib.suppress(OSError):
                 status = Path(f"/proc/{process.pid}/status").read_text()
                 peaks += [int(kb) / 1024 for kb in PEAK.findall(status)]  # none of a zombie
         return sorted(peaks, reverse=True)
+
+    def forget_peaks(self) -> None:
+        """Begin anew with what each process has resident now."""
+        for process in self.find_processes():
+            with contextlib.suppress(OSError):
+                Path(f"/proc/{process.pid}/clear_refs").write_text("5")
 
 
 @contextlib.contextmanager

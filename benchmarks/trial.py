@@ -44,6 +44,7 @@ class Trial:
     def _send(
         self, asks: Sequence[Ask], clients: int, rate: float, poisson: bool
     ) -> tuple[Load, dict[str, float]]:
+        self.server.forget_peaks()
         cpu = self.server.read_cpu()
         warmup = WARMUP * self.seconds
         load = send_load(self.server.port, asks, clients, self.seconds, warmup, rate, poisson)
