@@ -14,6 +14,14 @@ from tests.service.quadrants import encode
 SIZE = (500, 375)
 EXAMPLES = ("dog_and_cat.jpg", "parrot.jpg", "dragonfly.jpg")
 BOUNDARY = "sightglass-reliability"
+MAGIC = {
+    b"\x89PNG": "image/png",
+    b"RIFF": "image/webp",
+    b"GIF8": "image/gif",
+    b"BM": "image/bmp",
+    b"II*": "image/tiff",
+    b"MM": "image/tiff",
+}
 VARIANTS = 8  # of each example, so that no two requests in a row carry the same bytes
 
 
@@ -41,11 +49,16 @@ def make_request(call: str, body: bytes = b"", *headers: str, method: str = "POS
     return "\r\n".join([*lines, "", ""]).encode() + body
 
 
+def guess(content: bytes) -> str:
+    """The media type that a picture's first bytes announce."""
+    return next((kind for start, kind in MAGIC.items() if content.startswith(start)), "image/jpeg")
+
+
 def make_form(call: str, contents: list[bytes], field: str = "image", *headers: str) -> bytes:
     """A multipart request with a file for each of `contents`."""
     parts = b"".join(
         f"--{BOUNDARY}\r\nContent-Disposition: form-data; "
-        f'name="{field}"; filename="photograph.jpg"\r\nContent-Type: image/jpeg\r\n\r\n'.encode()
+        f'name="{field}"; filename="picture"\r\nContent-Type: {guess(content)}\r\n\r\n'.encode()
         + content
         + b"\r\n"
         for content in contents
