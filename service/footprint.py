@@ -62,9 +62,10 @@ def _is_sequential(image: JpegImageFile) -> bool:
 
 
 def _count_samples(image: JpegImageFile) -> int:
-    """Of all components of a JPEG, each as dense as its sampling factors say."""
+    """Of all components of a JPEG, each as dense as its sampling factors say: 0 in a broken one."""
     factors = [(across, down) for _, across, down, _ in image.layer]
-    widest, highest = (max(of) for of in zip(*factors, strict=True))
+    widest = max(1, *(across for across, _ in factors))
+    highest = max(1, *(down for _, down in factors))
     units = ceil(image.width / (8 * widest)) * ceil(image.height / (8 * highest))
     return int(64 * units * sum(across * down for across, down in factors))
 

@@ -5,6 +5,7 @@ Runs in any thread. Knows nothing of models or HTTP.
 
 import io
 import json
+import math
 import zlib
 from collections.abc import Mapping
 from enum import StrEnum
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from service.errors import ImageTooLarge
 from service.explanation import Map, make_map, make_signed_map
 from service.geometry import Box, Size
 from service.image import Picture
@@ -30,6 +32,7 @@ ENCODINGS = {
     "image/jpeg": ("JPEG", {"quality": 90}),
     "image/webp": ("WEBP", {"quality": 90, "method": 0}),
 }
+LONGEST_SIDES = {"JPEG": 65_500, "WEBP": 16_383}
 
 
 class View(StrEnum):
@@ -81,8 +84,18 @@ def place(heat: Map, crop: Box, size: Size) -> Map:
 
 
 def encode(image: Image.Image, media_type: str, origin: Mapping[str, object]) -> bytes:
-    """The picture as a file; a PNG says in a text chunk where it comes from."""
+    """The picture as a file; a PNG says in a text chunk where it comes from.
+
+    Raises:
+        ImageTooLarge: longer than the format can be.
+    """
     file_format, fixed = ENCODINGS[media_type]
+    longest = LONGEST_SIDES.get(file_format, math.inf)
+    if max(image.size) > longest:
+        raise ImageTooLarge(
+            f"A {file_format} has sides of {longest} pixels at most, and this one would be "
+            f"{image.width} x {image.height}: give a 'size', or ask for a PNG."
+        )
     options: dict[str, Any] = dict(fixed)
     if file_format == "PNG":
         text = PngInfo()

@@ -6,6 +6,7 @@ import json
 from typing import Any
 from urllib.parse import quote, unquote
 
+import httpx
 import numpy as np
 import pytest
 from PIL import Image
@@ -266,6 +267,28 @@ def test_size_is_the_longer_side_else_the_uploaded_one_within_224_and_1024(
     response = server.client.post("/gradcam", content=content, params=options)
     with Image.open(io.BytesIO(response.content)) as image:
         assert shown == image.size
+
+
+@pytest.mark.parametrize(
+    ("media_type", "longest"), [("image/jpeg", 65_500), ("image/webp", 16_383)]
+)
+def test_what_a_format_can_not_hold_is_refused_with_a_way_out(
+    server: Server, media_type: str, longest: int
+) -> None:
+    def ask(width: int, accept: str, **options: int) -> httpx.Response:
+        return server.client.post(
+            "/gradcam",
+            content=encode(paint(90, (width, 2))),
+            params={"size": 0} | options,
+            headers={"accept": accept},
+        )
+
+    assert ask(longest, media_type).status_code == 200
+    refused = ask(longest + 1, media_type)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (422, "image_too_large")
+    assert f"{longest + 1} x 2" in refused.json()["error"]["message"]
+    assert ask(longest + 1, media_type, size=1000).status_code == 200
+    assert ask(longest + 1, "image/png").status_code == 200
 
 
 def test_pictures_come_with_numbers_only_where_a_view_is_named(server: Server) -> None:

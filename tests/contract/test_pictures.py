@@ -163,6 +163,17 @@ def test_cmyk_is_converted(server: Server, file_format: str) -> None:
     assert see(server, content) == pytest.approx([0, 1, 0, 0], abs=0.03)
 
 
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_jpeg_without_sampling_factors_is_corrupt(server: Server, progressive: bool) -> None:
+    content = bytearray(encode(LIGHT.convert("RGB"), "JPEG", progressive=progressive))
+    frame = content.index(b"\xff\xc2" if progressive else b"\xff\xc0")
+    for component in range(3):
+        content[frame + 11 + 3 * component] = 0
+    response = server.client.post("/predict", content=bytes(content))
+    assert response.status_code == 422
+    assert response.json()["error"]["code"] == "invalid_image"
+
+
 @pytest.mark.parametrize("size", [(1, 1), (1, 20_000), (20_000, 1), (2, 3), (31, 33), (4000, 3)])
 def test_any_shape_of_picture_is_seen(server: Server, size: tuple[int, int]) -> None:
     content = encode(paint(51, size))
