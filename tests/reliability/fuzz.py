@@ -12,8 +12,6 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from tests.reliability import subject as subjects
 from tests.reliability.client import NO_ANSWER, Client, Reply, connect
 from tests.reliability.mutations import find_pictures, make_pictures, mutate
@@ -36,7 +34,7 @@ class Fuzzed(NamedTuple):
     statuses: dict[int, int]
     faults: list[str]  # of what must not be; each names the file it was saved to
     slowest: float  # seconds
-    memory_per_1000: float  # bytes the workers grew by for 1,000 requests, over the second half
+    peak: int  # the most bytes that the workers had resident
     seconds: float
     workers_kept: bool  # the same processes as before
 
@@ -120,7 +118,7 @@ async def fuzz(server: Server, make: Callable[[], bytes], requests: int, failure
     workers = server.find_workers()
     statuses: Counter[int] = Counter()
     faults: list[str] = []
-    memory: list[tuple[int, int]] = []
+    memory: list[int] = []
     slowest, numbers, started = 0.0, count(), perf_counter()
 
     async def send_on(client: Client) -> None:
@@ -135,7 +133,7 @@ async def fuzz(server: Server, make: Callable[[], bytes], requests: int, failure
                 (failures / f"{number}.http").write_bytes(request)
                 faults.append(f"{number}.http: {fault}")
             if number % MEMORY_EVERY == 0:
-                memory.append((number, subjects.measure_memory(server)))
+                memory.append(subjects.measure_memory(server))
 
     async with connect(server.port, PATIENCE) as client:
         await asyncio.gather(*(send_on(client) for _ in range(CLIENTS)))
@@ -144,7 +142,7 @@ async def fuzz(server: Server, make: Callable[[], bytes], requests: int, failure
         dict(sorted(statuses.items())),
         faults,
         slowest,
-        fit_slope(memory[len(memory) // 2 :]) * 1000,
+        max(memory),
         perf_counter() - started,
         server.find_workers() == workers,
     )
@@ -161,11 +159,3 @@ def find_fault(reply: Reply) -> str:
     if b'"internal"' in reply.body:  # of one picture in a batch
         return f"{reply.body[:300]!r}"
     return ""
-
-
-def fit_slope(points: list[tuple[int, int]]) -> float:
-    """Of the straight line through them."""
-    if len(points) < 2:
-        return 0.0
-    x, y = np.array(points, np.float64).T
-    return float(np.polyfit(x, y, 1)[0])
