@@ -135,7 +135,7 @@ class Batcher:
         """Start what there is room for."""
         self._due = False
         while self._rows and (most := self._find_room()):
-            self._alone = len(self._rows) < self._lanes and not self._running
+            self._alone = self._are_few()
             if batch := self._take(most):
                 self._running += 1
                 run = self._run if self._alone or self._lanes == 1 else self._run_beside
@@ -150,8 +150,14 @@ class Batcher:
         if self._lanes == 1:  # while one batch runs, a full one is staged
             full = len(self._rows) >= self.max_batch_size
             return self.max_batch_size if self._running < 1 + full else 0
+        if self._are_few():
+            return self.max_batch_size
         free = 0 if self._alone and self._running else self._lanes - self._running
         return min(self.max_batch_size, ceil(len(self._rows) / free)) if free else 0
+
+    def _are_few(self) -> bool:
+        """Whether the rows that wait go together, since they would leave lanes idle."""
+        return not self._running and len(self._rows) < self._lanes
 
     def _wait_for_more(self) -> bool:
         """Whether the oldest row may still wait for company; a timer then looks again."""
