@@ -184,9 +184,9 @@ def test_brief_runs_share_a_batch_with_all_that_is_ready_and_need_no_thread() ->
 
 
 class Lanes:
-    """A model with two lanes: what ran alone and what beside, each held until it is let go."""
+    """A model with several lanes: what ran alone and what beside, each held until it is let go."""
 
-    def __init__(self, meeting: threading.Barrier | None = None) -> None:
+    def __init__(self, lanes: int = 2, meeting: threading.Barrier | None = None) -> None:
         self.alone, self.beside = Model(), Model()
 
         def run_beside(image: NDArray[np.uint8], target: NDArray[np.int64]) -> Outputs:
@@ -194,7 +194,9 @@ class Lanes:
                 meeting.wait(10)  # breaks unless all lanes run
             return self.beside.run(image, target)
 
-        self.batcher = Batcher(self.alone.run, 4, 0, lambda _: None, run_beside=run_beside, lanes=2)
+        self.batcher = Batcher(
+            self.alone.run, 4, 0, lambda _: None, run_beside=run_beside, lanes=lanes
+        )
 
     def submit(self, *values: int) -> list[asyncio.Future[Answer]]:
         return [self.batcher.submit(make_row(value)) for value in values]
@@ -215,9 +217,20 @@ def test_a_lone_row_has_all_lanes_and_those_that_came_meanwhile_share_them_out()
     asyncio.run(body())
 
 
+def test_fewer_rows_than_lanes_go_together() -> None:
+    async def body() -> None:
+        lanes = Lanes(4)
+        answers = await asyncio.gather(*lanes.submit(0, 1, 2, 3))
+        assert [answer.logits[0] for answer in answers] == [0, 1, 2, 3]
+        assert lanes.alone.batches == [[0], [1, 2, 3]]
+        assert lanes.beside.batches == []
+
+    asyncio.run(body())
+
+
 def test_all_lanes_run_at_the_same_time() -> None:
     async def body() -> None:
-        lanes = Lanes(threading.Barrier(2))
+        lanes = Lanes(meeting=threading.Barrier(2))
         lanes.alone.free.clear()
         answers = lanes.submit(*range(9))
         lanes.alone.free.set()
