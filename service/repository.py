@@ -217,8 +217,6 @@ class Repository:
             int(artefact.card.gradcam.compiler == CLOSED_FORM),
             partial(self._recover, key, entry),
             brief=session.brief,
-            run_beside=guard(session.run_beside),
-            lanes=session.lanes,
         )
         entry.model = Model(name, version, artefact, session.provider, batcher, attention)
         entry.state, entry.reason = "ready", None

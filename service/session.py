@@ -16,7 +16,6 @@ PROVIDER_NAMES = {CUDA: "cuda", CPU: "cpu"}
 WORTH_THREADS_SECONDS = 0.001  # a shorter run is over before other threads have woken
 BRIEF_SECONDS = 0.001  # of a full batch with maps: so long the event loop may stand still
 MEASURED_RUNS = 5
-TWICE_UP_TO_BYTES = 128 << 20  # of a file: a larger one takes too much memory to be held twice
 
 
 class Session:
@@ -24,7 +23,6 @@ class Session:
 
     sizes: tuple[int, ...] = ()  # any batch is as good as another
     brief = False  # whether a run is over before handing it to a thread would be
-    lanes = 1  # runs at the same time
 
     def __init__(self, content: bytes, artefact: Artefact, device: str, threads: int) -> None:
         """Load `content`, the bytes that were judged, to run with so many threads on a CPU.
@@ -49,26 +47,8 @@ class Session:
         """Run one batch: `image` [N, H, W, C], `target` [N, T] with -1 for a row's own top-1."""
         return Outputs(*self._session.run(Outputs._fields, {"image": image, "target": target}))
 
-    run_beside = run
 
-
-class Lanes:
-    """A large model on several cores: one batch on all of them, or as many batches, one on each.
-
-    Threads that share a batch wait for each other in every layer, a tenth of the time on two cores;
-    a lone batch is done sooner with all of them, even so.
-    """
-
-    sizes: tuple[int, ...] = ()
-    brief = False
-
-    def __init__(self, wide: Session, narrow: Session, lanes: int) -> None:
-        self.provider = wide.provider
-        self.run, self.run_beside = wide.run, narrow.run
-        self.lanes = lanes
-
-
-AnySession = Session | Lanes | BoundSession
+AnySession = Session | BoundSession
 
 
 def choose_providers(device: str) -> list[str]:
@@ -118,16 +98,14 @@ def open_session(content: bytes, artefact: Artefact, settings: Settings) -> AnyS
         bound = open_bound(content, artefact, choose_batch_size(settings, "cuda"), _make_options(1))
         if bound.provider == "cuda":
             return bound
+    if settings.intra_op_threads != AUTO:
+        return Session(content, artefact, settings.device, int(settings.intra_op_threads))
     session = Session(content, artefact, settings.device, 1)
     if session.provider != "cpu":
         return session
-    auto = settings.intra_op_threads == AUTO
-    cores = count_cores() if auto else int(settings.intra_op_threads)
-    if cores > 1 and measure_run(session, artefact) >= WORTH_THREADS_SECONDS:
-        if len(content) <= TWICE_UP_TO_BYTES:
-            return Lanes(Session(content, artefact, settings.device, cores), session, cores)
-        del session
-        return Session(content, artefact, settings.device, cores)
+    if measure_run(session, artefact) >= WORTH_THREADS_SECONDS:
+        del session  # else both would be in memory
+        return Session(content, artefact, settings.device, count_cores())
     full = choose_batch_size(settings, session.provider)
     session.brief = measure_run(session, artefact, full, 1) < BRIEF_SECONDS
     return session

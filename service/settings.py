@@ -87,9 +87,7 @@ class Settings(BaseSettings):
     decode_threads: PositiveOrAuto = Field(
         AUTO, description="Threads that decode and draw pictures"
     )
-    intra_op_threads: PositiveOrAuto = Field(
-        AUTO, description="Cores that run a model: all of them one batch, or each its own"
-    )
+    intra_op_threads: PositiveOrAuto = Field(AUTO, description="Threads of one pass of the model")
 
     @field_validator("api_keys", "public_paths", "cors_origins", mode="before")
     @classmethod
