@@ -55,7 +55,9 @@ def start_stock(folder: Path) -> Iterator[Server]:
             server.wait_ready()
             yield server
         finally:
-            family = [*psutil.Process(server.process.pid).children(recursive=True)]
+            family = list[psutil.Process]()
+            with contextlib.suppress(psutil.NoSuchProcess):  # it was stopped for the sake of it
+                family = psutil.Process(server.process.pid).children(recursive=True)
             server.process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 server.process.wait(STOP_SECONDS)
