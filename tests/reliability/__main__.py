@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -53,34 +54,30 @@ def measure_fuzz(subject: str, folder: Path) -> Found:
     """Damaged pictures to every call; the same again and again, so that a leak shows."""
     pictures = fuzz.gather_pictures()
     if subject == STOCK:
+        make = partial(fuzz.make_stock_requests, 0, pictures)
         with subjects.start(STOCK, folder) as server:
-            passes = [
-                asyncio.run(
-                    fuzz.fuzz(
-                        server,
-                        fuzz.make_stock_requests(0, pictures),
-                        STOCK_MUTATED,
-                        REPORTS / "failed-stock",
-                    )
-                )
-                for _ in range(PASSES)
-            ]
+            passes = fuzz_again(server, make, STOCK_MUTATED, REPORTS / "failed-stock")
         return Found([one._replace(faults=one.faults[:5])._asdict() for one in passes], [])
     models = folder / "models"
     shutil.copytree(ROOT / "models", models)
     write_model(models / "quadrants" / "1" / "model.onnx")
+    make = partial(fuzz.make_requests, 0, pictures, ["lenet5", "quadrants"])
     with subjects.start(SIGHTGLASS, folder, models_dir=models) as server:
         wait_loaded(server)
-        passes = []
-        for _ in range(PASSES):
-            make = fuzz.make_requests(0, pictures, ["lenet5", "quadrants"])
-            passes.append(asyncio.run(fuzz.fuzz(server, make, MUTATED, REPORTS / "failed")))
+        passes = fuzz_again(server, make, MUTATED, REPORTS / "failed")
     missed = [fault for one in passes for fault in one.faults][:10]
     if not all(one.workers_kept for one in passes):
         missed.append("a worker died")
     if (grown := passes[-1].peak - passes[-2].peak) > ALLOWED_GROWTH:
         missed.append(f"the same {MUTATED} requests took {grown} bytes more once more")
     return Found([one._asdict() for one in passes], missed)
+
+
+def fuzz_again(
+    server: Server, make: Callable[[], Callable[[], bytes]], requests: int, failures: Path
+) -> list[fuzz.Fuzzed]:
+    """Pass after pass of the same requests, which `make` begins anew."""
+    return [asyncio.run(fuzz.fuzz(server, make(), requests, failures)) for _ in range(PASSES)]
 
 
 def measure_described(_: str, folder: Path) -> Found:

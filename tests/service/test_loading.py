@@ -16,6 +16,7 @@ SPARE_BYTES = 24 << 20  # what the first pictures take
 MEASURE = """
 import sys
 from pathlib import Path
+import psutil
 from service.loading import load_file
 from service.settings import read_settings
 from service.trial import Trials
@@ -23,9 +24,7 @@ from service.trial import Trials
 
 def load(name):
     loaded = load_file(Path(name), read_settings(), Trials(lambda path, sha256: None))
-    lines = Path("/proc/self/status").read_text().splitlines()
-    [line] = [line for line in lines if "VmRSS" in line]
-    return int(line.split()[1]) * 1024, loaded
+    return psutil.Process().memory_info().rss, loaded
 
 
 before, small = load(sys.argv[1])
