@@ -62,7 +62,6 @@ def test_a_device_out_of_memory_is_set_up_anew_and_given_up_if_it_fails_again(
     def is_replaced() -> bool:
         return bool(bursting.find_workers()) and bursting.find_workers() != [worker]
 
-    # The parent looks for dead workers every ten seconds.
     wait_until(is_replaced, describe=bursting.read_log)
     assert '"event":"giving up"' in bursting.read_log()
     bursting.wait_ready()
