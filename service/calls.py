@@ -158,7 +158,9 @@ class Calls:
 
     async def _read_form(self, request: Request, slot: Slot, limit: int) -> Form:
         body = await read_body(request, slot, limit)
-        return read_form(request.header(b"content-type"), body, request.query)
+        form = read_form(request.header(b"content-type"), body, request.query)
+        await self._admission.catch_up()
+        return form
 
     def _limit_single(self, request: Request) -> int:
         """The bytes of a body that carries one image: base64 makes four of three."""

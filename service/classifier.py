@@ -104,10 +104,14 @@ class Classifier:
         timings.note("inference", (answer.started, answer.ended), batch_size=answer.batch_size)
         return answer
 
-    async def render(self, draw: Callable[[], T], timings: Timings) -> T:
-        """Draw in a thread."""
+    async def render(self, draw: Callable[[], T], pixels: int, timings: Timings) -> T:
+        """Draw so many `pixels`, in a thread if they are many."""
+        await self._admission.catch_up()
         started = perf_counter()
-        drawn = await asyncio.get_running_loop().run_in_executor(self._threads, draw)
+        if pixels <= INLINE_PIXELS:
+            drawn = draw()
+        else:
+            drawn = await asyncio.get_running_loop().run_in_executor(self._threads, draw)
         timings.note("render", (started, perf_counter()))
         return drawn
 
@@ -122,6 +126,7 @@ class Classifier:
             raise PayloadTooLarge(
                 f"The image has {len(content)} bytes; at most {self._max_bytes} are accepted."
             )
+        await self._admission.catch_up()
         loop = asyncio.get_running_loop()
         started = perf_counter()
         inline = len(content) <= INLINE_BYTES

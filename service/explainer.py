@@ -6,6 +6,7 @@ Knows the order of things (pixels, row, maps, picture), not how each is done, an
 import asyncio
 from collections.abc import Callable
 from functools import partial
+from math import prod
 from typing import NamedTuple
 
 from service import metrics
@@ -57,7 +58,9 @@ class Explainer:
         seen, reasons = await self._find_reasons(content, model, options, timings, fit)
         result = make_result(seen, model, options.top_k)
         result["explanations"] = await self._classifier.render(
-            lambda: [make_explanation(reason, seen, model, options) for reason in reasons], timings
+            lambda: [make_explanation(reason, seen, model, options) for reason in reasons],
+            count_pixels(seen, len(reasons)),
+            timings,
         )
         if options.verify:
             for reason, explanation in zip(reasons, result["explanations"], strict=True):
@@ -78,7 +81,9 @@ class Explainer:
         fit = partial(fit_shown, wanted=options.size)
         seen, [reason] = await self._find_reasons(content, model, options, timings, fit)
         drawn = await self._classifier.render(
-            lambda: draw_reason(reason, seen, model, options, media_type), timings
+            lambda: draw_reason(reason, seen, model, options, media_type),
+            count_pixels(seen),
+            timings,
         )
         metrics.count_maps(model.name, 1, drawn.empty)
         predicted = int(rank(seen.answer.logits)[0])
@@ -97,7 +102,7 @@ class Explainer:
         if is_empty(reason.cam):
             return {"probability": probability, "hot_blurred": None, "cold_blurred": None}
         blurred = await self._classifier.render(
-            lambda: blur_parts(seen.picture.pixels, reason.cam), timings
+            lambda: blur_parts(seen.picture.pixels, reason.cam), count_pixels(seen), timings
         )
         answers = await asyncio.gather(
             *(self._classifier.run(pixels, model, (), timings, counts=False) for pixels in blurred)
@@ -130,6 +135,13 @@ class Explainer:
             answer = await self._classifier.run(seen.picture.pixels, model, asked, timings)
             seen = Seen(seen.picture, answer)
         return seen, find_reasons(seen, asked, targets, against)
+
+
+def count_pixels(seen: Seen, maps: int = 1) -> int:
+    """Pixels to draw: of each map as large as the model's input, and of the picture below it."""
+    shown = seen.picture.shown
+    pixels: int = prod(seen.picture.pixels.shape[:2]) + (prod(shown.size) if shown else 0)
+    return maps * pixels
 
 
 def check_labels(options: ExplainOptions, model: Model) -> None:

@@ -75,7 +75,9 @@ def find_box(heat: Map) -> Box | None:
 def _find_runs(hot: NDArray[np.bool_]) -> list[list[tuple[int, int]]]:
     """Half-open spans of True in each row of `hot` (H, W)."""
     runs: list[list[tuple[int, int]]] = [[] for _ in hot]
-    edges = np.diff(np.pad(hot, ((0, 0), (1, 1))), axis=1)  # (H, W + 1), where it turns
+    framed = np.zeros((hot.shape[0], hot.shape[1] + 2), np.bool_)
+    framed[:, 1:-1] = hot
+    edges = framed[:, 1:] != framed[:, :-1]  # (H, W + 1), where it turns
     rows, columns = (indices.tolist() for indices in np.nonzero(edges))
     for row, start, end in zip(rows[::2], columns[::2], columns[1::2], strict=True):
         runs[row].append((start, end))

@@ -11,6 +11,7 @@ from typing import Any, TextIO
 from pydantic_core import to_json
 
 FIELDS = "fields"  # the attribute of a record that holds them
+service_log = logging.getLogger("service")
 
 
 class Journal(logging.StreamHandler[TextIO]):
@@ -65,7 +66,7 @@ def with_fields(**fields: object) -> dict[str, dict[str, object]]:
 
 def log_request(fields: dict[str, object]) -> None:
     """The line of an answered request."""
-    for handler in logging.getLogger("service").handlers:
+    for handler in service_log.handlers:
         if isinstance(handler, Journal):
             handler.add(make_line(time.time(), "info", "request", fields))
 

@@ -5,7 +5,7 @@ from math import ceil
 
 import pytest
 
-from service.admission import Admission
+from service.admission import CROWD, Admission
 from service.errors import Overloaded, PayloadTooLarge
 from service.settings import Settings
 
@@ -49,6 +49,28 @@ def test_the_default_budget_holds_the_largest_request_and_the_largest_picture_to
     with house.admit(settings.max_request_bytes, PATIENT):
         asyncio.run(house.reserve_pixels(4 * settings.max_image_pixels))
     assert house.bytes == 4 * settings.max_image_pixels
+
+
+@pytest.mark.parametrize(
+    ("images", "order"),
+    [(CROWD - 1, "a1 a2 b1 b2"), (CROWD, "a1 b1 a2 b2")],
+    ids=["alone", "in a crowd"],
+)
+def test_in_a_crowd_a_stage_is_run_for_all_in_a_row(images: int, order: str) -> None:
+    house = make_admission()
+    house.admit(0, PATIENT).add_images(images - 1)
+    ran: list[str] = []
+
+    async def request(name: str) -> None:
+        ran.append(f"{name}1")
+        await house.catch_up()
+        ran.append(f"{name}2")
+
+    async def serve() -> None:
+        await asyncio.gather(request("a"), request("b"))
+
+    asyncio.run(serve())
+    assert " ".join(ran) == order
 
 
 def test_whoever_could_not_be_answered_in_time_is_refused_with_the_time_to_come_back(
