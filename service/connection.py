@@ -5,6 +5,7 @@ without ever coming to the front door. Knows nothing of what is asked.
 """
 
 import asyncio
+import logging
 
 from uvicorn.config import HTTP_PROTOCOLS
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -75,4 +76,7 @@ class BoundedProtocol(HttpToolsProtocol):
 def bound_connections(settings: Settings) -> None:
     """Have uvicorn take this protocol where it is told to choose one, as BentoML does."""
     BoundedProtocol.head_seconds = settings.request_timeout_ms / 1000
+    # uvicorn would put a line of its own together for every request, only to drop it.
+    access = logging.getLogger("uvicorn.access")
+    access.handlers, access.propagate = [], False
     HTTP_PROTOCOLS["auto"] = f"{__name__}:{BoundedProtocol.__name__}"

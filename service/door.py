@@ -81,7 +81,7 @@ class Door:
             return
         except Exception as fault:
             response, code = self._refuse(fault, request)
-            metrics.REJECTED.labels(code).inc()
+            metrics.count_refusal(code).inc()
         if request.timings.seconds:
             response.headers["server-timing"] = _tell_timings(request)
         if self._lifecycle.draining:

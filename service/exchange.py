@@ -5,18 +5,19 @@ Knows bytes, headers and time; nothing of images or models.
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from itertools import count
 from secrets import token_hex
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
 from service.errors import BadRequest, PayloadTooLarge
 from service.timings import Timings
 
+T = TypeVar("T")
 Scope = Mapping[str, Any]
-Receive = Callable[[], Awaitable[dict[str, Any]]]
+Receive = Callable[[], Coroutine[Any, Any, dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 SANE_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
@@ -109,18 +110,15 @@ class Request:
                 self.body_is_read = True
                 return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
-    async def take_body_at_hand(self) -> None:
+    def take_body_at_hand(self) -> None:
         """Throw a short body away that has come already; the connection can then be kept."""
         length = self.content_length or 0
         if self.body_is_read or not 0 < length <= ONE_READ_BYTES or b"expect" in self.headers:
             return
-        try:
-            async with asyncio.timeout(0):
-                while (await self._receive()).get("more_body"):
-                    pass
-            self.body_is_read = True
-        except TimeoutError:
-            pass
+        while (message := take_at_once(self._receive())) is not None:
+            if not message.get("more_body"):
+                self.body_is_read = True
+                return
 
     async def discard_body(self) -> None:
         """Throw away what still comes, for a while, so that the refusal gets through."""
@@ -158,7 +156,7 @@ class Response:
 
     async def send(self, send: Send, request: Request, head_only: bool) -> None:
         """Send it; where the body of the request is still coming, read that first, then close."""
-        await request.take_body_at_hand()
+        request.take_body_at_hand()
         closing = not request.body_is_read and request.content_length != 0
         headers = {
             "content-type": self.media_type,
@@ -177,6 +175,17 @@ class Response:
             await request.discard_body()
             body = b""
         await send({"type": "http.response.body", "body": body})
+
+
+def take_at_once(coroutine: Coroutine[Any, Any, T]) -> T | None:
+    """What a coroutine returns if it need not wait; None if it would, and it is given up then."""
+    try:
+        coroutine.send(None)
+    except StopIteration as end:
+        returned: T = end.value
+        return returned
+    coroutine.close()
+    return None
 
 
 class ClientWatch:

@@ -60,6 +60,12 @@ def count_request(route: str, status: int) -> Counter:
 
 
 @cache
+def count_refusal(code: str) -> Counter:
+    """The counter of one kind of refusal."""
+    return REJECTED.labels(code)
+
+
+@cache
 def time_request(route: str) -> Histogram:
     """The timer of one route."""
     return TOTAL.labels(route)
