@@ -99,10 +99,16 @@ def make_models() -> None:
     subprocess.run([*command, "--weights", str(find_weights())], cwd=ROOT, check=True)  # noqa: S603
 
 
+def find_data() -> Path | None:
+    """The data set's folder, where one is named."""
+    folder = os.environ.get("SIGHTGLASS_DATA")
+    return Path(folder) if folder else None
+
+
 def find_weights() -> Path:
     """The trained weights where they are at hand, else random ones from a fixed seed."""
-    if folder := os.environ.get("SIGHTGLASS_DATA"):
-        trained = Path(folder) / "weights" / "resnet18_imagenet.npz"
+    if data := find_data():
+        trained = data / "weights" / "resnet18_imagenet.npz"
         if trained.exists():
             return trained
     import torch  # only here, and only once

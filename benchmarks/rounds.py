@@ -33,6 +33,8 @@ from benchmarks.material import (
     make_photographs,
 )
 from benchmarks.ours import measure_ours
+from benchmarks.precisions import make_precisions, measure_precisions
+from benchmarks.queueing import measure_queue
 from benchmarks.samples import Results, Sample
 from benchmarks.server import Server, ServerFault
 from benchmarks.torch_rival import measure_explaining
@@ -62,6 +64,7 @@ def run(plan: Plan, path: Path, tell: Callable[[str], None]) -> Results:
     """Measure, and keep what there is at `path` after each round."""
     started = time.monotonic()
     make_models()
+    make_precisions()
     results = Results(describe_machine())
     sizes = {"photo": (500, 375), "large": (2000, 1500)}
     made = [make_digits(), *(make_photographs(name, *size) for name, size in sizes.items())]
@@ -83,6 +86,9 @@ def run(plan: Plan, path: Path, tell: Callable[[str], None]) -> Results:
             measure_alternative(contender, kinds, tops, plan, keeper)
         measure_start(keeper)
         keeper.keep_all(list(measure_explaining(kinds[1], plan.bound_seconds * 5)))
+        keeper.keep_all(list(measure_precisions(kinds[1], plan.bound_seconds * 5)))
+        for clients in CLIENTS:
+            keeper.keep_all(list(measure_queue(clients, plan.bound_seconds)))
         results.write(path)
         now = time.monotonic()
         later = now + (now - began)

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from benchmarks import precisions, queueing
 from benchmarks.contenders import OURS
 from benchmarks.samples import Results, spread
 from benchmarks.targets import TARGETS, bound, is_rival
@@ -92,6 +93,29 @@ def make_bound(results: Results) -> str:
     return make_table(("case", "layout", "images/s"), rows)
 
 
+def make_precisions(results: Results) -> str:
+    """One network's file in more and in fewer bits."""
+    rows = []
+    for name in results.names(precisions.CASE):
+        found = [
+            results.find(precisions.CASE, name, precisions.BATCH, figure)
+            for figure in ("rps", "points", "cosine")
+        ]
+        rows.append((name, *(one.tell(short) if one else "" for one in found)))
+    head = ("precision", "images/s", "points of accuracy", "cosine of the maps")
+    return make_table(head, rows) if rows else MISSING
+
+
+def make_queue(results: Results) -> str:
+    """What a row costs in the queue."""
+    rows = []
+    for name in results.names(queueing.CASE):
+        found = [results.find(queueing.CASE, name, clients, "us") for clients in CLIENTS]
+        rows.append((name, *(one.tell(short) if one else "" for one in found)))
+    head = ("the run is", *(f"{clients} rows at a time" for clients in CLIENTS))
+    return make_table(head, rows) if rows else MISSING
+
+
 def make_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Markdown."""
     lines = [head, ["---"] * len(head), *rows]
@@ -111,4 +135,6 @@ BLOCKS = {
     "servers": make_servers,
     "ours": make_ours,
     "bound": make_bound,
+    "precisions": make_precisions,
+    "queue": make_queue,
 }

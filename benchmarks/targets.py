@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from benchmarks import precisions
 from benchmarks.contenders import OURS
 from benchmarks.samples import Results, Spread, spread
 
@@ -138,6 +139,16 @@ def beyond_empty(case: str, clients: int, figure: str) -> Find:
     return lambda r: subtract(take(r, case, clients, figure), take(r, "start", 0, figure, "empty"))
 
 
+def lower(results: Results, precision: str, figure: str = "rps") -> Value:
+    """A figure of the file in so many bits."""
+    return take(results, precisions.CASE, precisions.BATCH, figure, precision)
+
+
+def in_8_bits(figure: str) -> Find:
+    """What the card of the file in 8 bits says that was lost."""
+    return lambda r: lower(r, "int8", figure)
+
+
 TARGETS = (
     Target("500x375, 8 clients: served / bound", "≥", 0.95, "x", over_bound(8)),
     Target("500x375, 32 clients: served / bound", "≥", 0.95, "x", over_bound(32)),
@@ -211,6 +222,15 @@ TARGETS = (
         "x",
         over_own("mixed png", "predict", "p99"),
     ),
+    Target(
+        "ResNet-18 in 8 bits / in 32, in process",
+        "≥",
+        2,
+        "x",
+        lambda r: divide(lower(r, "int8"), lower(r, "fp32")),
+    ),
+    Target("… its accuracy, less that in 32 bits", "≥", -0.5, "points", in_8_bits("points")),
+    Target("… its maps beside those in 32 bits, cosine", "≥", 0.97, "", in_8_bits("cosine")),
     Target("digits, open loop at 80 %: p99 / idle p50", "≤", 4, "x", paced_tail("digit")),
     Target("500x375, open loop at 80 %: p99 / idle p50", "≤", 4, "x", paced_tail("photo")),
     Target(

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import precisions
 from benchmarks.__main__ import PAGE
 from benchmarks.bound import find_answers, measure_bound
 from benchmarks.client import Ask
@@ -12,6 +13,7 @@ from benchmarks.contenders import OURS, make_our_asks
 from benchmarks.material import Pictures
 from benchmarks.ours import mix
 from benchmarks.plot import draw
+from benchmarks.queueing import measure_queue
 from benchmarks.samples import Results, Sample, read_results
 from benchmarks.server import Server
 from benchmarks.table import write_page
@@ -104,6 +106,37 @@ def test_a_run_becomes_a_page_and_a_picture(pictures: Pictures, tmp_path: Path) 
     )
     draw(read, tmp_path / "picture.png")
     assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_queue_costs_a_row_something_either_way() -> None:
+    samples = list(measure_queue(8, 0.02))
+    assert [sample.who for sample in samples] == ["in a thread", "on the loop"]
+    assert all(0 < sample.figures["us"] < 1e6 for sample in samples)
+
+
+def test_photographs_are_sorted_into_a_folder_for_each_label(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precisions, "CACHE", tmp_path / "cache")
+    photographs = tmp_path / "photographs"
+    photographs.mkdir()
+    for name in ("n01_a.JPEG", "n01_b.JPEG", "n02_c.JPEG"):
+        (photographs / name).write_bytes(name.encode())
+    labels = tmp_path / "labels.tsv"
+    labels.write_text("0\tn01\tgreat gray owl\n1\tn02\ttinca\n")
+    folder = precisions.sort_by_label(photographs, labels)
+    assert sorted(str(file.relative_to(folder)) for file in folder.rglob("*.JPEG")) == [
+        "great gray owl/n01_a.JPEG",
+        "great gray owl/n01_b.JPEG",
+        "tinca/n02_c.JPEG",
+    ]
+
+
+def test_without_the_data_set_fewer_bits_are_not_measured(
+    pictures: Pictures, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SIGHTGLASS_DATA", raising=False)
+    assert list(precisions.measure_precisions(pictures, 0.01)) == []
 
 
 def test_every_target_is_named_once() -> None:
