@@ -71,6 +71,12 @@ def make_decoder(pictures: Pictures, boxed: bool) -> Decode:
     return decode
 
 
+def decode_batch(pictures: Pictures, size: int) -> NDArray[np.uint8]:
+    """So many pictures as the model takes them, `boxed`: (N, H, W, C)."""
+    decode = make_decoder(pictures, boxed=True)
+    return np.stack([decode(pictures.files[i % len(pictures.files)]) for i in range(size)])
+
+
 def find_answers(pictures: Pictures) -> tuple[Pictures, list[int]]:
     """The right class of each picture, without pictures whose class the way of decoding decides."""
     session, found = open_session(pictures, 1), []

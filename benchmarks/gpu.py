@@ -8,7 +8,6 @@ measured in turn, and each figure is a median of rounds. `--on cpu` tries the sc
 
 import argparse
 import json
-import os
 import platform
 import subprocess
 import sys
@@ -26,7 +25,14 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from benchmarks.client import Ask, make_form, post, send_load
-from benchmarks.material import CACHE, ROOT, make_photographs
+from benchmarks.material import (
+    CACHE,
+    ROOT,
+    find_data,
+    find_model,
+    import_network,
+    make_photographs,
+)
 from benchmarks.server import start_server
 from service.batcher import Outputs
 from service.card import Artefact
@@ -100,16 +106,12 @@ def name_device(on: str) -> str:
 
 def make_models(tree: Path) -> None:
     """Export both where they are missing; with `SIGHTGLASS_DATA` from trained weights."""
-    data = os.environ.get("SIGHTGLASS_DATA", "")
-    weights = Path(data) / "weights" / "resnet50_imagenet.npz"
+    data = find_data()
+    weights = data and data / "weights" / "resnet50_imagenet.npz"
+    trained = ("--weights", str(weights)) if weights and weights.exists() else ()
     for precision, name in PRECISIONS.items():
-        if (tree / name / "1" / "model.onnx").exists():
-            continue
-        command = [sys.executable, "-m", "training", "import", "resnet50", "--to", str(tree)]
-        command += ["--name", name, "--version", "1", "--precision", precision]
-        if data and weights.exists():
-            command += ["--weights", str(weights)]
-        subprocess.run(command, cwd=ROOT, check=True)  # noqa: S603
+        if not find_model(name, tree).exists():
+            import_network("resnet50", tree, name, "--precision", precision, *trained)
 
 
 def measure_model(

@@ -45,9 +45,7 @@ class Pictures:
     @cached_property
     def card(self) -> dict[str, Any]:
         """What the model's file says of itself."""
-        session = ort.InferenceSession(self.path, providers=["CPUExecutionProvider"])
-        card: dict[str, Any] = json.loads(session.get_modelmeta().custom_metadata_map["sightglass"])
-        return card
+        return read_card(ort.InferenceSession(self.path, providers=["CPUExecutionProvider"]))
 
     @property
     def labels(self) -> list[str]:
@@ -61,6 +59,12 @@ def make_digits() -> Pictures:
     source = random.Random(SEED)  # noqa: S311  # digits need no secrecy
     files = tuple(draw_digit(number % 10, source) for number in range(DIGITS))
     return Pictures("digit", "lenet5", find_model("lenet5"), "image/png", files)
+
+
+def read_card(session: ort.InferenceSession) -> dict[str, Any]:
+    """What a file says of itself."""
+    card: dict[str, Any] = json.loads(session.get_modelmeta().custom_metadata_map["sightglass"])
+    return card
 
 
 def make_photographs(name: str, width: int, height: int) -> Pictures:
@@ -83,9 +87,9 @@ def add_grain(image: Image.Image) -> Image.Image:
     return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
 
 
-def find_model(name: str) -> Path:
-    """The file of a model in the tree."""
-    return MODELS / name / "1" / "model.onnx"
+def find_model(name: str, tree: Path = MODELS) -> Path:
+    """The file of a model in a tree."""
+    return tree / name / "1" / "model.onnx"
 
 
 def make_models() -> None:
@@ -94,9 +98,14 @@ def make_models() -> None:
         shutil.copytree(ROOT / "models" / "lenet5", tree / "lenet5", dirs_exist_ok=True)
     if find_model("resnet18").exists():
         return
-    command = [sys.executable, "-m", "training", "import", "resnet18", "--to", str(MODELS)]
-    command += ["--name", "resnet18", "--version", "1"]
-    subprocess.run([*command, "--weights", str(find_weights())], cwd=ROOT, check=True)  # noqa: S603
+    import_network("resnet18", MODELS, "resnet18", "--weights", str(find_weights()))
+
+
+def import_network(architecture: str, tree: Path, name: str, *options: str) -> None:
+    """One of torchvision's as the first version of a model in a tree."""
+    command = [sys.executable, "-m", "training", "import", architecture, "--to", str(tree)]
+    command += ["--name", name, "--version", "1", *options]
+    subprocess.run(command, cwd=ROOT, check=True)  # noqa: S603
 
 
 def find_data() -> Path | None:

@@ -3,19 +3,21 @@
 8 bits are calibrated on labelled photographs; without the data set none of it is measured.
 """
 
-import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-import onnxruntime as ort
-
-from benchmarks.bound import CORES, infer, make_decoder, open_session, repeat
-from benchmarks.material import CACHE, ROOT, Pictures, find_data, find_weights
+from benchmarks.bound import CORES, decode_batch, infer, open_session, repeat
+from benchmarks.material import (
+    CACHE,
+    Pictures,
+    find_data,
+    find_model,
+    find_weights,
+    import_network,
+    read_card,
+)
 from benchmarks.samples import Sample
 
 TREE = CACHE / "precisions"
@@ -27,18 +29,20 @@ CASE = "explaining in fewer bits"
 def make_precisions() -> dict[str, Path]:
     """The files by precision, made once; none without the data set."""
     data = find_data()
-    photographs = data and data / "photos" / "imagenet"
-    if not (data and photographs and photographs.is_dir()):
+    if data is None or not (data / "photos" / "imagenet").is_dir():
         return {}
-    labels = data / "photos" / "imagenet_classes.tsv"
-    files = {precision: TREE / precision / "1" / "model.onnx" for precision in PRECISIONS}
-    for precision, file in files.items():
-        if not file.exists():
-            command = [sys.executable, "-m", "training", "import", "resnet18", "--maps", "0"]
-            command += ["--weights", str(find_weights()), "--labels", str(labels)]
-            command += ["--pictures", str(sort_by_label(photographs, labels))]
-            command += ["--precision", precision, "--to", str(TREE), "--name", precision]
-            subprocess.run([*command, "--version", "1"], cwd=ROOT, check=True)  # noqa: S603
+    files = {precision: find_model(precision, TREE) for precision in PRECISIONS}
+    for precision in [precision for precision, file in files.items() if not file.exists()]:
+        labels = data / "photos" / "imagenet_classes.tsv"
+        options = {
+            "--weights": find_weights(),
+            "--labels": labels,
+            "--pictures": sort_by_label(data / "photos" / "imagenet", labels),
+            "--precision": precision,
+            "--maps": 0,
+        }
+        words = [str(word) for option in options.items() for word in option]
+        import_network("resnet18", TREE, precision, *words)
     return files
 
 
@@ -56,20 +60,14 @@ def sort_by_label(photographs: Path, labels: Path) -> Path:
 
 def measure_precisions(pictures: Pictures, seconds: float) -> Iterator[Sample]:
     """Images a second with one map each, and what the bits cost by the files' own cards."""
-    decode = make_decoder(pictures, boxed=True)
-    images = np.stack([decode(pictures.files[i % len(pictures.files)]) for i in range(BATCH)])
     made = make_precisions()
-    for precision, file in ({"fp32": pictures.path} | made).items() if made else ():
+    if not made:
+        return
+    images = decode_batch(pictures, BATCH)
+    for precision, file in ({"fp32": pictures.path} | made).items():
         session = open_session(replace(pictures, path=file), CORES)
         figures = {"rps": repeat(lambda: len(infer(session, images, 1)), 1, seconds)}  # noqa: B023
-        if precision != "fp32":
-            lost = read_lost(session)
+        if precision in made:
+            lost = read_card(session)["checks"]["precision"]
             figures |= {"points": lost["accuracy_points"], "cosine": lost["cam_cosine"]}
         yield Sample(CASE, precision, BATCH, figures)
-
-
-def read_lost(session: ort.InferenceSession) -> dict[str, float]:
-    """What the card says that the bits cost."""
-    card = json.loads(session.get_modelmeta().custom_metadata_map["sightglass"])
-    lost: dict[str, float] = card["checks"]["precision"]
-    return lost

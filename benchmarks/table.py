@@ -6,7 +6,7 @@ from pathlib import Path
 
 from benchmarks import precisions, queueing
 from benchmarks.contenders import OURS
-from benchmarks.samples import Results, spread
+from benchmarks.samples import Results, Spread, spread
 from benchmarks.targets import TARGETS, bound, is_rival
 
 CASES = {"digit": "LeNet-5, 28x28 PNG", "photo": "ResNet-18, 500x375", "large": "… 2000x1500"}
@@ -77,7 +77,12 @@ def make_ours(results: Results) -> str:
 def tell_load(results: Results, case: str, who: str, clients: int) -> list[str] | None:
     """The figures of a load, in the order of `LOAD_FIGURES`."""
     found = [results.find(case, who, clients, figure) for figure in LOAD_FIGURES]
-    return [one.tell(short) if one else "" for one in found] if found[0] else None
+    return tell_found(found) if found[0] else None
+
+
+def tell_found(found: Iterable[Spread | None]) -> list[str]:
+    """Each as text, empty where it was not measured."""
+    return [one.tell(short) if one else "" for one in found]
 
 
 def make_bound(results: Results) -> str:
@@ -95,23 +100,24 @@ def make_bound(results: Results) -> str:
 
 def make_precisions(results: Results) -> str:
     """One network's file in more and in fewer bits."""
-    rows = []
-    for name in results.names(precisions.CASE):
-        found = [
-            results.find(precisions.CASE, name, precisions.BATCH, figure)
-            for figure in ("rps", "points", "cosine")
-        ]
-        rows.append((name, *(one.tell(short) if one else "" for one in found)))
+    figures = ("rps", "points", "cosine")
+    rows = [
+        (
+            name,
+            *tell_found(results.find(precisions.CASE, name, precisions.BATCH, f) for f in figures),
+        )
+        for name in results.names(precisions.CASE)
+    ]
     head = ("precision", "images/s", "points of accuracy", "cosine of the maps")
     return make_table(head, rows) if rows else MISSING
 
 
 def make_queue(results: Results) -> str:
     """What a row costs in the queue."""
-    rows = []
-    for name in results.names(queueing.CASE):
-        found = [results.find(queueing.CASE, name, clients, "us") for clients in CLIENTS]
-        rows.append((name, *(one.tell(short) if one else "" for one in found)))
+    rows = [
+        (name, *tell_found(results.find(queueing.CASE, name, clients, "us") for clients in CLIENTS))
+        for name in results.names(queueing.CASE)
+    ]
     head = ("the run is", *(f"{clients} rows at a time" for clients in CLIENTS))
     return make_table(head, rows) if rows else MISSING
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from benchmarks.bound import CORES, infer, make_decoder, open_session, repeat
+from benchmarks.bound import CORES, decode_batch, infer, open_session, repeat
 from benchmarks.material import Pictures, find_weights
 from benchmarks.samples import Sample
 
@@ -25,8 +25,7 @@ def measure_explaining(pictures: Pictures, seconds: float) -> Iterator[Sample]:
     with np.load(find_weights(), allow_pickle=False) as weights:
         network.load_state_dict({name: torch.from_numpy(weights[name]) for name in weights.files})
     network.eval()
-    decode = make_decoder(pictures, boxed=True)
-    images = np.stack([decode(pictures.files[i % len(pictures.files)]) for i in range(BATCH)])
+    images = decode_batch(pictures, BATCH)
     preprocessing = pictures.card["training"]["preprocessing"]
     mean, deviation = (torch.tensor(preprocessing[key]).view(3, 1, 1) for key in ("mean", "std"))
     batch = (torch.from_numpy(images).permute(0, 3, 1, 2) / 255 - mean) / deviation

@@ -75,6 +75,7 @@ def find_box(heat: Map) -> Box | None:
 def _find_runs(hot: NDArray[np.bool_]) -> list[list[tuple[int, int]]]:
     """Half-open spans of True in each row of `hot` (H, W)."""
     runs: list[list[tuple[int, int]]] = [[] for _ in hot]
+    # By hand: of a small map, `np.pad` and `np.diff` would be a quarter of what its box takes.
     framed = np.zeros((hot.shape[0], hot.shape[1] + 2), np.bool_)
     framed[:, 1:-1] = hot
     edges = framed[:, 1:] != framed[:, :-1]  # (H, W + 1), where it turns
