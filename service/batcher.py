@@ -1,7 +1,7 @@
 """One queue of rows before one model: a batch is formed the moment the model is free.
 
-Lives on the event loop, so the queue needs no lock; only the run itself happens in a thread. Rows
-of predictions and of explanations share batches. Knows nothing of onnxruntime, pictures or HTTP.
+Lives on the event loop, so the queue needs no lock; only a run itself happens in a thread. Rows of
+predictions and of explanations share batches. Knows nothing of onnxruntime, pictures or HTTP.
 """
 
 import asyncio
@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from math import ceil
 from time import perf_counter
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 TOP_1 = -1
 BATCHES_AHEAD = 4  # being prepared, waiting and running
+CROWD = 2  # batches that wait: enough for every lane to run on without the others
 
 
 class DeviceLost(Exception):
@@ -62,7 +64,9 @@ class Batcher:
     """Feeds `run(image [N, H, W, C], target [N, T])`, one batch at a time, from one queue.
 
     While a batch runs, the next one is handed over as soon as it is full; a smaller one waits for
-    the run to end, so that it can still grow. `watch` sees each batch once it is answered, with at
+    the run to end, so that it can still grow. With several `lanes`, a crowd is run by `run_part`
+    instead: a batch is shared out, and each lane goes on with its next part, without waiting for
+    the others, until the crowd is gone. `watch` sees each batch once it is answered, with at
     least `least_targets` maps a row. Once a run raises `DeviceLost`, all rows are refused.
     `brief` runs happen on the loop itself: a thread would cost more than it could save.
     """
@@ -77,11 +81,16 @@ class Batcher:
         least_targets: int = 0,
         tell_lost: Callable[[DeviceLost], None] | None = None,
         brief: bool = False,
+        run_part: Run | None = None,
+        lanes: int = 1,
     ) -> None:
         self.max_batch_size = max_batch_size
+        self._lanes = lanes
+        self._part = ceil(max_batch_size / lanes)
         # For who prepares rows: done long before their turn, the work for them delays others'.
-        self.places = asyncio.Semaphore(BATCHES_AHEAD * max_batch_size)
+        self.places = asyncio.Semaphore(BATCHES_AHEAD * lanes * self._part)
         self._run = run
+        self._run_part = run_part or run
         self._max_queue_delay = max_queue_delay
         self._observe_size = observe_size
         self._watch = watch
@@ -90,12 +99,13 @@ class Batcher:
         self._brief = brief
         self._due = False
         self._lost: DeviceLost | None = None
-        self._run_since: float | None = None
+        self._runs_since: set[float] = set()
         self._rows: deque[Row] = deque()
-        self._running = 0
+        self._running = 0  # batches handed over and not answered
+        self._apart = True  # whether each of them has one lane, not all
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="inference")
+        self._threads = ThreadPoolExecutor(lanes, thread_name_prefix="inference")
 
     def __len__(self) -> int:
         """Rows that wait."""
@@ -103,9 +113,9 @@ class Batcher:
 
     @property
     def run_seconds(self) -> float:
-        """How long the batch that runs has been running."""
-        since = self._run_since
-        return 0.0 if since is None else perf_counter() - since
+        """How long the oldest batch that runs has been running."""
+        since = self._runs_since.copy()  # which the threads change
+        return perf_counter() - min(since) if since else 0.0
 
     def submit(self, row: Row) -> asyncio.Future[Answer]:
         """Queue a row. Cancel the future, and a row that has not started never runs."""
@@ -124,16 +134,26 @@ class Batcher:
         return row.answer
 
     def _dispatch(self) -> None:
-        """Start a batch if the model is free, or stage one if it is full."""
+        """Start what there is room for, and stage one batch more where it is full."""
         self._due = False
-        while self._rows and self._running < 2:
-            if len(self._rows) < self.max_batch_size and (self._running or self._wait_for_more()):
-                return
-            if batch := self._take():
+        while self._rows and (most := self._find_room()):
+            if batch := self._take(most):
                 self._running += 1
-                task = asyncio.ensure_future(self._answer(batch))
+                run = self._run_part if self._apart else self._run
+                task = asyncio.ensure_future(self._answer(batch, run))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
+
+    def _find_room(self) -> int:
+        """How many rows the next batch may have; 0 while it has to wait."""
+        waiting = len(self._rows)
+        if self._running:
+            room = self._apart and self._running <= self._lanes and waiting >= self._part
+            return self._part if room else 0
+        if waiting < self.max_batch_size and self._wait_for_more():
+            return 0
+        self._apart = self._lanes == 1 or waiting >= CROWD * self._lanes * self._part
+        return self._part if self._apart else self.max_batch_size
 
     def _wait_for_more(self) -> bool:
         """Whether the oldest row may still wait for company; a timer then looks again."""
@@ -150,38 +170,38 @@ class Batcher:
         self._timer = None
         self._dispatch()
 
-    def _take(self) -> list[Row]:
+    def _take(self, most: int) -> list[Row]:
         """The oldest rows that somebody still waits for."""
         batch: list[Row] = []
-        while self._rows and len(batch) < self.max_batch_size:
+        while self._rows and len(batch) < most:
             row = self._rows.popleft()
             if not row.answer.done():
                 batch.append(row)
         return batch
 
-    async def _answer(self, batch: list[Row]) -> None:
+    async def _answer(self, batch: list[Row], run: Run) -> None:
         try:
-            await self._run_batch(batch)
+            await self._run_batch(batch, run)
         finally:
             self._running -= 1
             self._dispatch()
 
-    async def _run_batch(self, batch: list[Row]) -> None:
+    async def _run_batch(self, batch: list[Row], run: Run) -> None:
         """Run, and hand each row its own; of a batch that fails, only the culprit does."""
         loop = asyncio.get_running_loop()
         try:
             if self._brief:
-                ran = self._run_rows(batch)
+                ran = self._run_rows(batch, run)
             else:
-                ran = await loop.run_in_executor(self._thread, self._run_rows, batch)
+                ran = await loop.run_in_executor(self._threads, self._run_rows, batch, run)
         except DeviceLost as fault:
             self._lose([*batch, *self._rows], fault)
             return
         except Exception as fault:
             if len(batch) > 1:
                 middle = len(batch) // 2
-                await self._run_batch(batch[:middle])
-                await self._run_batch(batch[middle:])
+                await self._run_batch(batch[:middle], run)
+                await self._run_batch(batch[middle:], run)
             elif not batch[0].answer.done():
                 batch[0].answer.set_exception(fault)
             return
@@ -198,7 +218,7 @@ class Batcher:
             self._tell_lost(fault)
         self._lost = fault
 
-    def _run_rows(self, batch: list[Row]) -> "_Ran | None":
+    def _run_rows(self, batch: list[Row], run: Run) -> "_Ran | None":
         """In the thread: stack the rows that are still wanted, pad their targets, run."""
         rows = [row for row in batch if not row.answer.done()]
         if not rows:
@@ -209,11 +229,11 @@ class Batcher:
         target = np.full((len(rows), most), TOP_1, np.int64)  # (N, T)
         for i, row in enumerate(rows):
             target[i, : len(row.targets)] = row.targets
-        self._run_since = started
+        self._runs_since.add(started)
         try:
-            outputs = self._run(image, target)
+            outputs = run(image, target)
         finally:
-            self._run_since = None
+            self._runs_since.discard(started)
         return _Ran(rows, target, outputs, started, perf_counter())
 
     def _hand_out(self, ran: "_Ran") -> None:

@@ -42,6 +42,7 @@ class BoundSession:
     """
 
     brief = False  # a GPU's run is waited for in a thread
+    lanes = 1
 
     def __init__(
         self, session: ort.InferenceSession, artefact: Artefact, max_batch_size: int, bound: bool
@@ -59,6 +60,8 @@ class BoundSession:
         """Run one batch: `image` [N, H, W, C], `target` [N, T], N at most the largest size."""
         run = self._run_bound if self._bound else self._run_plain
         return self._thread.submit(run, image, target).result()
+
+    run_part = run
 
     def _run_bound(self, image: NDArray[np.uint8], target: NDArray[np.int64]) -> Outputs:
         rows, targets = target.shape

@@ -217,6 +217,8 @@ class Repository:
             int(artefact.card.gradcam.compiler == CLOSED_FORM),
             partial(self._recover, key, entry),
             brief=session.brief,
+            run_part=guard(session.run_part),
+            lanes=session.lanes,
         )
         entry.model = Model(name, version, artefact, session.provider, batcher, attention)
         entry.state, entry.reason = "ready", None

@@ -181,3 +181,77 @@ def test_brief_runs_share_a_batch_with_all_that_is_ready_and_need_no_thread() ->
 
     asyncio.run(body())
     assert threads == {threading.main_thread()}
+
+
+class Laned:
+    """A model with lanes: what ran as a whole and what in parts, either held until it is let go."""
+
+    def __init__(self, lanes: int = 2, meeting: threading.Barrier | None = None) -> None:
+        self.whole, self.parts = Model(), Model()
+
+        def run_part(image: NDArray[np.uint8], target: NDArray[np.int64]) -> Outputs:
+            if meeting:
+                meeting.wait(10)  # breaks unless as many run at the same time
+            return self.parts.run(image, target)
+
+        self.batcher = Batcher(self.whole.run, 4, 0, lambda _: None, run_part=run_part, lanes=lanes)
+
+    async def ask(self, values: Sequence[int]) -> list[float]:
+        """The first comes alone, the others while it runs."""
+        self.whole.free.clear()
+        answers = [self.batcher.submit(make_row(value)) for value in values]
+        await asyncio.sleep(0.05)
+        assert self.parts.batches == []  # as long as the whole model is taken
+        self.whole.free.set()
+        return [float(answer.logits[0]) for answer in await asyncio.gather(*answers)]
+
+
+def test_in_a_crowd_each_lane_runs_parts_and_what_is_left_runs_as_a_whole() -> None:
+    async def body() -> None:
+        laned = Laned()
+        assert await laned.ask(range(10)) == list(range(10))
+        assert laned.whole.batches == [[0], [9]]
+        assert sorted(laned.parts.batches) == [[1, 2], [3, 4], [5, 6], [7, 8]]
+
+    asyncio.run(body())
+
+
+def test_all_lanes_run_at_the_same_time() -> None:
+    async def body() -> None:
+        laned = Laned(meeting=threading.Barrier(2))
+        assert await laned.ask(range(9)) == list(range(9))
+        assert laned.batcher.run_seconds == 0
+
+    asyncio.run(body())
+
+
+def test_fewer_rows_than_a_crowd_run_as_a_whole() -> None:
+    async def body() -> None:
+        laned = Laned()
+        assert await laned.ask(range(8)) == list(range(8))
+        assert laned.whole.batches == [[0], [1, 2, 3, 4], [5, 6, 7]]
+        assert laned.parts.batches == []
+
+    asyncio.run(body())
+
+
+def test_of_more_lanes_than_rows_in_a_batch_each_runs_one_row() -> None:
+    async def body() -> None:
+        laned = Laned(lanes=6)
+        assert await laned.ask(range(13)) == list(range(13))
+        assert sorted(laned.parts.batches) == [[value] for value in range(1, 13)]
+
+    asyncio.run(body())
+
+
+def test_of_a_part_that_fails_only_the_culprit_does() -> None:
+    async def body() -> None:
+        laned = Laned()
+        laned.whole.free.clear()
+        values = [0, 1, POISON, 3, 4, 5, 6, 7, 8]
+        answers = [laned.batcher.submit(make_row(value)) for value in values]
+        laned.whole.free.set()
+        found = await asyncio.gather(*answers, return_exceptions=True)
+        assert [isinstance(answer, Answer) for answer in found] == [v != POISON for v in values]
+
+    asyncio.run(body())

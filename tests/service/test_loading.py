@@ -1,4 +1,4 @@
-"""A loaded model takes the memory of its weights, not of its file as well: in a fresh process."""
+"""A loaded model takes the memory of its weights, once for all cores and once for each alone."""
 
 import os
 import subprocess
@@ -48,4 +48,4 @@ def test_neither_the_file_nor_what_parsing_took_is_kept() -> None:
         capture_output=True,
         text=True,
     )
-    assert int(measured.stdout) < count_weight_bytes(RESNET) + SPARE_BYTES
+    assert int(measured.stdout) < 2 * count_weight_bytes(RESNET) + SPARE_BYTES
