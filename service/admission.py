@@ -15,6 +15,7 @@ from service.settings import Settings
 
 BYTES_PER_PIXEL = 4  # of a decoded picture in memory
 CROWD = 8  # images in the house from which on it pays to run stage by stage
+NO_ROOM = "No room for more images now"
 FADE = 0.98  # per answered image, of what was measured before
 
 
@@ -45,9 +46,8 @@ class Admission:
             Overloaded: no room now, or the wait would outlast the deadline.
         """
         self.check_fits(1, body_bytes)  # first: what never fits must not be told to come back
-        wait = self.predict_wait()
-        if wait > seconds_left:
-            raise self.refuse(f"The wait would be about {wait:.1f} s, longer than the deadline")
+        if refusal := self.find_no_room(seconds_left):
+            raise refusal
         slot = Slot(self)
         slot.add_images(1)
         try:
@@ -56,6 +56,15 @@ class Admission:
             slot.release()
             raise
         return slot
+
+    def find_no_room(self, seconds_left: float) -> Overloaded | None:
+        """Why no image at all can be taken now, however small; None if one may be."""
+        wait = self.predict_wait()
+        if wait > seconds_left:
+            return self.refuse(f"The wait would be about {wait:.1f} s, longer than the deadline")
+        if self.images >= self.max_images:
+            return self.refuse(NO_ROOM)
+        return None
 
     def check_fits(self, images: int, body_bytes: int) -> None:
         """See that one request would have room in an idle server.
@@ -168,7 +177,7 @@ class Slot:
         house = self._admission
         house.check_fits(self._images + count, self._body_bytes)
         if house.images + count > house.max_images:
-            raise house.refuse("No room for more images now")
+            raise house.refuse(NO_ROOM)
         house.images += count
         self._images += count
         if self._arrived:

@@ -24,8 +24,9 @@ class FrontedService(bentoml.Service[Any]):  # type: ignore[misc]  # BentoML loa
         from service.settings import read_settings
 
         settings = read_settings()
-        bound_connections(settings)
-        return DataPlane(super().to_asgi(is_main), settings)
+        plane = DataPlane(super().to_asgi(is_main), settings)
+        bound_connections(settings, plane.turn_away)
+        return plane
 
 
 def notice_deaths_sooner(supervisor: Any) -> None:

@@ -1,24 +1,32 @@
 """One connection before its request is known: how long and how slow the headers may be.
 
 uvicorn sets no end to either, so a client could fill the memory, or hold connections for good,
-without ever coming to the front door. Knows nothing of what is asked.
+without ever coming to the front door. And where no more can be let in, a task for each would cost
+more than to say so. Knows nothing of what is asked.
 """
 
 import asyncio
 import logging
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from uvicorn.config import HTTP_PROTOCOLS
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from service.exchange import take_at_once
 from service.settings import Settings
 
 MAX_HEAD_BYTES = 65_536  # that came without the end of the headers
 
+TurnAway = Callable[[Any, Any, Any], Coroutine[Any, Any, bool]]  # of an ASGI application's three
+
 
 class BoundedProtocol(HttpToolsProtocol):
-    """uvicorn's own, with an end to the headers."""
+    """uvicorn's own, with an end to the headers, and refusals that need no task."""
 
     head_seconds = 10.0
+    turn_away: TurnAway
+    _passing = False  # the body of a request that was turned away
     _head_is_open = True
     _head_began = False  # behind another request, in what is being read
     _head_bytes = 0
@@ -35,7 +43,10 @@ class BoundedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         self._head_began = False
         super().data_received(data)
-        if self._head_is_open:
+        if self._passing:
+            if self._head_timer is None:
+                self._head_timer = self.loop.call_later(self.head_seconds, self.transport.close)
+        elif self._head_is_open:
             if not self._head_began:  # else most of it may be the end of a body before
                 self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
@@ -45,6 +56,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self._unset_keepalive_if_required()  # set by an answer to what came before, in one read
         self._head_began = not self._head_is_open
         self._head_is_open = True
         self._head_bytes = 0
@@ -53,6 +65,30 @@ class BoundedProtocol(HttpToolsProtocol):
         self._head_is_open = False
         self._stop_timer()
         super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        if self._passing:
+            self._passing = False
+            self._stop_timer()
+            self._unset_keepalive_if_required()
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+        super().on_message_complete()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        if self._may_keep_after(cycle):
+            refusing = self.turn_away(cycle.scope, cycle.receive, cycle.send)
+            self._passing = bool(take_at_once(refusing))
+        if not self._passing:
+            super()._start_asgi_task(cycle, app)
+
+    def _may_keep_after(self, cycle: RequestResponseCycle) -> bool:
+        """Whether a request can be answered at once and its body let pass, for the next one."""
+        last = cycle is self.cycle and not self.pipeline
+        coming = cycle.more_body and not cycle.waiting_for_100_continue
+        heard = not self.transport.get_write_buffer_size()  # else sending could have to wait
+        return last and coming and heard and cycle.keep_alive
 
     def _start_timer(self) -> None:
         sentence = f"The headers did not arrive within {self.head_seconds:g} s: send them faster."
@@ -73,9 +109,10 @@ class BoundedProtocol(HttpToolsProtocol):
             self.send_400_response(sentence)
 
 
-def bound_connections(settings: Settings) -> None:
+def bound_connections(settings: Settings, turn_away: TurnAway) -> None:
     """Have uvicorn take this protocol where it is told to choose one, as BentoML does."""
     BoundedProtocol.head_seconds = settings.request_timeout_ms / 1000
+    BoundedProtocol.turn_away = staticmethod(turn_away)
     # uvicorn would put a line of its own together for every request, only to drop it.
     access = logging.getLogger("uvicorn.access")
     access.handlers, access.propagate = [], False

@@ -13,6 +13,7 @@ from time import perf_counter
 from typing import NamedTuple
 
 from service import metrics
+from service.admission import Admission
 from service.calls import answer_json
 from service.cors import Cors
 from service.errors import (
@@ -34,6 +35,7 @@ from service.traces import Traces
 log = logging.getLogger(__name__)
 Handler = Callable[..., Awaitable[Response]]
 NO_ROUTE = "none"
+PASSING_BYTES = 262_144  # of a refused body: reading more would cost more than a new connection
 PROTOCOL_PATH = re.compile("/v2(/|$)")  # its clients read an error that is one sentence
 CLIENT_CLOSED = 499  # nginx's word for it; never sent, only counted and logged
 
@@ -43,6 +45,7 @@ class Route(NamedTuple):
 
     template: str
     methods: Mapping[str, Handler]
+    needs_room: bool = False  # for the images that its requests bring
 
 
 class Door:
@@ -52,6 +55,7 @@ class Door:
         self,
         settings: Settings,
         lifecycle: Lifecycle,
+        admission: Admission,
         routes: list[Route],
         traces: Traces | None = None,
     ) -> None:
@@ -60,6 +64,10 @@ class Door:
         self._public_paths = settings.public_paths
         self._cors = Cors(settings.cors_origins)
         self._lifecycle = lifecycle
+        self._admission = admission
+        self._passing_bytes = min(
+            PASSING_BYTES, settings.max_upload_bytes, admission.max_body_bytes
+        )
         self._traces = traces
         self._exact = {route.template: route for route in routes if "{" not in route.template}
         self._patterns = [
@@ -81,6 +89,40 @@ class Door:
             return
         except Exception as fault:
             response, code = self._refuse(fault, request)
+        await self._send(response, code, request, route, send)
+
+    async def turn_away(self, scope: Scope, receive: Receive, send: Send) -> bool:
+        """Refuse a request with a body that is not large while no image can be taken, or say no.
+
+        In an overload most of the work is refusing. So this is done without a task, waits for
+        nothing, and leaves it to the caller to let the body pass. Whoever else is to be refused, or
+        for another reason, is so in the usual way.
+        """
+        refusal = self._admission.find_no_room(self._timeout_seconds)
+        if refusal is None or self._lifecycle.draining:
+            return False
+        request = Request(scope, receive, self._timeout_seconds)
+        route, _ = self._find_route(request.path)
+        if not route or not route.needs_room or request.method not in route.methods:
+            return False
+        passes = 0 < (request.content_length or 0) <= self._passing_bytes
+        if not passes or not self._knows(request):
+            return False
+        request.body_is_read = True
+        response, code = self._refuse(refusal, request)
+        await self._send(response, code, request, route, send)
+        return True
+
+    async def _send(
+        self,
+        response: Response,
+        code: str | None,
+        request: Request,
+        route: Route | None,
+        send: Send,
+    ) -> None:
+        """Send what is to be said, `code` if it is a refusal, and report it."""
+        if code:
             metrics.count_refusal(code).inc()
         if request.timings.seconds:
             response.headers["server-timing"] = _tell_timings(request)
@@ -103,7 +145,8 @@ class Door:
     ) -> Response:
         if route and self._cors.is_preflight(request):  # browsers send no key with it
             return self._cors.answer_preflight(request, route.methods)
-        self._check_key(request)
+        if not self._knows(request):
+            raise Unauthorized
         if route is None:
             raise NotFound(f"There is nothing at '{request.path}': see /docs for what there is.")
         handler = route.methods.get("GET" if request.method == "HEAD" else request.method)
@@ -126,13 +169,13 @@ class Door:
             metrics.DROPPED.labels("deadline").inc(request.images)
             raise Timeout(f"No answer was found within {milliseconds} ms: try again.") from None
 
-    def _check_key(self, request: Request) -> None:
+    def _knows(self, request: Request) -> bool:
+        """Whether it has a key, or needs none."""
         if not self._keys or any(fnmatch(request.path, path) for path in self._public_paths):
-            return
+            return True
         given = request.headers.get(b"authorization", b"")
         matches = [compare_digest(given, key) for key in self._keys]  # all, in constant time
-        if not any(matches):
-            raise Unauthorized
+        return any(matches)
 
     def _refuse(self, fault: Exception, request: Request) -> tuple[Response, str]:
         """What the client is told, and its code; what is our fault goes to the log, whole.

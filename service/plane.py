@@ -55,6 +55,10 @@ class DataPlane:
         else:
             await send({"type": "websocket.close", "code": 1000})
 
+    async def turn_away(self, scope: Scope, receive: Receive, send: Send) -> bool:
+        """Refuse a request before a task is made for it, if there is no room: see `Door`."""
+        return await self._door.turn_away(scope, receive, send)
+
     @contextlib.asynccontextmanager
     async def _serve(self) -> AsyncIterator[None]:
         """Load and watch the models while the server runs; it answers 503 until they are there."""
@@ -106,11 +110,12 @@ def make_door(
     return Door(
         settings,
         lifecycle,
+        admission,
         [
-            Route("/predict", {"POST": calls.predict}),
-            Route("/predict/batch", {"POST": calls.predict_batch}),
-            Route("/gradcam", {"POST": calls.gradcam}),
-            Route("/gradcam/batch", {"POST": calls.gradcam_batch}),
+            Route("/predict", {"POST": calls.predict}, needs_room=True),
+            Route("/predict/batch", {"POST": calls.predict_batch}, needs_room=True),
+            Route("/gradcam", {"POST": calls.gradcam}, needs_room=True),
+            Route("/gradcam/batch", {"POST": calls.gradcam_batch}, needs_room=True),
             Route("/models", {"GET": status.models}),
             Route("/models/{name}", {"GET": status.model}),
             Route("/models/{name}/attention", {"GET": status.attention}),
@@ -122,7 +127,11 @@ def make_door(
             Route("/v2/health/ready", {"GET": protocol.ready}),
             Route("/v2/repository/index", {"POST": protocol.index}),
             *(
-                Route(f"/v2/models/{{name}}{version}{call}", {method: handler})
+                Route(
+                    f"/v2/models/{{name}}{version}{call}",
+                    {method: handler},
+                    needs_room=handler == protocol.infer,
+                )
                 for version in ("", "/versions/{version}")
                 for call, method, handler in (
                     ("", "GET", protocol.model),

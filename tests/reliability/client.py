@@ -6,11 +6,12 @@ from those times. Knows HTTP/1.1 with Content-Length, and nothing of what is sen
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from time import perf_counter, process_time
 from typing import NamedTuple
 
 NO_ANSWER = 0  # the status of a request that was not answered as a whole
+HEAD_END = b"\r\n\r\n"
 
 
 class Reply(NamedTuple):
@@ -24,46 +25,110 @@ class Reply(NamedTuple):
     fault: str = ""  # why there is no answer
 
 
+class Connection(asyncio.Protocol):
+    """One kept connection, on which one request at a time is answered."""
+
+    def __init__(self, patience: float, keep: Callable[["Connection"], None]) -> None:
+        self._patience = patience
+        self._keep = keep
+        self._answer: asyncio.Future[Reply] | None = None
+        self._received = bytearray()
+        self._head: tuple[int, dict[str, str]] | None = None  # status and headers
+        self._length = 0  # of the whole answer, once its head is here
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self.transport = transport
+
+    def ask(self, request: bytes, sent_at: float, answer: "asyncio.Future[Reply]") -> None:
+        """Send a request; its reply, or why there is none, goes to `answer`."""
+        self._answer, self._sent_at = answer, sent_at
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(self._patience, self._end, TimeoutError.__name__)
+        self.transport.write(request)
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        try:
+            if self._head is None and (end := self._received.find(HEAD_END)) >= 0:
+                self._head = read_head(bytes(self._received[:end]))
+                self._length = end + len(HEAD_END) + read_length(self._head[1])
+        except (IndexError, ValueError) as fault:
+            self._end(type(fault).__name__)
+        if self._head and len(self._received) >= self._length:
+            self._end()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end(type(exc or EOFError()).__name__)
+
+    def _end(self, fault: str = "") -> None:
+        """Hand over the answer that is here, or why there is none, and keep what can be kept."""
+        if self._answer is None:  # it had ended
+            self.transport.close()
+            return
+        answer, self._answer = self._answer, None
+        self._timer.cancel()
+        status, headers = (NO_ANSWER, {}) if fault or not self._head else self._head
+        body = b"" if fault else bytes(self._received[self._length - read_length(headers) :])
+        keeps = not fault and not answer.done() and headers.get("connection") != "close"
+        if not answer.done():  # else nobody waits for it any more
+            seconds = perf_counter() - self._sent_at
+            answer.set_result(Reply(status, headers, body, self._sent_at, seconds, fault))
+        self._head = None
+        self._received.clear()
+        if keeps:
+            self._keep(self)
+        else:
+            self.transport.close()
+
+
 class Client:
     """As many kept connections as there are requests at a time."""
 
     def __init__(self, port: int, patience: float = 30) -> None:
         self._port = port
         self._patience = patience
-        self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+        self._idle: list[Connection] = []
+        self._connecting: set[asyncio.Task[None]] = set()
 
-    async def send(self, request: bytes, sent_at: float | None = None) -> Reply:
+    async def send(self, request: bytes) -> Reply:
         """Send one request; no retry is made, whatever happens."""
-        sent_at = perf_counter() if sent_at is None else sent_at
-        writer = None
+        return await self.post(request, perf_counter())
+
+    def post(self, request: bytes, sent_at: float) -> "asyncio.Future[Reply]":
+        """The same, at once if a connection is free; waits are counted from `sent_at`."""
+        answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.transport.is_closing():
+                connection.ask(request, sent_at, answer)
+                return answer
+        task = asyncio.create_task(self._connect(request, sent_at, answer))
+        self._connecting.add(task)
+        task.add_done_callback(self._connecting.discard)
+        return answer
+
+    async def _connect(
+        self, request: bytes, sent_at: float, answer: "asyncio.Future[Reply]"
+    ) -> None:
+        def make() -> Connection:
+            return Connection(self._patience, self._idle.append)
+
+        loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(self._patience):
-                reader, writer = await self._connect()
-                writer.write(request)
-                status, headers, body = await read_reply(reader)
-        except (OSError, EOFError, ValueError, TimeoutError) as fault:
-            if writer:
-                writer.close()
-            lasted = perf_counter() - sent_at
-            return Reply(NO_ANSWER, {}, b"", sent_at, lasted, type(fault).__name__)
-        if headers.get("connection", "") == "close":
-            writer.close()
-        else:
-            self._idle.append((reader, writer))
-        return Reply(status, headers, body, sent_at, perf_counter() - sent_at)
-
-    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        while self._idle:
-            reader, writer = self._idle.pop()
-            if not reader.at_eof() and not writer.is_closing():
-                return reader, writer
-            writer.close()
-        return await asyncio.open_connection("127.0.0.1", self._port)
+                _, connection = await loop.create_connection(make, "127.0.0.1", self._port)
+        except OSError as fault:  # TimeoutError is one
+            seconds = perf_counter() - sent_at
+            if not answer.done():
+                name = type(fault).__name__
+                answer.set_result(Reply(NO_ANSWER, {}, b"", sent_at, seconds, name))
+            return
+        connection.ask(request, sent_at, answer)
 
     def close(self) -> None:
         """Close what is idle."""
-        for _, writer in self._idle:
-            writer.close()
+        for connection in self._idle:
+            connection.transport.close()
         self._idle.clear()
 
 
@@ -84,12 +149,24 @@ async def read_reply(reader: asyncio.StreamReader) -> tuple[int, dict[str, str],
         EOFError: it broke off.
         ValueError: it is none.
     """
-    head = await reader.readuntil(b"\r\n\r\n")
+    status, headers = read_head(await reader.readuntil(HEAD_END))
+    return status, headers, await reader.readexactly(read_length(headers))
+
+
+def read_head(head: bytes) -> tuple[int, dict[str, str]]:
+    """Status and headers (lower case).
+
+    Raises:
+        ValueError: it is none.
+    """
     first, *lines = head.decode("latin-1").split("\r\n")
     pairs = (line.partition(": ") for line in lines if line)
-    headers = {name.lower(): value for name, _, value in pairs}
-    body = await reader.readexactly(int(headers.get("content-length", 0)))
-    return int(first.split()[1]), headers, body
+    return int(first.split()[1]), {name.lower(): value for name, _, value in pairs}
+
+
+def read_length(headers: Mapping[str, str]) -> int:
+    """Of the body."""
+    return int(headers.get("content-length", 0))
 
 
 class Load(NamedTuple):
@@ -107,14 +184,14 @@ class Load(NamedTuple):
 async def offer(client: Client, requests: Iterator[bytes], rate: float, seconds: float) -> Load:
     """Open loop: `rate` requests a second for so many seconds; returns when all are answered."""
     started, busy = perf_counter(), process_time()
-    tasks: list[asyncio.Task[Reply]] = []
+    answers: list[asyncio.Future[Reply]] = []
     for number in range(round(rate * seconds)):
         due = started + number / rate
         if (pause := due - perf_counter()) > 0:
             await asyncio.sleep(pause)
-        tasks.append(asyncio.create_task(client.send(next(requests), due)))
+        answers.append(client.post(next(requests), due))
     share = (process_time() - busy) / (perf_counter() - started)
-    return Load(list(await asyncio.gather(*tasks)), seconds, share)
+    return Load(list(await asyncio.gather(*answers)), seconds, share)
 
 
 async def saturate(client: Client, requests: Iterator[bytes], users: int, seconds: float) -> Load:

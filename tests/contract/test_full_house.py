@@ -1,0 +1,151 @@
+"""A house with no room at all: refused at once, before the body, on a connection that is kept."""
+
+import contextlib
+import json
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.contract.tree import PICTURE
+from tests.contract.wire import connect, count_images, read_answer, read_metric, start_post
+from tests.server import Server, start_server, wait_until
+
+KEY = "k" * 32
+KEYED = f"Authorization: Bearer {KEY}"
+ROOM = 2
+LONGEST = 262_144  # of the bodies that are let pass
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory: pytest.TempPathFactory, quadrants_dir: Path) -> Iterator[Server]:
+    """A server with little room, keys and little patience."""
+    folder = tmp_path_factory.mktemp("full")
+    settings = {"max_queue_size": ROOM, "request_timeout_ms": 3500, "api_keys": KEY}
+    with start_server(quadrants_dir, folder, **settings) as running:
+        running.client.headers["authorization"] = f"Bearer {KEY}"
+        running.wait_ready()
+        yield running
+
+
+@contextlib.contextmanager
+def fill(server: Server) -> Iterator[list[socket.socket]]:
+    """Take all the room, with requests whose bodies are still to come."""
+    with contextlib.ExitStack() as stack:
+        holders = [stack.enter_context(connect(server)) for _ in range(ROOM)]
+        for holder in holders:
+            start_post(holder, "/predict", len(PICTURE), KEYED)
+        wait_until(lambda: count_images(server) == ROOM)
+        yield holders
+        for holder in holders:
+            holder.sendall(PICTURE)
+            assert read_answer(holder)[0] == 200
+    wait_until(lambda: count_images(server) == 0)
+
+
+@pytest.mark.parametrize("call", ["/predict", "/predict/batch", "/gradcam", "/gradcam/batch"])
+def test_who_is_refused_is_answered_before_its_body_and_may_go_on(full: Server, call: str) -> None:
+    refused = read_metric(full, "sightglass_rejected_total", code="overloaded")
+    with connect(full) as connection:
+        with fill(full):
+            for _ in range(2):
+                start_post(connection, call, len(PICTURE), KEYED, "X-Request-Id: mine")
+                status, headers, body = read_answer(connection)
+                assert (status, headers.get("connection")) == (429, None)
+                assert int(headers["retry-after"]) >= 1
+                assert headers["x-request-id"] == "mine"
+                assert json.loads(body)["error"]["code"] == "overloaded"
+                connection.sendall(PICTURE[:100])
+                connection.sendall(PICTURE[100:])
+        start_post(connection, "/predict", len(PICTURE), KEYED)
+        connection.sendall(PICTURE)
+        assert read_answer(connection)[0] == 200
+    assert read_metric(full, "sightglass_rejected_total", code="overloaded") == refused + 2
+    requests = [event for event in full.read_events() if event.get("request_id") == "mine"]
+    assert [event["code"] for event in requests[-2:]] == ["overloaded"] * 2
+    assert {event["route"] for event in requests[-2:]} == {call}
+
+
+def test_pipelined_requests_are_refused_in_their_turn(full: Server) -> None:
+    head = f"POST /predict HTTP/1.1\r\nHost: test\r\n{KEYED}\r\nContent-Length: {len(PICTURE)}\r\n"
+    after = f"GET /models HTTP/1.1\r\nHost: test\r\n{KEYED}\r\n\r\n"
+    with fill(full), connect(full) as connection:
+        connection.sendall((head.encode() + b"\r\n" + PICTURE) * 20 + after.encode())
+        assert [read_answer(connection)[0] for _ in range(21)] == [429] * 20 + [200]
+
+
+def test_what_comes_behind_a_request_is_let_in_in_its_turn(full: Server) -> None:
+    head = f"POST /predict HTTP/1.1\r\nHost: test\r\n{KEYED}\r\nContent-Length: {len(PICTURE)}\r\n"
+    request = head.encode() + b"\r\n" + PICTURE
+    with fill(full) as holders:
+        holders[0].sendall(PICTURE + request)  # now there is room for it again
+        assert [read_answer(holders[0])[0] for _ in range(2)] == [200, 200]
+        wait_until(lambda: count_images(full) == ROOM - 1)
+        start_post(holders[0], "/predict", len(PICTURE), KEYED)
+        wait_until(lambda: count_images(full) == ROOM)
+
+
+def test_a_refused_body_that_does_not_come_ends_the_connection(full: Server) -> None:
+    with connect(full) as connection:
+        with fill(full):
+            start_post(connection, "/predict", len(PICTURE), KEYED)
+            assert read_answer(connection)[0] == 429
+            started = time.monotonic()
+            with contextlib.suppress(OSError):
+                while time.monotonic() < started + 1:  # a byte now and then is not enough
+                    connection.sendall(b"x")
+                    time.sleep(0.1)
+        assert connection.recv(1) == b""
+        assert 3 < time.monotonic() - started < 10
+
+
+def test_a_refused_connection_may_rest_before_its_next_request(full: Server) -> None:
+    with connect(full) as connection:
+        with fill(full):
+            start_post(connection, "/predict", len(PICTURE), KEYED)
+            assert read_answer(connection)[0] == 429
+            connection.sendall(PICTURE)
+        time.sleep(4)  # longer than a request may take
+        start_post(connection, "/predict", len(PICTURE), KEYED)
+        connection.sendall(PICTURE)
+        assert read_answer(connection)[0] == 200
+
+
+@pytest.mark.parametrize(
+    "headers", [(KEYED, "Expect: 100-continue"), (KEYED, "Connection: close")], ids=str
+)
+def test_who_would_not_go_on_is_told_so(full: Server, headers: tuple[str, ...]) -> None:
+    with fill(full), connect(full) as connection:
+        start_post(connection, "/predict", len(PICTURE), *headers)
+        status, told, _ = read_answer(connection)
+        assert (status, told["connection"]) == (429, "close")
+        assert connection.recv(1) == b""
+
+
+def test_a_longer_body_is_refused_and_the_connection_closed(full: Server) -> None:
+    with fill(full), connect(full) as connection:
+        start_post(connection, "/predict", LONGEST + 1, KEYED)
+        status, headers, _ = read_answer(connection)
+        assert (status, headers["connection"]) == (429, "close")
+
+
+def test_what_is_wrong_for_other_reasons_is_said_in_a_full_house_too(full: Server) -> None:
+    with fill(full), connect(full) as connection:
+        start_post(connection, "/predict", len(PICTURE))
+        assert read_answer(connection)[0] == 401
+    with fill(full), connect(full) as connection:
+        start_post(connection, "/predict", 100_000_000, KEYED)
+        assert read_answer(connection)[0] == 413
+    with fill(full):
+        assert full.client.get("/models").status_code == 200
+        assert full.client.get("/predict").status_code == 405
+        assert full.client.post("/nowhere", content=PICTURE).status_code == 404
+
+
+def test_the_inference_protocol_is_refused_in_its_own_words(full: Server) -> None:
+    with fill(full):
+        answer = full.client.post("/v2/models/quadrants/infer", content=b"{}")
+    assert answer.status_code == 429
+    assert "No room for more images" in answer.json()["error"]
