@@ -25,7 +25,7 @@ class FrontedService(bentoml.Service[Any]):  # type: ignore[misc]  # BentoML loa
 
         settings = read_settings()
         plane = DataPlane(super().to_asgi(is_main), settings)
-        bound_connections(settings, plane.turn_away)
+        bound_connections(settings, plane.door.turn_away)
         return plane
 
 

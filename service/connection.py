@@ -7,18 +7,17 @@ more than to say so. Knows nothing of what is asked.
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable
 
 from uvicorn.config import HTTP_PROTOCOLS
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from service.exchange import take_at_once
+from service.exchange import Scope
 from service.settings import Settings
 
 MAX_HEAD_BYTES = 65_536  # that came without the end of the headers
 
-TurnAway = Callable[[Any, Any, Any], Coroutine[Any, Any, bool]]  # of an ASGI application's three
+TurnAway = Callable[[Scope], bytes | None]  # what to answer at once, if anything
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -64,31 +63,47 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._head_is_open = False
         self._stop_timer()
-        super().on_headers_complete()
+        refusal = self._find_refusal()
+        if refusal is None:
+            super().on_headers_complete()
+        else:
+            self.transport.write(refusal)
+            self._passing = True
+
+    def on_body(self, body: bytes) -> None:
+        if not self._passing:
+            super().on_body(body)
 
     def on_message_complete(self) -> None:
         if self._passing:
             self._passing = False
             self._stop_timer()
-            self._unset_keepalive_if_required()
             self.timeout_keep_alive_task = self.loop.call_later(
                 self.timeout_keep_alive, self.timeout_keep_alive_handler
             )
-        super().on_message_complete()
+        else:
+            super().on_message_complete()
 
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        if self._may_keep_after(cycle):
-            refusing = self.turn_away(cycle.scope, cycle.receive, cycle.send)
-            self._passing = bool(take_at_once(refusing))
-        if not self._passing:
-            super()._start_asgi_task(cycle, app)
-
-    def _may_keep_after(self, cycle: RequestResponseCycle) -> bool:
-        """Whether a request can be answered at once and its body let pass, for the next one."""
-        last = cycle is self.cycle and not self.pipeline
-        coming = cycle.more_body and not cycle.waiting_for_100_continue
-        heard = not self.transport.get_write_buffer_size()  # else sending could have to wait
-        return last and coming and heard and cycle.keep_alive
+    def _find_refusal(self) -> bytes | None:
+        """What a request is turned away with, if it can be at once and the connection be kept."""
+        first = self.cycle is None or self.cycle.response_complete
+        heard = not self.flow.write_paused
+        kept = self.parser.should_keep_alive() and self.parser.get_http_version() == "1.1"
+        if (
+            not (first and heard and kept)
+            or self.expect_100_continue
+            or self.parser.should_upgrade()
+        ):
+            return None
+        path, _, query = self.url.partition(b"?")
+        return self.turn_away(
+            {
+                "method": self.parser.get_method().decode("latin-1"),
+                "path": path.decode("latin-1"),
+                "query_string": query,
+                "headers": self.headers,
+            }
+        )
 
     def _start_timer(self) -> None:
         sentence = f"The headers did not arrive within {self.head_seconds:g} s: send them faster."

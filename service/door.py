@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from fnmatch import fnmatch
 from hmac import compare_digest
 from time import perf_counter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from service import metrics
 from service.admission import Admission
@@ -89,41 +89,6 @@ class Door:
             return
         except Exception as fault:
             response, code = self._refuse(fault, request)
-        await self._send(response, code, request, route, send)
-
-    async def turn_away(self, scope: Scope, receive: Receive, send: Send) -> bool:
-        """Refuse a request with a body that is not large while no image can be taken, or say no.
-
-        In an overload most of the work is refusing. So this is done without a task, waits for
-        nothing, and leaves it to the caller to let the body pass. Whoever else is to be refused, or
-        for another reason, is so in the usual way.
-        """
-        refusal = self._admission.find_no_room(self._timeout_seconds)
-        if refusal is None or self._lifecycle.draining:
-            return False
-        request = Request(scope, receive, self._timeout_seconds)
-        route, _ = self._find_route(request.path)
-        if not route or not route.needs_room or request.method not in route.methods:
-            return False
-        passes = 0 < (request.content_length or 0) <= self._passing_bytes
-        if not passes or not self._knows(request):
-            return False
-        request.body_is_read = True
-        response, code = self._refuse(refusal, request)
-        await self._send(response, code, request, route, send)
-        return True
-
-    async def _send(
-        self,
-        response: Response,
-        code: str | None,
-        request: Request,
-        route: Route | None,
-        send: Send,
-    ) -> None:
-        """Send what is to be said, `code` if it is a refusal, and report it."""
-        if code:
-            metrics.count_refusal(code).inc()
         if request.timings.seconds:
             response.headers["server-timing"] = _tell_timings(request)
         if self._lifecycle.draining:
@@ -131,6 +96,27 @@ class Door:
         self._cors.mark(request, response)
         await response.send(send, request, head_only=request.method == "HEAD")
         self._report(request, route, response.status, code)
+
+    def turn_away(self, scope: Scope) -> bytes | None:
+        """The whole answer to a request that there is no room for; None if there may be.
+
+        In an overload most of the work is refusing: this needs neither a task nor the body, which
+        the caller lets pass. What is large, or wrong in another way, is refused in the usual way.
+        """
+        refusal = self._admission.find_no_room(self._timeout_seconds)
+        if refusal is None or self._lifecycle.draining:
+            return None
+        request = Request(scope, receive_nothing, self._timeout_seconds)
+        route, _ = self._find_route(request.path)
+        if not route or not route.needs_room or request.method not in route.methods:
+            return None
+        passes = 0 < (request.content_length or 0) <= self._passing_bytes
+        if not passes or not self._knows(request):
+            return None
+        response, code = self._refuse(refusal, request)
+        self._cors.mark(request, response)
+        self._report(request, route, response.status, code)
+        return response.encode(request)
 
     def _find_route(self, path: str) -> tuple[Route | None, dict[str, str]]:
         if path in self._exact:
@@ -178,7 +164,7 @@ class Door:
         return any(matches)
 
     def _refuse(self, fault: Exception, request: Request) -> tuple[Response, str]:
-        """What the client is told, and its code; what is our fault goes to the log, whole.
+        """What the client is told, and its code, counted; our own faults go to the log, whole.
 
         The fault is held by none of the frames it came through: as a cycle it would keep the
         picture it was about until the next garbage collection.
@@ -190,6 +176,7 @@ class Door:
         error = fault.message if is_protocol else fault.body(request.id)
         response = answer_json({"error": error}, fault.status)
         response.headers.update(fault.headers)
+        metrics.count_refusal(fault.code).inc()
         return response, fault.code
 
     def _report(self, request: Request, route: Route | None, status: int, code: str | None) -> None:
@@ -211,6 +198,11 @@ class Door:
         log_request(fields)
         if self._traces:
             self._traces.tell(request, route.template if route else None, status, code, seconds)
+
+
+async def receive_nothing() -> dict[str, Any]:
+    """The body of a request that is answered without it."""
+    return {"type": "http.disconnect"}
 
 
 def _tell_timings(request: Request) -> str:

@@ -6,9 +6,12 @@ Knows bytes, headers and time; nothing of images or models.
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from email.utils import formatdate
+from functools import lru_cache
+from http import HTTPStatus
 from itertools import count
 from secrets import token_hex
-from time import perf_counter
+from time import perf_counter, time
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
@@ -158,13 +161,7 @@ class Response:
         """Send it; where the body of the request is still coming, read that first, then close."""
         request.take_body_at_hand()
         closing = not request.body_is_read and request.content_length != 0
-        headers = {
-            "content-type": self.media_type,
-            "content-length": str(len(self.body)),
-            "x-content-type-options": "nosniff",
-            "x-request-id": request.id,
-            **self.headers,
-        }
+        headers = self._make_headers(request)
         if closing:
             headers["connection"] = "close"
         encoded = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
@@ -175,6 +172,27 @@ class Response:
             await request.discard_body()
             body = b""
         await send({"type": "http.response.body", "body": body})
+
+    def encode(self, request: Request) -> bytes:
+        """All of it in HTTP/1.1, for a connection that is kept."""
+        told = {"date": _format_date(int(time())), **self._make_headers(request)}
+        lines = [f"HTTP/1.1 {self.status} {HTTPStatus(self.status).phrase}"]
+        lines += [f"{name}: {value}" for name, value in told.items()]
+        return "\r\n".join([*lines, "", ""]).encode("latin-1") + self.body
+
+    def _make_headers(self, request: Request) -> dict[str, str]:
+        return {
+            "content-type": self.media_type,
+            "content-length": str(len(self.body)),
+            "x-content-type-options": "nosniff",
+            "x-request-id": request.id,
+            **self.headers,
+        }
+
+
+@lru_cache(1)
+def _format_date(second: int) -> str:
+    return formatdate(second, usegmt=True)
 
 
 def take_at_once(coroutine: Coroutine[Any, Any, T]) -> T | None:

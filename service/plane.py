@@ -41,23 +41,19 @@ class DataPlane:
         self._repository.trials.start()
         self._admission = Admission(settings)
         self._traces = open_traces()
-        self._door = make_door(
+        self.door = make_door(
             settings, self._lifecycle, self._repository, self._admission, self._traces
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or live as long as the server does."""
         if scope["type"] == "http":
-            await self._door(scope, receive, send)
+            await self.door(scope, receive, send)
         elif scope["type"] == "lifespan":
             async with self._serve():
                 await self._bentoml(scope, receive, send)
         else:
             await send({"type": "websocket.close", "code": 1000})
-
-    async def turn_away(self, scope: Scope, receive: Receive, send: Send) -> bool:
-        """Refuse a request before a task is made for it, if there is no room: see `Door`."""
-        return await self._door.turn_away(scope, receive, send)
 
     @contextlib.asynccontextmanager
     async def _serve(self) -> AsyncIterator[None]:
