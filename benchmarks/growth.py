@@ -53,7 +53,6 @@ def measure(
         with start_ours(copy_model("lenet5", number), f"lenet5-{number - 1}") as server:
             trial = Trial(server, OURS, seconds)
             asks = spread_over(make_our_asks(digits, tops["digit"]), number)
-            trial.load("", asks, CLIENTS)  # one worker makes it ready: now the others serve, too
             keeper.keep(_name(trial.load("", asks, CLIENTS), "by models", number))
 
 

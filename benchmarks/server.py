@@ -23,6 +23,9 @@ from benchmarks.material import CACHE
 START_SECONDS = 90
 STOP_SECONDS = 15
 POLL_SECONDS = 0.02
+LOOK_SECONDS = 0.3
+IDLE_SHARE = 0.1  # of a core: what servers do that poll
+SETTLING_SECONDS = 10
 PEAK = re.compile(r"^VmHWM:\s+(\d+) kB", re.M)
 
 
@@ -102,6 +105,7 @@ def start_server(
     try:
         wait_ready(server, ready_path, log_path)
         server.start_seconds = time.monotonic() - started
+        wait_idle(server)
         yield server
     finally:
         stop(server)
@@ -122,6 +126,16 @@ def wait_ready(server: Server, path: str, log_path: Path) -> None:
         if server.process.poll() is not None or time.monotonic() > end:
             raise ServerFault(f"{server.name} did not start; {log_path} may say why.")
         time.sleep(POLL_SECONDS)
+
+
+def wait_idle(server: Server) -> None:
+    """Return once it does next to nothing: the first worker that is ready may not be the last."""
+    end = time.monotonic() + SETTLING_SECONDS
+    used, before = LOOK_SECONDS, server.read_cpu()
+    while used > IDLE_SHARE * LOOK_SECONDS and time.monotonic() < end:
+        time.sleep(LOOK_SECONDS)
+        now = server.read_cpu()
+        used, before = now - before, now
 
 
 def stop(server: Server) -> None:
