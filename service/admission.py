@@ -15,7 +15,6 @@ from service.settings import Settings
 
 BYTES_PER_PIXEL = 4  # of a decoded picture in memory
 CROWD = 8  # images in the house from which on it pays to run stage by stage
-NO_ROOM = "No room for more images now"
 FADE = 0.98  # per answered image, of what was measured before
 
 
@@ -62,8 +61,12 @@ class Admission:
         wait = self.predict_wait()
         if wait > seconds_left:
             return self.refuse(f"The wait would be about {wait:.1f} s, longer than the deadline")
-        if self.images >= self.max_images:
-            return self.refuse(NO_ROOM)
+        return self.find_no_places(1)
+
+    def find_no_places(self, images: int) -> Overloaded | None:
+        """Why so many more images can't be in the house now; None if they can."""
+        if self.images + images > self.max_images:
+            return self.refuse("No room for more images now")
         return None
 
     def check_fits(self, images: int, body_bytes: int) -> None:
@@ -176,8 +179,8 @@ class Slot:
         """
         house = self._admission
         house.check_fits(self._images + count, self._body_bytes)
-        if house.images + count > house.max_images:
-            raise house.refuse(NO_ROOM)
+        if refusal := house.find_no_places(count):
+            raise refusal
         house.images += count
         self._images += count
         if self._arrived:

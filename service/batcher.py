@@ -87,8 +87,10 @@ class Batcher:
         self.max_batch_size = max_batch_size
         self._lanes = lanes
         self._part = ceil(max_batch_size / lanes)
+        shared_out = lanes * self._part  # a batch, or a row for each lane
+        self._crowd = CROWD * shared_out
         # For who prepares rows: done long before their turn, the work for them delays others'.
-        self.places = asyncio.Semaphore(BATCHES_AHEAD * lanes * self._part)
+        self.places = asyncio.Semaphore(BATCHES_AHEAD * shared_out)
         self._run = run
         self._run_part = run_part or run
         self._max_queue_delay = max_queue_delay
@@ -152,7 +154,7 @@ class Batcher:
             return self._part if room else 0
         if waiting < self.max_batch_size and self._wait_for_more():
             return 0
-        self._apart = self._lanes == 1 or waiting >= CROWD * self._lanes * self._part
+        self._apart = self._lanes == 1 or waiting >= self._crowd
         return self._part if self._apart else self.max_batch_size
 
     def _wait_for_more(self) -> bool:

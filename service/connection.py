@@ -78,9 +78,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._passing:
             self._passing = False
             self._stop_timer()
-            self.timeout_keep_alive_task = self.loop.call_later(
-                self.timeout_keep_alive, self.timeout_keep_alive_handler
-            )
+            self.on_response_complete()
         else:
             super().on_message_complete()
 

@@ -139,7 +139,7 @@ class Door:
         if handler is None:
             allowed = ", ".join(route.methods)
             raise MethodNotAllowed(
-                f"{request.method} is not for '{request.path}': use {allowed}.", {"Allow": allowed}
+                f"{request.method} is not for '{request.path}': use {allowed}.", {"allow": allowed}
             )
         if self._lifecycle.closed:
             raise NotReady("This server is stopping: ask another one.")

@@ -52,7 +52,7 @@ class Unauthorized(Refusal):
     def __init__(self) -> None:
         super().__init__(
             "This service wants an API key: send it as 'Authorization: Bearer <key>'.",
-            {"WWW-Authenticate": "Bearer"},
+            {"www-authenticate": "Bearer"},
         )
 
 
@@ -122,7 +122,7 @@ class Overloaded(Refusal):
     status, code = 429, "overloaded"
 
     def __init__(self, message: str, retry_after: int) -> None:
-        super().__init__(message, {"Retry-After": str(retry_after)})
+        super().__init__(message, {"retry-after": str(retry_after)})
 
 
 class NotReady(Refusal):
@@ -131,7 +131,7 @@ class NotReady(Refusal):
     status, code = 503, "not_ready"
 
     def __init__(self, message: str, retry_after: int = 1) -> None:
-        super().__init__(message, {"Retry-After": str(retry_after)})
+        super().__init__(message, {"retry-after": str(retry_after)})
 
 
 class Timeout(Refusal):

@@ -177,7 +177,7 @@ class Response:
         """All of it in HTTP/1.1, for a connection that is kept."""
         told = {"date": _format_date(int(time())), **self._make_headers(request)}
         lines = [f"HTTP/1.1 {self.status} {HTTPStatus(self.status).phrase}"]
-        lines += [f"{name.lower()}: {value}" for name, value in told.items()]
+        lines += [f"{name}: {value}" for name, value in told.items()]
         return "\r\n".join([*lines, "", ""]).encode("latin-1") + self.body
 
     def _make_headers(self, request: Request) -> dict[str, str]:

@@ -15,6 +15,8 @@ from tests.server import Server, start_server, wait_until
 
 KEY = "k" * 32
 KEYED = f"Authorization: Bearer {KEY}"
+HEAD = f"POST /predict HTTP/1.1\r\nHost: test\r\n{KEYED}\r\nContent-Length: {len(PICTURE)}\r\n\r\n"
+REQUEST = HEAD.encode() + PICTURE
 ROOM = 2
 LONGEST = 262_144  # of the bodies that are let pass
 
@@ -69,18 +71,15 @@ def test_who_is_refused_is_answered_before_its_body_and_may_go_on(full: Server, 
 
 
 def test_pipelined_requests_are_refused_in_their_turn(full: Server) -> None:
-    head = f"POST /predict HTTP/1.1\r\nHost: test\r\n{KEYED}\r\nContent-Length: {len(PICTURE)}\r\n"
     after = f"GET /models HTTP/1.1\r\nHost: test\r\n{KEYED}\r\n\r\n"
     with fill(full), connect(full) as connection:
-        connection.sendall((head.encode() + b"\r\n" + PICTURE) * 20 + after.encode())
+        connection.sendall(REQUEST * 20 + after.encode())
         assert [read_answer(connection)[0] for _ in range(21)] == [429] * 20 + [200]
 
 
 def test_what_comes_behind_a_request_is_let_in_in_its_turn(full: Server) -> None:
-    head = f"POST /predict HTTP/1.1\r\nHost: test\r\n{KEYED}\r\nContent-Length: {len(PICTURE)}\r\n"
-    request = head.encode() + b"\r\n" + PICTURE
     with fill(full) as holders:
-        holders[0].sendall(PICTURE + request)  # now there is room for it again
+        holders[0].sendall(PICTURE + REQUEST)  # now there is room for it again
         assert [read_answer(holders[0])[0] for _ in range(2)] == [200, 200]
         wait_until(lambda: count_images(full) == ROOM - 1)
         start_post(holders[0], "/predict", len(PICTURE), KEYED)

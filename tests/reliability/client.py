@@ -34,7 +34,7 @@ class Connection(asyncio.Protocol):
         self._answer: asyncio.Future[Reply] | None = None
         self._received = bytearray()
         self._head: tuple[int, dict[str, str]] | None = None  # status and headers
-        self._length = 0  # of the whole answer, once its head is here
+        self._body = slice(0)  # where it lies in what was received, once the head is here
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self.transport = transport
@@ -51,10 +51,11 @@ class Connection(asyncio.Protocol):
         try:
             if self._head is None and (end := self._received.find(HEAD_END)) >= 0:
                 self._head = read_head(bytes(self._received[:end]))
-                self._length = end + len(HEAD_END) + read_length(self._head[1])
+                start = end + len(HEAD_END)
+                self._body = slice(start, start + read_length(self._head[1]))
         except (IndexError, ValueError) as fault:
             self._end(type(fault).__name__)
-        if self._head and len(self._received) >= self._length:
+        if self._head and len(self._received) >= self._body.stop:
             self._end()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -68,7 +69,7 @@ class Connection(asyncio.Protocol):
         answer, self._answer = self._answer, None
         self._timer.cancel()
         status, headers = (NO_ANSWER, {}) if fault or not self._head else self._head
-        body = b"" if fault else bytes(self._received[self._length - read_length(headers) :])
+        body = b"" if fault else bytes(self._received[self._body])
         keeps = not fault and not answer.done() and headers.get("connection") != "close"
         if not answer.done():  # else nobody waits for it any more
             seconds = perf_counter() - self._sent_at

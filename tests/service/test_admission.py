@@ -92,7 +92,7 @@ def test_whoever_could_not_be_answered_in_time_is_refused_with_the_time_to_come_
     assert house.predict_wait() == pytest.approx(7, rel=0.01)
     with pytest.raises(Overloaded) as refusal:
         house.admit(0, 5)
-    assert refusal.value.headers == {"Retry-After": str(ceil(house.predict_wait()))}
+    assert refusal.value.headers == {"retry-after": str(ceil(house.predict_wait()))}
     house.admit(0, 8)
 
 
