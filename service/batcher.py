@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 TOP_1 = -1
 BATCHES_AHEAD = 4  # being prepared, waiting and running
 CROWD = 2  # batches that wait: enough for every lane to run on without the others
+PARTS_A_LANE = 2  # handed over: one runs, one is at hand while the event loop is busy
 
 
 class DeviceLost(Exception):
@@ -87,6 +88,7 @@ class Batcher:
         self.max_batch_size = max_batch_size
         self._lanes = lanes
         self._part = ceil(max_batch_size / lanes)
+        self._most_handed = PARTS_A_LANE * lanes
         shared_out = lanes * self._part  # a batch, or a row for each lane
         self._crowd = CROWD * shared_out
         # For who prepares rows: done long before their turn, the work for them delays others'.
@@ -150,8 +152,8 @@ class Batcher:
         """How many rows the next batch may have; 0 while it has to wait."""
         waiting = len(self._rows)
         if self._running:
-            room = self._apart and self._running <= self._lanes and waiting >= self._part
-            return self._part if room else 0
+            room = self._apart and self._running < self._most_handed
+            return self._part if room and waiting >= self._part else 0
         if waiting < self.max_batch_size and self._wait_for_more():
             return 0
         self._apart = self._lanes == 1 or waiting >= self._crowd

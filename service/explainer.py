@@ -86,7 +86,7 @@ class Explainer:
             timings,
         )
         metrics.count_maps(model.name, 1, drawn.empty)
-        predicted = int(rank(seen.answer.logits)[0])
+        predicted = int(seen.answer.logits.argmax())
         return Drawing(
             drawn.content,
             describe_class(predicted, seen.answer, model),

@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from service.batcher import Answer, Batcher, Outputs, Row
+from tests.server import wait_until as keep_waiting_until
 
 POISON = 255
 
@@ -221,6 +222,20 @@ def test_all_lanes_run_at_the_same_time() -> None:
         laned = Laned(meeting=threading.Barrier(2))
         assert await laned.ask(range(9)) == list(range(9))
         assert laned.batcher.run_seconds == 0
+
+    asyncio.run(body())
+
+
+def test_each_lane_has_its_next_part_at_hand_while_the_loop_is_busy() -> None:
+    async def body() -> None:
+        laned = Laned()
+        laned.parts.free.clear()
+        answers = [laned.batcher.submit(make_row(value)) for value in range(9)]
+        await answers[0]
+        await asyncio.sleep(0.05)  # the others are handed over
+        laned.parts.free.set()
+        keep_waiting_until(lambda: len(laned.parts.batches) == 4, 10)
+        assert [answer.logits[0] for answer in await asyncio.gather(*answers)] == list(range(9))
 
     asyncio.run(body())
 
