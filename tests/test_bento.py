@@ -62,6 +62,25 @@ def test_it_carries_the_container_and_what_either_variant_of_it_wants(bento: Pat
     assert "torch==" not in cpu + gpu
 
 
+def test_make_image_hands_it_to_the_engine(environment: dict[str, str], tmp_path: Path) -> None:
+    installed = ("-o", f"{sys.prefix}/serve.installed")
+    asked = (f"VENV={sys.prefix}", "VARIANT=gpu", "BASE_IMAGE=mine", "BUILDER=echo", "BUILD=--pull")
+    said = subprocess.run(
+        ["make", "image", *installed, *asked],
+        cwd=ROOT,
+        env=environment | {"BENTOML_HOME": str(tmp_path)},
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    [folder] = tmp_path.glob("bentos/sightglass/*/")
+    dockerfile = folder / "env" / "docker" / "Dockerfile"
+    assert dockerfile.is_file()
+    arguments = "--build-arg VARIANT=gpu --build-arg BASE_IMAGE=mine"
+    called = f"build --pull -t sightglass:gpu {arguments} -f {dockerfile} {folder}"
+    assert said.splitlines()[-1] == called
+
+
 def test_its_requirements_are_pinned_and_hold_no_torch(bento: Path) -> None:
     requirements = (bento / "env" / "python" / "requirements.txt").read_text()
     assert "onnxruntime-gpu==" in requirements

@@ -5,6 +5,7 @@ and runs it by chroot, in a network of its own and with its root remounted read-
 can't show: dropped capabilities, seccomp, limits of memory, and the engine's own health checks.
 """
 
+import contextlib
 import ctypes
 import json
 import os
@@ -65,21 +66,18 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def image(base: str, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The image, built from the Bento as `make image` does."""
+    """The image, built by `make image`."""
     if BUILT:
         return BUILT
     store = tmp_path_factory.mktemp("bentoml")
-    own = {"BENTOML_HOME": str(store), "BENTOML_DO_NOT_TRACK": "True"}
-    call(ROOT / ".venv/bin/bentoml", "build", cwd=ROOT, env=os.environ | own)
-    [bento] = store.glob("bentos/sightglass/*/")
     # This machine's certificates and packages help to build, and stay out of the image.
     cache = Path.home() / ".cache" / "uv"
     cache.mkdir(parents=True, exist_ok=True)
     volumes = ["-v", "/etc/ssl/certs:/etc/ssl/certs:ro", "-v", f"{cache}:/root/.cache/uv"]
-    arguments = ["--build-arg", f"BASE_IMAGE={base}", "--build-arg", f"VARIANT={VARIANT}"]
-    dockerfile = bento / "env" / "docker" / "Dockerfile"
-    command = ["buildah", "bud", "--layers", "--format", "docker", *CHROOT, *volumes, *arguments]
-    call(*command, "-t", IMAGE, "-f", dockerfile, bento)
+    options = ["--layers", "--format", "docker", *CHROOT, *volumes]
+    own = {"BENTOML_HOME": str(store), "BENTOML_DO_NOT_TRACK": "True", "BUILDER": "buildah"}
+    own |= {"BUILD": " ".join(options), "BASE_IMAGE": base, "VARIANT": VARIANT}
+    call("make", "image", cwd=ROOT, env=os.environ | own)
     return IMAGE
 
 
@@ -118,18 +116,21 @@ def service(image: str, container: str) -> Iterator[psutil.Process]:
     try:
         wait_until(lambda: is_ready() or runner.poll() is not None)
         assert runner.poll() is None, "it ended at once; buildah says why above"
-        [launcher] = [
-            process
-            for process in psutil.Process(runner.pid).children(recursive=True)
-            if process.name().startswith("python")
-            and process.cmdline()[1:4] == ["-m", "service", "serve"]
-        ]
+        [launcher] = filter(is_launcher, psutil.Process(runner.pid).children(recursive=True))
         yield launcher
     finally:
         if runner.poll() is None:
             for process in psutil.Process(runner.pid).children(recursive=True):
                 process.send_signal(signal.SIGINT)
         runner.wait(PATIENCE)
+
+
+def is_launcher(process: psutil.Process) -> bool:
+    """Whether it is the image's own command, not a worker of it or a trial that ends just now."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        name, words = str(process.name()), list(process.cmdline())
+        return name.startswith("python") and words[1:4] == ["-m", "service", "serve"]
+    return False
 
 
 def is_ready() -> bool:
