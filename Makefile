@@ -7,7 +7,7 @@ SHAPE ?= steady
 PYTHON ?= python3
 VARIANT ?= cpu
 BUILDER ?= docker
-BUILD ?=
+BUILD_OPTIONS ?=
 BASE_IMAGE ?= python:3.12-slim
 VENV := .venv
 BIN := $(VENV)/bin
@@ -72,10 +72,10 @@ soak: $(VENV)/dev.installed ## an hour of mixed load, and docs/pictures/soak.png
 bench-gpu: $(VENV)/dev.installed ## what a GPU brings, on a machine that has one
 	$(BIN)/python -m benchmarks.gpu
 
-image: $(VENV)/serve.installed ## the container, from bentofile.yaml (VARIANT=gpu with CUDA; BUILDER=podman|buildah|nerdctl, BUILD= its options)
+image: $(VENV)/serve.installed ## the container, from bentofile.yaml (VARIANT=gpu with CUDA; BUILDER=podman|buildah|nerdctl, BUILD_OPTIONS=)
 	$(BIN)/bentoml build
 	bento=$$($(BIN)/python -c "import bentoml; print(bentoml.get('sightglass:latest').path)") \
-	  && $(BUILDER) build $(BUILD) -t sightglass:$(VARIANT) --build-arg VARIANT=$(VARIANT) \
+	  && $(BUILDER) build $(BUILD_OPTIONS) -t sightglass:$(VARIANT) --build-arg VARIANT=$(VARIANT) \
 	  --build-arg BASE_IMAGE=$(BASE_IMAGE) -f "$$bento/env/docker/Dockerfile" "$$bento"
 
 image-test: $(VENV)/dev.installed ## build and try the container without an engine; needs root, buildah and debootstrap (IMAGE= is there already)

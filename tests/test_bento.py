@@ -64,7 +64,13 @@ def test_it_carries_the_container_and_what_either_variant_of_it_wants(bento: Pat
 
 def test_make_image_hands_it_to_the_engine(environment: dict[str, str], tmp_path: Path) -> None:
     installed = ("-o", f"{sys.prefix}/serve.installed")
-    asked = (f"VENV={sys.prefix}", "VARIANT=gpu", "BASE_IMAGE=mine", "BUILDER=echo", "BUILD=--pull")
+    asked = (
+        f"VENV={sys.prefix}",
+        "VARIANT=gpu",
+        "BASE_IMAGE=mine",
+        "BUILDER=echo",
+        "BUILD_OPTIONS=--pull",
+    )
     said = subprocess.run(
         ["make", "image", *installed, *asked],
         cwd=ROOT,

@@ -76,7 +76,7 @@ def image(base: str, tmp_path_factory: pytest.TempPathFactory) -> str:
     volumes = ["-v", "/etc/ssl/certs:/etc/ssl/certs:ro", "-v", f"{cache}:/root/.cache/uv"]
     options = ["--layers", "--format", "docker", *CHROOT, *volumes]
     own = {"BENTOML_HOME": str(store), "BENTOML_DO_NOT_TRACK": "True", "BUILDER": "buildah"}
-    own |= {"BUILD": " ".join(options), "BASE_IMAGE": base, "VARIANT": VARIANT}
+    own |= {"BUILD_OPTIONS": " ".join(options), "BASE_IMAGE": base, "VARIANT": VARIANT}
     call("make", "image", cwd=ROOT, env=os.environ | own)
     return IMAGE
 
