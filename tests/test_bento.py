@@ -84,7 +84,7 @@ def test_make_image_hands_it_to_the_engine(environment: dict[str, str], tmp_path
     assert dockerfile.is_file()
     arguments = "--build-arg VARIANT=gpu --build-arg BASE_IMAGE=mine"
     called = f"build --pull -t sightglass:gpu {arguments} -f {dockerfile} {folder}"
-    assert said.splitlines()[-1] == called
+    assert called in said.splitlines()
 
 
 def test_its_requirements_are_pinned_and_hold_no_torch(bento: Path) -> None:
