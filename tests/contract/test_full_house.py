@@ -11,12 +11,12 @@ import pytest
 
 from tests.contract.tree import PICTURE
 from tests.contract.wire import connect, count_images, read_answer, read_metric, start_post
+from tests.reliability.photographs import make_request
 from tests.server import Server, start_server, wait_until
 
 KEY = "k" * 32
 KEYED = f"Authorization: Bearer {KEY}"
-HEAD = f"POST /predict HTTP/1.1\r\nHost: test\r\n{KEYED}\r\nContent-Length: {len(PICTURE)}\r\n\r\n"
-REQUEST = HEAD.encode() + PICTURE
+REQUEST = make_request("/predict", PICTURE, KEYED)
 ROOM = 2
 LONGEST = 262_144  # of the bodies that are let pass
 
