@@ -23,10 +23,11 @@ TAG = re.compile(r"run|skip: \S.*")
 HOW_TO_TAG = (
     "write ```{0} run, and a test runs it, or ```{0} skip: <reason>, e.g. skip: needs a cluster"
 )
+HOW_TO_INDENT = "begin the block at the start of the line, else no test runs it"
 HOW_TO_NAME = (
     "name the language after ```: sh or python for what a reader runs, text for what is printed"
 )
-FENCE = re.compile(r"^\s*```(?P<language>\S*) ?(?P<tag>.*)$")
+FENCE = re.compile(r"^(?P<indent> {0,3})```(?P<language>\S*) ?(?P<tag>.*)$")
 FENCED = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
 COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 DIRECTIVE = re.compile(r"<!-- walk: (.*?) -->")
@@ -36,9 +37,10 @@ LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 @dataclass(frozen=True)
 class Fence:
-    """A fenced block: the line it begins at, its language, its tag and its content."""
+    """A fenced block: where it begins, its language, its tag and its content."""
 
     line: int
+    indent: str
     language: str
     tag: str
     content: str
@@ -59,7 +61,7 @@ def find_fences(text: str) -> Iterator[Fence]:
             opening, content = (number, fence), []
         elif opening and fence and not fence["language"]:
             first, head = opening
-            yield Fence(first, head["language"], head["tag"], "\n".join(content))
+            yield Fence(first, *head.group("indent", "language", "tag"), "\n".join(content))
             opening = None
         else:
             content.append(line)
@@ -71,6 +73,8 @@ def find_untagged(text: str) -> list[str]:
     for fence in find_fences(text):
         if fence.language in TAGGED and not TAG.fullmatch(fence.tag):
             faults.append(f"line {fence.line}: {HOW_TO_TAG.format(fence.language)}")
+        elif fence.language in TAGGED and fence.indent:
+            faults.append(f"line {fence.line}: {HOW_TO_INDENT}")
         elif fence.language not in TAGGED | PLAIN:
             faults.append(f"line {fence.line}: {HOW_TO_NAME}")
     return faults

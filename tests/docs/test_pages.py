@@ -21,6 +21,7 @@ from tests.docs.pages import (
     PAGES,
     count_prose,
     find_command_lines,
+    find_fences,
     find_links,
     find_untagged,
     get_name,
@@ -54,8 +55,11 @@ def mark(page: Path) -> object:
 
 @pytest.mark.parametrize("page", PAGES, ids=get_name)
 def test_every_command_says_whether_it_is_run(page: Path) -> None:
-    """Its block is tagged: `run`, or `skip` with a reason."""
-    assert find_untagged(page.read_text()) == []
+    """Its block is tagged: `run`, or `skip` with a reason. What is to be run is found to be run."""
+    text = page.read_text()
+    assert find_untagged(text) == []
+    run = [fence for fence in find_fences(text) if fence.tag == "run"]
+    assert len(run) == len([part for part in PART.finditer(text) if part["code"]])
 
 
 def test_an_untagged_block_is_found() -> None:
@@ -64,6 +68,7 @@ def test_an_untagged_block_is_found() -> None:
     assert commands.startswith("line 3: write ```sh run")
     assert unnamed.startswith("line 7: name the language")
     assert find_untagged("```sh skip\nls\n```\n")  # a reason is missing
+    assert find_untagged("1. First:\n   ```sh run\n   ls\n   ```\n")
     assert find_untagged("```sh skip: needs a cluster\nls\n```\n") == []
 
 

@@ -1,6 +1,7 @@
 """The reference pages are the code's: settings, parameters, error codes, limits."""
 
 import re
+from inspect import signature
 
 import pytest
 
@@ -9,6 +10,9 @@ from service.tensors import MAX_JSON_VALUES
 from tests.docs.pages import find_command_lines
 from tests.docs.tables import TABLES, find_table
 from tests.server import ROOT
+from training.augment import Augment
+from training.config import Config
+from training.pictures import Input
 
 REFERENCE = ROOT / "docs" / "reference"
 PLACES = {"settings": "settings.md", "parameters": "http-gradcam.md"}
@@ -45,3 +49,15 @@ def test_every_chore_is_in_the_list_of_commands() -> None:
     assert {chore for chore in chores if f"make {chore}" not in page} == set()
     for package in ("training", "service"):
         assert any(f"python -m {package}" in line for line in find_command_lines(page))
+
+
+def test_every_field_of_a_config_is_documented() -> None:
+    page = (REFERENCE / "training-configs.md").read_text()
+    fields = {field for part in (Config, Input, Augment) for field in signature(part).parameters}
+    assert {field for field in fields if f"`{field}`" not in page} == set()
+
+
+def test_every_config_of_the_repository_is_documented() -> None:
+    page = (REFERENCE / "training-configs.md").read_text()
+    configs = {path.stem for path in (ROOT / "training" / "configs").glob("[a-z]*.py")}
+    assert {config for config in configs if f"`{config}`" not in page} == set()
