@@ -17,6 +17,7 @@ OUTSIDE = {".venv", ".cache", ".git", "node_modules", "runs"}
 PAGES = sorted(
     path for path in ROOT.rglob("*.md") if not OUTSIDE & set(path.relative_to(ROOT).parts)
 )
+WRITTEN = [path for path in PAGES if not path.is_relative_to(ROOT / "models")]  # not by training
 TAGGED = {"sh", "python"}  # blocks of commands and scripts, which say whether a test runs them
 PLAIN = {"http", "ini", "json", "mermaid", "nginx", "promql", "text", "toml", "yaml"}
 TAG = re.compile(r"run|skip: \S.*")
@@ -61,7 +62,8 @@ def find_fences(text: str) -> Iterator[Fence]:
             opening, content = (number, fence), []
         elif opening and fence and not fence["language"]:
             first, head = opening
-            yield Fence(first, *head.group("indent", "language", "tag"), "\n".join(content))
+            indent, language, tag = head.group("indent", "language", "tag")
+            yield Fence(first, indent, language, tag, "\n".join(content))
             opening = None
         else:
             content.append(line)

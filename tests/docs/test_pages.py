@@ -19,6 +19,7 @@ from tests import test_bento
 from tests.contract.artefacts import wait_loaded
 from tests.docs.pages import (
     PAGES,
+    WRITTEN,
     count_prose,
     find_command_lines,
     find_fences,
@@ -53,7 +54,7 @@ def mark(page: Path) -> object:
     return pytest.param(page, id=get_name(page), marks=[pytest.mark.slow] if slow else [])
 
 
-@pytest.mark.parametrize("page", PAGES, ids=get_name)
+@pytest.mark.parametrize("page", WRITTEN, ids=get_name)
 def test_every_command_says_whether_it_is_run(page: Path) -> None:
     """Its block is tagged: `run`, or `skip` with a reason. What is to be run is found to be run."""
     text = page.read_text()
@@ -72,7 +73,7 @@ def test_an_untagged_block_is_found() -> None:
     assert find_untagged("```sh skip: needs a cluster\nls\n```\n") == []
 
 
-@pytest.mark.parametrize("page", [mark(page) for page in PAGES if PART.search(page.read_text())])
+@pytest.mark.parametrize("page", [mark(page) for page in WRITTEN if PART.search(page.read_text())])
 def test_every_command_answers_as_shown(
     page: Path, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
@@ -100,7 +101,7 @@ def test_every_command_answers_as_shown(
             assert is_same_picture(tmp_path / picture, DOCS / "pictures" / picture), picture
 
 
-@pytest.mark.parametrize("page", PAGES, ids=get_name)
+@pytest.mark.parametrize("page", WRITTEN, ids=get_name)
 def test_every_command_exists(page: Path) -> None:
     """Skipped blocks included: chores of the Makefile, commands and options of the packages."""
     lines = find_command_lines(page.read_text())
@@ -144,11 +145,7 @@ def test_every_page_of_docs_is_in_its_index() -> None:
         assert {get_name(page) for page in ours - linked} == set()
 
 
-@pytest.mark.parametrize(
-    "page",
-    [p for p in PAGES if not p.is_relative_to(ROOT / "models") and p.name not in UNMEASURED],
-    ids=get_name,
-)
+@pytest.mark.parametrize("page", [p for p in WRITTEN if p.name not in UNMEASURED], ids=get_name)
 def test_no_page_is_long(page: Path) -> None:
     """What takes more than five minutes to read is two pages."""
     assert count_prose(page.read_text()) <= MAX_WORDS
