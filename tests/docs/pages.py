@@ -75,7 +75,7 @@ def find_untagged(text: str) -> list[str]:
     for fence in find_fences(text):
         if fence.language in TAGGED and not TAG.fullmatch(fence.tag):
             faults.append(f"line {fence.line}: {HOW_TO_TAG.format(fence.language)}")
-        elif fence.language in TAGGED and fence.indent:
+        elif fence.tag == "run" and fence.indent:
             faults.append(f"line {fence.line}: {HOW_TO_INDENT}")
         elif fence.language not in TAGGED | PLAIN:
             faults.append(f"line {fence.line}: {HOW_TO_NAME}")

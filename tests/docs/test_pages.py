@@ -39,6 +39,7 @@ UNMEASURED = {"CHANGELOG.md"}  # a record, not a page that is read as a whole
 CHANGES = {  # fewer and smaller pictures, so that a test of a page that trains takes seconds
     "docs/tutorials/your-own-model.md": {"head -60": "head -12", "128, 128, 128": "64, 64, 64"},
 }
+NAMED = re.compile(r"\bdocs/[\w/-]+\.md")
 LABEL = re.compile("Forest|Residential|River")  # after one epoch, any may be the most probable
 CHORES = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
 CHORE = re.compile(r"(?:^|[;&|] *|[A-Z_]+=\S+ )make ([a-z][a-z-]*)\b")
@@ -133,6 +134,14 @@ def get_help(package: str, command: str) -> str:
 def test_every_link_leads_somewhere(page: Path) -> None:
     """To a file of the project, and to a heading in it where one is named."""
     assert [link for link in find_links(page) if not leads_somewhere(page, link)] == []
+
+
+def test_every_page_that_the_code_names_exists() -> None:
+    """In docstrings, comments and messages."""
+    packages = ("service", "training", "tests", "loadtests", "benchmarks", "deploy")
+    files = [file for package in packages for file in (ROOT / package).rglob("*.py")]
+    named = {(name, get_name(file)) for file in files for name in NAMED.findall(file.read_text())}
+    assert {(name, file) for name, file in named if not (ROOT / name).exists()} == set()
 
 
 def test_every_page_of_docs_is_in_its_index() -> None:
