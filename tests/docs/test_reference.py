@@ -2,6 +2,7 @@
 
 import re
 from inspect import signature
+from typing import get_type_hints
 
 import pytest
 
@@ -10,9 +11,7 @@ from service.tensors import MAX_JSON_VALUES
 from tests.docs.pages import find_command_lines
 from tests.docs.tables import TABLES, find_table
 from tests.server import ROOT
-from training.augment import Augment
 from training.config import Config
-from training.pictures import Input
 
 REFERENCE = ROOT / "docs" / "reference"
 PLACES = {"settings": "settings.md", "parameters": "http-gradcam.md"}
@@ -53,7 +52,9 @@ def test_every_chore_is_in_the_list_of_commands() -> None:
 
 def test_every_field_of_a_config_is_documented() -> None:
     page = (REFERENCE / "training-configs.md").read_text()
-    fields = {field for part in (Config, Input, Augment) for field in signature(part).parameters}
+    types = get_type_hints(Config)
+    parts = (Config, types["input"], types["augment"])
+    fields = {field for part in parts for field in signature(part).parameters}
     assert {field for field in fields if f"`{field}`" not in page} == set()
 
 

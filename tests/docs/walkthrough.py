@@ -275,6 +275,8 @@ def write_answers(page: Path) -> None:
                 return part[0]
             step = walk.take(part)
             print(step.code, step.printed, sep="\n", flush=True)  # noqa: T201
+            if step.exit_code:
+                sys.exit(f"{page} stays as it is: the last command failed.")
             head = f"```{part['language']} run\n{step.code}```\n"
             return head + (f"\n```{step.kind}\n{step.printed}```\n" if step.kind else "")
 
