@@ -34,13 +34,13 @@ from benchmarks.material import (
     make_photographs,
 )
 from benchmarks.server import start_server
-from service.batcher import Outputs
-from service.card import Artefact
-from service.cuda import CPU, CUDA, BoundSession, Tuning, open_bound
-from service.image import decode_image, open_image
-from service.judge import read_artefact
+from service.artifact.card import Artefact
+from service.artifact.validation import read_artefact
+from service.imaging.decoding import decode_image, open_image
 from service.machine import count_cores
-from service.session import has_cuda
+from service.runtime.batcher import Outputs
+from service.runtime.cuda import CPU, CUDA, BoundSession, Tuning, open_bound
+from service.runtime.session import has_cuda
 
 PAGE = ROOT / "docs" / "benchmarks-gpu.md"
 MODELS = CACHE / "gpu-models"

@@ -13,7 +13,7 @@ import uvloop
 from numpy.typing import NDArray
 
 from benchmarks.samples import Sample
-from service.batcher import Batcher, Outputs, Row
+from service.runtime.batcher import Batcher, Outputs, Row
 
 BATCH = 8  # the default on a CPU
 CLASSES = 10

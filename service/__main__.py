@@ -36,7 +36,7 @@ def add_serve(parser: argparse.ArgumentParser) -> None:
 
 def run_serve(options: argparse.Namespace) -> int:
     """Serve until told to stop."""
-    from service.launch import serve
+    from service.cli.serve import serve
 
     return serve(options.host, options.port)
 
@@ -49,7 +49,7 @@ def add_check(parser: argparse.ArgumentParser) -> None:
 
 def run_check(options: argparse.Namespace) -> int:
     """Print the table."""
-    from service.offline import check
+    from service.cli.offline import check
 
     settings = read_settings()
     table, fit = check(options.models or settings.models_dir, settings)
@@ -74,9 +74,10 @@ def add_explain(parser: argparse.ArgumentParser) -> None:
 
 def run_explain(options: argparse.Namespace) -> int:
     """Write the picture, print what the model says."""
-    from service.heatmap import ENCODINGS
-    from service.offline import OfflineFault, explain
-    from service.schemas import ExplainOptions, validate_options
+    from service.api.options import validate_options
+    from service.cli.offline import OfflineFault, explain
+    from service.imaging.heatmap import ENCODINGS
+    from service.schemas import ExplainOptions
 
     media_type = mimetypes.guess_type(options.output.name)[0]
     if media_type not in ENCODINGS:

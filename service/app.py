@@ -19,8 +19,8 @@ class FrontedService(bentoml.Service[Any]):  # type: ignore[misc]  # BentoML loa
     def to_asgi(self, is_main: bool = True) -> Any:
         """What BentoML's worker serves; it asks before it makes its server."""
         # BentoML's parent process imports this module as well, but has no use for these.
-        from service.connection import bound_connections
-        from service.plane import DataPlane
+        from service.server.application import DataPlane
+        from service.server.uvicorn_protocol import bound_connections
         from service.settings import read_settings
 
         settings = read_settings()

@@ -21,8 +21,8 @@ from PIL import Image
 from pytorch_grad_cam import GradCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
-from service.card import Input as ServedInput
-from service.image import decode_image, open_image
+from service.artifact.card import Input as ServedInput
+from service.imaging.decoding import decode_image, open_image
 from tests.contract.artefacts import wait_loaded
 from tests.reliability.client import Client, Reply, connect
 from tests.reliability.photographs import make_request

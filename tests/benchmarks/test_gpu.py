@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks import gpu
-from service.cuda import CPU
-from service.judge import read_artefact
-from service.session import has_cuda
+from service.artifact.validation import read_artefact
+from service.runtime.cuda import CPU
+from service.runtime.session import has_cuda
 from tests.service.quadrants import write_model
 
 

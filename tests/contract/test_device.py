@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from service.batcher import DeviceLost, Outputs
-from service.device import guard, means_loss, require_cuda
-from service.session import describe_missing_cuda, has_cuda
+from service.runtime.batcher import DeviceLost, Outputs
+from service.runtime.device import guard, means_loss, require_cuda
+from service.runtime.session import describe_missing_cuda, has_cuda
 from tests.contract.artefacts import POISON, write_bursting_model
 from tests.contract.tree import PICTURE
 from tests.contract.wire import connect, read_answer, read_metric, start_post

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
+from service.server.tracing import make_exporters
 from service.settings import SettingsFault
-from service.traces import make_exporters
 from tests.contract.collector import Collector, collect, read
 from tests.contract.tree import PICTURE
 from tests.server import ROOT, Server, start_server
@@ -23,8 +23,8 @@ ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 SOON = "50"  # ms until spans are sent
 LATER = "600000"
 UNTRACED = """
-import service.__main__, service.door, service.protocol, sys
-from service.traces import open_traces
+import service.__main__, service.server.router, service.api.v2.endpoints, sys
+from service.server.tracing import open_traces
 assert open_traces() is None
 assert not [name for name in sys.modules if name.startswith("opentelemetry")]
 """

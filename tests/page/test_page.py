@@ -11,11 +11,11 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
-from service.card import Input
-from service.explanation import make_map, make_signed_map
-from service.geometry import find_crop
-from service.heatmap import AGAINST, FOR, place
-from service.image import ORIENTATION_TAG
+from service.artifact.card import Input
+from service.imaging.decoding import ORIENTATION_TAG
+from service.imaging.geometry import find_crop
+from service.imaging.heatmap import AGAINST, FOR, place
+from service.imaging.saliency import make_map, make_signed_map
 from tests.page.conftest import PATIENCE_MS, Watch
 from tests.page.person import find_pressed, read_classes, read_heat, upload
 from tests.server import Server, start_server

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import onnx
 
-from service.card import BadArtefact
-from service.judge import read_artefact
-from service.loading import try_file
-from service.trial import Trials
+from service.artifact.card import BadArtefact
+from service.artifact.validation import read_artefact
+from service.repository.loader import try_file
+from service.repository.sandbox import Trials
 from tests.service.quadrants import write_model
 
 OPERATORS = (

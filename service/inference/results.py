@@ -1,0 +1,158 @@
+"""What a client reads: predictions and explanations made of one row's outputs."""
+
+import base64
+from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.artifact.card import TOP_1
+from service.errors import UnknownLabel
+from service.imaging.geometry import Size, fit
+from service.imaging.heatmap import View, draw, encode
+from service.imaging.saliency import Map, find_box, is_empty, make_map
+from service.inference.classifier import Seen
+from service.repository.repository import Model
+from service.runtime.batcher import Answer
+from service.schemas import ExplainOptions, Explanation, Prediction, Result
+
+DEFAULT_SIZES = (224, 1024)  # of a drawn picture's longer side
+
+
+def find_index(label: str, model: Model) -> int:
+    """A label's index among the K.
+
+    Raises:
+        UnknownLabel: there is no such label; the sentence suggests near ones.
+    """
+    if label in model.indices:
+        return model.indices[label]
+    near = get_close_matches(label, model.labels, n=3, cutoff=0.5) or model.labels[:3]
+    raise UnknownLabel(
+        f"The model '{model.name}' has no label '{label}'; did you mean one of: {', '.join(near)}?"
+    )
+
+
+def check_index(index: int, model: Model) -> int:
+    """The index itself, if the model has it.
+
+    Raises:
+        UnknownLabel: it has fewer labels.
+    """
+    if 0 <= index < len(model.labels):
+        return index
+    raise UnknownLabel(
+        f"The model '{model.name}' has no label with index {index}: they go from 0 to "
+        f"{len(model.labels) - 1}."
+    )
+
+
+def rank(logits: NDArray[np.float32]) -> NDArray[np.intp]:
+    """Class indices, the most probable first, the first on ties; `logits` (K,)."""
+    return np.argsort(-logits, kind="stable")
+
+
+def describe_class(index: int, answer: Answer, model: Model) -> Prediction:
+    """A class with its probability."""
+    return {
+        "label": model.labels[index],
+        "index": index,
+        "probability": float(answer.probabilities[index]),
+    }
+
+
+def make_result(seen: Seen, model: Model, top_k: int) -> Result:
+    """The `top_k` most probable classes (0 is all), and the picture's size."""
+    order = rank(seen.answer.logits)[: top_k or None].tolist()
+    width, height = seen.picture.size
+    return {
+        "predictions": [describe_class(index, seen.answer, model) for index in order],
+        "image": {"width": width, "height": height},
+    }
+
+
+class Reason(NamedTuple):
+    """One target of an answered row, with its own map."""
+
+    target: int
+    against: int | None
+    cam: Map  # (h, w), signed
+
+
+def find_reasons(
+    seen: Seen, asked: Sequence[int], targets: Sequence[int], against: int | None
+) -> list[Reason]:
+    """The maps for `targets`, out of those that the row `asked` for.
+
+    Grad-CAM is linear in the logit, so "a and not b" is exactly cam(a) - cam(b).
+    """
+    top_1 = int(seen.answer.logits.argmax())
+
+    def resolve(target: int) -> int:
+        return top_1 if target == TOP_1 else target
+
+    cams = {resolve(target): cam for target, cam in zip(asked, seen.answer.cam, strict=True)}
+    baseline = 0 if against is None else cams[against]
+    return [Reason(resolve(t), against, cams[resolve(t)] - baseline) for t in targets]
+
+
+def make_explanation(
+    reason: Reason, seen: Seen, model: Model, options: ExplainOptions
+) -> Explanation:
+    """What JSON says of one map."""
+    height, width = seen.picture.pixels.shape[:2]
+    crop, size = seen.picture.crop, seen.picture.size
+    box = find_box(make_map(reason.cam, height, width))
+    against = reason.against
+    explanation: Explanation = {
+        "target": describe_class(reason.target, seen.answer, model),
+        "against": None if against is None else describe_class(against, seen.answer, model),
+        "layer": model.artefact.card.gradcam.layer,
+        "shape": (reason.cam.shape[0], reason.cam.shape[1]),
+        "cam": reason.cam.tolist(),
+        "empty": is_empty(reason.cam),
+        "box": None,
+    }
+    if box:
+        placed = box.scale(crop.width / width, crop.height / height).shift(crop.left, crop.top)
+        explanation["box"] = placed.round(size)
+    if options.view is not None:
+        drawn = draw_reason(reason, seen, model, options, "image/png")
+        explanation["picture"] = base64.b64encode(drawn.content).decode()
+    return explanation
+
+
+class Drawn(NamedTuple):
+    """An encoded picture, and whether there was any heat to draw."""
+
+    content: bytes
+    empty: bool
+
+
+def draw_reason(
+    reason: Reason, seen: Seen, model: Model, options: ExplainOptions, media_type: str
+) -> Drawn:
+    """The drawn picture, encoded."""
+    view = options.view or View.OVERLAY
+    image = draw(seen.picture, reason.cam, view, options.colormap, options.alpha)
+    origin = {
+        "model": model.name,
+        "version": model.version,
+        "sha256": model.artefact.sha256,
+        "target": model.labels[reason.target],
+        "layer": model.artefact.card.gradcam.layer,
+    }
+    if reason.against is not None:
+        origin["against"] = model.labels[reason.against]
+    return Drawn(encode(image, media_type, origin), is_empty(reason.cam))
+
+
+def fit_shown(size: Size, wanted: int | None) -> Size:
+    """The drawn picture's size for an uploaded one of `size`: see the parameter `size`."""
+    if wanted == 0:
+        return size
+    low, high = DEFAULT_SIZES
+    longer = max(size)
+    return fit(size, wanted if wanted is not None else min(max(longer, low), high))
