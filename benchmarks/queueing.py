@@ -30,7 +30,7 @@ def measure_queue(clients: int, seconds: float) -> Iterator[Sample]:
 async def spend(clients: int, seconds: float, brief: bool) -> float:
     """Seconds of CPU a row."""
     sizes = list[int]()
-    batcher = Batcher(answer_nothing, BATCH, 0, sizes.append, brief=brief)
+    batcher = Batcher(answer_nothing, BATCH, 0, sizes.append, run_inline=brief)
     pixels = np.zeros((28, 28, 1), np.uint8)
     rows = 0
     ends = time.perf_counter() + seconds

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from service.errors import BadRequest
-from service.settings import OperatorFault, read_settings, with_bundled_default
+from service.settings import ConfigurationError, read_settings, with_bundled_default
 
 
 def main() -> int:
@@ -22,7 +22,7 @@ def main() -> int:
     options = parser.parse_args()
     try:
         code: int = options.run(options)
-    except (OperatorFault, BadRequest) as fault:
+    except (ConfigurationError, BadRequest) as fault:
         sys.exit(str(fault))
     return code
 
@@ -75,13 +75,13 @@ def add_explain(parser: argparse.ArgumentParser) -> None:
 def run_explain(options: argparse.Namespace) -> int:
     """Write the picture, print what the model says."""
     from service.api.options import validate_options
-    from service.cli.offline import OfflineFault, explain
+    from service.cli.offline import CommandError, explain
     from service.imaging.heatmap import ENCODINGS
     from service.schemas import ExplainOptions
 
     media_type = mimetypes.guess_type(options.output.name)[0]
     if media_type not in ENCODINGS:
-        raise OfflineFault(f"{options.output} is no picture's name: end it in .png, .jpg or .webp.")
+        raise CommandError(f"{options.output} is no picture's name: end it in .png, .jpg or .webp.")
     names = ("model", "target", "against", "view", "colormap", "alpha", "size", "verify")
     given = {name: value for name in names if (value := getattr(options, name)) is not None}
     if "target" in given:

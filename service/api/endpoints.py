@@ -12,12 +12,12 @@ from urllib.parse import quote
 from pydantic_core import to_json
 
 from service.api.options import read_options
-from service.errors import BadRequest, Internal, PayloadTooLarge, Refusal
+from service.errors import ApiError, BadRequest, InternalError, PayloadTooLarge
 from service.http.form import JSON_TYPE, Form, read_form
 from service.http.negotiation import choose_media_type
-from service.http.request import ClientWatch, Request, Response, describe_limit
+from service.http.request import DisconnectWatch, Request, Response, describe_byte_limit
 from service.imaging.heatmap import ENCODINGS
-from service.inference.admission import Admission, Slot
+from service.inference.admission import Admission, Permit
 from service.inference.classifier import Classifier
 from service.inference.explainer import Explainer, check_labels
 from service.inference.results import make_result
@@ -35,7 +35,7 @@ ClassifyOne = Callable[[bytes, Model, Options, Timings], Awaitable[Result]]
 log = logging.getLogger(__name__)
 
 
-class Calls:
+class ImageEndpoints:
     """Each call is a function of a request."""
 
     def __init__(
@@ -56,30 +56,30 @@ class Calls:
         """`POST /predict`: the most probable labels of one image."""
         choose_media_type(request.header(b"accept"), [JSON_TYPE])
         limit = self._limit_single(request)
-        with admit(request, self._admission, limit) as slot:
-            form = await self._read_form(request, slot, limit)
-            content = take_single(form)
+        with admit(request, self._admission, limit) as permit:
+            form = await self._read_form(request, permit, limit)
+            content = get_single_image(form)
             options = read_options(PredictOptions, form)
             model = self._find_model(options, request)
-            with ClientWatch(request):
+            with DisconnectWatch(request):
                 result = await self._predict_one(content, model, options, request.timings)
-            slot.answered = True
+            permit.answered = True
         return answer_json({"model": model.name, "version": model.version, **result})
 
     async def gradcam(self, request: Request) -> Response:
         """`POST /gradcam`: why the model says so, as a picture or in numbers."""
         media_type = choose_media_type(request.header(b"accept"), [*PICTURES, JSON_TYPE])
         limit = self._limit_single(request)
-        with admit(request, self._admission, limit) as slot:
-            form = await self._read_form(request, slot, limit)
-            content = take_single(form)
+        with admit(request, self._admission, limit) as permit:
+            form = await self._read_form(request, permit, limit)
+            content = get_single_image(form)
             options = read_options(ExplainOptions, form)
             if media_type != JSON_TYPE:
                 check_single_target(options)
             model = self._find_model(options, request)
-            with ClientWatch(request):
+            with DisconnectWatch(request):
                 response = await self._explain(content, model, options, media_type, request)
-            slot.answered = True
+            permit.answered = True
         response.headers["vary"] = "Accept"
         return response
 
@@ -94,8 +94,8 @@ class Calls:
     async def _predict_one(
         self, content: bytes, model: Model, options: PredictOptions, timings: Timings
     ) -> Result:
-        seen = await self._classifier.classify(content, model, (), timings)
-        return make_result(seen, model, options.top_k)
+        classification = await self._classifier.classify(content, model, (), timings)
+        return make_result(classification, model, options.top_k)
 
     async def _explain(
         self,
@@ -109,51 +109,51 @@ class Calls:
         if media_type == JSON_TYPE:
             result = await self._explainer.explain(content, model, options, timings)
             return answer_json({"model": model.name, "version": model.version, **result})
-        drawing = await self._explainer.draw(content, model, options, media_type, timings)
+        rendering = await self._explainer.draw(content, model, options, media_type, timings)
         headers = {
             "x-model": f"{model.name}/{model.version}",
-            "x-predicted-label": quote(drawing.predicted["label"], safe=""),
-            "x-target-label": quote(drawing.target["label"], safe=""),
-            "x-target-probability": f"{drawing.target['probability']:.6g}",
+            "x-predicted-label": quote(rendering.predicted["label"], safe=""),
+            "x-target-label": quote(rendering.target["label"], safe=""),
+            "x-target-probability": f"{rendering.target['probability']:.6g}",
         }
-        if drawing.verification:
-            headers["x-verification"] = to_json(drawing.verification).decode()
-        return Response(drawing.content, media_type, headers=headers)
+        if rendering.verification:
+            headers["x-verification"] = to_json(rendering.verification).decode()
+        return Response(rendering.content, media_type, headers=headers)
 
     async def _answer_batch(
         self, request: Request, kind: type[Options], classify_one: ClassifyOne[Options]
     ) -> Response:
         choose_media_type(request.header(b"accept"), [JSON_TYPE])
         limit = self._max_request_bytes
-        with admit(request, self._admission, limit) as slot:
-            form = await self._read_form(request, slot, limit)
-            contents = take_several(form)
-            request.images = request.notes["images"] = len(contents)
+        with admit(request, self._admission, limit) as permit:
+            form = await self._read_form(request, permit, limit)
+            contents = get_images(form)
+            request.images = request.log_fields["images"] = len(contents)
             options = read_options(kind, form)
             model = self._find_model(options, request)
             if isinstance(options, ExplainOptions):
                 check_labels(options, model)  # the request's fault, not one image's
-            slot.add_images(len(contents) - 1)
+            permit.add_images(len(contents) - 1)
 
             async def answer_one(content: bytes | BadRequest) -> Result | ErrorAnswer:
                 try:
                     if isinstance(content, BadRequest):
                         raise content
                     return await classify_one(content, model, options, request.timings)
-                except Refusal as refusal:
-                    if isinstance(refusal, Internal):
+                except ApiError as refusal:
+                    if isinstance(refusal, InternalError):
                         log.exception("image failed", extra=with_fields(request_id=request.id))
                     return {"error": refusal.body(request.id)}
 
-            with ClientWatch(request):
+            with DisconnectWatch(request):
                 results = await asyncio.gather(*map(answer_one, contents))
-            slot.answered = True
+            permit.answered = True
         return answer_json({"model": model.name, "version": model.version, "results": results})
 
-    async def _read_form(self, request: Request, slot: Slot, limit: int) -> Form:
-        body = await read_body(request, slot, limit)
+    async def _read_form(self, request: Request, permit: Permit, limit: int) -> Form:
+        body = await read_body(request, permit, limit)
         form = read_form(request.header(b"content-type"), body, request.query)
-        await self._admission.catch_up()
+        await self._admission.yield_to_backlog()
         return form
 
     def _limit_single(self, request: Request) -> int:
@@ -170,7 +170,7 @@ class Calls:
         return find_model(self._repository, options.model, request)
 
 
-def admit(request: Request, admission: Admission, limit: int) -> Slot:
+def admit(request: Request, admission: Admission, limit: int) -> Permit:
     """Room for one image and the body announced, before a byte of it is read.
 
     Raises:
@@ -178,15 +178,15 @@ def admit(request: Request, admission: Admission, limit: int) -> Slot:
     """
     announced = request.content_length or 0
     if announced > limit:
-        raise PayloadTooLarge(describe_limit(limit))
+        raise PayloadTooLarge(describe_byte_limit(limit))
     return admission.admit(announced, request.seconds_left())
 
 
-async def read_body(request: Request, slot: Slot, limit: int) -> bytes:
+async def read_body(request: Request, permit: Permit, limit: int) -> bytes:
     """The whole body; from now on the request's images are at work."""
-    body = await request.read_body(limit, slot.add_body)
-    slot.arrive()
-    request.notes["bytes"] = len(body)
+    body = await request.read_body(limit, permit.add_body)
+    permit.mark_body_received()
+    request.log_fields["bytes"] = len(body)
     return body
 
 
@@ -197,11 +197,11 @@ def find_model(repository: Repository, reference: str | None, request: Request) 
         ModelNotFound, NotReady: as `Repository.find` does.
     """
     model = repository.find(reference)
-    request.notes["model"], request.notes["version"] = model.name, model.version
+    request.log_fields["model"], request.log_fields["version"] = model.name, model.version
     return model
 
 
-def take_single(form: Form) -> bytes:
+def get_single_image(form: Form) -> bytes:
     """The one image of a form.
 
     Raises:
@@ -218,7 +218,7 @@ def take_single(form: Form) -> bytes:
     return form.images[0]
 
 
-def take_several(form: Form) -> list[bytes | BadRequest]:
+def get_images(form: Form) -> list[bytes | BadRequest]:
     """The images of a form, in the order sent; what is unreadable is its own fault.
 
     Raises:

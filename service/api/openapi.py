@@ -40,7 +40,7 @@ IMAGE_ERRORS = (
     errors.ImageTooLarge,
     errors.Overloaded,
     errors.Timeout,
-    errors.Internal,
+    errors.InternalError,
 )
 EXPLAIN_ERRORS = (*IMAGE_ERRORS, errors.UnknownLabel)
 
@@ -218,7 +218,7 @@ def _inline(schema: Any, definitions: JsonObject) -> Any:
 
 
 def _describe_get(
-    operation: str, summary: str, shape: Any, *faults: type[errors.Refusal]
+    operation: str, summary: str, shape: Any, *faults: type[errors.ApiError]
 ) -> JsonObject:
     schema = refer(shape) if shape in SHAPES else TypeAdapter(shape).json_schema()
     return {
@@ -232,7 +232,7 @@ def _describe_get(
 
 
 def _describe_page(
-    operation: str, summary: str, media_type: str, *faults: type[errors.Refusal]
+    operation: str, summary: str, media_type: str, *faults: type[errors.ApiError]
 ) -> JsonObject:
     content: JsonObject = {media_type: {"schema": {}}}
     return {

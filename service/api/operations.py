@@ -7,7 +7,7 @@ from typing import Any
 
 from PIL import Image
 
-from service.errors import Refusal
+from service.errors import ApiError
 from service.http.form import JSON_TYPE
 from service.schemas import ErrorAnswer
 
@@ -20,7 +20,7 @@ def refer(shape: Any) -> JsonObject:
     return {"$ref": REF.format(model=shape.__name__)}
 
 
-def describe_errors(faults: Iterable[type[Refusal]], shape: Any = ErrorAnswer) -> JsonObject:
+def describe_errors(faults: Iterable[type[ApiError]], shape: Any = ErrorAnswer) -> JsonObject:
     """The refusals by status, told in that shape."""
     told: dict[str, list[str]] = {}
     for fault in faults:

@@ -9,7 +9,7 @@ from service.lifecycle import Lifecycle
 from service.repository.repository import Repository
 
 
-class Status:
+class StatusEndpoints:
     """Each call is a function of a request."""
 
     def __init__(self, repository: Repository, lifecycle: Lifecycle, admission: Admission) -> None:
@@ -29,7 +29,11 @@ class Status:
     async def readyz(self, _: Request) -> Response:
         """`GET /readyz`: whether requests should be sent here, and why not."""
         reasons = self.reasons_not_ready()
-        told = {"ready": not reasons, "reasons": reasons, "provider": self._repository.provider()}
+        told = {
+            "ready": not reasons,
+            "reasons": reasons,
+            "provider": self._repository.provider(),
+        }
         return answer_json(told, 503 if reasons else 200)
 
     async def models(self, _: Request) -> Response:

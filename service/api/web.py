@@ -28,7 +28,7 @@ SECURITY_HEADERS = {
 }
 
 
-class Pages:
+class WebPages:
     """Each call is a function of a request."""
 
     def __init__(self, needs_key: bool) -> None:

@@ -1,4 +1,4 @@
-"""The artefact's card: what a model file says of itself. Knows no graph, picture or HTTP."""
+"""The artifact's card: what a model file says of itself. Knows no graph, picture or HTTP."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,11 +22,11 @@ Side = Annotated[int, Field(ge=1, le=MAX_SIDE)]
 Label = Annotated[str, Field(min_length=1, max_length=1000)]
 
 
-class BadArtefact(Exception):
+class InvalidArtifact(Exception):
     """A model file that can't be served; one sentence names the file and the fault."""
 
 
-class Input(BaseModel):
+class InputSpec(BaseModel):
     """How a picture becomes the pixels that the graph takes."""
 
     model_config = ConfigDict(frozen=True)
@@ -39,7 +39,7 @@ class Input(BaseModel):
     interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"]
 
     @model_validator(mode="after")
-    def _check_crop(self) -> "Input":
+    def _check_crop(self) -> "InputSpec":
         if (self.resize is None) != (self.crop is None):
             raise ValueError("'resize' and 'crop' are either both given or both null")
         if self.resize is not None and self.resize < max(self.height, self.width):
@@ -93,7 +93,7 @@ class Card(BaseModel):
     architecture: str
     task: Literal["multiclass", "multilabel"]
     labels: Annotated[list[Label], Field(min_length=1, max_length=MAX_LABELS)]
-    input: Input
+    input: InputSpec
     gradcam: GradCam
     training: dict[str, Any]
     metrics: dict[str, Any] | None
@@ -112,7 +112,7 @@ class Card(BaseModel):
 
 
 @dataclass(frozen=True)
-class Artefact:
+class Artifact:
     """A model file found fit to serve."""
 
     path: Path

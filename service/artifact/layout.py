@@ -11,7 +11,7 @@ Key = tuple[str, int]  # name, version
 Stamp = tuple[int, int, int]  # of a file: inode, size, mtime
 
 
-def find_models(models_dir: Path) -> dict[Key, Stamp]:
+def find_model_files(models_dir: Path) -> dict[Key, Stamp]:
     """The files of the tree with their stamps; what is not named like a model is passed over."""
     found: dict[Key, Stamp] = {}
     for path in sorted(models_dir.glob(f"*/*/{FILE_NAME}")):
@@ -25,6 +25,6 @@ def find_models(models_dir: Path) -> dict[Key, Stamp]:
     return found
 
 
-def make_path(models_dir: Path, key: Key) -> Path:
+def make_model_path(models_dir: Path, key: Key) -> Path:
     """Where a version lies in the tree."""
     return models_dir / key[0] / str(key[1]) / FILE_NAME

@@ -16,7 +16,7 @@ from google.protobuf.message import DecodeError
 from pydantic import ValidationError
 from pydantic_core import to_json
 
-from service.artifact.card import MAX_SIDE, Artefact, BadArtefact, Card
+from service.artifact.card import MAX_SIDE, Artifact, Card, InvalidArtifact
 
 METADATA_KEY = "sightglass"
 OPSET = 18
@@ -36,7 +36,7 @@ WEIGHTS = (  # what numbers may be stored as
 )  # fmt: skip
 
 
-def read_artefact(path: Path) -> tuple[Artefact, bytes]:
+def read_artifact(path: Path) -> tuple[Artifact, bytes]:
     """Read and judge one model file; the bytes returned are the ones that were judged.
 
     Raises:
@@ -45,13 +45,13 @@ def read_artefact(path: Path) -> tuple[Artefact, bytes]:
     try:
         size = path.stat().st_size
         if size > MAX_FILE_BYTES:
-            raise BadArtefact(
+            raise InvalidArtifact(
                 f"{path} has {size} bytes; an ONNX file has {MAX_FILE_BYTES} at most."
             )
         content = path.read_bytes()
         model = onnx.load_from_string(content)
     except (OSError, DecodeError, ValueError) as fault:
-        raise BadArtefact(f"{path} can't be read as an ONNX file: {fault}.") from None
+        raise InvalidArtifact(f"{path} can't be read as an ONNX file: {fault}.") from None
     raw_card = _read_metadata(path, model)
     card = _validate_card(path, raw_card)
     _check_operators(path, model)
@@ -59,22 +59,24 @@ def read_artefact(path: Path) -> tuple[Artefact, bytes]:
     map_shape = _check_signature(path, model.graph, card)
     _check_attention(path, card, map_shape)
     sha256 = hashlib.sha256(content).hexdigest()
-    return Artefact(path, sha256, card, raw_card, map_shape), content
+    return Artifact(path, sha256, card, raw_card, map_shape), content
 
 
 def _read_metadata(path: Path, model: onnx.ModelProto) -> dict[str, Any]:
     texts = [entry.value for entry in model.metadata_props if entry.key == METADATA_KEY]
     if len(texts) != 1:
-        raise BadArtefact(f"{path} has no '{METADATA_KEY}' card in its metadata: export it anew.")
+        raise InvalidArtifact(
+            f"{path} has no '{METADATA_KEY}' card in its metadata: export it anew."
+        )
     if len(texts[0]) > MAX_CARD_BYTES:
-        raise BadArtefact(f"{path} has a card of over {MAX_CARD_BYTES} bytes.")
+        raise InvalidArtifact(f"{path} has a card of over {MAX_CARD_BYTES} bytes.")
     try:
         card = json.loads(texts[0])
         to_json(card)  # half a surrogate pair or a thousand brackets could be read, but not told
     except (ValueError, RecursionError) as fault:
-        raise BadArtefact(f"{path} has a card that is no JSON: {fault}.") from None
+        raise InvalidArtifact(f"{path} has a card that is no JSON: {fault}.") from None
     if not isinstance(card, dict):
-        raise BadArtefact(f"{path} has a card that is no JSON object.")
+        raise InvalidArtifact(f"{path} has a card that is no JSON object.")
     return card
 
 
@@ -84,33 +86,35 @@ def _validate_card(path: Path, raw_card: dict[str, Any]) -> Card:
     except ValidationError as fault:
         error = fault.errors(include_url=False)[0]
         where = ".".join(str(step) for step in error["loc"]) or "card"
-        raise BadArtefact(f"{path} has an invalid card: {where}: {error['msg']}.") from None
+        raise InvalidArtifact(f"{path} has an invalid card: {where}: {error['msg']}.") from None
 
 
 def _check_operators(path: Path, model: onnx.ModelProto) -> None:
     """Only the standard domain, and nothing that may run without end."""
     opsets = [opset.version for opset in model.opset_import if opset.domain in STANDARD_DOMAINS]
     if opsets != [OPSET]:
-        raise BadArtefact(f"{path} has opset {opsets}, not {OPSET}: export it anew.")
+        raise InvalidArtifact(f"{path} has opset {opsets}, not {OPSET}: export it anew.")
     domains = {opset.domain for opset in model.opset_import}
     if strange := sorted(domains - set(STANDARD_DOMAINS)):
-        raise BadArtefact(f"{path} uses operators outside the standard domain: {strange}.")
+        raise InvalidArtifact(f"{path} uses operators outside the standard domain: {strange}.")
     if model.functions:
-        raise BadArtefact(f"{path} defines functions of its own; inline them before the export.")
+        raise InvalidArtifact(
+            f"{path} defines functions of its own; inline them before the export."
+        )
     if model.training_info:
-        raise BadArtefact(f"{path} carries graphs for training; export it for inference.")
+        raise InvalidArtifact(f"{path} carries graphs for training; export it for inference.")
     graphs = list(_graphs(path, model.graph))
     if (count := sum(len(graph.node) for graph in graphs)) > MAX_NODES:
-        raise BadArtefact(f"{path} has {count} nodes; {MAX_NODES} are the most that is served.")
+        raise InvalidArtifact(f"{path} has {count} nodes; {MAX_NODES} are the most that is served.")
     for graph in graphs:
         for node in graph.node:
             if node.domain not in STANDARD_DOMAINS:
-                raise BadArtefact(
+                raise InvalidArtifact(
                     f"{path} uses the operator '{node.op_type}' outside the standard domain, of "
                     f"'{node.domain}'."
                 )
             if node.op_type in ENDLESS:
-                raise BadArtefact(
+                raise InvalidArtifact(
                     f"{path} has a '{node.op_type}', which may run without end: export it unrolled."
                 )
 
@@ -119,19 +123,19 @@ def _check_tensors(path: Path, model: onnx.ModelProto) -> None:
     """Every tensor is kept inside the file, and has as many values as it says."""
     for graph in _graphs(path, model.graph):
         if graph.sparse_initializer:
-            raise BadArtefact(f"{path} has sparse tensors; store them dense.")
+            raise InvalidArtifact(f"{path} has sparse tensors; store them dense.")
         for tensor in _tensors(graph):
             if tensor.data_location == Tensor.EXTERNAL or tensor.external_data:
-                raise BadArtefact(
+                raise InvalidArtifact(
                     f"{path} keeps '{tensor.name}' outside the file; one file, please."
                 )
             if tensor.data_type not in WEIGHTS:
-                raise BadArtefact(
+                raise InvalidArtifact(
                     f"{path} stores '{tensor.name}' as datatype {tensor.data_type}, which is none "
                     "of the plain numbers."
                 )
             if min(tensor.dims, default=0) < 0 or prod(tensor.dims) != _count_values(tensor):
-                raise BadArtefact(
+                raise InvalidArtifact(
                     f"{path} has '{tensor.name}' of shape {list(tensor.dims)}, which is not as "
                     f"many values as it holds."
                 )
@@ -166,7 +170,7 @@ def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
 def _graphs(path: Path, graph: onnx.GraphProto, depth: int = 1) -> Iterator[onnx.GraphProto]:
     """The graph and every graph nested in an attribute."""
     if depth > MAX_DEPTH:
-        raise BadArtefact(f"{path} has graphs nested over {MAX_DEPTH} deep.")
+        raise InvalidArtifact(f"{path} has graphs nested over {MAX_DEPTH} deep.")
     yield graph
     for node in graph.node:
         for attribute in node.attribute:
@@ -191,16 +195,16 @@ def _check_signature(path: Path, graph: onnx.GraphProto, card: Card) -> tuple[in
     ]
     for values, name, dtype, shape in wanted:
         if name not in values:
-            raise BadArtefact(f"{path} has no '{name}' among its inputs and outputs.")
+            raise InvalidArtifact(f"{path} has no '{name}' among its inputs and outputs.")
         _check_value(path, values[name], dtype, shape)
     strange = sorted((set(inputs) | set(outputs)) - {name for _, name, _, _ in wanted})
     if strange:
-        raise BadArtefact(
+        raise InvalidArtifact(
             f"{path} has inputs or outputs that the contract does not know: {strange}."
         )
     height, width = _shape(outputs["cam"])[2:]
     if not (height and width and max(height, width) <= MAX_SIDE):
-        raise BadArtefact(f"{path} has maps of {height} x {width}; {MAX_SIDE} is the most.")
+        raise InvalidArtifact(f"{path} has maps of {height} x {width}; {MAX_SIDE} is the most.")
     return height, width
 
 
@@ -211,7 +215,7 @@ def _check_attention(path: Path, card: Card, map_shape: tuple[int, int]) -> None
     height, width = map_shape
     for known in (card.attention, *card.attention.classes.values()):
         if known.mean is not None and [len(row) for row in known.mean] != [width] * height:
-            raise BadArtefact(
+            raise InvalidArtifact(
                 f"{path} has a mean map in its card that is not of the graph's {map_shape}."
             )
 
@@ -224,7 +228,7 @@ def _check_value(
     if found_dtype != dtype:
         names = {number: name for name, number in Tensor.DataType.items()}
         told = names.get(found_dtype, found_dtype)
-        raise BadArtefact(f"{path} has '{value.name}' as {told}, not {names[dtype]}.")
+        raise InvalidArtifact(f"{path} has '{value.name}' as {told}, not {names[dtype]}.")
     found = _shape(value)
     fits = len(found) == len(wanted) and all(
         have is not None and (want == have or (want == 0 and have > 0))
@@ -234,7 +238,7 @@ def _check_value(
     )
     if not fits:
         sizes = [{None: "dynamic", 0: "fixed"}.get(size, size) for size in wanted]
-        raise BadArtefact(
+        raise InvalidArtifact(
             f"{path} has '{value.name}' of shape {list(found)}; the card implies {sizes}."
         )
 

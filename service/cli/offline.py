@@ -5,23 +5,23 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from service.artifact.layout import find_models, make_path
-from service.errors import Refusal
+from service.artifact.layout import find_model_files, make_model_path
+from service.errors import ApiError
 from service.inference.admission import Admission
 from service.inference.classifier import Classifier
-from service.inference.explainer import Drawing, Explainer, check_labels
-from service.repository.loader import load_file, try_file
+from service.inference.explainer import Explainer, RenderedExplanation, check_labels
+from service.repository.loader import load_model_file, try_model_file
 from service.repository.repository import Repository
-from service.repository.sandbox import Trials
+from service.repository.sandbox import Sandbox
 from service.runtime.session import measure_run
 from service.schemas import ExplainOptions
-from service.settings import OperatorFault, Settings
+from service.settings import ConfigurationError, Settings
 from service.telemetry.timings import Timings
 
 COLUMNS = ("model", "verdict", "provider", "labels", "map", "ms", "checked on")
 
 
-class OfflineFault(OperatorFault):
+class CommandError(ConfigurationError):
     """Why a command can't do what it was asked for; one sentence."""
 
 
@@ -33,31 +33,31 @@ def check(models_dir: Path, settings: Settings) -> tuple[str, bool]:
     Raises:
         OfflineFault: there is no model in that tree.
     """
-    keys = sorted(find_models(models_dir))
+    keys = sorted(find_model_files(models_dir))
     if not keys:
-        raise OfflineFault(f"There is no model at {models_dir}/<name>/<version>/model.onnx.")
+        raise CommandError(f"There is no model at {models_dir}/<name>/<version>/model.onnx.")
     rows: list[tuple[str, ...]] = [COLUMNS]
-    faults, trials = [], Trials(try_file)
+    faults, sandbox = [], Sandbox(try_model_file)
     for name, version in keys:
-        path = make_path(models_dir, (name, version))
+        path = make_model_path(models_dir, (name, version))
         try:
-            rows.append((f"{name}/{version}", "ready", *_describe(path, settings, trials)))
+            rows.append((f"{name}/{version}", "ready", *_describe(path, settings, sandbox)))
         except Exception as fault:  # whatever a file does, the others are checked, too
             rows.append((f"{name}/{version}", "FAILED", "", "", "", "", ""))
             faults.append(str(fault))
     return "\n".join([*_align(rows), *faults]), not faults
 
 
-def _describe(path: Path, settings: Settings, trials: Trials) -> tuple[str, str, str, str, str]:
-    artefact, session = load_file(path, settings, trials)
-    height, width = artefact.map_shape
-    metrics = artefact.card.metrics or {}
+def _describe(path: Path, settings: Settings, sandbox: Sandbox) -> tuple[str, str, str, str, str]:
+    artifact, session = load_model_file(path, settings, sandbox)
+    height, width = artifact.map_shape
+    metrics = artifact.card.metrics or {}
     pictures = f"{metrics['pictures']} pictures" if "pictures" in metrics else "nothing measured"
     return (
         session.provider,
-        str(len(artefact.card.labels)),
+        str(len(artifact.card.labels)),
         f"{width}x{height}",
-        f"{measure_run(session, artefact) * 1000:.2f}",
+        f"{measure_run(session, artifact) * 1000:.2f}",
         pictures,
     )
 
@@ -72,7 +72,7 @@ class Explained(NamedTuple):
     """A drawn picture, by which model, and what it says."""
 
     model: str
-    drawing: Drawing
+    drawing: RenderedExplanation
 
 
 def explain(
@@ -86,11 +86,11 @@ def explain(
     try:
         content = picture.read_bytes()
     except OSError as fault:
-        raise OfflineFault(f"{picture} can't be read: {fault.strerror}.") from None
+        raise CommandError(f"{picture} can't be read: {fault.strerror}.") from None
     try:
         return asyncio.run(_explain(content, options, media_type, settings))
-    except Refusal as refusal:
-        raise OfflineFault(refusal.message) from None
+    except ApiError as refusal:
+        raise CommandError(refusal.message) from None
 
 
 async def _explain(

@@ -26,7 +26,7 @@ from service.machine import end_with_parent
 from service.server.tracing import make_exporters
 from service.settings import (
     BUNDLED_DEFAULT,
-    OperatorFault,
+    ConfigurationError,
     read_settings,
     with_bundled_default,
 )
@@ -38,7 +38,7 @@ START_ATTEMPTS = 3
 POLL_SECONDS = (0.1, 0.5)  # at first, and at most
 
 
-class LaunchFault(OperatorFault):
+class LaunchError(ConfigurationError):
     """What keeps the service from starting; one sentence."""
 
 
@@ -97,7 +97,7 @@ def check_port(host: str, port: int) -> None:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(address)
     except (OSError, OverflowError) as fault:
-        raise LaunchFault(
+        raise LaunchError(
             f"Can't listen on {host}:{port} ({getattr(fault, 'strerror', fault)}): "
             f"choose another port, as in: make serve PORT={port + 1}"
         ) from None

@@ -7,13 +7,13 @@ one process per core answers as many times more.
 
 from pathlib import Path
 
-from service.artifact.layout import find_models, make_path
+from service.artifact.layout import find_model_files, make_model_path
 from service.machine import count_cores, has_driver
 from service.settings import AUTO, Settings
 
-MOST_WORKERS = 8  # by themselves; each takes memory
-SMALL_BYTES = 4 << 20  # of a file; a larger one is no small model's, and not worth opening
-BRIEF_MS = 0.1  # of a picture with its map, as the exporter measured it on one core
+MAX_AUTO_WORKERS = 8  # by themselves; each takes memory
+MAX_SMALL_FILE_BYTES = 4 << 20  # of a file; a larger one is no small model's, and not worth opening
+MAX_BRIEF_MS = 0.1  # of a picture with its map, as the exporter measured it on one core
 
 
 def choose_workers(settings: Settings) -> int:
@@ -22,20 +22,24 @@ def choose_workers(settings: Settings) -> int:
         return int(settings.workers)
     if settings.device != "cpu" and has_driver():  # a GPU serves one queue best
         return 1
-    models = find_models(settings.models_dir)
-    small = all(size <= SMALL_BYTES for _, size, _ in models.values())
-    if models and small and all(is_brief(make_path(settings.models_dir, key)) for key in models):
-        return min(count_cores(), MOST_WORKERS)
+    models = find_model_files(settings.models_dir)
+    small = all(size <= MAX_SMALL_FILE_BYTES for _, size, _ in models.values())
+    if (
+        models
+        and small
+        and all(is_brief(make_model_path(settings.models_dir, key)) for key in models)
+    ):
+        return min(count_cores(), MAX_AUTO_WORKERS)
     return 1
 
 
 def is_brief(path: Path) -> bool:
     """Whether the file's card says so; what can't be read can't be served either."""
-    from service.artifact.card import BadArtefact  # these are heavy, and mostly not needed
-    from service.artifact.validation import read_artefact
+    from service.artifact.card import InvalidArtifact  # these are heavy, and mostly not needed
+    from service.artifact.validation import read_artifact
 
     try:
-        artefact, _ = read_artefact(path)
-        return float(artefact.raw_card["gradcam"]["cost"]["explained_ms"]) <= BRIEF_MS
-    except (BadArtefact, KeyError, TypeError, ValueError):
+        artifact, _ = read_artifact(path)
+        return float(artifact.raw_card["gradcam"]["cost"]["explained_ms"]) <= MAX_BRIEF_MS
+    except (InvalidArtifact, KeyError, TypeError, ValueError):
         return False

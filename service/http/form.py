@@ -86,13 +86,13 @@ def _add_part(form: Form, segment: MultipartSegment, content: bytes) -> None:
 
 def _read_json(body: bytes) -> Form:
     form = Form()
-    for name, value in load_object(body, '{"image": "<base64>"}').items():
+    for name, value in parse_json_object(body, '{"image": "<base64>"}').items():
         if name == "image":
-            form.images.append(decode_base64(value))
+            form.images.append(decode_base64_image(value))
         elif name == "images":
             if not isinstance(value, list):
                 raise BadRequest("'images' is no list: send the pictures as base64 in one.")
-            form.images.extend(decode_base64(item) for item in value)
+            form.images.extend(decode_base64_image(item) for item in value)
             form.several = True
         elif isinstance(value, list):
             form.values[name].extend(value)
@@ -101,7 +101,7 @@ def _read_json(body: bytes) -> Form:
     return form
 
 
-def load_object(document: bytes, example: str) -> dict[str, Any]:
+def parse_json_object(document: bytes, example: str) -> dict[str, Any]:
     """A JSON object, in which no key is given twice.
 
     Raises:
@@ -125,7 +125,7 @@ def _take_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return taken
 
 
-def decode_base64(text: object) -> bytes | BadRequest:
+def decode_base64_image(text: object) -> bytes | BadRequest:
     """The bytes of an image, or the fault, which is this image's own."""
     if not isinstance(text, str) or not text:
         return BadRequest("An image in JSON must be a non-empty string of base64.")

@@ -32,7 +32,7 @@ _process = token_hex(6)
 _numbers = count(1)
 
 
-class ClientGone(Exception):
+class ClientDisconnected(Exception):
     """The client closed the connection before its answer."""
 
 
@@ -47,7 +47,7 @@ class Request:
         self.headers: dict[bytes, bytes] = dict(self._header_lines)
         self.deadline = asyncio.get_running_loop().time() + timeout_seconds
         self.timings = Timings()
-        self.notes: dict[str, Any] = {}  # for the log line and the trace
+        self.log_fields: dict[str, Any] = {}  # for the log line and the trace
         self.images = 1  # that it carries, as far as is known
         self.body_is_read = False
         self._query: bytes = scope["query_string"]
@@ -100,11 +100,11 @@ class Request:
         while True:
             message = await self._receive()
             if message["type"] == "http.disconnect":
-                raise ClientGone
+                raise ClientDisconnected
             chunk: bytes = message.get("body", b"")
             length += len(chunk)
             if length > limit:
-                raise PayloadTooLarge(describe_limit(limit))
+                raise PayloadTooLarge(describe_byte_limit(limit))
             if length > announced:
                 grow(length - announced)
                 announced = length
@@ -113,12 +113,12 @@ class Request:
                 self.body_is_read = True
                 return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
-    def take_body_at_hand(self) -> None:
+    def discard_received_body(self) -> None:
         """Throw a short body away that has come already; the connection can then be kept."""
         length = self.content_length or 0
         if self.body_is_read or not 0 < length <= ONE_READ_BYTES or b"expect" in self.headers:
             return
-        while (message := take_at_once(self._receive())) is not None:
+        while (message := run_without_waiting(self._receive())) is not None:
             if not message.get("more_body"):
                 self.body_is_read = True
                 return
@@ -134,7 +134,7 @@ class Request:
         except TimeoutError:
             pass
 
-    async def watch_client(self) -> None:
+    async def wait_for_disconnect(self) -> None:
         """Return when the client has left; only once the body is read."""
         while (await self._receive())["type"] != "http.disconnect":
             pass
@@ -159,7 +159,7 @@ class Response:
 
     async def send(self, send: Send, request: Request, head_only: bool) -> None:
         """Send it; where the body of the request is still coming, read that first, then close."""
-        request.take_body_at_hand()
+        request.discard_received_body()
         closing = not request.body_is_read and request.content_length != 0
         headers = self._make_headers(request)
         if closing:
@@ -195,7 +195,7 @@ def _format_date(second: int) -> str:
     return formatdate(second, usegmt=True)
 
 
-def take_at_once(coroutine: Coroutine[Any, Any, T]) -> T | None:
+def run_without_waiting(coroutine: Coroutine[Any, Any, T]) -> T | None:
     """What a coroutine returns if it need not wait; None if it would, and it is given up then."""
     try:
         coroutine.send(None)
@@ -206,7 +206,7 @@ def take_at_once(coroutine: Coroutine[Any, Any, T]) -> T | None:
     return None
 
 
-class ClientWatch:
+class DisconnectWatch:
     """Cancels the task of a request whose client has left; entered once the body is read.
 
     Most requests are answered before it is worth asking, hence the timer.
@@ -217,7 +217,7 @@ class ClientWatch:
         self._watch: asyncio.Task[None] | None = None
         self._gone = False
 
-    def __enter__(self) -> "ClientWatch":
+    def __enter__(self) -> "DisconnectWatch":
         loop = asyncio.get_running_loop()
         self._owner = asyncio.current_task()
         self._timer = loop.call_later(WATCH_AFTER_SECONDS, self._start)
@@ -230,10 +230,10 @@ class ClientWatch:
         if self._gone and kind is asyncio.CancelledError:
             assert self._owner
             self._owner.uncancel()
-            raise ClientGone
+            raise ClientDisconnected
 
     def _start(self) -> None:
-        self._watch = asyncio.ensure_future(self._request.watch_client())
+        self._watch = asyncio.ensure_future(self._request.wait_for_disconnect())
         self._watch.add_done_callback(self._cancel)
 
     def _cancel(self, watch: asyncio.Task[None]) -> None:
@@ -243,6 +243,6 @@ class ClientWatch:
             self._owner.cancel()
 
 
-def describe_limit(limit: int) -> str:
+def describe_byte_limit(limit: int) -> str:
     """The sentence for more bytes than allowed."""
     return f"More than {limit} bytes were sent, the most that is accepted here: send less."

@@ -17,27 +17,27 @@ from service.imaging.geometry import Box, Size
 
 BAND_PIXELS = 1 << 18  # of a large picture that are converted at a time
 
-Flatten = Callable[[Image.Image], Image.Image]
+Converter = Callable[[Image.Image], Image.Image]
 
 
-def choose_flatten(image: Image.Image) -> Callable[[str], Flatten]:
+def choose_converter(image: Image.Image) -> Callable[[str], Converter]:
     """How to convert a decoded picture, whole or in bands, to mode "RGB" or "L"."""
-    flatten: Flatten
+    converter: Converter
     if image.has_transparency_data:
-        flatten = _compose_on_white
+        converter = _compose_on_white
     elif image.mode.startswith("I;16"):
-        flatten = _scale_16_bits
+        converter = _scale_16_bits
     elif image.mode in ("I", "F"):
-        flatten = partial(_scale_by, _find_range(image))
+        converter = partial(_scale_by, _find_range(image))
     elif image.mode == "LAB":
-        flatten = _convert_lab
+        converter = _convert_lab
     else:
-        return lambda mode: _keep if image.mode == mode else lambda band: band.convert(mode)
-    return lambda mode: lambda band: flatten(band).convert(mode)
+        return lambda mode: _identity if image.mode == mode else lambda band: band.convert(mode)
+    return lambda mode: lambda band: converter(band).convert(mode)
 
 
-def resize_flat(
-    image: Image.Image, flatten: Flatten, box: Box, size: Size, resample: Image.Resampling
+def convert_and_resize(
+    image: Image.Image, converter: Converter, box: Box, size: Size, resample: Image.Resampling
 ) -> Image.Image:
     """`box` of the picture, flattened, at `size`.
 
@@ -46,12 +46,12 @@ def resize_flat(
     """
     width, height = image.size
     box = Box(max(box.left, 0), max(box.top, 0), min(box.right, width), min(box.bottom, height))
-    if flatten is _keep or width * height <= BAND_PIXELS:
-        return _resize(flatten(image), box, size, resample)
+    if converter is _identity or width * height <= BAND_PIXELS:
+        return _resize(converter(image), box, size, resample)
     narrows = size[0] <= width
     narrow: Image.Image | None = None
     for top, band in _cut_bands(image):
-        strip = flatten(band)
+        strip = converter(band)
         if narrows:
             across = Box(box.left, 0, box.right, strip.height)
             strip = _resize(strip, across, (size[0], strip.height), resample)
@@ -63,7 +63,7 @@ def resize_flat(
     return _resize(narrow, box, size, resample)
 
 
-def _keep(image: Image.Image) -> Image.Image:
+def _identity(image: Image.Image) -> Image.Image:
     return image
 
 

@@ -23,13 +23,13 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from service.artifact.card import Input
+from service.artifact.card import InputSpec
 from service.errors import ImageTooLarge, InvalidImage, UnsupportedMediaType
-from service.imaging.color_modes import Flatten, choose_flatten, resize_flat
+from service.imaging.color_modes import Converter, choose_converter, convert_and_resize
 from service.imaging.geometry import Box, Size, find_crop
 
 RIFF = b"RIFF"
-ACCEPTED = {  # format: how its files begin
+FORMATS = {  # format: how its files begin
     "JPEG": (b"\xff\xd8\xff",),
     "PNG": (b"\x89PNG\r\n\x1a\n",),
     "WEBP": (RIFF,),
@@ -37,7 +37,7 @@ ACCEPTED = {  # format: how its files begin
     "BMP": (b"BM",),
     "TIFF": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
 }
-STARTS = tuple(start for starts in ACCEPTED.values() for start in starts)
+SIGNATURES = tuple(start for starts in FORMATS.values() for start in starts)
 PLUGINS = (  # named, so that Pillow need not import all it has at the first odd file
     BmpImagePlugin,
     GifImagePlugin,
@@ -47,7 +47,7 @@ PLUGINS = (  # named, so that Pillow need not import all it has at the first odd
     WebPImagePlugin,
 )
 ORIENTATION_TAG = 0x0112
-SPARE = 2
+DRAFT_MARGIN = 2
 ORIENTATIONS: dict[int, tuple[Image.Transpose, bool, bool, bool]] = {
     # EXIF orientation: how to show it; and from shown to stored: axes swapped, x and y mirrored
     2: (Image.Transpose.FLIP_LEFT_RIGHT, False, True, False),
@@ -83,17 +83,17 @@ def open_image(content: bytes, max_pixels: int) -> Image.Image:
     # A few bytes of GIF make Pillow fill gigabytes while it reads their header, but for its limit.
     Image.MAX_IMAGE_PIXELS = max_pixels
     try:
-        image = Image.open(io.BytesIO(content), formats=tuple(ACCEPTED))
+        image = Image.open(io.BytesIO(content), formats=tuple(FORMATS))
     except Image.DecompressionBombError:
         raise ImageTooLarge(
             f"The image has {_describe_size(content, 2 * max_pixels)} pixels; at most {max_pixels} "
             "in all are accepted."
         ) from None
     except UnidentifiedImageError:
-        if _begins_as_accepted(content):
+        if _has_known_signature(content):
             raise InvalidImage(_describe_broken("its header can't be read")) from None
         raise UnsupportedMediaType(
-            f"The bytes sent are no image of an accepted format: send one of {', '.join(ACCEPTED)}."
+            f"The bytes sent are no image of an accepted format: send one of {', '.join(FORMATS)}."
         ) from None
     except Exception as fault:  # decoders raise whatever they like on hostile input
         raise InvalidImage(_describe_broken(fault)) from None
@@ -106,38 +106,40 @@ def open_image(content: bytes, max_pixels: int) -> Image.Image:
 
 
 def decode_image(
-    image: Image.Image, wanted: Input, fit_shown: Callable[[Size], Size] | None = None
+    image: Image.Image, spec: InputSpec, choose_shown_size: Callable[[Size], Size] | None = None
 ) -> Picture:
     """Decode what `open_image` opened and make the model's input of it.
 
-    `fit_shown` asks for the picture itself, too, at the size it makes of the one as shown.
+    `choose_shown_size` asks for the picture itself, too, at the size it makes of the one as shown.
 
     Raises:
         InvalidImage: truncated or corrupt.
     """
     try:
-        stored, fraction = _load(image, wanted, fit_shown)
+        stored, fraction = _load_pixels(image, spec, choose_shown_size)
         orientation = _read_orientation(image)
         size = _show_size(stored, orientation)
-        crop = find_crop(size, wanted)
+        crop = find_crop(size, spec)
         taken_from = crop.scale(fraction, fraction)
-        model_size = (wanted.width, wanted.height)
-        resample = Image.Resampling[wanted.interpolation.upper()]
-        flatten = choose_flatten(image)
-        taken = _take(image, flatten(wanted.mode), orientation, taken_from, model_size, resample)
+        model_size = (spec.width, spec.height)
+        resample = Image.Resampling[spec.interpolation.upper()]
+        converter = choose_converter(image)
+        taken = _cut_out(image, converter(spec.mode), orientation, taken_from, model_size, resample)
         shown = None
-        if fit_shown:
+        if choose_shown_size:
             whole = Box(0, 0, *size).scale(fraction, fraction)
             bilinear = Image.Resampling.BILINEAR
-            shown = _take(image, flatten("RGB"), orientation, whole, fit_shown(size), bilinear)
+            shown = _cut_out(
+                image, converter("RGB"), orientation, whole, choose_shown_size(size), bilinear
+            )
     except Exception as fault:  # as above
         raise InvalidImage(_describe_broken(fault)) from None
-    pixels = np.asarray(taken).reshape(wanted.height, wanted.width, wanted.channels)
+    pixels = np.asarray(taken).reshape(spec.height, spec.width, spec.channels)
     return Picture(pixels, size, crop, shown)
 
 
-def find_smaller(
-    image: Image.Image, wanted: Input, fit_shown: Callable[[Size], Size] | None
+def find_draft_scale(
+    image: Image.Image, spec: InputSpec, choose_shown_size: Callable[[Size], Size] | None
 ) -> float:
     """How much smaller, along each side, a picture may be decoded; 1 where that can't be chosen.
 
@@ -146,19 +148,19 @@ def find_smaller(
     """
     if image.format not in ("JPEG", "MPO"):
         return 1
-    crop = find_crop(image.size, wanted)
-    smaller = min(crop.width / wanted.width, crop.height / wanted.height) / SPARE
-    if fit_shown:
-        smaller = min(smaller, max(image.size) / max(fit_shown(image.size)))
+    crop = find_crop(image.size, spec)
+    smaller = min(crop.width / spec.width, crop.height / spec.height) / DRAFT_MARGIN
+    if choose_shown_size:
+        smaller = min(smaller, max(image.size) / max(choose_shown_size(image.size)))
     return smaller
 
 
-def _load(
-    image: Image.Image, wanted: Input, fit_shown: Callable[[Size], Size] | None
+def _load_pixels(
+    image: Image.Image, spec: InputSpec, choose_shown_size: Callable[[Size], Size] | None
 ) -> tuple[Size, float]:
     """Decode; returns the stored size, and the fraction of it that a large JPEG is decoded at."""
     stored, fraction = image.size, 1.0
-    smaller = find_smaller(image, wanted, fit_shown)
+    smaller = find_draft_scale(image, spec, choose_shown_size)
     if smaller >= 2:
         drafted = image.draft(None, (int(stored[0] / smaller), int(stored[1] / smaller)))
         if drafted:  # its last pixels may lie half outside, so sizes don't tell the fraction
@@ -169,7 +171,7 @@ def _load(
 
 def _describe_size(content: bytes, limit: int) -> str:
     """Of what Pillow refused: its readers tell the size but where they would have to make it."""
-    for name in ACCEPTED:
+    for name in FORMATS:
         read_header, _ = Image.OPEN[name]
         with contextlib.suppress(Exception):  # not of that format, or a GIF
             width, height = read_header(io.BytesIO(content), "").size
@@ -177,10 +179,10 @@ def _describe_size(content: bytes, limit: int) -> str:
     return f"more than {limit}"
 
 
-def _begins_as_accepted(content: bytes) -> bool:
+def _has_known_signature(content: bytes) -> bool:
     if content.startswith(RIFF):  # of which WebP is one among many
         return content[8:12] == b"WEBP"
-    return content.startswith(STARTS)
+    return content.startswith(SIGNATURES)
 
 
 def _describe_broken(fault: object) -> str:
@@ -200,9 +202,9 @@ def _show_size(stored: Size, orientation: int) -> Size:
     return (stored[1], stored[0]) if swapped else stored
 
 
-def _take(
+def _cut_out(
     image: Image.Image,
-    flatten: Flatten,
+    converter: Converter,
     orientation: int,
     box: Box,
     size: Size,
@@ -211,7 +213,7 @@ def _take(
     """Cut `box` (as shown) out at `size`; only the small result is turned, not the picture."""
     width, height = image.size
     if orientation not in ORIENTATIONS:
-        return resize_flat(image, flatten, box, size, resample)
+        return convert_and_resize(image, converter, box, size, resample)
     turn, swapped, mirror_x, mirror_y = ORIENTATIONS[orientation]
     if swapped:
         box, size = Box(box.top, box.left, box.bottom, box.right), (size[1], size[0])
@@ -219,4 +221,4 @@ def _take(
         box = Box(width - box.right, box.top, width - box.left, box.bottom)
     if mirror_y:
         box = Box(box.left, height - box.bottom, box.right, height - box.top)
-    return resize_flat(image, flatten, box, size, resample).transpose(turn)
+    return convert_and_resize(image, converter, box, size, resample).transpose(turn)

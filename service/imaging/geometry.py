@@ -8,7 +8,7 @@ makes the input and its inverse places a heatmap exactly.
 from dataclasses import dataclass
 from math import ceil
 
-from service.artifact.card import Input
+from service.artifact.card import InputSpec
 
 Size = tuple[int, int]  # (width, height)
 
@@ -47,22 +47,22 @@ class Box:
         return left, top, right, bottom
 
 
-def find_crop(size: Size, wanted: Input) -> Box:
+def find_crop(size: Size, spec: InputSpec) -> Box:
     """The part of a picture of `size` that the model sees.
 
     The shorter side is scaled to `resize`, the longer one is cut off to a whole pixel, and the
     crop's corner is rounded, all as torchvision's Resize and CenterCrop do.
     """
     width, height = size
-    if wanted.resize is None:
+    if spec.resize is None:
         return Box(0, 0, width, height)
     if width <= height:
-        resized = wanted.resize, int(wanted.resize * height / width)
+        resized = spec.resize, int(spec.resize * height / width)
     else:
-        resized = int(wanted.resize * width / height), wanted.resize
-    left = round((resized[0] - wanted.width) / 2)
-    top = round((resized[1] - wanted.height) / 2)
-    crop = Box(left, top, left + wanted.width, top + wanted.height)
+        resized = int(spec.resize * width / height), spec.resize
+    left = round((resized[0] - spec.width) / 2)
+    top = round((resized[1] - spec.height) / 2)
+    crop = Box(left, top, left + spec.width, top + spec.height)
     return crop.scale(width / resized[0], height / resized[1])
 
 

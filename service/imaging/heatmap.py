@@ -21,7 +21,7 @@ from PIL.PngImagePlugin import PngInfo
 from service.errors import ImageTooLarge
 from service.imaging.decoding import Picture
 from service.imaging.geometry import Box, Size
-from service.imaging.saliency import Map, make_map, make_signed_map
+from service.imaging.saliency import Map, normalize_cam, normalize_signed_cam
 
 COLORMAPS_FILE = Path(__file__).with_name("colormaps.png")  # 256 colours a row
 FOR, AGAINST = (255, 140, 0), (40, 90, 255)
@@ -51,7 +51,9 @@ class Colormap(StrEnum):
     GRAY = "gray"
 
 
-def draw(picture: Picture, cam: Map, view: View, colormap: Colormap, alpha: float) -> Image.Image:
+def render_view(
+    picture: Picture, cam: Map, view: View, colormap: Colormap, alpha: float
+) -> Image.Image:
     """Draw `cam` (h, w) over `picture.shown`, RGB, at that size.
 
     overlay: picture * (1 - alpha * h) + colour(h) * alpha * h, so that what the model did not use
@@ -62,18 +64,20 @@ def draw(picture: Picture, cam: Map, view: View, colormap: Colormap, alpha: floa
     size = picture.shown.size
     crop = picture.crop.scale(size[0] / picture.size[0], size[1] / picture.size[1])
     if view is View.SIGNED:
-        signed = place(make_signed_map(cam, height, width), crop, size)  # (H, W) in -1..1
+        signed = place_on_picture(
+            normalize_signed_cam(cam, height, width), crop, size
+        )  # (H, W) in -1..1
         sides = _to_bytes_image(np.float32(1) * (signed > 0))
-        colours = Image.composite(_fill(size, FOR), _fill(size, AGAINST), sides)
+        colours = Image.composite(_make_plain(size, FOR), _make_plain(size, AGAINST), sides)
         return Image.composite(colours, picture.shown, _to_bytes_image(alpha * np.abs(signed)))
-    heat = place(make_map(cam, height, width), crop, size)  # (H, W) in 0..1
-    colours = _colour(heat, colormap)
+    heat = place_on_picture(normalize_cam(cam, height, width), crop, size)  # (H, W) in 0..1
+    colours = _apply_colormap(heat, colormap)
     if view is View.HEATMAP:
         return colours
     return Image.composite(colours, picture.shown, _to_bytes_image(alpha * heat))
 
 
-def place(heat: Map, crop: Box, size: Size) -> Map:
+def place_on_picture(heat: Map, crop: Box, size: Size) -> Map:
     """Lay `heat` on the `crop` of a picture of `size`: (H, W), 0 outside the crop."""
     x, y = heat.shape[1] / crop.width, heat.shape[0] / crop.height
     inverse = (x, 0, -crop.left * x, 0, y, -crop.top * y)
@@ -83,7 +87,7 @@ def place(heat: Map, crop: Box, size: Size) -> Map:
     )
 
 
-def encode(image: Image.Image, media_type: str, origin: Mapping[str, object]) -> bytes:
+def encode_picture(image: Image.Image, media_type: str, origin: Mapping[str, object]) -> bytes:
     """The picture as a file; a PNG says in a text chunk where it comes from.
 
     Raises:
@@ -114,13 +118,13 @@ def _read_colormap(colormap: Colormap) -> bytes:
     return bytes(rows[list(Colormap).index(colormap)].tobytes())
 
 
-def _colour(heat: Map, colormap: Colormap) -> Image.Image:
+def _apply_colormap(heat: Map, colormap: Colormap) -> Image.Image:
     indexed = _to_bytes_image(heat)
     indexed.putpalette(_read_colormap(colormap))
     return indexed.convert("RGB")
 
 
-def _fill(size: Size, colour: tuple[int, int, int]) -> Image.Image:
+def _make_plain(size: Size, colour: tuple[int, int, int]) -> Image.Image:
     return Image.new("RGB", size, colour)
 
 

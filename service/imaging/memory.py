@@ -12,41 +12,53 @@ from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
-from service.artifact.card import Input
-from service.imaging.decoding import find_smaller
+from service.artifact.card import InputSpec
+from service.imaging.decoding import find_draft_scale
 from service.imaging.geometry import Size
 
-STORED = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2, "I;16N": 2}  # bytes a pixel
-WIDEST = 4  # of all other modes
-WEBP_BESIDE = 12  # two canvases of libwebp, and the bytes that it hands over
-BMP_BESIDE = 2  # a run-length coded one is unpacked, and copied
+BYTES_PER_PIXEL = {
+    "1": 1,
+    "L": 1,
+    "P": 1,
+    "I;16": 2,
+    "I;16B": 2,
+    "I;16L": 2,
+    "I;16N": 2,
+}  # bytes a pixel
+MAX_BYTES_PER_PIXEL = 4  # of all other modes
+WEBP_EXTRA_BYTES = 12  # two canvases of libwebp, and the bytes that it hands over
+BMP_EXTRA_BYTES = 2  # a run-length coded one is unpacked, and copied
 COEFFICIENT_BYTES = 2  # of JPEG, for each sample
 SOS_TAIL = 3  # bytes of a JPEG's start of scan after the components
 JPEG_SCALES = (8, 4, 2)  # of the smaller sizes that it can be decoded at
 BITS, SAMPLES, TILE_WIDTH, TILE_LENGTH = 258, 277, 322, 323  # tags of TIFF
 
 
-def count_bytes(
-    image: Image.Image, wanted: Input, fit_shown: Callable[[Size], Size] | None = None
+def estimate_decode_bytes(
+    image: Image.Image, spec: InputSpec, choose_shown_size: Callable[[Size], Size] | None = None
 ) -> int:
     """Bytes that `decode_image` holds at its peak, given what `open_image` opened."""
-    smaller = find_smaller(image, wanted, fit_shown)
+    smaller = find_draft_scale(image, spec, choose_shown_size)
     reduction = next((scale for scale in JPEG_SCALES if scale <= smaller), 1)
     width, height = (ceil(side / reduction) for side in image.size)
-    stored = width * height * STORED.get(image.mode, WIDEST)
-    shown = fit_shown(image.size) if fit_shown else (0, 0)
+    stored = width * height * BYTES_PER_PIXEL.get(image.mode, MAX_BYTES_PER_PIXEL)
+    shown = choose_shown_size(image.size) if choose_shown_size else (0, 0)
     # Where x grows, or may when turned, all is flattened first; else only what is narrow by then.
-    flattened = WIDEST * width * height if max(wanted.width, *shown) > width else 0
-    return stored + WIDEST * shown[0] * shown[1] + max(_count_beside(image), flattened)
+    flattened = MAX_BYTES_PER_PIXEL * width * height if max(spec.width, *shown) > width else 0
+    return (
+        stored
+        + MAX_BYTES_PER_PIXEL * shown[0] * shown[1]
+        + max(_estimate_extra_bytes(image), flattened)
+    )
 
 
-def _count_beside(image: Image.Image) -> int:
+def _estimate_extra_bytes(image: Image.Image) -> int:
     """Besides the pixels, while they come."""
     pixels = image.width * image.height
     if image.format == "WEBP":
-        return WEBP_BESIDE * pixels
+        return WEBP_EXTRA_BYTES * pixels
     if image.format == "BMP":
-        return BMP_BESIDE * pixels
+        return BMP_EXTRA_BYTES * pixels
     if isinstance(image, JpegImageFile):
         return 0 if _is_sequential(image) else COEFFICIENT_BYTES * _count_samples(image)
     return _count_tiff(image) if isinstance(image, TiffImageFile) else 0
@@ -76,4 +88,4 @@ def _count_tiff(image: TiffImageFile) -> int:
     bits = max(tags.get(BITS, (1,))) * tags.get(SAMPLES, len(image.getbands()))
     tile = tags.get(TILE_WIDTH, 0) * tags.get(TILE_LENGTH, 0)
     unpacked = int(bits * max(pixels, tile) // 8)
-    return max(unpacked, pixels * STORED.get(image.mode, WIDEST))
+    return max(unpacked, pixels * BYTES_PER_PIXEL.get(image.mode, MAX_BYTES_PER_PIXEL))

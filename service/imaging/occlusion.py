@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from service.imaging.saliency import Map, make_map, make_signed_map
+from service.imaging.saliency import Map, normalize_cam, normalize_signed_cam
 
 AREA = 0.2  # of the map, at most
 BLUR = 1 / 8  # the Gaussian's sigma, of the input's side
@@ -30,9 +30,9 @@ def blur_parts(pixels: Pixels, cam: Map) -> Blurred:
     Pixels without any heat are never among the hottest.
     """
     height, width = pixels.shape[:2]
-    heat = make_map(cam, height, width)
+    heat = normalize_cam(cam, height, width)
     hot = (heat >= np.quantile(heat, 1 - AREA)) & (heat > 0)  # (H, W)
-    strength = np.abs(make_signed_map(cam, height, width))
+    strength = np.abs(normalize_signed_cam(cam, height, width))
     cold = np.zeros(hot.shape, bool)
     cold.flat[np.argsort(strength, axis=None, kind="stable")[: hot.sum()]] = True
     blurred = _blur(pixels, BLUR * max(height, width))

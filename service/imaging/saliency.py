@@ -23,7 +23,7 @@ def is_empty(cam: Map) -> bool:
     return bool(np.ptp(positive) <= EMPTY_BELOW * np.abs(cam).max())
 
 
-def make_map(cam: Map, height: int, width: int) -> Map:
+def normalize_cam(cam: Map, height: int, width: int) -> Map:
     """`cam` (h, w) as evidence for the target, (height, width) in 0..1; all 0 if it is empty.
 
     ReLU, min-max, bilinear resize, min-max again: without the second one a small map that is
@@ -35,7 +35,7 @@ def make_map(cam: Map, height: int, width: int) -> Map:
     return _scale(_resize(scaled, height, width))
 
 
-def make_signed_map(cam: Map, height: int, width: int) -> Map:
+def normalize_signed_cam(cam: Map, height: int, width: int) -> Map:
     """`cam` (h, w) over its peak, (height, width) in -1..1: evidence for and against."""
     peak = np.abs(cam).max()
     return _resize(cam / peak, height, width) if peak > 0 else np.zeros((height, width), np.float32)

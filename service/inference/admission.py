@@ -14,8 +14,8 @@ from service.errors import Overloaded, PayloadTooLarge
 from service.settings import Settings
 
 BYTES_PER_PIXEL = 4  # of a decoded picture in memory
-CROWD = 8  # images in the house from which on it pays to run stage by stage
-FADE = 0.98  # per answered image, of what was measured before
+YIELD_FROM_IMAGES = 8  # images in the house from which on it pays to run stage by stage
+DECAY = 0.98  # per answered image, of what was measured before
 
 
 class Admission:
@@ -23,7 +23,7 @@ class Admission:
 
     def __init__(self, settings: Settings) -> None:
         self.images = 0
-        self.working = 0  # images whose bytes have all come; who still sends, delays nobody
+        self.active_images = 0  # images whose bytes have all come; who still sends, delays nobody
         self.bytes = 0
         self.max_images = settings.max_queue_size
         self.max_bytes = settings.max_inflight_bytes
@@ -34,10 +34,10 @@ class Admission:
         self.body_bytes = 0
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
         self._busy_seconds = 0.0
-        self._answered = 0.0
-        self.last_answer = 0.0
+        self._completed = 0.0
+        self.last_result = 0.0
 
-    def admit(self, body_bytes: int, seconds_left: float) -> "Slot":
+    def admit(self, body_bytes: int, seconds_left: float) -> "Permit":
         """A slot for one image and the bytes announced.
 
         Raises:
@@ -45,28 +45,30 @@ class Admission:
             Overloaded: no room now, or the wait would outlast the deadline.
         """
         self.check_fits(1, body_bytes)  # first: what never fits must not be told to come back
-        if refusal := self.find_no_room(seconds_left):
+        if refusal := self.find_overload(seconds_left):
             raise refusal
-        slot = Slot(self)
-        slot.add_images(1)
+        permit = Permit(self)
+        permit.add_images(1)
         try:
-            slot.add_body(body_bytes)
+            permit.add_body(body_bytes)
         except BaseException:
-            slot.release()
+            permit.release()
             raise
-        return slot
+        return permit
 
-    def find_no_room(self, seconds_left: float) -> Overloaded | None:
+    def find_overload(self, seconds_left: float) -> Overloaded | None:
         """Why no image at all can be taken now, however small; None if one may be."""
         wait = self.predict_wait()
         if wait > seconds_left:
-            return self.refuse(f"The wait would be about {wait:.1f} s, longer than the deadline")
-        return self.find_no_places(1)
+            return self.make_overloaded(
+                f"The wait would be about {wait:.1f} s, longer than the deadline"
+            )
+        return self.find_full_queue(1)
 
-    def find_no_places(self, images: int) -> Overloaded | None:
+    def find_full_queue(self, images: int) -> Overloaded | None:
         """Why so many more images can't be in the house now; None if they can."""
         if self.images + images > self.max_images:
-            return self.refuse("No room for more images now")
+            return self.make_overloaded("No room for more images now")
         return None
 
     def check_fits(self, images: int, body_bytes: int) -> None:
@@ -88,15 +90,15 @@ class Admission:
 
     def predict_wait(self) -> float:
         """Seconds until all images at work are answered, at the pace of late."""
-        return self.working * self._busy_seconds / self._answered if self._answered else 0.0
+        return self.active_images * self._busy_seconds / self._completed if self._completed else 0.0
 
-    async def catch_up(self) -> None:
+    async def yield_to_backlog(self) -> None:
         """In a crowd, stand back until the others who are ready have come as far.
 
         So a stage is run for all of them in a row, while its code and data are in the processor's
         caches; alone, it would only be a turn of the event loop more.
         """
-        if self.images >= CROWD:
+        if self.images >= YIELD_FROM_IMAGES:
             await asyncio.sleep(0)
 
     async def reserve_pixels(self, size: int) -> None:
@@ -111,13 +113,13 @@ class Admission:
                 f"{self.max_bytes - self.max_body_bytes}: send a smaller one."
             )
         if self._waiting or self.bytes + size > self.max_bytes:
-            turn = asyncio.get_running_loop().create_future()
-            self._waiting.append((size, turn))
+            granted = asyncio.get_running_loop().create_future()
+            self._waiting.append((size, granted))
             try:
-                await turn
+                await granted
             except asyncio.CancelledError:
-                if turn.cancelled():
-                    self.wake()  # those behind may need less
+                if granted.cancelled():
+                    self.grant_waiting()  # those behind may need less
                 else:
                     self.free_pixels(size)
                 raise
@@ -127,47 +129,47 @@ class Admission:
     def free_pixels(self, size: int) -> None:
         """Give reserved bytes back, to whoever waits for them."""
         self.bytes -= size
-        self.wake()
+        self.grant_waiting()
 
-    def wake(self) -> None:
+    def grant_waiting(self) -> None:
         """Hand free room to those who wait for it."""
         while self._waiting:
-            size, turn = self._waiting[0]
-            if not turn.done():
+            size, granted = self._waiting[0]
+            if not granted.done():
                 if self.bytes + size > self.max_bytes:
                     return
                 self.bytes += size
-                turn.set_result(None)
+                granted.set_result(None)
             self._waiting.popleft()
 
-    def refuse(self, why: str) -> Overloaded:
+    def make_overloaded(self, why: str) -> Overloaded:
         """The sentence for no room, with when to come back."""
         wait = max(1, ceil(self.predict_wait()))
         return Overloaded(f"{why}: come back in {wait} s.", wait)
 
-    def begin_work(self, count: int) -> None:
+    def start_work(self, count: int) -> None:
         """So many more images are at work; the clock of the pace runs while there are any."""
-        if self.working == 0:
-            self.last_answer = perf_counter()
-        self.working += count
+        if self.active_images == 0:
+            self.last_result = perf_counter()
+        self.active_images += count
 
-    def note_answers(self, count: int) -> None:
+    def record_results(self, count: int) -> None:
         """Learn the pace: time between answers while there was work."""
         now = perf_counter()
-        fade = FADE**count
-        self._busy_seconds = self._busy_seconds * fade + (now - self.last_answer)
-        self._answered = self._answered * fade + count
-        self.last_answer = now
+        fade = DECAY**count
+        self._busy_seconds = self._busy_seconds * fade + (now - self.last_result)
+        self._completed = self._completed * fade + count
+        self.last_result = now
 
 
-class Slot:
+class Permit:
     """The room one request holds; left, it is free again."""
 
     def __init__(self, admission: Admission) -> None:
         self._admission = admission
         self._images = 0
         self._body_bytes = 0
-        self._arrived = False
+        self._body_received = False
         self.answered = False
 
     def add_images(self, count: int) -> None:
@@ -177,14 +179,14 @@ class Slot:
             PayloadTooLarge: more than an idle server takes.
             Overloaded: no room now.
         """
-        house = self._admission
-        house.check_fits(self._images + count, self._body_bytes)
-        if refusal := house.find_no_places(count):
+        admission = self._admission
+        admission.check_fits(self._images + count, self._body_bytes)
+        if refusal := admission.find_full_queue(count):
             raise refusal
-        house.images += count
+        admission.images += count
         self._images += count
-        if self._arrived:
-            house.begin_work(count)
+        if self._body_received:
+            admission.start_work(count)
 
     def add_body(self, size: int) -> None:
         """Room for more bytes of the body.
@@ -193,34 +195,34 @@ class Slot:
             PayloadTooLarge: more than an idle server takes.
             Overloaded: no room now.
         """
-        house = self._admission
-        house.check_fits(self._images, self._body_bytes + size)
-        too_much = house.body_bytes + size > house.max_body_bytes
-        if too_much or house.bytes + size > house.max_bytes:
-            raise house.refuse("No room for more bytes now")
-        house.body_bytes += size
-        house.bytes += size
+        admission = self._admission
+        admission.check_fits(self._images, self._body_bytes + size)
+        too_much = admission.body_bytes + size > admission.max_body_bytes
+        if too_much or admission.bytes + size > admission.max_bytes:
+            raise admission.make_overloaded("No room for more bytes now")
+        admission.body_bytes += size
+        admission.bytes += size
         self._body_bytes += size
 
-    def arrive(self) -> None:
+    def mark_body_received(self) -> None:
         """The whole body is here: its images are at work from now on."""
-        self._arrived = True
-        self._admission.begin_work(self._images)
+        self._body_received = True
+        self._admission.start_work(self._images)
 
     def release(self) -> None:
         """Leave."""
-        house = self._admission
-        if self._arrived:
-            house.working -= self._images
+        admission = self._admission
+        if self._body_received:
+            admission.active_images -= self._images
         if self.answered:
-            house.note_answers(self._images)
-        house.images -= self._images
-        house.body_bytes -= self._body_bytes
-        house.bytes -= self._body_bytes
+            admission.record_results(self._images)
+        admission.images -= self._images
+        admission.body_bytes -= self._body_bytes
+        admission.bytes -= self._body_bytes
         self._images = self._body_bytes = 0
-        house.wake()
+        admission.grant_waiting()
 
-    def __enter__(self) -> "Slot":
+    def __enter__(self) -> "Permit":
         return self
 
     def __exit__(

@@ -13,18 +13,18 @@ from service.artifact.card import TOP_1
 from service.imaging.geometry import Size
 from service.imaging.occlusion import blur_parts
 from service.imaging.saliency import is_empty
-from service.inference.classifier import Classifier, Seen
+from service.inference.classifier import Classification, Classifier
 from service.inference.results import (
-    Reason,
-    check_index,
+    TargetMap,
+    check_label_index,
+    choose_shown_size,
     describe_class,
-    draw_reason,
-    find_index,
-    find_reasons,
-    fit_shown,
-    make_explanation,
+    describe_target_map,
+    find_label_index,
     make_result,
     rank,
+    render_target_map,
+    select_target_maps,
 )
 from service.repository.repository import Model
 from service.schemas import ExplainOptions, Prediction, Result, Verification
@@ -35,7 +35,7 @@ from service.telemetry.timings import Timings
 ALL_MAPS_UP_TO = 16
 
 
-class Drawing(NamedTuple):
+class RenderedExplanation(NamedTuple):
     """An explanation as a picture."""
 
     content: bytes
@@ -54,17 +54,24 @@ class Explainer:
         self, content: bytes, model: Model, options: ExplainOptions, timings: Timings
     ) -> Result:
         """Predictions and explanations in numbers, with pictures where a view was named."""
-        fit = None if options.view is None else partial(fit_shown, wanted=options.size)
-        seen, reasons = await self._find_reasons(content, model, options, timings, fit)
-        result = make_result(seen, model, options.top_k)
+        fit = None if options.view is None else partial(choose_shown_size, wanted=options.size)
+        classification, target_maps = await self._compute_target_maps(
+            content, model, options, timings, fit
+        )
+        result = make_result(classification, model, options.top_k)
         result["explanations"] = await self._classifier.render(
-            lambda: [make_explanation(reason, seen, model, options) for reason in reasons],
-            count_pixels(seen, len(reasons)),
+            lambda: [
+                describe_target_map(target_map, classification, model, options)
+                for target_map in target_maps
+            ],
+            count_pixels(classification, len(target_maps)),
             timings,
         )
         if options.verify:
-            for reason, explanation in zip(reasons, result["explanations"], strict=True):
-                explanation["verification"] = await self._verify(reason, seen, model, timings)
+            for target_map, explanation in zip(target_maps, result["explanations"], strict=True):
+                explanation["verification"] = await self._verify(
+                    target_map, classification, model, timings
+                )
         empty = sum(explanation["empty"] for explanation in result["explanations"])
         metrics.count_maps(model.name, len(result["explanations"]), empty)
         return result
@@ -76,48 +83,57 @@ class Explainer:
         options: ExplainOptions,
         media_type: str,
         timings: Timings,
-    ) -> Drawing:
+    ) -> RenderedExplanation:
         """The explanation of one target as a picture."""
-        fit = partial(fit_shown, wanted=options.size)
-        seen, [reason] = await self._find_reasons(content, model, options, timings, fit)
-        drawn = await self._classifier.render(
-            lambda: draw_reason(reason, seen, model, options, media_type),
-            count_pixels(seen),
+        fit = partial(choose_shown_size, wanted=options.size)
+        classification, [target_map] = await self._compute_target_maps(
+            content, model, options, timings, fit
+        )
+        encoded = await self._classifier.render(
+            lambda: render_target_map(target_map, classification, model, options, media_type),
+            count_pixels(classification),
             timings,
         )
-        metrics.count_maps(model.name, 1, drawn.empty)
-        predicted = int(seen.answer.logits.argmax())
-        return Drawing(
-            drawn.content,
-            describe_class(predicted, seen.answer, model),
-            describe_class(reason.target, seen.answer, model),
-            await self._verify(reason, seen, model, timings) if options.verify else None,
+        metrics.count_maps(model.name, 1, encoded.empty)
+        predicted = int(classification.answer.logits.argmax())
+        return RenderedExplanation(
+            encoded.content,
+            describe_class(predicted, classification.answer, model),
+            describe_class(target_map.target, classification.answer, model),
+            await self._verify(target_map, classification, model, timings)
+            if options.verify
+            else None,
         )
 
     async def _verify(
-        self, reason: Reason, seen: Seen, model: Model, timings: Timings
+        self, target_map: TargetMap, classification: Classification, model: Model, timings: Timings
     ) -> Verification:
         """Two more rows: what the model says without the map's hottest, and its coldest, part."""
-        probability = float(seen.answer.probabilities[reason.target])
-        if is_empty(reason.cam):
+        probability = float(classification.answer.probabilities[target_map.target])
+        if is_empty(target_map.cam):
             return {"probability": probability, "hot_blurred": None, "cold_blurred": None}
         blurred = await self._classifier.render(
-            lambda: blur_parts(seen.picture.pixels, reason.cam), count_pixels(seen), timings
+            lambda: blur_parts(classification.picture.pixels, target_map.cam),
+            count_pixels(classification),
+            timings,
         )
         answers = await asyncio.gather(
-            *(self._classifier.run(pixels, model, (), timings, counts=False) for pixels in blurred)
+            *(
+                self._classifier.run(pixels, model, (), timings, is_traffic=False)
+                for pixels in blurred
+            )
         )
-        hot, cold = (float(answer.probabilities[reason.target]) for answer in answers)
+        hot, cold = (float(answer.probabilities[target_map.target]) for answer in answers)
         return {"probability": probability, "hot_blurred": hot, "cold_blurred": cold}
 
-    async def _find_reasons(
+    async def _compute_target_maps(
         self,
         content: bytes,
         model: Model,
         options: ExplainOptions,
         timings: Timings,
         fit: Callable[[Size], Size] | None,
-    ) -> tuple[Seen, list[Reason]]:
+    ) -> tuple[Classification, list[TargetMap]]:
         targets, against = read_targets(options, model), read_against(options, model)
         besides = [] if against is None else [against]
         if targets:
@@ -127,20 +143,24 @@ class Explainer:
         else:
             asked = []
         once = bool(asked)
-        seen = await self._classifier.classify(content, model, asked, timings, fit, counts=once)
+        classification = await self._classifier.classify(
+            content, model, asked, timings, fit, is_traffic=once
+        )
         if not targets:
-            targets = rank(seen.answer.logits)[: options.target_top].tolist()
+            targets = rank(classification.answer.logits)[: options.target_top].tolist()
         if not once:
             asked = [*targets, *besides]
-            answer = await self._classifier.run(seen.picture.pixels, model, asked, timings)
-            seen = Seen(seen.picture, answer)
-        return seen, find_reasons(seen, asked, targets, against)
+            answer = await self._classifier.run(
+                classification.picture.pixels, model, asked, timings
+            )
+            classification = Classification(classification.picture, answer)
+        return classification, select_target_maps(classification, asked, targets, against)
 
 
-def count_pixels(seen: Seen, maps: int = 1) -> int:
+def count_pixels(classification: Classification, maps: int = 1) -> int:
     """Pixels to draw: of each map as large as the model's input, and of the picture below it."""
-    shown = seen.picture.shown
-    pixels: int = prod(seen.picture.pixels.shape[:2]) + (prod(shown.size) if shown else 0)
+    shown = classification.picture.shown
+    pixels: int = prod(classification.picture.pixels.shape[:2]) + (prod(shown.size) if shown else 0)
     return maps * pixels
 
 
@@ -163,8 +183,8 @@ def read_targets(options: ExplainOptions, model: Model) -> list[int]:
     if options.target_top is not None:
         return []
     if options.target_index is not None:
-        return [check_index(options.target_index, model)]
-    return [find_index(label, model) for label in options.target] or [TOP_1]
+        return [check_label_index(options.target_index, model)]
+    return [find_label_index(label, model) for label in options.target] or [TOP_1]
 
 
 def read_against(options: ExplainOptions, model: Model) -> int | None:
@@ -174,5 +194,5 @@ def read_against(options: ExplainOptions, model: Model) -> int | None:
         UnknownLabel: the model has no such label or index.
     """
     if options.against_index is not None:
-        return check_index(options.against_index, model)
-    return None if options.against is None else find_index(options.against, model)
+        return check_label_index(options.against_index, model)
+    return None if options.against is None else find_label_index(options.against, model)

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from service.artifact.card import TOP_1
 from service.errors import UnknownLabel
 from service.imaging.geometry import Size, fit
-from service.imaging.heatmap import View, draw, encode
-from service.imaging.saliency import Map, find_box, is_empty, make_map
-from service.inference.classifier import Seen
+from service.imaging.heatmap import View, encode_picture, render_view
+from service.imaging.saliency import Map, find_box, is_empty, normalize_cam
+from service.inference.classifier import Classification
 from service.repository.repository import Model
 from service.runtime.batcher import Answer
 from service.schemas import ExplainOptions, Explanation, Prediction, Result
@@ -21,7 +21,7 @@ from service.schemas import ExplainOptions, Explanation, Prediction, Result
 DEFAULT_SIZES = (224, 1024)  # of a drawn picture's longer side
 
 
-def find_index(label: str, model: Model) -> int:
+def find_label_index(label: str, model: Model) -> int:
     """A label's index among the K.
 
     Raises:
@@ -35,7 +35,7 @@ def find_index(label: str, model: Model) -> int:
     )
 
 
-def check_index(index: int, model: Model) -> int:
+def check_label_index(index: int, model: Model) -> int:
     """The index itself, if the model has it.
 
     Raises:
@@ -63,17 +63,17 @@ def describe_class(index: int, answer: Answer, model: Model) -> Prediction:
     }
 
 
-def make_result(seen: Seen, model: Model, top_k: int) -> Result:
+def make_result(classification: Classification, model: Model, top_k: int) -> Result:
     """The `top_k` most probable classes (0 is all), and the picture's size."""
-    order = rank(seen.answer.logits)[: top_k or None].tolist()
-    width, height = seen.picture.size
+    order = rank(classification.answer.logits)[: top_k or None].tolist()
+    width, height = classification.picture.size
     return {
-        "predictions": [describe_class(index, seen.answer, model) for index in order],
+        "predictions": [describe_class(index, classification.answer, model) for index in order],
         "image": {"width": width, "height": height},
     }
 
 
-class Reason(NamedTuple):
+class TargetMap(NamedTuple):
     """One target of an answered row, with its own map."""
 
     target: int
@@ -81,75 +81,88 @@ class Reason(NamedTuple):
     cam: Map  # (h, w), signed
 
 
-def find_reasons(
-    seen: Seen, asked: Sequence[int], targets: Sequence[int], against: int | None
-) -> list[Reason]:
+def select_target_maps(
+    classification: Classification,
+    asked: Sequence[int],
+    targets: Sequence[int],
+    against: int | None,
+) -> list[TargetMap]:
     """The maps for `targets`, out of those that the row `asked` for.
 
     Grad-CAM is linear in the logit, so "a and not b" is exactly cam(a) - cam(b).
     """
-    top_1 = int(seen.answer.logits.argmax())
+    top_1 = int(classification.answer.logits.argmax())
 
     def resolve(target: int) -> int:
         return top_1 if target == TOP_1 else target
 
-    cams = {resolve(target): cam for target, cam in zip(asked, seen.answer.cam, strict=True)}
+    cams = {
+        resolve(target): cam for target, cam in zip(asked, classification.answer.cam, strict=True)
+    }
     baseline = 0 if against is None else cams[against]
-    return [Reason(resolve(t), against, cams[resolve(t)] - baseline) for t in targets]
+    return [TargetMap(resolve(t), against, cams[resolve(t)] - baseline) for t in targets]
 
 
-def make_explanation(
-    reason: Reason, seen: Seen, model: Model, options: ExplainOptions
+def describe_target_map(
+    target_map: TargetMap, classification: Classification, model: Model, options: ExplainOptions
 ) -> Explanation:
     """What JSON says of one map."""
-    height, width = seen.picture.pixels.shape[:2]
-    crop, size = seen.picture.crop, seen.picture.size
-    box = find_box(make_map(reason.cam, height, width))
-    against = reason.against
+    height, width = classification.picture.pixels.shape[:2]
+    crop, size = classification.picture.crop, classification.picture.size
+    box = find_box(normalize_cam(target_map.cam, height, width))
+    against = target_map.against
     explanation: Explanation = {
-        "target": describe_class(reason.target, seen.answer, model),
-        "against": None if against is None else describe_class(against, seen.answer, model),
-        "layer": model.artefact.card.gradcam.layer,
-        "shape": (reason.cam.shape[0], reason.cam.shape[1]),
-        "cam": reason.cam.tolist(),
-        "empty": is_empty(reason.cam),
+        "target": describe_class(target_map.target, classification.answer, model),
+        "against": None
+        if against is None
+        else describe_class(against, classification.answer, model),
+        "layer": model.artifact.card.gradcam.layer,
+        "shape": (target_map.cam.shape[0], target_map.cam.shape[1]),
+        "cam": target_map.cam.tolist(),
+        "empty": is_empty(target_map.cam),
         "box": None,
     }
     if box:
         placed = box.scale(crop.width / width, crop.height / height).shift(crop.left, crop.top)
         explanation["box"] = placed.round(size)
     if options.view is not None:
-        drawn = draw_reason(reason, seen, model, options, "image/png")
-        explanation["picture"] = base64.b64encode(drawn.content).decode()
+        encoded = render_target_map(target_map, classification, model, options, "image/png")
+        explanation["picture"] = base64.b64encode(encoded.content).decode()
     return explanation
 
 
-class Drawn(NamedTuple):
+class EncodedMap(NamedTuple):
     """An encoded picture, and whether there was any heat to draw."""
 
     content: bytes
     empty: bool
 
 
-def draw_reason(
-    reason: Reason, seen: Seen, model: Model, options: ExplainOptions, media_type: str
-) -> Drawn:
+def render_target_map(
+    target_map: TargetMap,
+    classification: Classification,
+    model: Model,
+    options: ExplainOptions,
+    media_type: str,
+) -> EncodedMap:
     """The drawn picture, encoded."""
     view = options.view or View.OVERLAY
-    image = draw(seen.picture, reason.cam, view, options.colormap, options.alpha)
+    image = render_view(
+        classification.picture, target_map.cam, view, options.colormap, options.alpha
+    )
     origin = {
         "model": model.name,
         "version": model.version,
-        "sha256": model.artefact.sha256,
-        "target": model.labels[reason.target],
-        "layer": model.artefact.card.gradcam.layer,
+        "sha256": model.artifact.sha256,
+        "target": model.labels[target_map.target],
+        "layer": model.artifact.card.gradcam.layer,
     }
-    if reason.against is not None:
-        origin["against"] = model.labels[reason.against]
-    return Drawn(encode(image, media_type, origin), is_empty(reason.cam))
+    if target_map.against is not None:
+        origin["against"] = model.labels[target_map.against]
+    return EncodedMap(encode_picture(image, media_type, origin), is_empty(target_map.cam))
 
 
-def fit_shown(size: Size, wanted: int | None) -> Size:
+def choose_shown_size(size: Size, wanted: int | None) -> Size:
     """The drawn picture's size for an uploaded one of `size`: see the parameter `size`."""
     if wanted == 0:
         return size

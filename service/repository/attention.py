@@ -12,12 +12,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from service.artifact.card import TOP_1, Artefact, MeanMap
+from service.artifact.card import TOP_1, Artifact, MeanMap
 from service.artifact.card import Attention as TrainedAttention
 from service.imaging.saliency import EMPTY_BELOW
 from service.runtime.batcher import Outputs
 from service.schemas import AttentionAnswer, AttentionMap, ClassAttention
-from service.telemetry.metrics import find_shared_folder
+from service.telemetry.metrics import find_multiprocess_folder
 
 BORDER = 0.1  # of the side, from each edge
 SHARES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)  # a histogram's bounds
@@ -28,7 +28,7 @@ MAPS, BORDER_SHARE, CELLS = 0, 1, 2  # columns: how many maps, sums of shares, s
 Sums = NDArray[np.float64]
 
 
-def weigh_border(height: int, width: int) -> Sums:
+def measure_border_weights(height: int, width: int) -> Sums:
     """How much of each cell's area lies within 10 % of the side from any edge: (height, width)."""
 
     def measure_inside(cells: int) -> Sums:
@@ -56,15 +56,15 @@ class Total(NamedTuple):
 class Attention:
     """One version's sums. `add` is called from the event loop alone."""
 
-    def __init__(self, name: str, version: str, artefact: Artefact) -> None:
-        self._artefact = artefact
-        height, width = artefact.map_shape
-        self._border = weigh_border(height, width).ravel()  # (h·w,)
+    def __init__(self, name: str, version: str, artifact: Artifact) -> None:
+        self._artefact = artifact
+        height, width = artifact.map_shape
+        self._border = measure_border_weights(height, width).ravel()  # (h·w,)
         columns = CELLS + height * width
-        rows = min(len(artefact.card.labels), MAX_BYTES // (8 * columns))
+        rows = min(len(artifact.card.labels), MAX_BYTES // (8 * columns))
         self._shape = (rows, columns)
-        self._folder = make_folder(name, version, artefact.sha256)
-        own = map_file(self._folder, len(SHARES) + rows * columns)
+        self._folder = locate_sums_folder(name, version, artifact.sha256)
+        own = map_sums_file(self._folder, len(SHARES) + rows * columns)
         self._buckets, self._sums = self._split(own)
 
     def add(self, outputs: Outputs, target: NDArray[np.int64], counts: list[bool]) -> None:
@@ -89,8 +89,8 @@ class Attention:
         values[:, BORDER_SHARE] = share = heat @ self._border / heat.sum(1)
         np.divide(heat, peak[:, np.newaxis], out=values[:, CELLS:])
         np.add.at(self._sums, np.minimum(top[rows], len(self._sums) - 1), values)
-        places = np.minimum(np.searchsorted(SHARES, share), len(SHARES) - 1)
-        self._buckets += np.bincount(places, minlength=len(SHARES))
+        slots = np.minimum(np.searchsorted(SHARES, share), len(SHARES) - 1)
+        self._buckets += np.bincount(slots, minlength=len(SHARES))
 
     def total(self) -> Total:
         """All workers' sums, those of workers that are gone included."""
@@ -144,13 +144,13 @@ class Attention:
         return flat[: len(SHARES)], flat[len(SHARES) :].reshape(self._shape)
 
 
-def make_folder(name: str, version: str, sha256: str) -> Path | None:
+def locate_sums_folder(name: str, version: str, sha256: str) -> Path | None:
     """Where the workers of one server keep the sums of one version; None for a lonely process."""
-    shared = find_shared_folder()
+    shared = find_multiprocess_folder()
     return shared and shared / "attention" / name / version / sha256[:16]
 
 
-def map_file(folder: Path | None, length: int) -> Sums:
+def map_sums_file(folder: Path | None, length: int) -> Sums:
     """So many zeros, or what an earlier worker of this number left; on disk if there is a folder.
 
     Pages that are never touched take no memory.

@@ -10,8 +10,8 @@ import binascii
 
 import numpy as np
 
-from service.artifact.card import Artefact, BadArtefact, Golden
-from service.errors import Refusal
+from service.artifact.card import Artifact, Golden, InvalidArtifact
+from service.errors import ApiError
 from service.imaging.decoding import decode_image, open_image
 from service.runtime.batcher import Outputs, Run
 
@@ -24,45 +24,45 @@ TOLERANCES = {  # precision: largest difference of a probability, and of cam ove
 }
 
 
-def check_outputs(outputs: Outputs, artefact: Artefact, rows: int, targets: int) -> None:
+def check_outputs(outputs: Outputs, artifact: Artifact, rows: int, targets: int) -> None:
     """See that a graph answers in the shapes that it declares.
 
     Raises:
         BadArtefact: it does not.
     """
-    labels = len(artefact.card.labels)
-    shapes = ((rows, labels), (rows, labels), (rows, targets, *artefact.map_shape))
+    labels = len(artifact.card.labels)
+    shapes = ((rows, labels), (rows, labels), (rows, targets, *artifact.map_shape))
     for name, found, shape in zip(Outputs._fields, outputs, shapes, strict=True):
         if found.shape != shape or found.dtype != np.float32:
-            raise BadArtefact(
-                f"{artefact.path} answers {rows} pictures with '{name}' of shape "
+            raise InvalidArtifact(
+                f"{artifact.path} answers {rows} pictures with '{name}' of shape "
                 f"{list(found.shape)}, not {list(shape)}."
             )
 
 
-def probe_golden(artefact: Artefact, run: Run) -> None:
+def run_golden_tests(artifact: Artifact, run: Run) -> None:
     """Run both golden pictures.
 
     Raises:
         BadArtefact: an answer is not the exporter's within the tolerance of the precision.
     """
-    for number, golden in enumerate(artefact.card.golden, start=1):
-        if fault := _find_difference(artefact, golden, run):
-            raise BadArtefact(f"{artefact.path} fails its golden probe {number}: {fault}.")
+    for number, golden in enumerate(artifact.card.golden, start=1):
+        if fault := _find_difference(artifact, golden, run):
+            raise InvalidArtifact(f"{artifact.path} fails its golden probe {number}: {fault}.")
 
 
-def _find_difference(artefact: Artefact, golden: Golden, run: Run) -> str | None:
-    card = artefact.card
+def _find_difference(artifact: Artifact, golden: Golden, run: Run) -> str | None:
+    card = artifact.card
     if golden.label not in card.labels or not -1 <= golden.target < len(card.labels):
         return f"its label '{golden.label}' or target {golden.target} is none of the model's"
     try:
         content = base64.b64decode(golden.image, validate=True)
         picture = decode_image(open_image(content, MAX_PIXELS), card.input)
-    except (binascii.Error, Refusal) as fault:
+    except (binascii.Error, ApiError) as fault:
         return f"its picture can't be decoded: {fault}"
     target = np.array([[golden.target]], np.int64)  # (1, 1)
     outputs = run(picture.pixels[np.newaxis], target)
-    check_outputs(outputs, artefact, 1, 1)
+    check_outputs(outputs, artifact, 1, 1)
     label = card.labels[int(outputs.logits[0].argmax())]
     if label != golden.label:
         return f"it says '{label}' here, '{golden.label}' at the export"

@@ -4,42 +4,44 @@ import ctypes
 import sys
 from pathlib import Path
 
-from service.artifact.card import Artefact, BadArtefact
-from service.artifact.validation import read_artefact
-from service.repository.golden import check_outputs, probe_golden
-from service.repository.sandbox import Trials
+from service.artifact.card import Artifact, InvalidArtifact
+from service.artifact.validation import read_artifact
+from service.repository.golden import check_outputs, run_golden_tests
+from service.repository.sandbox import Sandbox
 from service.runtime.session import AnySession, Session, choose_batch_size, open_session
-from service.settings import DeviceFault, Settings
+from service.settings import DeviceError, Settings
 
 TRIED_ROWS = 2
 
 
-def load_file(path: Path, settings: Settings, trials: Trials) -> tuple[Artefact, AnySession]:
+def load_model_file(
+    path: Path, settings: Settings, sandbox: Sandbox
+) -> tuple[Artifact, AnySession]:
     """Make a session of one file.
 
     Raises:
         BadArtefact: unfit to serve, for the reason in its message.
         DeviceFault: the device that was insisted on does not work.
     """
-    artefact, content = read_artefact(path)
-    trials.judge(path, artefact.sha256)
-    session = open_session(content, artefact, settings)
+    artifact, content = read_artifact(path)
+    sandbox.validate(path, artifact.sha256)
+    session = open_session(content, artifact, settings)
     del content
     return_memory()
-    run_first(session, artefact, choose_batch_size(settings, session.provider))
-    return artefact, session
+    warm_up(session, artifact, choose_batch_size(settings, session.provider))
+    return artifact, session
 
 
-def try_file(path: Path, sha256: str) -> None:
+def try_model_file(path: Path, sha256: str) -> None:
     """The same on a CPU with small batches, in a process that may die of it.
 
     Raises:
         BadArtefact: unfit to serve, for the reason in its message.
     """
-    artefact, content = read_artefact(path)
-    if artefact.sha256 != sha256:
-        raise BadArtefact(f"{path} changed while it was being judged.")
-    run_first(Session(content, artefact, "cpu", 1), artefact, TRIED_ROWS)
+    artifact, content = read_artifact(path)
+    if artifact.sha256 != sha256:
+        raise InvalidArtifact(f"{path} changed while it was being judged.")
+    warm_up(Session(content, artifact, "cpu", 1), artifact, TRIED_ROWS)
 
 
 def return_memory() -> None:
@@ -50,7 +52,7 @@ def return_memory() -> None:
             trim(0)
 
 
-def run_first(session: AnySession, artefact: Artefact, max_batch_size: int) -> None:
+def warm_up(session: AnySession, artifact: Artifact, max_batch_size: int) -> None:
     """Probe it, and run each kind of batch once, so that no client pays for the first time.
 
     Raises:
@@ -58,14 +60,14 @@ def run_first(session: AnySession, artefact: Artefact, max_batch_size: int) -> N
         DeviceFault: the device fails.
     """
     try:
-        probe_golden(artefact, session.run)
+        run_golden_tests(artifact, session.run)
         for rows in sorted({1, *session.sizes, max_batch_size}):
             for targets in (0, 1):
-                outputs = session.run(*artefact.make_batch(rows, targets))
-                check_outputs(outputs, artefact, rows, targets)
-        if session.lanes > 1:
-            probe_golden(artefact, session.run_part)
-    except (BadArtefact, DeviceFault):
+                outputs = session.run(*artifact.make_batch(rows, targets))
+                check_outputs(outputs, artifact, rows, targets)
+        if session.replicas > 1:
+            run_golden_tests(artifact, session.run_replica)
+    except (InvalidArtifact, DeviceError):
         raise
     except Exception as fault:  # onnxruntime's exceptions share no base of their own
-        raise BadArtefact(f"{artefact.path} can't be run: {fault}") from None
+        raise InvalidArtifact(f"{artifact.path} can't be run: {fault}") from None

@@ -13,7 +13,7 @@ from service.telemetry.log import with_fields
 
 RECOVERY_SECONDS = 60  # a device that fails again so soon is not worth another try
 HUNG_AFTER_TIMEOUTS = 6  # of a request: nobody has waited for that batch for long
-FAREWELL_SECONDS = 0.5  # for the refusals to leave
+GRACE_SECONDS = 0.5  # for the refusals to leave
 EXIT_CODE = 70  # EX_SOFTWARE of sysexits.h
 
 log = logging.getLogger(__name__)
@@ -34,11 +34,11 @@ class Recovery:
             return False
         return True
 
-    def is_late(self, run_seconds: float) -> bool:
+    def is_overdue(self, run_seconds: float) -> bool:
         """Whether a batch has been running for longer than a request may take."""
         return run_seconds > self._request_timeout_seconds
 
-    def check_run(self, name: str, run_seconds: float) -> None:
+    def check_hung_run(self, name: str, run_seconds: float) -> None:
         """Give up if a batch has been running since long after anybody waits for it."""
         if run_seconds > HUNG_AFTER_TIMEOUTS * self._request_timeout_seconds:
             self.give_up(f"'{name}' has been running one batch for too long")
@@ -46,4 +46,4 @@ class Recovery:
     def give_up(self, reason: str) -> None:
         """End the process, once what is answered has left; its supervisor starts another."""
         log.critical("giving up", extra=with_fields(reason=reason))
-        asyncio.get_running_loop().call_later(FAREWELL_SECONDS, os._exit, EXIT_CODE)
+        asyncio.get_running_loop().call_later(GRACE_SECONDS, os._exit, EXIT_CODE)

@@ -13,15 +13,15 @@ from functools import cached_property, partial
 from textwrap import shorten
 from typing import Any, Literal
 
-from service.artifact.card import Artefact
-from service.artifact.layout import FILE_NAME, Key, Stamp, find_models, make_path
+from service.artifact.card import Artifact
+from service.artifact.layout import FILE_NAME, Key, Stamp, find_model_files, make_model_path
 from service.errors import ModelNotFound, NotReady
 from service.repository.attention import Attention
-from service.repository.loader import load_file, try_file
+from service.repository.loader import load_model_file, try_model_file
 from service.repository.recovery import Recovery
-from service.repository.sandbox import Trials
+from service.repository.sandbox import Sandbox
 from service.runtime.batcher import Batcher, DeviceLost
-from service.runtime.device import guard
+from service.runtime.device import detect_device_loss
 from service.runtime.session import choose_batch_size
 from service.settings import Settings
 from service.telemetry.log import with_fields
@@ -40,7 +40,7 @@ class Model:
 
     name: str
     version: str
-    artefact: Artefact
+    artifact: Artifact
     provider: str
     batcher: Batcher
     attention: Attention
@@ -53,7 +53,7 @@ class Model:
     @property
     def labels(self) -> list[str]:
         """The K labels, in the order of the logits."""
-        return self.artefact.card.labels
+        return self.artifact.card.labels
 
 
 @dataclass
@@ -73,7 +73,7 @@ class Repository:
         self._settings = settings
         self._entries: dict[Key, Entry] = {}
         self._scanned = False
-        self.trials = Trials(try_file)
+        self.sandbox = Sandbox(try_model_file)
         self._recovery = Recovery(settings.request_timeout_ms / 1000)
         self._recovering: asyncio.Future[None] | None = None
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="loader")
@@ -92,15 +92,17 @@ class Repository:
     async def refresh(self) -> None:
         """Look at the tree once and load what is new or has changed since."""
         loop = asyncio.get_running_loop()
-        found = await loop.run_in_executor(self._loader, find_models, self._settings.models_dir)
+        found = await loop.run_in_executor(
+            self._loader, find_model_files, self._settings.models_dir
+        )
         for key in [key for key in self._entries if key not in found]:
             del self._entries[key]
-            log.info("model removed", extra=with_fields(model=_tell(key)))
+            log.info("model removed", extra=with_fields(model=_format_key(key)))
         fresh = [key for key in found if not self._is_known(key, found[key])]
         for key in fresh:
             entry = self._entries.setdefault(key, Entry(found[key]))
             entry.stamp, entry.state, entry.reason = found[key], "loading", None
-            log.info("model loading", extra=with_fields(model=_tell(key)))
+            log.info("model loading", extra=with_fields(model=_format_key(key)))
         self._scanned = True
         for key in sorted(fresh, key=self._loading_order):
             await self._load(key, self._entries[key])
@@ -115,7 +117,7 @@ class Repository:
         if reference is None:
             reference = self.default_name()
             if reference is None:
-                raise NotReady(self._tell_no_default())
+                raise NotReady(self._describe_no_default())
         name, _, version = reference.partition("/")
         entries = self._versions(name)
         if version:
@@ -123,7 +125,7 @@ class Repository:
         if not entries:
             if not self._scanned:
                 raise NotReady("The models are still loading.")
-            raise ModelNotFound(self._tell_unknown(reference))
+            raise ModelNotFound(self._describe_unknown(reference))
         for _, entry in reversed(entries):
             if entry.model:
                 return entry.model
@@ -144,7 +146,7 @@ class Repository:
             model = self.find(None)
         except (ModelNotFound, NotReady) as fault:
             return [fault.message]
-        if self._recovery.is_late(model.batcher.run_seconds):
+        if self._recovery.is_overdue(model.batcher.run_seconds):
             return [f"The device has been running one batch for {model.batcher.run_seconds:.0f} s."]
         return []
 
@@ -171,7 +173,7 @@ class Repository:
         """
         versions = self._versions(name)
         if not versions:
-            raise ModelNotFound(self._tell_unknown(name))
+            raise ModelNotFound(self._describe_unknown(name))
         default = (self.default_name() or "").partition("/")[0]
         return {
             "name": name,
@@ -195,41 +197,43 @@ class Repository:
 
     async def _load(self, key: Key, entry: Entry) -> None:
         loop = asyncio.get_running_loop()
-        path = make_path(self._settings.models_dir, key)
+        path = make_model_path(self._settings.models_dir, key)
         try:
             loaded = await loop.run_in_executor(
-                self._loader, load_file, path, self._settings, self.trials
+                self._loader, load_model_file, path, self._settings, self.sandbox
             )
         except Exception as fault:  # whatever a file does, the others go on being served
             reason = shorten(str(fault), REASON_CHARACTERS)
             entry.state, entry.reason = "failed", reason
-            log.error("model failed", extra=with_fields(model=_tell(key), reason=reason))
+            log.error("model failed", extra=with_fields(model=_format_key(key), reason=reason))
             return
-        artefact, session = loaded
+        artifact, session = loaded
         name, version = key[0], str(key[1])
-        attention = Attention(name, version, artefact)
+        attention = Attention(name, version, artifact)
         batcher = Batcher(
-            guard(session.run),
+            detect_device_loss(session.run),
             choose_batch_size(self._settings, session.provider),
             self._settings.max_queue_delay_ms / 1000,
             BATCH_SIZE.labels(name).observe,
             attention.add,
-            int(artefact.card.gradcam.compiler == CLOSED_FORM),
+            int(artifact.card.gradcam.compiler == CLOSED_FORM),
             partial(self._recover, key, entry),
-            brief=session.brief,
-            run_part=guard(session.run_part),
-            lanes=session.lanes,
+            run_inline=session.run_inline,
+            run_replica=detect_device_loss(session.run_replica),
+            replicas=session.replicas,
         )
-        entry.model = Model(name, version, artefact, session.provider, batcher, attention)
+        entry.model = Model(name, version, artifact, session.provider, batcher, attention)
         entry.state, entry.reason = "ready", None
         log.info(
             "model ready",
-            extra=with_fields(model=_tell(key), provider=session.provider, sha256=artefact.sha256),
+            extra=with_fields(
+                model=_format_key(key), provider=session.provider, sha256=artifact.sha256
+            ),
         )
 
     def _recover(self, key: Key, entry: Entry, fault: DeviceLost) -> None:
         """Let go of a version whose device failed and load it anew, once; else end the process."""
-        log.error("device failed", extra=with_fields(model=_tell(key), reason=str(fault)))
+        log.error("device failed", extra=with_fields(model=_format_key(key), reason=str(fault)))
         DEVICE_FAILURES.labels(key[0]).inc()
         entry.model, entry.state, entry.reason = None, "loading", str(fault)
         if self._recovery.may_try_again():
@@ -241,23 +245,23 @@ class Repository:
         if entry.model is None:
             self._recovery.give_up(entry.reason or "")
 
-    def check_runs(self) -> None:
+    def check_hung_runs(self) -> None:
         """End the process if a batch has been running since long after anybody waits for it."""
         for model in self.loaded():
-            self._recovery.check_run(model.name, model.batcher.run_seconds)
+            self._recovery.check_hung_run(model.name, model.batcher.run_seconds)
 
-    def _tell_unknown(self, reference: str) -> str:
+    def _describe_unknown(self, reference: str) -> str:
         known = ", ".join(self.names()) or "none"
         return f"There is no model '{reference}' here; there are: {known}."
 
-    def _tell_no_default(self) -> str:
+    def _describe_no_default(self) -> str:
         if not self._scanned:
             return "The models are still loading."
         wanted = self._settings.models_dir / "<name>" / "<version>" / FILE_NAME
         return f"There is no model here: put one at {wanted}."
 
 
-def _tell(key: Key) -> str:
+def _format_key(key: Key) -> str:
     return f"{key[0]}/{key[1]}"
 
 
@@ -268,6 +272,6 @@ def _describe_version(version: int, entry: Entry) -> dict[str, Any]:
         "state": entry.state,
         "reason": entry.reason,
         "provider": model.provider if model else None,
-        "sha256": model.artefact.sha256 if model else None,
-        "card": model.artefact.raw_card if model else None,
+        "sha256": model.artifact.sha256 if model else None,
+        "card": model.artifact.raw_card if model else None,
     }

@@ -15,7 +15,7 @@ from functools import partial
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 
-from service.artifact.card import BadArtefact
+from service.artifact.card import InvalidArtifact
 from service.machine import end_with_parent
 
 SECONDS = 60  # until a trial must be over
@@ -30,7 +30,7 @@ FATES = {
 Attempt = Callable[[Path, str], None]
 
 
-class Trials:
+class Sandbox:
     """Tries files, one at a time; `attempt(path, sha256)` raises where one is unfit."""
 
     def __init__(self, attempt: Attempt) -> None:
@@ -51,7 +51,7 @@ class Trials:
                 os._exit(0)
         theirs.close()
 
-    def judge(self, path: Path, sha256: str) -> None:
+    def validate(self, path: Path, sha256: str) -> None:
         """Return if the file came through its trial.
 
         Raises:
@@ -70,9 +70,9 @@ class Trials:
                 self._nursery = None
                 continue
             if verdict:
-                raise BadArtefact(verdict)
+                raise InvalidArtifact(verdict)
             return
-        raise BadArtefact(f"{path} can't be tried: the process for trials does not live.")
+        raise InvalidArtifact(f"{path} can't be tried: the process for trials does not live.")
 
 
 def keep_nursery(pipe: Connection, attempt: Attempt) -> None:
@@ -113,7 +113,7 @@ def tell(path: Path, attempt: Callable[[], None]) -> str:
     """`FIT`, or why not."""
     try:
         attempt()
-    except BadArtefact as fault:
+    except InvalidArtifact as fault:
         return str(fault)
     except MemoryError:
         return f"{path} takes more than {MEMORY_BYTES} bytes of memory at its first pictures."

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from service.artifact.card import TOP_1
 
-BATCHES_AHEAD = 4  # being prepared, waiting and running
-CROWD = 2  # batches that wait: enough for every lane to run on without the others
-PARTS_A_LANE = 2  # handed over: one runs, one is at hand while the event loop is busy
+BATCHES_IN_PREPARATION = 4  # being prepared, waiting and running
+BACKLOG_BATCHES = 2  # batches that wait: enough for every lane to run on without the others
+BATCHES_PER_REPLICA = 2  # handed over: one runs, one is at hand while the event loop is busy
 
 
 class DeviceLost(Exception):
@@ -45,7 +45,7 @@ class Row:
 
     pixels: NDArray[np.uint8]  # (H, W, C)
     targets: Sequence[int]
-    counts: bool = True  # as a picture of the traffic, when it is watched where the model looks
+    is_traffic: bool = True  # as a picture of the traffic, when it is watched where the model looks
     answer: asyncio.Future[Answer] = field(init=False)
     queued_at: float = field(init=False)
 
@@ -59,7 +59,7 @@ class Outputs(NamedTuple):
 
 
 Run = Callable[[NDArray[np.uint8], NDArray[np.int64]], Outputs]
-Watch = Callable[[Outputs, NDArray[np.int64], list[bool]], None]
+Observer = Callable[[Outputs, NDArray[np.int64], list[bool]], None]
 
 
 class Batcher:
@@ -78,39 +78,39 @@ class Batcher:
         run: Run,
         max_batch_size: int,
         max_queue_delay: float,
-        observe_size: Callable[[int], None],
-        watch: Watch | None = None,
-        least_targets: int = 0,
-        tell_lost: Callable[[DeviceLost], None] | None = None,
-        brief: bool = False,
-        run_part: Run | None = None,
-        lanes: int = 1,
+        observe_batch_size: Callable[[int], None],
+        observe_batch: Observer | None = None,
+        min_targets: int = 0,
+        on_device_lost: Callable[[DeviceLost], None] | None = None,
+        run_inline: bool = False,
+        run_replica: Run | None = None,
+        replicas: int = 1,
     ) -> None:
         self.max_batch_size = max_batch_size
-        self._lanes = lanes
-        self._part = ceil(max_batch_size / lanes)
-        self._most_handed = PARTS_A_LANE * lanes
-        shared_out = lanes * self._part  # a batch, or a row for each lane
-        self._crowd = CROWD * shared_out
+        self._replicas = replicas
+        self._replica_batch_size = ceil(max_batch_size / replicas)
+        self._max_running = BATCHES_PER_REPLICA * replicas
+        shared_out = replicas * self._replica_batch_size  # a batch, or a row for each lane
+        self._backlog_rows = BACKLOG_BATCHES * shared_out
         # For who prepares rows: done long before their turn, the work for them delays others'.
-        self.places = asyncio.Semaphore(BATCHES_AHEAD * shared_out)
+        self.slots = asyncio.Semaphore(BATCHES_IN_PREPARATION * shared_out)
         self._run = run
-        self._run_part = run_part or run
+        self._run_replica = run_replica or run
         self._max_queue_delay = max_queue_delay
-        self._observe_size = observe_size
-        self._watch = watch
-        self._least_targets = least_targets
-        self._tell_lost = tell_lost
-        self._brief = brief
-        self._due = False
+        self._observe_batch_size = observe_batch_size
+        self._observe_batch = observe_batch
+        self._min_targets = min_targets
+        self._on_device_lost = on_device_lost
+        self._run_inline = run_inline
+        self._dispatch_scheduled = False
         self._lost: DeviceLost | None = None
         self._runs_since: set[float] = set()
         self._rows: deque[Row] = deque()
         self._running = 0  # batches handed over and not answered
-        self._apart = True  # whether each of them has one lane, not all
+        self._use_replicas = True  # whether each of them has one lane, not all
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
-        self._threads = ThreadPoolExecutor(lanes, thread_name_prefix="inference")
+        self._threads = ThreadPoolExecutor(replicas, thread_name_prefix="inference")
 
     def __len__(self) -> int:
         """Rows that wait."""
@@ -131,34 +131,36 @@ class Batcher:
             row.answer.set_exception(self._lost)
             return row.answer
         self._rows.append(row)
-        if not self._brief:
+        if not self._run_inline:
             self._dispatch()
-        elif not self._due:  # after whoever else is ready now, so that they share the batch
-            self._due = True
+        elif (
+            not self._dispatch_scheduled
+        ):  # after whoever else is ready now, so that they share the batch
+            self._dispatch_scheduled = True
             loop.call_soon(self._dispatch)
         return row.answer
 
     def _dispatch(self) -> None:
         """Start what there is room for, and stage one batch more where it is full."""
-        self._due = False
-        while self._rows and (most := self._find_room()):
-            if batch := self._take(most):
+        self._dispatch_scheduled = False
+        while self._rows and (most := self._choose_batch_size()):
+            if batch := self._take_rows(most):
                 self._running += 1
-                run = self._run_part if self._apart else self._run
-                task = asyncio.ensure_future(self._answer(batch, run))
+                run = self._run_replica if self._use_replicas else self._run
+                task = asyncio.ensure_future(self._answer_batch(batch, run))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
 
-    def _find_room(self) -> int:
+    def _choose_batch_size(self) -> int:
         """How many rows the next batch may have; 0 while it has to wait."""
         waiting = len(self._rows)
         if self._running:
-            room = self._apart and self._running < self._most_handed
-            return self._part if room and waiting >= self._part else 0
+            room = self._use_replicas and self._running < self._max_running
+            return self._replica_batch_size if room and waiting >= self._replica_batch_size else 0
         if waiting < self.max_batch_size and self._wait_for_more():
             return 0
-        self._apart = self._lanes == 1 or waiting >= self._crowd
-        return self._part if self._apart else self.max_batch_size
+        self._use_replicas = self._replicas == 1 or waiting >= self._backlog_rows
+        return self._replica_batch_size if self._use_replicas else self.max_batch_size
 
     def _wait_for_more(self) -> bool:
         """Whether the oldest row may still wait for company; a timer then looks again."""
@@ -168,14 +170,14 @@ class Batcher:
         if left <= 0:
             return False
         if self._timer is None or self._timer.cancelled():
-            self._timer = asyncio.get_running_loop().call_later(left, self._look_again)
+            self._timer = asyncio.get_running_loop().call_later(left, self._on_delay_timer)
         return True
 
-    def _look_again(self) -> None:
+    def _on_delay_timer(self) -> None:
         self._timer = None
         self._dispatch()
 
-    def _take(self, most: int) -> list[Row]:
+    def _take_rows(self, most: int) -> list[Row]:
         """The oldest rows that somebody still waits for."""
         batch: list[Row] = []
         while self._rows and len(batch) < most:
@@ -184,7 +186,7 @@ class Batcher:
                 batch.append(row)
         return batch
 
-    async def _answer(self, batch: list[Row], run: Run) -> None:
+    async def _answer_batch(self, batch: list[Row], run: Run) -> None:
         try:
             await self._run_batch(batch, run)
         finally:
@@ -195,12 +197,12 @@ class Batcher:
         """Run, and hand each row its own; of a batch that fails, only the culprit does."""
         loop = asyncio.get_running_loop()
         try:
-            if self._brief:
+            if self._run_inline:
                 ran = self._run_rows(batch, run)
             else:
                 ran = await loop.run_in_executor(self._threads, self._run_rows, batch, run)
         except DeviceLost as fault:
-            self._lose([*batch, *self._rows], fault)
+            self._fail_all_rows([*batch, *self._rows], fault)
             return
         except Exception as fault:
             if len(batch) > 1:
@@ -211,26 +213,26 @@ class Batcher:
                 batch[0].answer.set_exception(fault)
             return
         if ran:
-            self._hand_out(ran)
+            self._deliver(ran)
 
-    def _lose(self, rows: list[Row], fault: DeviceLost) -> None:
+    def _fail_all_rows(self, rows: list[Row], fault: DeviceLost) -> None:
         """Refuse all rows, now and from now on."""
         self._rows.clear()
         for row in rows:
             if not row.answer.done():
                 row.answer.set_exception(fault)
-        if self._lost is None and self._tell_lost:
-            self._tell_lost(fault)
+        if self._lost is None and self._on_device_lost:
+            self._on_device_lost(fault)
         self._lost = fault
 
-    def _run_rows(self, batch: list[Row], run: Run) -> "_Ran | None":
+    def _run_rows(self, batch: list[Row], run: Run) -> "_CompletedBatch | None":
         """In the thread: stack the rows that are still wanted, pad their targets, run."""
         rows = [row for row in batch if not row.answer.done()]
         if not rows:
             return None
         started = perf_counter()
         image = np.stack([row.pixels for row in rows])  # (N, H, W, C)
-        most = max(self._least_targets, *(len(row.targets) for row in rows))
+        most = max(self._min_targets, *(len(row.targets) for row in rows))
         target = np.full((len(rows), most), TOP_1, np.int64)  # (N, T)
         for i, row in enumerate(rows):
             target[i, : len(row.targets)] = row.targets
@@ -239,11 +241,11 @@ class Batcher:
             outputs = run(image, target)
         finally:
             self._runs_since.discard(started)
-        return _Ran(rows, target, outputs, started, perf_counter())
+        return _CompletedBatch(rows, target, outputs, started, perf_counter())
 
-    def _hand_out(self, ran: "_Ran") -> None:
+    def _deliver(self, ran: "_CompletedBatch") -> None:
         rows, target, outputs, started, ended = ran
-        self._observe_size(len(rows))
+        self._observe_batch_size(len(rows))
         for i, row in enumerate(rows):
             if not row.answer.done():
                 row.answer.set_result(
@@ -257,11 +259,11 @@ class Batcher:
                         len(rows),
                     )
                 )
-        if self._watch:
-            self._watch(outputs, target, [row.counts for row in rows])
+        if self._observe_batch:
+            self._observe_batch(outputs, target, [row.is_traffic for row in rows])
 
 
-class _Ran(NamedTuple):
+class _CompletedBatch(NamedTuple):
     """A batch that has run."""
 
     rows: list[Row]

@@ -17,7 +17,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from service.artifact.card import TOP_1, Artefact, BadArtefact
+from service.artifact.card import TOP_1, Artifact, InvalidArtifact
 from service.runtime.batcher import Outputs
 
 CUDA = "CUDAExecutionProvider"
@@ -41,15 +41,15 @@ class BoundSession:
     A captured graph belongs to the thread that captured it, so one thread does everything.
     """
 
-    brief = False  # a GPU's run is waited for in a thread
-    lanes = 1
+    run_inline = False  # a GPU's run is waited for in a thread
+    replicas = 1
 
     def __init__(
-        self, session: ort.InferenceSession, artefact: Artefact, max_batch_size: int, bound: bool
+        self, session: ort.InferenceSession, artifact: Artifact, max_batch_size: int, bound: bool
     ) -> None:
         self.provider = "cuda" if session.get_providers()[0] == CUDA else "cpu"
         self._session = session
-        self._artefact = artefact
+        self._artefact = artifact
         self.sizes = list_sizes(max_batch_size)  # each to be run before the model is ready
         self._bound = bound
         self._batches: dict[tuple[int, int], _Batch] = {}
@@ -61,7 +61,7 @@ class BoundSession:
         run = self._run_bound if self._bound else self._run_plain
         return self._thread.submit(run, image, target).result()
 
-    run_part = run
+    run_replica = run
 
     def _run_bound(self, image: NDArray[np.uint8], target: NDArray[np.int64]) -> Outputs:
         rows, targets = target.shape
@@ -163,7 +163,7 @@ def list_sizes(max_batch_size: int) -> tuple[int, ...]:
 
 def open_bound(
     content: bytes,
-    artefact: Artefact,
+    artifact: Artifact,
     max_batch_size: int,
     options: ort.SessionOptions,
     tuning: Tuning | None = None,
@@ -175,20 +175,20 @@ def open_bound(
     Raises:
         BadArtefact: onnxruntime refuses the graph.
     """
-    tuning = tuning or Tuning(nhwc=artefact.raw_card.get("precision") == "fp16")
+    tuning = tuning or Tuning(nhwc=artifact.raw_card.get("precision") == "fp16")
     provider = {"prefer_nhwc": str(int(tuning.nhwc))}
     capturing = {**provider, "enable_cuda_graph": "1"}
     if tuning.graphs and tuning.bound:
         with suppress(Exception):  # a refusal to capture has no class of its own
             session = ort.InferenceSession(content, options, [(CUDA, capturing), CPU])
-            found = BoundSession(session, artefact, max_batch_size, bound=True)
-            found.run(*artefact.make_batch(1, 1))  # or refuses as late as here
+            found = BoundSession(session, artifact, max_batch_size, bound=True)
+            found.run(*artifact.make_batch(1, 1))  # or refuses as late as here
             return found
     try:
         session = ort.InferenceSession(content, options, [(CUDA, provider), CPU])
     except Exception as fault:  # onnxruntime's exceptions share no base of their own
-        raise BadArtefact(f"{artefact.path} is refused by onnxruntime: {fault}") from None
-    return BoundSession(session, artefact, max_batch_size, tuning.bound)
+        raise InvalidArtifact(f"{artifact.path} is refused by onnxruntime: {fault}") from None
+    return BoundSession(session, artifact, max_batch_size, tuning.bound)
 
 
 def pin(array: NDArray[Any]) -> bool:

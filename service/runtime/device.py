@@ -18,20 +18,20 @@ from onnx import TensorProto, helper
 from service.artifact.validation import OPSET
 from service.runtime.batcher import DeviceLost, Outputs, Run
 from service.runtime.session import choose_providers
-from service.settings import DeviceFault
+from service.settings import DeviceError
 
 PROBE_SECONDS = 120
-BROKEN = re.compile(
+DEVICE_ERROR = re.compile(
     r"CUDA (failure|error)|CUDNN|CUBLAS|CUFFT|cuda\w*Error|device lost", re.IGNORECASE
 )
-SHORT = re.compile(
+OUT_OF_MEMORY = re.compile(
     r"out of memory|failed to allocate|bad_alloc|ALLOC_FAILED|cudaErrorMemoryAllocation",
     re.IGNORECASE,
 )
 LIBRARIES = ("libonnxruntime_providers_shared.so", "libonnxruntime_providers_cuda.so")
 
 
-def guard(run: Run) -> Run:
+def detect_device_loss(run: Run) -> Run:
     """The same run, but a failing device is `DeviceLost`.
 
     Memory that is short for a batch is an error like any other: half the batch may do.
@@ -41,19 +41,19 @@ def guard(run: Run) -> Run:
         try:
             return run(image, target)
         except Exception as fault:
-            if means_loss(fault, len(image)):
+            if is_device_loss(fault, len(image)):
                 raise DeviceLost(f"The device failed: {fault}") from None
             raise
 
     return run_guarded
 
 
-def means_loss(fault: Exception, rows: int) -> bool:
+def is_device_loss(fault: Exception, rows: int) -> bool:
     """Whether a batch of so many rows failed for the device's sake."""
     told = str(fault)
-    if SHORT.search(told) or isinstance(fault, MemoryError):
+    if OUT_OF_MEMORY.search(told) or isinstance(fault, MemoryError):
         return rows == 1
-    return bool(BROKEN.search(told))
+    return bool(DEVICE_ERROR.search(told))
 
 
 def find_missing_library() -> str | None:
@@ -87,7 +87,7 @@ def try_cuda() -> None:
         lacking = str(fault)
     if lacking != "":
         told = lacking or "onnxruntime could not set the GPU up, its own lines say why"
-        raise DeviceFault(f"SIGHTGLASS_DEVICE=cuda can't be: {told}; auto would use the CPU.")
+        raise DeviceError(f"SIGHTGLASS_DEVICE=cuda can't be: {told}; auto would use the CPU.")
 
 
 def require_cuda() -> None:
@@ -105,11 +105,11 @@ def require_cuda() -> None:
             timeout=PROBE_SECONDS,
         )
     except subprocess.TimeoutExpired:
-        raise DeviceFault(
+        raise DeviceError(
             f"SIGHTGLASS_DEVICE=cuda can't be: the GPU did not answer within {PROBE_SECONDS} s."
         ) from None
     if ran.returncode:
-        raise DeviceFault(
+        raise DeviceError(
             ran.stdout.strip() or f"The GPU's trial ended with {ran.returncode} and no word."
         )
 
@@ -117,6 +117,6 @@ def require_cuda() -> None:
 if __name__ == "__main__":
     try:
         try_cuda()
-    except DeviceFault as fault:
+    except DeviceError as fault:
         print(fault)  # noqa: T201
         sys.exit(1)

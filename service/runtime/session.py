@@ -7,27 +7,27 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from service.artifact.card import Artefact, BadArtefact
+from service.artifact.card import Artifact, InvalidArtifact
 from service.machine import count_cores, has_driver
 from service.runtime.batcher import Outputs
 from service.runtime.cuda import CPU, CUDA, BoundSession, open_bound
-from service.settings import AUTO, DeviceFault, Settings
+from service.settings import AUTO, DeviceError, Settings
 
 PROVIDER_NAMES = {CUDA: "cuda", CPU: "cpu"}
-WORTH_THREADS_SECONDS = 0.001  # a shorter run is over before other threads have woken
-BRIEF_SECONDS = 0.001  # of a full batch with maps: so long the event loop may stand still
+MIN_MULTITHREADED_SECONDS = 0.001  # a shorter run is over before other threads have woken
+MAX_INLINE_SECONDS = 0.001  # of a full batch with maps: so long the event loop may stand still
 MEASURED_RUNS = 5
-TWICE_UP_TO_BYTES = 128 << 20  # of a file: a larger one takes too much memory to be held twice
+MAX_REPLICATED_BYTES = 128 << 20  # of a file: a larger one takes too much memory to be held twice
 
 
 class Session:
     """A loaded graph on the device that was chosen for it."""
 
     sizes: tuple[int, ...] = ()  # any batch is as good as another
-    brief = False  # whether a run is over before handing it to a thread would be
-    lanes = 1  # runs at the same time
+    run_inline = False  # whether a run is over before handing it to a thread would be
+    replicas = 1  # runs at the same time
 
-    def __init__(self, content: bytes, artefact: Artefact, device: str, threads: int) -> None:
+    def __init__(self, content: bytes, artifact: Artifact, device: str, threads: int) -> None:
         """Load `content`, the bytes that were judged, to run with so many threads on a CPU.
 
         Raises:
@@ -42,20 +42,20 @@ class Session:
         try:
             self._session = ort.InferenceSession(content, options, providers=providers)
         except Exception as fault:  # onnxruntime's exceptions share no base of their own
-            raise BadArtefact(f"{artefact.path} is refused by onnxruntime: {fault}") from None
+            raise InvalidArtifact(f"{artifact.path} is refused by onnxruntime: {fault}") from None
         self._session._model_bytes = None  # else onnxruntime keeps the whole file for good
         self.provider = PROVIDER_NAMES[self._session.get_providers()[0]]
         if device == "cuda" and self.provider != "cuda":
-            raise DeviceFault(describe_missing_cuda())
+            raise DeviceError(describe_missing_cuda())
 
     def run(self, image: NDArray[np.uint8], target: NDArray[np.int64]) -> Outputs:
         """Run one batch: `image` [N, H, W, C], `target` [N, T] with -1 for a row's own top-1."""
         return Outputs(*self._session.run(Outputs._fields, {"image": image, "target": target}))
 
-    run_part = run
+    run_replica = run
 
 
-class Lanes:
+class ReplicatedSession:
     """A large model on several cores: a batch on all of them, or in a crowd a part of it on each.
 
     Threads that share a run wait for each other in every layer; few pictures are done sooner so,
@@ -63,15 +63,15 @@ class Lanes:
     """
 
     sizes: tuple[int, ...] = ()
-    brief = False
+    run_inline = False
 
-    def __init__(self, wide: Session, narrow: Session, lanes: int) -> None:
+    def __init__(self, wide: Session, narrow: Session, replicas: int) -> None:
         self.provider = wide.provider
-        self.run, self.run_part = wide.run, narrow.run
-        self.lanes = lanes
+        self.run, self.run_replica = wide.run, narrow.run
+        self.replicas = replicas
 
 
-AnySession = Session | Lanes | BoundSession
+AnySession = Session | ReplicatedSession | BoundSession
 
 
 def choose_providers(device: str) -> list[str]:
@@ -83,7 +83,7 @@ def choose_providers(device: str) -> list[str]:
     if device == "cpu" or (device == AUTO and not has_cuda()):
         return [CPU]
     if not has_cuda():
-        raise DeviceFault(describe_missing_cuda())
+        raise DeviceError(describe_missing_cuda())
     ort.preload_dlls()  # the CUDA libraries that came as Python packages, if any
     return [CUDA, CPU]
 
@@ -111,35 +111,37 @@ def choose_batch_size(settings: Settings, provider: str) -> int:
     return 32 if provider == "cuda" else 8
 
 
-def open_session(content: bytes, artefact: Artefact, settings: Settings) -> AnySession:
+def open_session(content: bytes, artifact: Artifact, settings: Settings) -> AnySession:
     """On a GPU if there is one; else with as many threads as pay: one for a small model, or all.
 
     Raises:
         BadArtefact, DeviceFault: as `Session` does.
     """
     if CUDA in choose_providers(settings.device):
-        bound = open_bound(content, artefact, choose_batch_size(settings, "cuda"), _make_options(1))
+        bound = open_bound(content, artifact, choose_batch_size(settings, "cuda"), _make_options(1))
         if bound.provider == "cuda":
             return bound
     if settings.intra_op_threads != AUTO:
-        return Session(content, artefact, settings.device, int(settings.intra_op_threads))
-    session = Session(content, artefact, settings.device, 1)
+        return Session(content, artifact, settings.device, int(settings.intra_op_threads))
+    session = Session(content, artifact, settings.device, 1)
     if session.provider != "cpu":
         return session
     cores = count_cores()
-    if cores > 1 and measure_run(session, artefact) >= WORTH_THREADS_SECONDS:
-        if len(content) <= TWICE_UP_TO_BYTES:
-            return Lanes(Session(content, artefact, settings.device, cores), session, cores)
+    if cores > 1 and measure_run(session, artifact) >= MIN_MULTITHREADED_SECONDS:
+        if len(content) <= MAX_REPLICATED_BYTES:
+            return ReplicatedSession(
+                Session(content, artifact, settings.device, cores), session, cores
+            )
         del session
-        return Session(content, artefact, settings.device, cores)
+        return Session(content, artifact, settings.device, cores)
     full = choose_batch_size(settings, session.provider)
-    session.brief = measure_run(session, artefact, full, 1) < BRIEF_SECONDS
+    session.run_inline = measure_run(session, artifact, full, 1) < MAX_INLINE_SECONDS
     return session
 
 
-def measure_run(session: AnySession, artefact: Artefact, size: int = 1, targets: int = 0) -> float:
+def measure_run(session: AnySession, artifact: Artifact, size: int = 1, targets: int = 0) -> float:
     """Seconds of one run, the best of a few."""
-    image, target = artefact.make_batch(size, targets)
+    image, target = artifact.make_batch(size, targets)
     seconds = []
     for _ in range(MEASURED_RUNS):
         started = perf_counter()

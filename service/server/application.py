@@ -11,18 +11,18 @@ import logging
 from collections.abc import AsyncIterator
 from typing import Any
 
-from service.api.endpoints import Calls
+from service.api.endpoints import ImageEndpoints
 from service.api.prometheus import keep_gauges
-from service.api.status import Status
-from service.api.v2.endpoints import Protocol
-from service.api.web import Pages
+from service.api.status import StatusEndpoints
+from service.api.v2.endpoints import V2Endpoints
+from service.api.web import WebPages
 from service.http.request import Receive, Scope, Send
 from service.inference.admission import Admission
 from service.inference.classifier import Classifier
 from service.lifecycle import Lifecycle
 from service.repository.repository import Repository
 from service.server.router import Door, Route
-from service.server.tracing import Traces, open_traces
+from service.server.tracing import RequestTracer, open_tracer
 from service.settings import Settings
 from service.telemetry.log import configure_log, with_fields
 
@@ -31,18 +31,18 @@ WATCH_SECONDS = 1.0
 log = logging.getLogger(__name__)
 
 
-class DataPlane:
+class Application:
     """Everything behind the port, as an ASGI application in front of BentoML's."""
 
     def __init__(self, app: Any, settings: Settings) -> None:
         self._bentoml = app
         self._lifecycle = Lifecycle(settings.drain_seconds)
         self._repository = Repository(settings)
-        self._repository.trials.start()
+        self._repository.sandbox.start()
         self._admission = Admission(settings)
-        self._traces = open_traces()
+        self._tracer = open_tracer()
         self.door = make_door(
-            settings, self._lifecycle, self._repository, self._admission, self._traces
+            settings, self._lifecycle, self._repository, self._admission, self._tracer
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -71,14 +71,14 @@ class DataPlane:
             finally:
                 for task in tasks:
                     task.cancel()
-                if self._traces:
-                    self._traces.close()
+                if self._tracer:
+                    self._tracer.close()
 
     async def _watch_runs(self) -> None:
         """A device that hangs must not keep the worker in its place."""
         while True:
             await asyncio.sleep(WATCH_SECONDS)
-            self._repository.check_runs()
+            self._repository.check_hung_runs()
 
     async def _announce(self) -> None:
         """Say in the log when the default model can answer."""
@@ -95,14 +95,14 @@ def make_door(
     lifecycle: Lifecycle,
     repository: Repository,
     admission: Admission,
-    traces: Traces | None = None,
+    tracer: RequestTracer | None = None,
 ) -> Door:
     """The data plane, put together."""
     classifier = Classifier(settings, admission)
-    calls = Calls(settings, repository, admission, classifier)
-    status = Status(repository, lifecycle, admission)
-    protocol = Protocol(settings, repository, admission, classifier, status)
-    pages = Pages(needs_key=bool(settings.api_keys))
+    calls = ImageEndpoints(settings, repository, admission, classifier)
+    status = StatusEndpoints(repository, lifecycle, admission)
+    protocol = V2Endpoints(settings, repository, admission, classifier, status)
+    pages = WebPages(needs_key=bool(settings.api_keys))
     return Door(
         settings,
         lifecycle,
@@ -141,5 +141,5 @@ def make_door(
             Route("/page/{name}", {"GET": pages.part}),
             Route("/openapi.json", {"GET": pages.openapi}),
         ],
-        traces,
+        tracer,
     )

@@ -14,20 +14,20 @@ from typing import Any, NamedTuple
 
 from service.api.endpoints import answer_json
 from service.errors import (
-    Internal,
+    ApiError,
+    InternalError,
     MethodNotAllowed,
     NotFound,
     NotReady,
-    Refusal,
     RequestTimeout,
     Timeout,
     Unauthorized,
 )
-from service.http.request import ClientGone, Receive, Request, Response, Scope, Send
+from service.http.request import ClientDisconnected, Receive, Request, Response, Scope, Send
 from service.inference.admission import Admission
 from service.lifecycle import Lifecycle
 from service.server.cors import Cors
-from service.server.tracing import Traces
+from service.server.tracing import RequestTracer
 from service.settings import Settings
 from service.telemetry import metrics
 from service.telemetry.log import log_request, with_fields
@@ -57,7 +57,7 @@ class Door:
         lifecycle: Lifecycle,
         admission: Admission,
         routes: list[Route],
-        traces: Traces | None = None,
+        tracer: RequestTracer | None = None,
     ) -> None:
         self._timeout_seconds = settings.request_timeout_ms / 1000
         self._keys = [f"Bearer {key}".encode() for key in settings.api_keys]
@@ -68,7 +68,7 @@ class Door:
         self._passing_bytes = min(
             PASSING_BYTES, settings.max_upload_bytes, admission.max_body_bytes
         )
-        self._traces = traces
+        self._tracer = tracer
         self._exact = {route.template: route for route in routes if "{" not in route.template}
         self._patterns = [
             (re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", route.template)), route)
@@ -83,14 +83,14 @@ class Door:
         code = None
         try:
             response = await self._answer(request, route, names)
-        except ClientGone:
+        except ClientDisconnected:
             metrics.DROPPED.labels("client_gone").inc(request.images)
             self._report(request, route, CLIENT_CLOSED, "client_gone")
             return
         except Exception as fault:
             response, code = self._refuse(fault, request)
         if request.timings.seconds:
-            response.headers["server-timing"] = _tell_timings(request)
+            response.headers["server-timing"] = _format_server_timing(request)
         if self._lifecycle.draining:
             response.headers["connection"] = "close"
         self._cors.mark(request, response)
@@ -103,7 +103,7 @@ class Door:
         In an overload most of the work is refusing: this needs neither a task nor the body, which
         the caller lets pass. What is large, or wrong in another way, is refused in the usual way.
         """
-        refusal = self._admission.find_no_room(self._timeout_seconds)
+        refusal = self._admission.find_overload(self._timeout_seconds)
         if refusal is None or self._lifecycle.draining:
             return None
         request = Request(scope, receive_nothing, self._timeout_seconds)
@@ -169,9 +169,11 @@ class Door:
         The fault is held by none of the frames it came through: as a cycle it would keep the
         picture it was about until the next garbage collection.
         """
-        if not isinstance(fault, Refusal) or isinstance(fault, Internal):
+        if not isinstance(fault, ApiError) or isinstance(fault, InternalError):
             log.error("request failed", exc_info=fault, extra=with_fields(request_id=request.id))
-            fault = Internal("Something went wrong here; the log has the reason by the request id.")
+            fault = InternalError(
+                "Something went wrong here; the log has the reason by the request id."
+            )
         is_protocol = PROTOCOL_PATH.match(request.path)
         error = fault.message if is_protocol else fault.body(request.id)
         response = answer_json({"error": error}, fault.status)
@@ -192,12 +194,14 @@ class Door:
         }
         if code:
             fields["code"] = code
-        fields |= request.notes
+        fields |= request.log_fields
         fields |= {f"{stage}_ms": _to_ms(spent) for stage, spent in request.timings.seconds.items()}
         fields["total_ms"] = _to_ms(seconds)
         log_request(fields)
-        if self._traces:
-            self._traces.tell(request, route.template if route else None, status, code, seconds)
+        if self._tracer:
+            self._tracer.record_request(
+                request, route.template if route else None, status, code, seconds
+            )
 
 
 async def receive_nothing() -> dict[str, Any]:
@@ -205,7 +209,7 @@ async def receive_nothing() -> dict[str, Any]:
     return {"type": "http.disconnect"}
 
 
-def _tell_timings(request: Request) -> str:
+def _format_server_timing(request: Request) -> str:
     timings = {**request.timings.seconds, "total": perf_counter() - request.started}
     return ", ".join(f"{stage};dur={_to_ms(seconds)}" for stage, seconds in timings.items())
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from service.http.request import Request
-from service.settings import SettingsFault
+from service.settings import SettingsError
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
@@ -25,7 +25,7 @@ PROTOCOL = "http/protobuf"
 CLOSE_SECONDS = 3.0  # that a stopping server waits for a collector to take the last spans
 
 
-class Traces:
+class RequestTracer:
     """Makes spans of answered requests and hands them to `exporters`."""
 
     def __init__(self, exporters: "list[SpanExporter]") -> None:
@@ -42,7 +42,7 @@ class Traces:
         self._tracer = self._provider.get_tracer(SERVICE_NAME)
         self._propagator = TraceContextTextMapPropagator()
 
-    def tell(
+    def record_request(
         self, request: Request, route: str | None, status: int, code: str | None, seconds: float
     ) -> None:
         """Make the spans of a request that took `seconds`; a refusal has a `code`."""
@@ -61,7 +61,7 @@ class Traces:
             attributes["http.route"] = route
         if code:
             attributes["error.type"] = code
-        for name, note in {"request_id": request.id, **request.notes}.items():
+        for name, note in {"request_id": request.id, **request.log_fields}.items():
             attributes[f"{SERVICE_NAME}.{name}"] = note
         span = self._tracer.start_span(
             f"{request.method} {route}" if route else request.method,
@@ -90,14 +90,14 @@ class Traces:
         closing.join(CLOSE_SECONDS)
 
 
-def open_traces() -> Traces | None:
+def open_tracer() -> RequestTracer | None:
     """Traces, if the environment asks for them.
 
     Raises:
         SettingsFault: as `make_exporters` does.
     """
     exporters = make_exporters()
-    return Traces(exporters) if exporters else None
+    return RequestTracer(exporters) if exporters else None
 
 
 def make_exporters() -> "list[SpanExporter]":
@@ -116,7 +116,7 @@ def make_exporters() -> "list[SpanExporter]":
         elif name == "console":
             exporters.append(_make_console())
         elif name != "none":
-            raise SettingsFault(
+            raise SettingsError(
                 f"OTEL_TRACES_EXPORTER={wanted} can't be: it should be otlp, console or none."
             )
     return exporters
@@ -125,16 +125,16 @@ def make_exporters() -> "list[SpanExporter]":
 def _make_otlp() -> "SpanExporter":
     endpoint, protocol = _read(*ENDPOINTS), _read(*PROTOCOLS)
     if endpoint and not _is_url(endpoint):
-        raise SettingsFault(
+        raise SettingsError(
             f"Traces can't be sent to '{endpoint}': {ENDPOINTS[1]} should be a URL, as in "
             "http://collector:4318."
         )
     if protocol not in ("", PROTOCOL):
-        raise SettingsFault(f"{PROTOCOLS[1]}={protocol} can't be: it should be {PROTOCOL}.")
+        raise SettingsError(f"{PROTOCOLS[1]}={protocol} can't be: it should be {PROTOCOL}.")
     try:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     except ImportError:
-        raise SettingsFault(
+        raise SettingsError(
             "Traces can't be sent, their exporter is not installed: do it with 'pip install "
             "opentelemetry-exporter-otlp-proto-http', or set OTEL_TRACES_EXPORTER=none."
         ) from None

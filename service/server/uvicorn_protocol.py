@@ -122,7 +122,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self.send_400_response(sentence)
 
 
-def bound_connections(settings: Settings, turn_away: TurnAway) -> None:
+def install_protocol(settings: Settings, turn_away: TurnAway) -> None:
     """Have uvicorn take this protocol where it is told to choose one, as BentoML does."""
     BoundedProtocol.head_seconds = settings.request_timeout_ms / 1000
     BoundedProtocol.turn_away = staticmethod(turn_away)

@@ -14,7 +14,7 @@ FIELDS = "fields"  # the attribute of a record that holds them
 service_log = logging.getLogger("service")
 
 
-class Journal(logging.StreamHandler[TextIO]):
+class JsonLinesHandler(logging.StreamHandler[TextIO]):
     """Records as JSON lines, and the lines of requests, gathered until the event loop comes round.
 
     A request's line is made without a record, and those of a batch are written together: one by
@@ -67,13 +67,13 @@ def with_fields(**fields: object) -> dict[str, dict[str, object]]:
 def log_request(fields: dict[str, object]) -> None:
     """The line of an answered request."""
     for handler in service_log.handlers:
-        if isinstance(handler, Journal):
+        if isinstance(handler, JsonLinesHandler):
             handler.add(make_line(time.time(), "info", "request", fields))
 
 
 def configure_log() -> None:
     """Send what `service` logs to standard error, and what goes wrong with traces."""
-    journal = Journal(sys.stderr)
+    journal = JsonLinesHandler(sys.stderr)
     for name, level in (("service", logging.INFO), ("opentelemetry", logging.WARNING)):
         logger = logging.getLogger(name)
         logger.handlers = [journal]

@@ -10,23 +10,23 @@ from pathlib import Path
 from prometheus_client import Counter, Gauge, Histogram, values
 
 
-def find_shared_folder() -> Path | None:
+def find_multiprocess_folder() -> Path | None:
     """What the workers of one server write their numbers into; None for a lonely process."""
     folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")  # BentoML sets it for its workers
     return None if folder is None else Path(folder)
 
 
-MULTIPROCESS = find_shared_folder() is not None
+MULTIPROCESS = find_multiprocess_folder() is not None
 if MULTIPROCESS:  # a worker never forks, so its number need not be asked for at every count
     values.ValueClass = values.MultiProcessValue(cache(os.getpid))  # type: ignore[no-untyped-call]
 
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
 REQUESTS = Counter("sightglass_requests", "Requests by route and status", ("route", "status"))
-TOTAL = Histogram(
+REQUEST_SECONDS = Histogram(
     "sightglass_request_seconds", "From the headers to the answer", ("route",), buckets=SECONDS
 )
-STAGES = Histogram(
+STAGE_SECONDS = Histogram(
     "sightglass_stage_seconds",
     "Time in one stage of an image: decode, queue, inference (of its batch), render",
     ("stage",),
@@ -68,13 +68,13 @@ def count_refusal(code: str) -> Counter:
 @cache
 def time_request(route: str) -> Histogram:
     """The timer of one route."""
-    return TOTAL.labels(route)
+    return REQUEST_SECONDS.labels(route)
 
 
 @cache
 def time_stage(stage: str) -> Histogram:
     """The timer of one stage."""
-    return STAGES.labels(stage)
+    return STAGE_SECONDS.labels(stage)
 
 
 def count_maps(model: str, maps: int, empty: int) -> None:

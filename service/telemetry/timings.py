@@ -5,7 +5,7 @@ All readings are of one clock, `perf_counter`. Knows nothing of what is done in 
 
 from service.telemetry import metrics
 
-Part = tuple[float, float]  # from, to; in seconds of `perf_counter`
+Interval = tuple[float, float]  # from, to; in seconds of `perf_counter`
 Span = tuple[str, float, float, int | None]  # stage, from, to, size of the batch it was in
 
 
@@ -18,7 +18,7 @@ class Timings:
         self.seconds: dict[str, float] = {}  # by stage; the longest of several images
         self.spans: list[Span] = []
 
-    def note(self, stage: str, *parts: Part, batch_size: int | None = None) -> None:
+    def note(self, stage: str, *parts: Interval, batch_size: int | None = None) -> None:
         """One image was in a stage, in one go or in several parts."""
         seconds = 0.0
         for started, ended in parts:

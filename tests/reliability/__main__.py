@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.contract.artefacts import wait_loaded
+from tests.contract.artifacts import wait_loaded
 from tests.reliability import (
     described,
     fuzz,

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from service.api.endpoints import admit, answer_json, find_model, read_body
-from service.api.status import Status
+from service.api.status import StatusEndpoints
 from service.api.v2.schemas import (
     IndexEntry,
     InferCall,
@@ -33,9 +33,9 @@ from service.api.v2.signature import (
     read_targets,
 )
 from service.api.v2.tensors import OutputTensor, read_call, write_answer
-from service.http.compression import pack, unpack
+from service.http.compression import compress_response, decompress_body
 from service.http.form import JSON_TYPE
-from service.http.request import ClientWatch, Request, Response
+from service.http.request import DisconnectWatch, Request, Response
 from service.imaging.saliency import is_empty
 from service.inference.admission import Admission
 from service.inference.classifier import Classifier
@@ -57,7 +57,7 @@ JSON_LENGTH = "inference-header-content-length"
 INDEX_BYTES = 4096  # of a body that says nothing we need
 
 
-class Protocol:
+class V2Endpoints:
     """Each call is a function of a request."""
 
     def __init__(
@@ -66,7 +66,7 @@ class Protocol:
         repository: Repository,
         admission: Admission,
         classifier: Classifier,
-        status: Status,
+        status: StatusEndpoints,
     ) -> None:
         self._max_request_bytes = settings.max_request_bytes
         self._max_images = min(MAX_BATCH_IMAGES, settings.max_queue_size)
@@ -140,22 +140,22 @@ class Protocol:
         """`POST /v2/models/<name>/infer`: N pictures, each a row among everybody's."""
         model = self._find(request, name, version)
         limit = self._max_request_bytes
-        with admit(request, self._admission, limit) as slot:
-            packed = await read_body(request, slot, limit)
+        with admit(request, self._admission, limit) as permit:
+            packed = await read_body(request, permit, limit)
             encoding = request.header(b"content-encoding")
-            body = await unpack(packed, encoding, limit, slot.add_body)
+            body = await decompress_body(packed, encoding, limit, permit.add_body)
             call = read_call(body, request.header(JSON_LENGTH.encode()))
             wanted = read_outputs(call)
             tensors = read_inputs(call)
             images = read_images(tensors[IMAGE], model)
             targets = read_targets(tensors.get(TARGET), len(images), model)
-            request.images = request.notes["images"] = len(images)
-            slot.add_images(len(images) - 1)
-            with ClientWatch(request):
+            request.images = request.log_fields["images"] = len(images)
+            permit.add_images(len(images) - 1)
+            with DisconnectWatch(request):
                 answers = await self._answer(images, targets, model, request.timings)
-            slot.answered = True
+            permit.answered = True
         response = make_response(call, make_outputs(call, wanted, answers, model.labels), model)
-        await pack(response, request.header(b"accept-encoding"))
+        await compress_response(response, request.header(b"accept-encoding"))
         return response
 
     def _find(self, request: Request, name: str, version: str) -> Model:

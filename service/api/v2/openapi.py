@@ -42,7 +42,7 @@ INFER_ERRORS = (
     errors.UnknownLabel,
     errors.Overloaded,
     errors.Timeout,
-    errors.Internal,
+    errors.InternalError,
 )
 BINARY: JsonObject = {"schema": {"type": "string", "format": "binary"}}
 
@@ -79,7 +79,7 @@ def make_protocol_paths() -> JsonObject:
 
 
 def _describe(
-    operation: str, summary: str, shape: Any, faults: tuple[type[errors.Refusal], ...] = ()
+    operation: str, summary: str, shape: Any, faults: tuple[type[errors.ApiError], ...] = ()
 ) -> JsonObject:
     answer = {"description": "The answer", "content": {JSON_TYPE: {"schema": refer(shape)}}}
     return {

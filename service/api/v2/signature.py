@@ -14,7 +14,7 @@ from service.api.v2.schemas import InferCall, InputTensor, WantedOutput
 from service.api.v2.tensors import BYTES, OutputTensor, read_array, read_elements
 from service.artifact.card import TOP_1
 from service.errors import BadRequest
-from service.inference.results import check_index, rank
+from service.inference.results import check_label_index, rank
 from service.repository.repository import Model
 from service.runtime.batcher import Answer
 from service.schemas import MAX_BATCH_IMAGES, MAX_TARGETS
@@ -28,7 +28,7 @@ Signature = dict[str, tuple[str, list[int]]]  # datatype and shape by name; -1 i
 
 def describe_inputs(model: Model) -> Signature:
     """Each input; the first size is N."""
-    wanted = model.artefact.card.input
+    wanted = model.artifact.card.input
     return {
         IMAGE: ("UINT8", [-1, wanted.height, wanted.width, wanted.channels]),
         TARGET: ("INT64", [-1, -1]),
@@ -40,7 +40,7 @@ def describe_outputs(model: Model) -> Signature:
     scores = ("FP32", [-1, len(model.labels)])
     return {
         **dict.fromkeys(SCORES, scores),
-        MAP: ("FP32", [-1, -1, *model.artefact.map_shape]),
+        MAP: ("FP32", [-1, -1, *model.artifact.map_shape]),
     }
 
 
@@ -116,7 +116,7 @@ def read_targets(tensor: InputTensor | None, rows: int, model: Model) -> list[li
     targets = read_array(tensor)  # (N, T)
     for index in np.unique(targets).tolist():
         if index != TOP_1:
-            check_index(index, model)
+            check_label_index(index, model)
     found: list[list[int]] = targets.tolist()
     return found
 
@@ -130,7 +130,7 @@ def make_outputs(
         values: Any = np.stack([getattr(answer, output.name) for answer in answers])  # (N, …)
         count = output.parameters.classification
         if count:
-            values = [tell_classes(row, count, labels) for row in values]
+            values = [format_classes(row, count, labels) for row in values]
         is_binary = output.parameters.binary_data
         if is_binary is None:
             is_binary = call.parameters.binary_data_output
@@ -138,7 +138,7 @@ def make_outputs(
     return outputs
 
 
-def tell_classes(values: NDArray[np.float32], count: int, labels: list[str]) -> list[str]:
+def format_classes(values: NDArray[np.float32], count: int, labels: list[str]) -> list[str]:
     """The highest of one row's `values` (K,), as Triton writes them: `value:index:label`."""
     order = rank(values)[:count].tolist()
     return [f"{values[index]:.6f}:{index}:{labels[index]}" for index in order]

@@ -17,7 +17,7 @@ from pydantic_core import to_json
 
 from service.api.v2.schemas import AnsweredTensor, InferCall, InputTensor
 from service.errors import BadRequest, PayloadTooLarge
-from service.http.form import decode_base64, load_object
+from service.http.form import decode_base64_image, parse_json_object
 
 BYTES = "BYTES"
 DTYPES: dict[str, np.dtype[Any]] = {
@@ -59,10 +59,10 @@ def read_call(body: bytes, json_length: str) -> InferCall:
             f"The JSON holds more than {MAX_JSON_VALUES} values: send tensors as binary data."
         )
     try:
-        call = InferCall.model_validate(load_object(document, '{"inputs": […]}'))
+        call = InferCall.model_validate(parse_json_object(document, '{"inputs": […]}'))
     except ValidationError as fault:
         raise BadRequest(_explain(fault)) from None
-    _hand_out(call.inputs, memoryview(body)[end:])
+    _deliver(call.inputs, memoryview(body)[end:])
     return call
 
 
@@ -98,7 +98,7 @@ def read_elements(tensor: InputTensor) -> list[bytes]:
         BadRequest: too few, too many, truncated, or no base64.
     """
     if not isinstance(tensor.data, memoryview):
-        decoded = [decode_base64(text) for text in _flatten(tensor, str)]
+        decoded = [decode_base64_image(text) for text in _flatten(tensor, str)]
         for element in decoded:
             if isinstance(element, BadRequest):
                 raise element
@@ -145,7 +145,7 @@ def write_answer(head: dict[str, Any], outputs: Sequence[OutputTensor]) -> tuple
     return b"".join((document, *blocks)), len(document) if blocks else None
 
 
-def _hand_out(inputs: list[InputTensor], rest: memoryview) -> None:
+def _deliver(inputs: list[InputTensor], rest: memoryview) -> None:
     """Give each input that announces binary data its share of what follows the JSON."""
     for tensor in inputs:
         size = tensor.parameters.binary_data_size

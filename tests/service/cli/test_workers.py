@@ -6,7 +6,7 @@ from typing import Literal
 
 import pytest
 
-from service.cli.workers import MOST_WORKERS, choose_workers
+from service.cli.workers import MAX_AUTO_WORKERS, choose_workers
 from service.machine import count_cores, has_driver
 from service.settings import AUTO, read_settings
 from tests.server import ROOT, start_server, wait_until
@@ -29,7 +29,7 @@ def choose(models_dir: Path, workers: int | Literal["auto"] = AUTO) -> int:
 
 
 def test_a_worker_a_core_where_every_model_is_brief(brief_dir: Path) -> None:
-    assert choose(brief_dir) == min(count_cores(), MOST_WORKERS)
+    assert choose(brief_dir) == min(count_cores(), MAX_AUTO_WORKERS)
 
 
 def test_one_where_a_model_is_large_is_unmeasured_unreadable_or_missing(brief_dir: Path) -> None:

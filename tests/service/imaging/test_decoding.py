@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from service.artifact.card import Input
-from service.errors import ImageTooLarge, InvalidImage, Refusal, UnsupportedMediaType
+from service.artifact.card import InputSpec
+from service.errors import ApiError, ImageTooLarge, InvalidImage, UnsupportedMediaType
 from service.imaging.decoding import decode_image, open_image
 from service.imaging.geometry import fit
 from tests.service.imaging.test_geometry import make_input
@@ -31,7 +31,7 @@ def encode(image: Image.Image, file_format: str = "PNG", **options: Any) -> byte
     return file.getvalue()
 
 
-def decode(content: bytes, wanted: Input = PHOTO, **options: Any) -> Any:
+def decode(content: bytes, wanted: InputSpec = PHOTO, **options: Any) -> Any:
     return decode_image(open_image(content, MANY), wanted, **options)
 
 
@@ -45,8 +45,8 @@ def test_only_the_small_result_is_turned_yet_it_is_what_turning_all_gives(
     content = encode(draw(size), exif=exif)
     with Image.open(io.BytesIO(content)) as opened:
         upright = ImageOps.exif_transpose(opened)
-    expected = decode(encode(upright), fit_shown=lambda _: (60, 80))
-    found = decode(content, fit_shown=lambda _: (60, 80))
+    expected = decode(encode(upright), choose_shown_size=lambda _: (60, 80))
+    found = decode(content, choose_shown_size=lambda _: (60, 80))
     assert upright.size == found.size
     assert expected.crop == found.crop
     assert np.abs(expected.pixels.astype(int) - found.pixels).max() <= 1
@@ -64,10 +64,10 @@ def test_a_large_jpeg_decoded_at_a_fraction_is_hardly_another_picture(
     exif[0x0112] = orientation
     photograph = Image.fromarray(noise).resize((2000, 1500), Image.Resampling.BICUBIC)
     content = encode(photograph, "JPEG", quality=90, exif=exif)
-    fit_shown = None if side is None else lambda size: fit(size, side)
-    found = decode(content, fit_shown=fit_shown)
-    monkeypatch.setattr("service.imaging.decoding.SPARE", np.inf)
-    expected = decode(content, fit_shown=fit_shown)
+    choose_shown_size = None if side is None else lambda size: fit(size, side)
+    found = decode(content, choose_shown_size=choose_shown_size)
+    monkeypatch.setattr("service.imaging.decoding.DRAFT_MARGIN", np.inf)
+    expected = decode(content, choose_shown_size=choose_shown_size)
     assert (found.size, found.crop) == (expected.size, expected.crop)
     difference = np.abs(found.pixels.astype(int) - expected.pixels)
     assert difference.mean() < 1
@@ -123,7 +123,9 @@ def test_too_many_pixels_are_refused_from_the_header_alone() -> None:
         (b"\x89PNG\r\n\x1a\n and no more", InvalidImage),
     ],
 )
-def test_what_is_no_image_is_told_from_a_broken_one(content: bytes, refusal: type[Refusal]) -> None:
+def test_what_is_no_image_is_told_from_a_broken_one(
+    content: bytes, refusal: type[ApiError]
+) -> None:
     with pytest.raises(refusal):
         decode(content)
 
@@ -140,7 +142,7 @@ def test_every_odd_picture_is_decoded_or_refused_with_a_sentence(data_dir: Path)
     decoded, sentences = set(), []
     for path in sorted((data_dir / "odd-images").iterdir()):
         try:
-            picture = decode(path.read_bytes(), fit_shown=lambda _: (50, 50))
+            picture = decode(path.read_bytes(), choose_shown_size=lambda _: (50, 50))
         except (UnsupportedMediaType, InvalidImage, ImageTooLarge) as refusal:
             sentences.append(refusal.message)
         else:

@@ -2,13 +2,13 @@
 
 import pytest
 
-from service.artifact.card import Input
+from service.artifact.card import InputSpec
 from service.imaging.geometry import Box, find_crop, fit
 
 
-def make_input(resize: int | None, height: int, width: int) -> Input:
+def make_input(resize: int | None, height: int, width: int) -> InputSpec:
     crop = None if resize is None else "center"
-    return Input.model_validate(
+    return InputSpec.model_validate(
         {
             "mode": "RGB",
             "height": height,

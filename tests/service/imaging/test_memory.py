@@ -19,7 +19,7 @@ SPARE_BYTES = 8 << 20  # bands that are at work, and what a decoder needs for it
 MEASURE = """
 import sys
 from pathlib import Path
-from service.imaging.memory import count_bytes
+from service.imaging.memory import estimate_decode_bytes
 from service.imaging.decoding import decode_image, open_image
 from tests.service.imaging.test_geometry import make_input
 
@@ -35,7 +35,7 @@ decode_image(open_image(small, 10**8), wanted)
 image = open_image(content, 10**8)
 Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
 before = read("VmRSS")
-reserved = count_bytes(image, wanted)
+reserved = estimate_decode_bytes(image, wanted)
 decode_image(image, wanted)
 print(read("VmHWM") - before, reserved)
 """

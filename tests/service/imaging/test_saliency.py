@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from pytorch_grad_cam.utils.image import scale_cam_image
 
 from service.imaging.geometry import Box
-from service.imaging.saliency import find_box, is_empty, make_map, make_signed_map
+from service.imaging.saliency import find_box, is_empty, normalize_cam, normalize_signed_cam
 
 
 def make_cam(seed: int, shape: tuple[int, int] = (7, 7)) -> NDArray[np.float32]:
@@ -18,11 +18,11 @@ def test_the_map_is_that_of_pytorch_grad_cam(seed: int) -> None:
     cam = make_cam(seed)
     resized = scale_cam_image(np.maximum(cam, 0)[np.newaxis], (224, 200))
     expected = scale_cam_image(resized)[0]
-    assert np.abs(expected - make_map(cam, 200, 224)).max() <= 1e-5
+    assert np.abs(expected - normalize_cam(cam, 200, 224)).max() <= 1e-5
 
 
 def test_a_map_reaches_from_0_to_1_although_it_was_enlarged() -> None:
-    heat = make_map(make_cam(1), 28, 28)
+    heat = normalize_cam(make_cam(1), 28, 28)
     assert heat.min() == 0
     assert heat.max() == pytest.approx(1, abs=1e-6)
 
@@ -43,11 +43,11 @@ def test_a_map_is_empty_without_evidence_for_the_target(
 ) -> None:
     found = cam.astype(np.float32)
     assert expected == is_empty(found)
-    assert expected == (make_map(found, 8, 8).max() == 0)
+    assert expected == (normalize_cam(found, 8, 8).max() == 0)
 
 
 def test_the_signed_map_keeps_its_zero_and_its_signs() -> None:
-    signed = make_signed_map(np.array([[2, 0], [0, -4]], np.float32), 2, 2)
+    signed = normalize_signed_cam(np.array([[2, 0], [0, -4]], np.float32), 2, 2)
     assert signed.tolist() == [[0.5, 0], [0, -1]]
 
 
@@ -67,7 +67,7 @@ def flood(hot: NDArray[np.bool_], start: tuple[int, int]) -> Box:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_the_box_holds_the_connected_region_around_the_maximum(seed: int) -> None:
-    heat = make_map(make_cam(seed, (9, 9)), 40, 50)
+    heat = normalize_cam(make_cam(seed, (9, 9)), 40, 50)
     row, column = divmod(int(heat.argmax()), 50)
     assert flood(heat >= 0.15 * heat.max(), (row, column)) == find_box(heat)
 

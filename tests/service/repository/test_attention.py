@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from service.artifact.validation import read_artefact
+from service.artifact.validation import read_artifact
 from service.repository.attention import (
     MAX_BYTES,
     Attention,
-    map_file,
+    map_sums_file,
+    measure_border_weights,
     measure_distance,
-    weigh_border,
 )
 from service.runtime.batcher import Outputs
 from tests.service.quadrants import LABELS, write_model
@@ -25,7 +25,7 @@ def attention(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Attention:
     monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR", raising=False)
     path = tmp_path / "model.onnx"
     write_model(path, labels=[*LABELS, *(f"no. {n}" for n in range(996))])
-    return Attention("many", "1", read_artefact(path)[0])
+    return Attention("many", "1", read_artifact(path)[0])
 
 
 def make_outputs(tops: list[int], cam: NDArray[np.float64]) -> Outputs:
@@ -35,9 +35,9 @@ def make_outputs(tops: list[int], cam: NDArray[np.float64]) -> Outputs:
 
 def test_the_border_is_weighed_by_area() -> None:
     expected = [[measure_border(row, column) for column in range(GRID)] for row in range(GRID)]
-    assert weigh_border(GRID, GRID) == pytest.approx(np.array(expected), abs=3e-3)
+    assert measure_border_weights(GRID, GRID) == pytest.approx(np.array(expected), abs=3e-3)
     for shape in ((1, 1), (3, 7), (10, 10), (28, 13)):
-        assert weigh_border(*shape).mean() == pytest.approx(1 - 0.8**2)
+        assert measure_border_weights(*shape).mean() == pytest.approx(1 - 0.8**2)
 
 
 def test_the_distance_is_0_for_the_same_shape_and_1_for_disjoint_ones() -> None:
@@ -62,7 +62,7 @@ def test_a_row_is_counted_by_the_map_of_its_own_top_1(attention: Attention) -> N
     assert list(told["classes"]) == ["no. 3"]  # the 7th index
     mean = np.array(told["classes"]["no. 3"]["observed"]["mean"])
     assert mean[1, 1] == mean[0, 0] == 0.5  # each over its own peak
-    expected = (weigh_border(4, 4)[1, 1] + weigh_border(4, 4)[0, 0]) / 2
+    expected = (measure_border_weights(4, 4)[1, 1] + measure_border_weights(4, 4)[0, 0]) / 2
     assert told["observed"]["border_share"] == pytest.approx(expected, abs=1e-4)
 
 
@@ -103,8 +103,8 @@ def test_a_thousand_classes_stay_within_bounds(
 
 
 def test_what_a_worker_left_is_gone_on_with(tmp_path: Path) -> None:
-    first = map_file(tmp_path / "sums", 10)
+    first = map_sums_file(tmp_path / "sums", 10)
     first[3] = 7
-    again = map_file(tmp_path / "sums", 10)
+    again = map_sums_file(tmp_path / "sums", 10)
     assert again[3] == 7
     assert [path.stat().st_size for path in (tmp_path / "sums").iterdir()] == [80]

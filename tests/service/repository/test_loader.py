@@ -17,13 +17,13 @@ MEASURE = """
 import sys
 from pathlib import Path
 import psutil
-from service.repository.loader import load_file
+from service.repository.loader import load_model_file
 from service.settings import read_settings
-from service.repository.sandbox import Trials
+from service.repository.sandbox import Sandbox
 
 
 def load(name):
-    loaded = load_file(Path(name), read_settings(), Trials(lambda path, sha256: None))
+    loaded = load_model_file(Path(name), read_settings(), Sandbox(lambda path, sha256: None))
     return psutil.Process().memory_info().rss, loaded
 
 

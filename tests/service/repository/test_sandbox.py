@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.artifact.card import BadArtefact
+from service.artifact.card import InvalidArtifact
 from service.repository import sandbox as trial
-from service.repository.loader import try_file
-from service.repository.sandbox import Trials
+from service.repository.loader import try_model_file
+from service.repository.sandbox import Sandbox
 from tests.service.mutations import judge, mutate
 from tests.service.quadrants import write_model
 
@@ -35,7 +35,7 @@ def burst() -> None:
 
 
 def refuse() -> None:
-    raise BadArtefact("not like this")
+    raise InvalidArtifact("not like this")
 
 
 def fail() -> None:
@@ -70,34 +70,34 @@ def test_what_a_trial_dies_of_is_told(
         if sha256 == "bad":
             attempt()
 
-    trials = Trials(attempt_once)
-    with pytest.raises(BadArtefact) as refused:
-        trials.judge(FILE, "bad")
+    trials = Sandbox(attempt_once)
+    with pytest.raises(InvalidArtifact) as refused:
+        trials.validate(FILE, "bad")
     assert told in str(refused.value)
-    trials.judge(FILE, "good")
+    trials.validate(FILE, "good")
 
 
 def test_a_nursery_that_was_killed_is_replaced() -> None:
-    trials = Trials(lambda *_: os.kill(os.getppid(), signal.SIGKILL))
-    with pytest.raises(BadArtefact, match="does not live"):
-        trials.judge(FILE, "any")
-    fine = Trials(lambda *_: None)
+    trials = Sandbox(lambda *_: os.kill(os.getppid(), signal.SIGKILL))
+    with pytest.raises(InvalidArtifact, match="does not live"):
+        trials.validate(FILE, "any")
+    fine = Sandbox(lambda *_: None)
     fine.start()
     assert fine._nursery
     fine._nursery.close()
-    fine.judge(FILE, "any")
+    fine.validate(FILE, "any")
 
 
 def test_a_file_that_changes_meanwhile_is_not_taken(tmp_path: Path) -> None:
     write_model(tmp_path / "model.onnx")
-    with pytest.raises(BadArtefact, match="changed while"):
-        Trials(try_file).judge(tmp_path / "model.onnx", "0" * 64)
+    with pytest.raises(InvalidArtifact, match="changed while"):
+        Sandbox(try_model_file).validate(tmp_path / "model.onnx", "0" * 64)
 
 
 def test_files_gone_wrong_at_random_are_fit_or_refused_with_a_sentence(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     write_model(path)
-    content, trials = path.read_bytes(), Trials(try_file)
+    content, trials = path.read_bytes(), Sandbox(try_model_file)
     assert judge(content, path, trials) == ""
     reasons = [judge(mutate(content, seed), path, trials) for seed in range(MUTATIONS)]
     refused = [reason for reason in reasons if reason]

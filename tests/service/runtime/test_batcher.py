@@ -162,7 +162,7 @@ def test_the_queue_tells_its_length() -> None:
     run(test)
 
 
-def test_brief_runs_share_a_batch_with_all_that_is_ready_and_need_no_thread() -> None:
+def test_inline_runs_share_a_batch_with_all_that_is_ready_and_need_no_thread() -> None:
     threads = set()
 
     async def body() -> None:
@@ -172,7 +172,7 @@ def test_brief_runs_share_a_batch_with_all_that_is_ready_and_need_no_thread() ->
             threads.add(threading.current_thread())
             return model.run(image, target)
 
-        batcher = Batcher(note_thread, 4, 0, lambda _: None, brief=True)
+        batcher = Batcher(note_thread, 4, 0, lambda _: None, run_inline=True)
         answers = await asyncio.gather(*(batcher.submit(make_row(value)) for value in range(6)))
         assert [float(answer.logits[0]) for answer in answers] == [0, 1, 2, 3, 4, 5]
         assert model.batches == [[0, 1, 2, 3], [4, 5]]
@@ -184,18 +184,20 @@ def test_brief_runs_share_a_batch_with_all_that_is_ready_and_need_no_thread() ->
     assert threads == {threading.main_thread()}
 
 
-class Laned:
-    """A model with lanes: what ran as a whole and what in parts, either held until it is let go."""
+class Replicated:
+    """A model with replicas: what ran whole and what in parts, either held until it is let go."""
 
-    def __init__(self, lanes: int = 2, meeting: threading.Barrier | None = None) -> None:
+    def __init__(self, replicas: int = 2, meeting: threading.Barrier | None = None) -> None:
         self.whole, self.parts = Model(), Model()
 
-        def run_part(image: NDArray[np.uint8], target: NDArray[np.int64]) -> Outputs:
+        def run_replica(image: NDArray[np.uint8], target: NDArray[np.int64]) -> Outputs:
             if meeting:
                 meeting.wait(10)  # breaks unless as many run at the same time
             return self.parts.run(image, target)
 
-        self.batcher = Batcher(self.whole.run, 4, 0, lambda _: None, run_part=run_part, lanes=lanes)
+        self.batcher = Batcher(
+            self.whole.run, 4, 0, lambda _: None, run_replica=run_replica, replicas=replicas
+        )
 
     async def ask(self, values: Sequence[int]) -> list[float]:
         """The first comes alone, the others while it runs."""
@@ -209,32 +211,32 @@ class Laned:
 
 def test_in_a_crowd_each_lane_runs_parts_and_what_is_left_runs_as_a_whole() -> None:
     async def body() -> None:
-        laned = Laned()
-        assert await laned.ask(range(10)) == list(range(10))
-        assert laned.whole.batches == [[0], [9]]
-        assert sorted(laned.parts.batches) == [[1, 2], [3, 4], [5, 6], [7, 8]]
+        replicated = Replicated()
+        assert await replicated.ask(range(10)) == list(range(10))
+        assert replicated.whole.batches == [[0], [9]]
+        assert sorted(replicated.parts.batches) == [[1, 2], [3, 4], [5, 6], [7, 8]]
 
     asyncio.run(body())
 
 
-def test_all_lanes_run_at_the_same_time() -> None:
+def test_all_replicas_run_at_the_same_time() -> None:
     async def body() -> None:
-        laned = Laned(meeting=threading.Barrier(2))
-        assert await laned.ask(range(9)) == list(range(9))
-        assert laned.batcher.run_seconds == 0
+        replicated = Replicated(meeting=threading.Barrier(2))
+        assert await replicated.ask(range(9)) == list(range(9))
+        assert replicated.batcher.run_seconds == 0
 
     asyncio.run(body())
 
 
 def test_each_lane_has_its_next_part_at_hand_while_the_loop_is_busy() -> None:
     async def body() -> None:
-        laned = Laned()
-        laned.parts.free.clear()
-        answers = [laned.batcher.submit(make_row(value)) for value in range(9)]
+        replicated = Replicated()
+        replicated.parts.free.clear()
+        answers = [replicated.batcher.submit(make_row(value)) for value in range(9)]
         await answers[0]
         await asyncio.sleep(0.05)  # the others are handed over
-        laned.parts.free.set()
-        keep_waiting_until(lambda: len(laned.parts.batches) == 4, 10)
+        replicated.parts.free.set()
+        keep_waiting_until(lambda: len(replicated.parts.batches) == 4, 10)
         assert [answer.logits[0] for answer in await asyncio.gather(*answers)] == list(range(9))
 
     asyncio.run(body())
@@ -242,30 +244,30 @@ def test_each_lane_has_its_next_part_at_hand_while_the_loop_is_busy() -> None:
 
 def test_fewer_rows_than_a_crowd_run_as_a_whole() -> None:
     async def body() -> None:
-        laned = Laned()
-        assert await laned.ask(range(8)) == list(range(8))
-        assert laned.whole.batches == [[0], [1, 2, 3, 4], [5, 6, 7]]
-        assert laned.parts.batches == []
+        replicated = Replicated()
+        assert await replicated.ask(range(8)) == list(range(8))
+        assert replicated.whole.batches == [[0], [1, 2, 3, 4], [5, 6, 7]]
+        assert replicated.parts.batches == []
 
     asyncio.run(body())
 
 
-def test_of_more_lanes_than_rows_in_a_batch_each_runs_one_row() -> None:
+def test_of_more_replicas_than_rows_in_a_batch_each_runs_one_row() -> None:
     async def body() -> None:
-        laned = Laned(lanes=6)
-        assert await laned.ask(range(13)) == list(range(13))
-        assert sorted(laned.parts.batches) == [[value] for value in range(1, 13)]
+        replicated = Replicated(replicas=6)
+        assert await replicated.ask(range(13)) == list(range(13))
+        assert sorted(replicated.parts.batches) == [[value] for value in range(1, 13)]
 
     asyncio.run(body())
 
 
 def test_of_a_part_that_fails_only_the_culprit_does() -> None:
     async def body() -> None:
-        laned = Laned()
-        laned.whole.free.clear()
+        replicated = Replicated()
+        replicated.whole.free.clear()
         values = [0, 1, POISON, 3, 4, 5, 6, 7, 8]
-        answers = [laned.batcher.submit(make_row(value)) for value in values]
-        laned.whole.free.set()
+        answers = [replicated.batcher.submit(make_row(value)) for value in values]
+        replicated.whole.free.set()
         found = await asyncio.gather(*answers, return_exceptions=True)
         assert [isinstance(answer, Answer) for answer in found] == [v != POISON for v in values]
 

@@ -7,7 +7,7 @@ import onnxruntime as ort
 import pytest
 from numpy.typing import NDArray
 
-from service.artifact.validation import read_artefact
+from service.artifact.validation import read_artifact
 from service.runtime.cuda import CPU, CUDA, BoundSession, Tuning, list_sizes, open_bound, pin
 from service.runtime.session import Session, has_cuda
 from tests.service.quadrants import write_model
@@ -27,8 +27,8 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def bound(path: Path) -> BoundSession:
     """The same code as on a GPU, on the CPU's provider."""
-    artefact, content = read_artefact(path)
-    return BoundSession(ort.InferenceSession(content, providers=[CPU]), artefact, 12, bound=True)
+    artifact, content = read_artifact(path)
+    return BoundSession(ort.InferenceSession(content, providers=[CPU]), artifact, 12, bound=True)
 
 
 def make_batch(rows: int, targets: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
@@ -49,9 +49,9 @@ def test_sizes_are_powers_of_two_up_to_the_largest() -> None:
 def test_padded_batches_answer_as_plain_runs_do(
     path: Path, bound: BoundSession, rows: int, targets: int
 ) -> None:
-    artefact, content = read_artefact(path)
+    artifact, content = read_artifact(path)
     batch = make_batch(rows, targets)
-    expected = Session(content, artefact, "cpu", 1).run(*batch)
+    expected = Session(content, artifact, "cpu", 1).run(*batch)
     for one, other in zip(expected, bound.run(*batch), strict=True):
         assert one.shape == other.shape
         np.testing.assert_allclose(one, other, atol=1e-5)
@@ -83,10 +83,10 @@ def test_memory_that_no_gpu_asks_for_is_not_locked() -> None:
 @pytest.mark.skipif(has_cuda(), reason="there is a GPU")
 @pytest.mark.parametrize("tuning", [Tuning(), Tuning(graphs=False), Tuning(bound=False)])
 def test_without_a_gpu_the_model_lies_on_the_cpu_and_says_so(path: Path, tuning: Tuning) -> None:
-    artefact, content = read_artefact(path)
+    artifact, content = read_artifact(path)
     options = ort.SessionOptions()
     options.log_severity_level = 4
-    found = open_bound(content, artefact, 8, options, tuning)
+    found = open_bound(content, artifact, 8, options, tuning)
     assert found.provider == "cpu"
     assert found.run(*make_batch(3, 1)).cam.shape == (3, 1, 4, 4)
 
@@ -96,10 +96,10 @@ def test_without_a_gpu_the_model_lies_on_the_cpu_and_says_so(path: Path, tuning:
 @pytest.mark.parametrize("tuning", [Tuning(), Tuning(graphs=False), Tuning(bound=False)])
 def test_the_gpu_answers_as_the_cpu_does(path: Path, tuning: Tuning) -> None:
     """Any rows, any targets, none included; captured, bound, or neither; asked twice."""
-    artefact, content = read_artefact(path)
+    artifact, content = read_artifact(path)
     ort.preload_dlls()
-    plain = Session(content, artefact, "cpu", 1)
-    on_gpu = open_bound(content, artefact, 8, ort.SessionOptions(), tuning)
+    plain = Session(content, artifact, "cpu", 1)
+    on_gpu = open_bound(content, artifact, 8, ort.SessionOptions(), tuning)
     assert on_gpu.provider == "cuda"
     for rows, targets in [(1, 0), (1, 1), (3, 1), (8, 3), (8, 0), (5, 1)] * 2:
         batch = make_batch(rows, targets)
@@ -112,13 +112,13 @@ def test_the_gpu_answers_as_the_cpu_does(path: Path, tuning: Tuning) -> None:
 @pytest.mark.gpu
 def test_a_device_without_room_says_so(path: Path) -> None:
     """An exception, which the batcher hands to the rows; not a wrong answer."""
-    artefact, content = read_artefact(path)
+    artifact, content = read_artifact(path)
     ort.preload_dlls()
     options = {"gpu_mem_limit": "1024"}
 
     def run() -> None:
         session = ort.InferenceSession(content, providers=[(CUDA, options)])
-        BoundSession(session, artefact, 8, bound=False).run(*make_batch(8, 1))
+        BoundSession(session, artifact, 8, bound=False).run(*make_batch(8, 1))
 
     with pytest.raises(Exception, match=r"(?i)memory|allocat"):
         run()

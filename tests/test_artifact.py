@@ -21,9 +21,9 @@ from PIL import Image
 from pytorch_grad_cam import GradCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
-from service.artifact.card import Input as ServedInput
+from service.artifact.card import InputSpec as ServedInput
 from service.imaging.decoding import decode_image, open_image
-from tests.contract.artefacts import wait_loaded
+from tests.contract.artifacts import wait_loaded
 from tests.reliability.client import Client, Reply, connect
 from tests.reliability.photographs import make_request
 from tests.server import Server, start_server
@@ -40,7 +40,7 @@ Pixels = NDArray[np.uint8]
 
 
 class Served(NamedTuple):
-    """A network as torch has it, and the service that runs its artefact."""
+    """A network as torch has it, and the service that runs its artifact."""
 
     model: Classifier
     server: Server
