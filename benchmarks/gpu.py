@@ -42,7 +42,7 @@ from service.judge import read_artefact
 from service.machine import count_cores
 from service.session import has_cuda
 
-PAGE = ROOT / "docs" / "benchmarks-gpu.md"
+PAGE = ROOT / "docs" / "explanation" / "benchmarks-gpu.md"
 MODELS = CACHE / "gpu-models"
 PRECISIONS = {"fp32": "resnet50", "fp16": "resnet50-fp16"}  # and the models' names
 BATCHES = (1, 8, 32)
