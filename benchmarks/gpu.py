@@ -42,7 +42,7 @@ from service.runtime.batcher import Outputs
 from service.runtime.cuda import CPU, CUDA, BoundSession, Tuning, open_bound
 from service.runtime.session import has_cuda
 
-PAGE = ROOT / "docs" / "benchmarks-gpu.md"
+PAGE = ROOT / "docs" / "explanation" / "benchmarks-gpu.md"
 MODELS = CACHE / "gpu-models"
 PRECISIONS = {"fp32": "resnet50", "fp16": "resnet50-fp16"}  # and the models' names
 BATCHES = (1, 8, 32)
