@@ -27,10 +27,11 @@ from tests.contract.artefacts import wait_loaded
 from tests.reliability.client import Client, Reply, connect
 from tests.reliability.photographs import make_request
 from tests.server import Server, start_server
-from training import card as cards
-from training import golden, pictures
-from training.export import export
-from training.models import Classifier, build, default_layer
+from training.artifact import card as cards
+from training.artifact import golden
+from training.export.pipeline import export
+from training.imaging import preprocessing as pictures
+from training.networks.classifier import Classifier, build, default_layer
 
 MODELS_DIR = Path(__file__).parents[1] / "models"
 LABELS = tuple("0123456789")

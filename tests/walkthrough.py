@@ -170,7 +170,7 @@ def put_weights(home: Path) -> None:
     import torch
     from torchvision import models
 
-    from training import weights
+    from training.networks import weights
 
     url = models.SqueezeNet1_1_Weights.IMAGENET1K_V1.url
     place = home / "hub" / "checkpoints" / Path(url).name

@@ -111,7 +111,8 @@ def artefact(command: argparse.ArgumentParser) -> None:
 
 def fit(arguments: argparse.Namespace) -> None:
     from training import config as configs
-    from training import data, train
+    from training.data import datasets as data
+    from training.fit import loop as train
 
     config = configs.load(arguments.config, arguments.set)
     folder = arguments.out or Path("runs") / config.name
@@ -121,8 +122,8 @@ def fit(arguments: argparse.Namespace) -> None:
 
 def tune(arguments: argparse.Namespace) -> None:
     from training import config as configs
-    from training import data
-    from training import tune as search
+    from training.data import datasets as data
+    from training.fit import search
 
     config = configs.load(arguments.config, arguments.set)
     folder = arguments.out or Path("runs") / f"tune-{config.name}"
@@ -135,7 +136,11 @@ def tune(arguments: argparse.Namespace) -> None:
 def evaluate(arguments: argparse.Namespace) -> None:
     import torch
 
-    from training import calibrate, data, measure, report, train
+    from training.data import datasets as data
+    from training.evaluate import metrics as measure
+    from training.evaluate import temperature as calibrate
+    from training.fit import loop as train
+    from training.report import plots as report
 
     config, labels, model, rest = train.load(arguments.checkpoint)
     split = data.load(config).splits[arguments.split]
@@ -153,8 +158,11 @@ def evaluate(arguments: argparse.Namespace) -> None:
 
 
 def export(arguments: argparse.Namespace) -> None:
-    from training import card, data, models, train
-    from training import export as exporter
+    from training.artifact import card
+    from training.data import datasets as data
+    from training.export import pipeline as exporter
+    from training.fit import loop as train
+    from training.networks import classifier as models
 
     config, labels, model, rest = train.load(arguments.checkpoint)
     splits = data.load(config).splits
@@ -199,7 +207,7 @@ def validation(splits: dict[str, Any]) -> Any:
 
 
 def bring(arguments: argparse.Namespace) -> None:
-    from training import imported
+    from training.export import import_network as imported
 
     folder = imported.bring(
         imported.Request(**{key: value for key, value in vars(arguments).items() if key != "act"})
@@ -208,7 +216,7 @@ def bring(arguments: argparse.Namespace) -> None:
 
 
 def describe(arguments: argparse.Namespace) -> None:
-    from training import modelcard
+    from training.report import model_card as modelcard
 
     for file in modelcard.find(arguments.tree):
         print(modelcard.write(file.parents[1].name, file.parent))
@@ -219,9 +227,12 @@ def layers(arguments: argparse.Namespace) -> None:
 
     import torch
 
-    from training import classics, models, scenes, train
-    from training import layers as survey
-    from training.pictures import Input
+    from training.fit import loop as train
+    from training.gradcam import target_layers as survey
+    from training.imaging import synthetic as scenes
+    from training.imaging.preprocessing import Input
+    from training.networks import classifier as models
+    from training.networks import torchvision_zoo as classics
 
     if Path(arguments.network).is_file():
         config, _, model, _ = train.load(Path(arguments.network))

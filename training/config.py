@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from training.augment import Augment
 from training.errors import UserError
-from training.pictures import Input
+from training.imaging.augmentation import Augment
+from training.imaging.preprocessing import Input
 
 CONFIGS = Path(__file__).parent / "configs"
 

@@ -13,10 +13,11 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from training import gradcam, randomisation
-from training.data import Split
-from training.models import Classifier
-from training.pictures import Input, Pixels
+from training.data.datasets import Split
+from training.evaluate import randomisation
+from training.gradcam import reference as gradcam
+from training.imaging.preprocessing import Input, Pixels
+from training.networks.classifier import Classifier
 
 SIDE = 48
 INPUT = Input("RGB", SIDE, SIDE, SIDE, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))

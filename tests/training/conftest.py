@@ -9,10 +9,11 @@ import torch
 from torch import nn
 
 from training import config as configs
-from training import data, scenes
-from training.lenet import LeNet5
-from training.models import Classifier
-from training.pictures import Input, Pixels
+from training.data import datasets as data
+from training.imaging import synthetic as scenes
+from training.imaging.preprocessing import Input, Pixels
+from training.networks.classifier import Classifier
+from training.networks.lenet import LeNet5
 
 GRAY = Input("L", 28, 28, 28, mean=(0.0,), std=(0.3,), dark_on_light=True)
 COLOR = Input("RGB", 32, 32, 32)

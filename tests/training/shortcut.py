@@ -9,8 +9,8 @@ from matplotlib import colormaps
 from PIL import Image
 
 from tests.training import blobs
-from training import heat
-from training.models import Classifier
+from training.gradcam import heatmap as heat
+from training.networks.classifier import Classifier
 
 PICTURE = "docs/pictures/shortcut.png"
 ZOOM, GAP = 3, 12

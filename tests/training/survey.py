@@ -17,9 +17,16 @@ from numpy.typing import NDArray
 from pytorch_grad_cam import GradCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
-from tests.training.test_families import settle
-from training import classics, export, gradcam, heat, models, scenes, verify, weights
+from tests.training.export.test_families import settle
+from training.artifact import parity as verify
 from training.config import data_root
+from training.export import pipeline as export
+from training.gradcam import heatmap as heat
+from training.gradcam import reference as gradcam
+from training.imaging import synthetic as scenes
+from training.networks import classifier as models
+from training.networks import torchvision_zoo as classics
+from training.networks import weights
 
 PAGE = Path(__file__).parents[2] / "docs" / "architectures.md"
 BEGIN, END = "<!-- parity -->\n", "<!-- /parity -->"

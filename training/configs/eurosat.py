@@ -6,9 +6,9 @@ Result: 96.30 % of the 2,000 test tiles after 19 epochs (96.1 % on validation); 
 cycle 96.80 %, which is what is bundled.
 """
 
-from training.augment import Augment
 from training.config import Config
-from training.pictures import Input
+from training.imaging.augmentation import Augment
+from training.imaging.preprocessing import Input
 
 CONFIG = Config(
     name="resnet18",

@@ -6,9 +6,9 @@ Result: 94.10 % of the 2,000 test tiles (with `--set weights=weights/resnet18_im
 76.00 % from scratch with the same budget (`--set weights=None --set body_rate=1.0`).
 """
 
-from training.augment import Augment
 from training.config import Config
-from training.pictures import Input
+from training.imaging.augmentation import Augment
+from training.imaging.preprocessing import Input
 
 CONFIG = Config(
     name="eurosat-pretrained",

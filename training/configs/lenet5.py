@@ -6,9 +6,9 @@ Result: 99.41 % of the 10,000 test digits (99.28 % on validation, where the epoc
 99.5 % of them redrawn with dark ink on gray paper: without `fade` and `noise` it would be 54 %.
 """
 
-from training.augment import Augment
 from training.config import Config
-from training.pictures import Input
+from training.imaging.augmentation import Augment
+from training.imaging.preprocessing import Input
 
 CONFIG = Config(
     name="lenet5",

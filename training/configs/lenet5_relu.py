@@ -6,9 +6,9 @@ Result: 99.58 % of the 10,000 test digits (99.37 % on validation, where the epoc
 docs/trust.md sets its maps beside the sigmoid network's.
 """
 
-from training.augment import Augment
 from training.config import Config
-from training.pictures import Input
+from training.imaging.augmentation import Augment
+from training.imaging.preprocessing import Input
 
 CONFIG = Config(
     name="lenet5-relu",

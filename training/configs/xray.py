@@ -7,9 +7,9 @@ specificity 98.3 %, ROC-AUC 0.993 (with `--set weights=weights/resnet18_imagenet
 been run to its end. At 96 x 96 for 3 epochs: 91.6 %, and 94.3 % from scratch.
 """
 
-from training.augment import Augment
 from training.config import Config
-from training.pictures import Input
+from training.imaging.augmentation import Augment
+from training.imaging.preprocessing import Input
 
 CONFIG = Config(
     name="xray",
