@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from training import __main__ as commands
-from training.data import image_folder as folders
+from training.__main__ import main
+from training.data import image_folder
 
 
 def call(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
     monkeypatch.setattr(sys, "argv", ["training", *map(str, arguments)])
-    return commands.main()
+    return main()
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_from_a_folder_to_an_artefact(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """fit, evaluate, export: a tiny LeNet in colour on two kinds of pictures."""
-    monkeypatch.setattr(folders, "CACHE", tmp_path / "cache")
+    monkeypatch.setattr(image_folder, "CACHE_FOLDER", tmp_path / "cache")
     for label, color in (("red", (200, 30, 30)), ("blue", (30, 30, 200))):
         (tmp_path / "set" / label).mkdir(parents=True)
         for i in range(20):

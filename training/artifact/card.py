@@ -11,8 +11,8 @@ import onnx
 from training.gradcam.plan import Plan
 from training.imaging.preprocessing import Input
 
-KEY = "sightglass"
-TOOLS = (
+METADATA_KEY = "sightglass"
+REPORTED_TOOLS = (
     "torch",
     "torchvision",
     "onnx",
@@ -25,7 +25,7 @@ TOOLS = (
 
 
 @dataclass(frozen=True)
-class Model:
+class ModelInfo:
     """What a network is, whoever made it."""
 
     name: str
@@ -37,8 +37,8 @@ class Model:
     training: dict[str, Any]
 
 
-def card(
-    model: Model,
+def make_card(
+    model: ModelInfo,
     plan: Plan,
     metrics: dict[str, Any] | None,
     unmeasured: str,
@@ -53,7 +53,7 @@ def card(
         "architecture": model.architecture,
         "task": model.task,
         "labels": list(model.labels),
-        "input": model.input.card(),
+        "input": model.input.to_card(),
         "precision": precision,
         "gradcam": {
             "layer": plan.layer,
@@ -68,18 +68,20 @@ def card(
         "checks": checks,
         "golden": golden,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "tools": {tool: version for tool in TOOLS if (version := installed(tool))},
+        "tools": {
+            tool: version for tool in REPORTED_TOOLS if (version := find_installed_version(tool))
+        },
         "license": model.license,
     }
 
 
-def attach(proto: onnx.ModelProto, content: dict[str, Any]) -> None:
+def attach_card(proto: onnx.ModelProto, content: dict[str, Any]) -> None:
     """Put the card into the file's metadata."""
     text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    onnx.helper.set_model_props(proto, {KEY: text})
+    onnx.helper.set_model_props(proto, {METADATA_KEY: text})
 
 
-def installed(package: str) -> str | None:
+def find_installed_version(package: str) -> str | None:
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:

@@ -12,41 +12,42 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from training.artifact import parity as verify
-from training.imaging import preprocessing as pictures
-from training.imaging.preprocessing import Input, Pixels, Run
+from training.graph.session import run_for_top1
+from training.imaging.preprocessing import GraphRunner, Input, Pixels, load_pixels, to_pil_image
 
-ROTATED = 6  # EXIF: shown a quarter turn clockwise
+ROTATED_ORIENTATION = 6  # EXIF: shown a quarter turn clockwise
 
 
-def probes(
-    run: Run,
+def make_golden_tests(
+    run: GraphRunner,
     samples: Pixels,  # (N, H, W, C)
     wanted: Input,
     labels: tuple[str, ...],
 ) -> list[dict[str, Any]]:
     """The card's `golden`: each the encoded picture, a target, and what comes of it."""
     found = []
-    for index, pixels in enumerate(samples[surest(run, samples)]):
-        content = encode(framed(pixels, wanted, turned=index == 1), rotated=index == 1)
-        image = pictures.read(content, wanted)[None]  # (1, H, W, C)
-        target = -1 if index == 0 else int(np.argsort(verify.run_once(run, image, 0)[0][0])[-2])
+    for index, pixels in enumerate(samples[pick_clearest_samples(run, samples)]):
+        content = encode_png(
+            pad_to_wider_image(pixels, wanted, turned=index == 1), rotated=index == 1
+        )
+        image = load_pixels(content, wanted)[None]  # (1, H, W, C)
+        target = -1 if index == 0 else int(np.argsort(run_for_top1(run, image, 0)[0][0])[-2])
         logits, probabilities, cam = run(image, np.array([[target]]))
         found.append(
             {
                 "image": base64.b64encode(content).decode(),
                 "target": target,
                 "label": labels[int(logits[0].argmax())],
-                "probabilities": rounded(probabilities[0]),
-                "cam": [rounded(row) for row in cam[0, 0]],
+                "probabilities": round_values(probabilities[0]),
+                "cam": [round_values(row) for row in cam[0, 0]],
             }
         )
     return found
 
 
-def surest(run: Run, samples: Pixels) -> list[int]:
+def pick_clearest_samples(run: GraphRunner, samples: Pixels) -> list[int]:
     """The two samples with the clearest answers, of different classes where there are."""
-    logits = verify.run_once(run, samples, 0)[0]
+    logits = run_for_top1(run, samples, 0)[0]
     best = logits.argmax(1)
     ahead = np.sort(logits)[:, -1] - np.sort(logits)[:, -2]
     order = list(np.argsort(-ahead))
@@ -54,13 +55,13 @@ def surest(run: Run, samples: Pixels) -> list[int]:
     return [order[0], second]
 
 
-def framed(pixels: Pixels, wanted: Input, turned: bool) -> Image.Image:
+def pad_to_wider_image(pixels: Pixels, wanted: Input, turned: bool) -> Image.Image:
     """The sample in the middle of a wider picture; dark on light where `turned` and made for it.
 
     At twice or half the size that is wanted, but in the size itself if it will be turned: turned
     before or after a resize, pixels are a level off, and by that some maps change by hundredths.
     """
-    image = pictures.image_of(pixels)
+    image = to_pil_image(pixels)
     if turned and wanted.resize is None:
         return image
     side = wanted.resize or wanted.height
@@ -72,16 +73,16 @@ def framed(pixels: Pixels, wanted: Input, turned: bool) -> Image.Image:
     return Image.eval(wide, lambda value: 255 - value) if dark else wide
 
 
-def encode(image: Image.Image, rotated: bool) -> bytes:
+def encode_png(image: Image.Image, rotated: bool) -> bytes:
     """A PNG; lying on its side, with the orientation that sets it upright, where asked."""
     buffer = BytesIO()
     exif = Image.Exif()
     if rotated:
         image = image.transpose(Image.Transpose.ROTATE_90)
-        exif[0x0112] = ROTATED
+        exif[0x0112] = ROTATED_ORIENTATION
     image.save(buffer, "PNG", optimize=True, **({"exif": exif} if rotated else {}))
     return buffer.getvalue()
 
 
-def rounded(values: NDArray[np.float32]) -> list[float]:
+def round_values(values: NDArray[np.float32]) -> list[float]:
     return [float(f"{value:.8g}") for value in values]

@@ -4,34 +4,27 @@ Knows nothing of how the graph was made, nor of where it goes.
 """
 
 import copy
-import time
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from training.errors import UserError
-from training.gradcam import reference as gradcam
-from training.imaging.preprocessing import Outputs, Pixels, Run
+from training.errors import CheckError
+from training.gradcam.reference import compute_gradcam
+from training.graph.session import open_session, run_for_top1
+from training.imaging.preprocessing import Pixels
 
 CASES = ((1, 0), (1, 1), (2, 3), (7, 1), (2, 1), (7, 3), (5, 0))  # (N, T)
-LOGITS = 1e-4  # of the largest logit
-PROBABILITIES = 1e-6
-CAM = 1e-4  # of a map's largest value
-ROWS = 1e-5  # between a row alone and among others
-TIMED = 8  # pictures at once
+LOGITS_TOLERANCE = 1e-4  # of the largest logit
+PROBABILITIES_TOLERANCE = 1e-6
+CAM_TOLERANCE = 1e-4  # of a map's largest value
+ROWS_TOLERANCE = 1e-5  # between a row alone and among others
 
 
-class CheckFailed(UserError):
-    """The graph is not what it should be; nothing was written."""
-
-
-def check(
+def check_parity(
     proto: onnx.ModelProto,
     plain: onnx.ModelProto,
     model: nn.Module,
@@ -39,11 +32,11 @@ def check(
     pictures: Pixels,  # (N, H, W, C)
 ) -> dict[str, Any]:
     """The figures of every check; the first that fails raises with its sentence."""
-    shapes(proto)
-    run, bare = session(proto), session(plain)
+    check_signature(proto)
+    run, bare = open_session(proto), open_session(plain)
     exact = copy.deepcopy(model).double()
     exact_layer = exact.get_submodule(next(n for n, m in model.named_modules() if m is layer))
-    classes = run_once(run, pictures[:1], 0)[0].shape[1]
+    classes = run_for_top1(run, pictures[:1], 0)[0].shape[1]
     rng = np.random.default_rng(0)
     worst = {"logits": 0.0, "probabilities": 0.0, "cam": 0.0, "cam_torch": 0.0, "rows": 0.0}
     likeness = 1.0
@@ -54,58 +47,62 @@ def check(
             target[0, 0] = -1
         logits, probabilities, cam = run(image, target)
         inputs = torch.from_numpy(image), torch.from_numpy(target)
-        truth = gradcam.explain(exact, *inputs, exact_layer)
-        eager = gradcam.explain(model, *inputs, layer)
+        truth = compute_gradcam(exact, *inputs, exact_layer)
+        eager = compute_gradcam(model, *inputs, layer)
         if cam.shape != tuple(truth.cam.shape):
-            raise CheckFailed(
+            raise CheckError(
                 f"cam has shape {cam.shape} for N={n}, T={t}, not {tuple(truth.cam.shape)}."
             )
         wanted = truth.logits.numpy()
-        note(worst, "logits", np.abs(logits - wanted).max() / np.abs(wanted).max())
-        note(worst, "probabilities", np.abs(probabilities - bare(image, target)[1]).max())
+        record_worst(worst, "logits", np.abs(logits - wanted).max() / np.abs(wanted).max())
+        record_worst(worst, "probabilities", np.abs(probabilities - bare(image, target)[1]).max())
         for row, column in np.ndindex(n, t):
-            if target[row, column] < 0 and margin(wanted[row]) < 1e-4:
+            if target[row, column] < 0 and compute_margin(wanted[row]) < 1e-4:
                 continue  # the top-1 is a tie within rounding
             expected = truth.cam[row, column].numpy()
             size = max(float(np.abs(expected).max()), 1e-30)
-            note(worst, "cam", np.abs(cam[row, column] - expected).max() / size)
+            record_worst(worst, "cam", np.abs(cam[row, column] - expected).max() / size)
             rounded = eager.cam[row, column].numpy()
-            note(worst, "cam_torch", np.abs(rounded - expected).max() / size)
-            likeness = min(likeness, cosine(cam[row, column], expected))
+            record_worst(worst, "cam_torch", np.abs(rounded - expected).max() / size)
+            likeness = min(likeness, compute_cosine(cam[row, column], expected))
         for row in range(n):
             alone = run(image[row : row + 1], target[row : row + 1])
             size = max(float(np.abs(cam[row]).max()), 1e-30) if t else 1.0
-            note(worst, "rows", np.abs(alone[1][0] - probabilities[row]).max())
-            note(worst, "rows", (np.abs(alone[2][0] - cam[row]) / size).max() if t else 0.0)
-    judge(worst, likeness)
+            record_worst(worst, "rows", np.abs(alone[1][0] - probabilities[row]).max())
+            record_worst(worst, "rows", (np.abs(alone[2][0] - cam[row]) / size).max() if t else 0.0)
+    reject_deviations(worst, likeness)
     figures: dict[str, Any] = {name: float(f"{value:.2g}") for name, value in worst.items()}
     figures["cam_cosine"] = round(likeness, 6)
     figures["cases"] = [list(case) for case in CASES]
     return figures
 
 
-def judge(worst: dict[str, float], likeness: float) -> None:
+def reject_deviations(worst: dict[str, float], likeness: float) -> None:
     """Refuse figures that are out of bounds, in one sentence."""
-    bounds = {"logits": LOGITS, "probabilities": PROBABILITIES, "rows": ROWS}
+    bounds = {
+        "logits": LOGITS_TOLERANCE,
+        "probabilities": PROBABILITIES_TOLERANCE,
+        "rows": ROWS_TOLERANCE,
+    }
     # Where a gate of a ReLU flips on rounding, torch in 32 bits is off by as much itself.
     torn = 3 * worst["cam_torch"] if likeness > 0.995 else 0.0
-    bounds["cam"] = max(CAM, torn)
-    bounds["rows"] = max(ROWS, torn)
+    bounds["cam"] = max(CAM_TOLERANCE, torn)
+    bounds["rows"] = max(ROWS_TOLERANCE, torn)
     for name, bound in bounds.items():
         if not worst[name] <= bound:
-            raise CheckFailed(
+            raise CheckError(
                 f"The exported graph is not exact: {name} deviates by {worst[name]:.2g}, "
                 f"allowed is {bound:.2g}; nothing was written."
             )
 
 
-def shapes(proto: onnx.ModelProto) -> None:
+def check_signature(proto: onnx.ModelProto) -> None:
     """Inputs, outputs, opset and domain are the contract's."""
     domains = {(o.domain, o.version) for o in proto.opset_import} | {
         (node.domain, 18) for node in proto.graph.node
     }
     if domains != {("", 18)} or proto.functions:
-        raise CheckFailed(f"The graph uses {sorted(domains)} instead of opset 18 alone.")
+        raise CheckError(f"The graph uses {sorted(domains)} instead of opset 18 alone.")
     found = {
         value.name: [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim]
         for value in [*proto.graph.input, *proto.graph.output]
@@ -123,69 +120,17 @@ def shapes(proto: onnx.ModelProto) -> None:
             d != s if isinstance(s, str) else not isinstance(d, s) or not d
             for d, s in zip(dims, sizes, strict=False)
         ):
-            raise CheckFailed(f"{name} has shape {dims}, which froze or freed a size.")
+            raise CheckError(f"{name} has shape {dims}, which froze or freed a size.")
     if found:
-        raise CheckFailed(f"The graph has inputs or outputs too many: {', '.join(found)}.")
+        raise CheckError(f"The graph has inputs or outputs too many: {', '.join(found)}.")
 
 
-def session(proto: onnx.ModelProto, threads: int = 0) -> Run:
-    """The graph on onnxruntime's CPU; one without an explanation passes over the targets."""
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3
-    try:
-        made = ort.InferenceSession(
-            proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
-    except Exception as fault:  # onnxruntime's exceptions share no base of their own
-        raise CheckFailed(f"onnxruntime refuses the graph; nothing was written: {fault}") from fault
-
-    taken = [value.name for value in made.get_inputs()]
-
-    def run(image: Pixels, target: NDArray[np.int64]) -> Outputs:
-        feed = {"image": image, "target": target}
-        outputs: Outputs = made.run(None, {name: feed[name] for name in taken})
-        return outputs
-
-    return run
-
-
-def run_once(run: Run, image: Pixels, targets: int) -> Outputs:
-    """One pass with the top-1 as every target."""
-    return run(image, np.full((len(image), targets), -1, np.int64))
-
-
-def cost(
-    proto: onnx.ModelProto,
-    plain: onnx.ModelProto,
-    pictures: Pixels,
-    seconds: float = 0.5,
-) -> dict[str, float]:
-    """Milliseconds of a picture on one thread, plain and explained."""
-    a, b = medians([session(plain, 1), session(proto, 1)], pictures, seconds)
-    return {"plain_ms": round(a, 4), "explained_ms": round(b, 4), "ratio": round(b / a, 3)}
-
-
-def medians(runs: Sequence[Run], pictures: Pixels, seconds: float = 0.5) -> list[float]:
-    """Milliseconds of a picture with one target by each graph: medians of batches taken in turn."""
-    image = np.resize(pictures[:TIMED], (TIMED, *pictures.shape[1:]))
-    target = np.full((TIMED, 1), -1, np.int64)
-    taken: list[list[float]] = [[] for _ in runs]
-    end = time.monotonic() + seconds
-    while len(taken[0]) < 5 or time.monotonic() < end:
-        for times, run in zip(taken, runs, strict=True):
-            begun = time.perf_counter()
-            run(image, target)
-            times.append(time.perf_counter() - begun)
-    return [1000 * float(np.median(times[1:])) / TIMED for times in taken]
-
-
-def note(worst: dict[str, float], name: str, value: Any) -> None:
+def record_worst(worst: dict[str, float], name: str, value: Any) -> None:
     value = float(value)
     worst[name] = max(worst[name], value) if value == value else float("inf")
 
 
-def margin(logits: NDArray[np.float64]) -> float:
+def compute_margin(logits: NDArray[np.float64]) -> float:
     """How far the top-1 is ahead, as a share of its size."""
     if len(logits) < 2:
         return 1.0
@@ -193,7 +138,7 @@ def margin(logits: NDArray[np.float64]) -> float:
     return float((first - second) / max(np.abs(logits).max(), 1e-30))
 
 
-def cosine(a: NDArray[Any], b: NDArray[Any]) -> float:
+def compute_cosine(a: NDArray[Any], b: NDArray[Any]) -> float:
     a, b = a.ravel().astype(float), b.ravel().astype(float)
     size = float(np.linalg.norm(a) * np.linalg.norm(b))
     return float(a @ b) / size if size else float(not a.any() and not b.any())

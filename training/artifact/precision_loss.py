@@ -11,12 +11,14 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from training.artifact import parity as verify
+from training.artifact.parity import compute_cosine
 from training.data.datasets import Split
+from training.errors import CheckError
+from training.graph.session import measure_latencies, open_session, run_for_top1
 from training.imaging.preprocessing import Pixels
 
-EXACT = ("fp32", "w16")  # torch computes the very same numbers
-LOSSES = {  # against fp32: points of accuracy that may be lost, cosine of the maps at least
+EXACT_PRECISIONS = ("fp32", "w16")  # torch computes the very same numbers
+ALLOWED_LOSSES = {  # against fp32: points of accuracy that may be lost, cosine of the maps at least
     "w16": (0.1, 0.999),
     "fp16": (0.1, 0.999),
     "int8": (0.5, 0.97),
@@ -24,7 +26,7 @@ LOSSES = {  # against fp32: points of accuracy that may be lost, cosine of the m
 BATCH = 32
 
 
-def compare(
+def compare_precisions(
     full: onnx.ModelProto, small: onnx.ModelProto, precision: str, test: Split | Pixels
 ) -> dict[str, Any]:
     """What fewer bits change, on labelled pictures or, without labels, against fp32's answers.
@@ -33,18 +35,18 @@ def compare(
         CheckFailed: more is lost than `LOSSES` allows.
     """
     pictures, labels = (test.pictures, test.labels) if isinstance(test, Split) else (test, None)
-    runs = verify.session(full), verify.session(small)
+    runs = open_session(full), open_session(small)
     right, cosines, same = np.zeros(2), list[float](), list[bool]()
     for start in range(0, len(pictures), BATCH):
         image = pictures[start : start + BATCH]
-        target = verify.run_once(runs[0], image, 0)[0].argmax(1)[:, None]
+        target = run_for_top1(runs[0], image, 0)[0].argmax(1)[:, None]
         (_, expected, maps), (_, found, others) = (run(image, target) for run in runs)
         truth = target[:, 0] if labels is None else labels[start : start + BATCH]
-        right += [count_right(p, truth) for p in (expected, found)]
+        right += [count_correct(p, truth) for p in (expected, found)]
         for one, other in zip(maps[:, 0], others[:, 0], strict=True):
-            cosines.append(verify.cosine(one, other))
+            cosines.append(compute_cosine(one, other))
             same.append(bool(one.argmax() == other.argmax()))
-    full_ms, small_ms = verify.medians(runs, pictures)
+    full_ms, small_ms = measure_latencies(runs, pictures)
     figures = {
         "precision": precision,
         "pictures": len(pictures),
@@ -56,11 +58,11 @@ def compare(
         "cam_pointing": round(float(np.mean(same)), 4),
         "cpu_speed": round(full_ms / small_ms, 2),
     }
-    judge(figures)
+    reject_loss(figures)
     return figures
 
 
-def tell(figures: dict[str, Any]) -> str:
+def describe_loss(figures: dict[str, Any]) -> str:
     """The comparison in a line."""
     return (
         f"{figures['precision']}: {figures['accuracy_points']:+.2f} points of accuracy on "
@@ -69,30 +71,30 @@ def tell(figures: dict[str, Any]) -> str:
     )
 
 
-def judge(figures: dict[str, Any]) -> None:
+def reject_loss(figures: dict[str, Any]) -> None:
     """Refuse a loss beyond the bounds, in one sentence."""
     precision, pictures = figures["precision"], figures["pictures"]
-    points, cosine = LOSSES[precision]
+    points, cosine = ALLOWED_LOSSES[precision]
     if figures["accuracy_points"] < -points:
-        raise verify.CheckFailed(
+        raise CheckError(
             f"{precision} loses {-figures['accuracy_points']:.2f} points of accuracy on {pictures} "
             f"pictures, allowed are {points}; nothing was written."
         )
     if not figures["cam_cosine"] >= cosine:
-        raise verify.CheckFailed(
+        raise CheckError(
             f"{precision} moves the maps to a cosine of {figures['cam_cosine']:.4f} with fp32's, "
             f"at least {cosine} is allowed; nothing was written."
         )
 
 
-def count_right(probabilities: NDArray[np.float32], truth: NDArray[Any]) -> float:
+def count_correct(probabilities: NDArray[np.float32], truth: NDArray[Any]) -> float:
     """Pictures whose first label is right; with several labels each, the share of labels."""
     if truth.ndim == 2:
         return float(((probabilities > 0.5) == (truth > 0)).mean(1).sum())
     return float((probabilities.argmax(1) == truth).sum())
 
 
-def plain(proto: onnx.ModelProto) -> onnx.ModelProto:
+def extract_prediction_graph(proto: onnx.ModelProto) -> onnx.ModelProto:
     """The same graph without its explanation: what an explanation's cost is measured against."""
     inferred = onnx.shape_inference.infer_shapes(proto)
     return onnx.utils.Extractor(inferred).extract_model(["image"], ["logits", "probabilities"])

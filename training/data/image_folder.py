@@ -16,27 +16,32 @@ from PIL import Image
 from tqdm import tqdm
 
 from training.errors import UserError
-from training.imaging import preprocessing as pictures
-from training.imaging.preprocessing import Input, Pixels
+from training.imaging.preprocessing import Input, Pixels, load_pixels
 
-CACHE = Path(".cache/pictures")
-SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val"}
-SPLITS |= {"test": "test", "testing": "test"}
+CACHE_FOLDER = Path(".cache/pictures")
+SPLIT_FOLDERS = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+}
+SPLIT_FOLDERS |= {"test": "test", "testing": "test"}
 
 Listing = list[tuple[Path, str]]  # each picture with its label
 
 
-def listing(folder: Path) -> dict[str, Listing]:
+def list_splits(folder: Path) -> dict[str, Listing]:
     """The pictures of each split; a folder without splits is one named "all"."""
     if not folder.is_dir():
         raise UserError(f"There is no folder {folder}.")
-    inside = subfolders(folder)
-    splits = {SPLITS[p.name.lower()]: p for p in inside if p.name.lower() in SPLITS}
+    inside = list_subfolders(folder)
+    splits = {SPLIT_FOLDERS[p.name.lower()]: p for p in inside if p.name.lower() in SPLIT_FOLDERS}
     if not splits:
-        return {"all": labelled(folder)}
+        return {"all": list_labelled_pictures(folder)}
     if "train" not in splits:
         raise UserError(f"{folder} has {', '.join(splits)}, but no train folder.")
-    found = {split: labelled(path) for split, path in splits.items()}
+    found = {split: list_labelled_pictures(path) for split, path in splits.items()}
     known = {label for _, label in found["train"]}
     for split, rows in found.items():
         new = sorted({label for _, label in rows} - known)
@@ -45,11 +50,11 @@ def listing(folder: Path) -> dict[str, Listing]:
     return found
 
 
-def labelled(folder: Path) -> Listing:
+def list_labelled_pictures(folder: Path) -> Listing:
     """Every picture below each label's folder, in order; other files are passed over."""
-    names = pictures_known()
+    names = list_readable_suffixes()
     rows: Listing = []
-    labels = subfolders(folder)
+    labels = list_subfolders(folder)
     if len(labels) < 2:
         raise UserError(
             f"{folder} needs a folder for each of at least two labels; it has {len(labels)}."
@@ -68,21 +73,21 @@ def labelled(folder: Path) -> Listing:
     return rows
 
 
-def subfolders(folder: Path) -> list[Path]:
+def list_subfolders(folder: Path) -> list[Path]:
     return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
 
 
-def pictures_known() -> set[str]:
+def list_readable_suffixes() -> set[str]:
     """The file names' endings that Pillow reads."""
     Image.init()
     return {ending for ending, kind in Image.registered_extensions().items() if kind in Image.OPEN}
 
 
-def decoded(paths: Sequence[Path], wanted: Input) -> Pixels:
+def decode_pictures(paths: Sequence[Path], wanted: Input) -> Pixels:
     """All pictures as the network takes them: (N, H, W, C) uint8, mapped from disk."""
     facts = [(str(p.resolve()), (s := p.stat()).st_size, s.st_mtime_ns) for p in paths]
     key = hashlib.sha256(repr((facts, asdict(wanted))).encode()).hexdigest()[:24]
-    file = CACHE / f"{key}.npy"
+    file = CACHE_FOLDER / f"{key}.npy"
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
         beside = file.with_suffix(f".part-{os.getpid()}.npy")  # torchrun's processes each write
@@ -90,7 +95,7 @@ def decoded(paths: Sequence[Path], wanted: Input) -> Pixels:
         rows = np.lib.format.open_memmap(beside, "w+", np.uint8, shape)
         try:
             with ThreadPoolExecutor() as pool:
-                reading = pool.map(lambda path: pictures.read(path, wanted), paths)
+                reading = pool.map(lambda path: load_pixels(path, wanted), paths)
                 for i, pixels in enumerate(tqdm(reading, "decoding", len(paths), leave=False)):
                     rows[i] = pixels
             rows.flush()

@@ -12,27 +12,30 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from training.gradcam import heatmap as heats
-from training.imaging.preprocessing import Pixels, Run, image_of
+from training.gradcam.heatmap import render_heatmap
+from training.imaging.preprocessing import GraphRunner, Pixels, to_pil_image
 
-SIDE = 24  # pixels of a tile, at least
-CELLS = 4  # of the map across, at least: two a tile
-AIM = 0.9
+MIN_TILE_SIDE = 24  # pixels of a tile, at least
+MIN_MAP_CELLS = 4  # of the map across, at least: two a tile
+MIN_HIT_RATE = 0.9
 
 
-def room(height: int, width: int, cells: tuple[int, int], classes: int) -> str:
+def find_obstacle(height: int, width: int, cells: tuple[int, int], classes: int) -> str:
     """Why the game can't be played, in a sentence; or nothing."""
-    if min(height, width) // 2 < SIDE:
-        return f"a picture of {width} x {height} has no room for four: tiles under {SIDE} pixels"
-    if min(cells) < CELLS:
+    if min(height, width) // 2 < MIN_TILE_SIDE:
+        return (
+            f"a picture of {width} x {height} has no room for four: "
+            f"tiles under {MIN_TILE_SIDE} pixels"
+        )
+    if min(cells) < MIN_MAP_CELLS:
         return f"a map of {cells[1]} x {cells[0]} is too coarse to tell four tiles apart"
     if classes < 4:
         return f"four classes with pictures answered right are needed, there are {classes}"
     return ""
 
 
-def play(
-    run: Run,
+def play_pointing_game(
+    run: GraphRunner,
     pictures: Pixels,  # (N, H, W, C): answered right
     labels: NDArray[np.int64],  # (N,)
     count: int = 50,
@@ -44,11 +47,11 @@ def play(
     for _ in range(count):
         classes = rng.choice(np.unique(labels), 4, replace=False)
         rows = [rng.choice(np.flatnonzero(labels == k)) for k in classes]
-        image = paste(pictures[rows])
+        image = make_mosaic(pictures[rows])
         (cams,) = run(image[None], classes[None])[2]  # (4, h, w)
         for tile, cam in enumerate(cams):
-            heat = heats.shown(cam, image.shape[:2])
-            mask = tiles(image.shape[:2]) == tile
+            heat = render_heatmap(cam, image.shape[:2])
+            mask = make_tile_index(image.shape[:2]) == tile
             hits.append(bool(heat.any() and mask.flat[heat.argmax()]))
             inside.append(float(heat[mask].sum() / max(heat.sum(), 1e-12)))
     return {
@@ -59,26 +62,26 @@ def play(
     }
 
 
-def doubts(figures: dict[str, Any]) -> list[str]:
+def find_pointing_doubts(figures: dict[str, Any]) -> list[str]:
     """Whether the aim is missed."""
-    if figures["hits"] >= AIM:
+    if figures["hits"] >= MIN_HIT_RATE:
         return []
     return [f"of four pictures in one the map finds the right one in {figures['hits']:.0%}"]
 
 
-def paste(four: Pixels) -> Pixels:
+def make_mosaic(four: Pixels) -> Pixels:
     """Four pictures (4, H, W, C), each at half its size, as one: (H, W, C)."""
     made: Pixels = np.zeros_like(four[0])
-    places = tiles(made.shape)
+    places = make_tile_index(made.shape)
     for tile, picture in enumerate(four):
         ys, xs = np.nonzero(places == tile)
         size = int(xs.max() - xs.min() + 1), int(ys.max() - ys.min() + 1)
-        small = np.asarray(image_of(picture).resize(size, Image.Resampling.BILINEAR))
+        small = np.asarray(to_pil_image(picture).resize(size, Image.Resampling.BILINEAR))
         made[ys.min() : ys.max() + 1, xs.min() : xs.max() + 1] = small.reshape(*size[::-1], -1)
     return made
 
 
-def tiles(size: tuple[int, ...]) -> NDArray[np.int64]:
+def make_tile_index(size: tuple[int, ...]) -> NDArray[np.int64]:
     """Which tile each pixel belongs to, 0..3 in reading order: (H, W)."""
     height, width = size[:2]
     below, right = np.arange(height) >= height // 2, np.arange(width) >= width // 2

@@ -17,18 +17,18 @@ from torch import nn
 from torchmetrics.functional import spearman_corrcoef
 from torchmetrics.functional.image import structural_similarity_index_measure
 
-from training.gradcam import heatmap as heats
-from training.gradcam import reference as gradcam
+from training.gradcam.heatmap import render_heatmap
+from training.gradcam.reference import attach_hook, compute_gradcam, find_layer
 
-POINTS = 8  # of the cascade, at most
-CHANGED = 0.5  # mean |rank correlation| at the end, at most
+MAX_STEPS = 8  # of the cascade, at most
+MAX_RANK_CORRELATION = 0.5  # mean |rank correlation| at the end, at most
 
-Explain = Callable[[nn.Module, torch.Tensor, torch.Tensor], torch.Tensor]  # to cam (N, h, w)
+Explainer = Callable[[nn.Module, torch.Tensor, torch.Tensor], torch.Tensor]  # to cam (N, h, w)
 
 
-def cascade(
+def measure_randomisation(
     model: nn.Module,
-    explain: Explain,
+    explain: Explainer,
     image: torch.Tensor,  # (N, H, W, C) uint8
     target: torch.Tensor,  # (N, 1): the same classes whatever the weights
     seed: int = 0,
@@ -41,44 +41,48 @@ def cascade(
     """
     model = copy.deepcopy(model).eval()
     rng = torch.Generator().manual_seed(seed)
-    names = in_order(model, image)[::-1]
-    points = {round(x) for x in np.linspace(1, len(names), min(POINTS, len(names)))}
+    names = list_layers_in_order(model, image)[::-1]
+    points = {round(x) for x in np.linspace(1, len(names), min(MAX_STEPS, len(names)))}
     first = explain(model, image, target)  # (N, h, w)
     steps = []
     for count, name in enumerate(names, 1):
-        shuffle(model.get_submodule(name), rng)
+        shuffle_weights(model.get_submodule(name), rng)
         if count in points:
             now = explain(model, image, target)
             steps.append(
                 {
                     "layer": name.removeprefix("network."),
-                    "rank": rank(first, now),
-                    "ssim": likeness(first, now, (image.shape[1], image.shape[2])),
+                    "rank": compute_rank_correlation(first, now),
+                    "ssim": compute_similarity(first, now, (image.shape[1], image.shape[2])),
                 }
             )
-    return {"pictures": len(image), "others": rank(first, first.roll(1, 0)), "steps": steps}
+    return {
+        "pictures": len(image),
+        "others": compute_rank_correlation(first, first.roll(1, 0)),
+        "steps": steps,
+    }
 
 
-def doubts(figures: dict[str, Any]) -> list[str]:
+def find_randomisation_doubts(figures: dict[str, Any]) -> list[str]:
     """Whether the map outlives the network."""
     last = figures["steps"][-1]["rank"]
-    if last < CHANGED:
+    if last < MAX_RANK_CORRELATION:
         return []
     return [f"the map stays much as it was when every weight is shuffled (rank {last:.2f})"]
 
 
-def at(layer: str) -> Explain:
+def make_gradcam_explainer(layer: str) -> Explainer:
     """Grad-CAM at a layer of the network inside a classifier."""
 
     def explain(model: nn.Module, image: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        inside = gradcam.find(model.get_submodule("network"), layer)
-        return gradcam.explain(model, image, target, inside).cam[:, 0]
+        inside = find_layer(model.get_submodule("network"), layer)
+        return compute_gradcam(model, image, target, inside).cam[:, 0]
 
     return explain
 
 
 @torch.no_grad()
-def in_order(model: nn.Module, image: torch.Tensor) -> list[str]:
+def list_layers_in_order(model: nn.Module, image: torch.Tensor) -> list[str]:
     """Names of the layers with weights of their own, as they run."""
     order: list[str] = []
     with ExitStack() as stack:
@@ -89,13 +93,13 @@ def in_order(model: nn.Module, image: torch.Tensor) -> list[str]:
                     if name not in order:
                         order.append(name)
 
-                stack.enter_context(gradcam.hooked(module, note))
+                stack.enter_context(attach_hook(module, note))
         model(image[:1])
     return order
 
 
 @torch.no_grad()
-def shuffle(module: nn.Module, rng: torch.Generator) -> None:
+def shuffle_weights(module: nn.Module, rng: torch.Generator) -> None:
     """Every weight to another's place; a norm's statistics go along with its channels."""
     if isinstance(module, nn.modules.batchnorm._BatchNorm):
         held = [*module.parameters(recurse=False), module.running_mean, module.running_var]
@@ -109,7 +113,7 @@ def shuffle(module: nn.Module, rng: torch.Generator) -> None:
         weight.copy_(weight.flatten()[places].view_as(weight))
 
 
-def rank(before: torch.Tensor, now: torch.Tensor) -> float:
+def compute_rank_correlation(before: torch.Tensor, now: torch.Tensor) -> float:
     """Mean |Spearman| of maps (N, h, w); one without any range is like nothing."""
     a, b = (maps.flatten(1).double() for maps in (before, now))
     each = [
@@ -119,10 +123,10 @@ def rank(before: torch.Tensor, now: torch.Tensor) -> float:
     return round(float(np.mean(each)), 3)
 
 
-def likeness(before: torch.Tensor, now: torch.Tensor, size: tuple[int, int]) -> float:
+def compute_similarity(before: torch.Tensor, now: torch.Tensor, size: tuple[int, int]) -> float:
     """Mean structural similarity of the maps as shown, at the picture's size."""
     a, b = (
-        torch.from_numpy(np.stack([heats.shown(cam, size) for cam in maps.numpy()]))[:, None]
+        torch.from_numpy(np.stack([render_heatmap(cam, size) for cam in maps.numpy()]))[:, None]
         for maps in (before, now)
     )
     found = structural_similarity_index_measure(a.float(), b.float(), data_range=1.0)

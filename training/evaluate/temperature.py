@@ -11,19 +11,11 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from training.evaluate import metrics as measure
+from training.evaluate.metrics import compute_calibration_error
+from training.networks.classifier import compute_probabilities
 
 
-def probabilities(
-    logits: torch.Tensor, multilabel: bool = False, temperature: float = 1.0
-) -> torch.Tensor:
-    """What logits (N, K) mean: softmax over the classes, or a sigmoid for each label."""
-    if temperature != 1:
-        logits = logits / temperature
-    return logits.sigmoid() if multilabel else logits.softmax(1)
-
-
-def fit(logits: NDArray[Any], labels: NDArray[Any]) -> float:
+def find_temperature(logits: NDArray[Any], labels: NDArray[Any]) -> float:
     """The temperature of least negative log-likelihood, in 0.05..20.
 
     Takes logits (N, K), and labels (N,) of classes or (N, K) of 0 and 1 for several labels.
@@ -34,7 +26,7 @@ def fit(logits: NDArray[Any], labels: NDArray[Any]) -> float:
 
     def loss() -> torch.Tensor:
         optimizer.zero_grad()
-        value = loss_of(z * slope.exp(), y)
+        value = compute_log_loss(z * slope.exp(), y)
         value.backward()  # type: ignore[no-untyped-call]
         return value
 
@@ -42,7 +34,7 @@ def fit(logits: NDArray[Any], labels: NDArray[Any]) -> float:
     return round(float(torch.exp(-slope.detach()).clamp(0.05, 20)), 4)
 
 
-def tell(figures: dict[str, Any]) -> str:
+def describe_calibration(figures: dict[str, Any]) -> str:
     """The card's `calibration` in a sentence."""
     said = f"temperature {figures['temperature']:.3g}, fitted on {figures['fitted_on']:,} pictures"
     if "after" not in figures:
@@ -54,14 +46,14 @@ def tell(figures: dict[str, Any]) -> str:
     return f"{said}; on {figures['measured_on']:,} others: {', '.join(changes)}"
 
 
-def loss_of(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+def compute_log_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Mean negative log-likelihood."""
     if labels.ndim == 2:
         return F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype))
     return F.cross_entropy(logits, labels)
 
 
-def change(
+def compare_calibration(
     logits: NDArray[np.float32], labels: NDArray[Any], temperature: float
 ) -> dict[str, dict[str, float | None]]:
     """Calibration error and negative log-likelihood on held-out pictures, before and after."""
@@ -69,9 +61,9 @@ def change(
     told: dict[str, dict[str, float | None]] = {}
     for when, t in (("before", 1.0), ("after", temperature)):
         z = torch.from_numpy(logits)
-        p = probabilities(z, labels.ndim == 2, t)
+        p = compute_probabilities(z, labels.ndim == 2, t)
         told[when] = {
-            "calibration_error": measure.calibration_error(p, y),
-            "negative_log_likelihood": round(float(loss_of(z.double() / t, y)), 5),
+            "calibration_error": compute_calibration_error(p, y),
+            "negative_log_likelihood": round(float(compute_log_loss(z.double() / t, y)), 5),
         }
     return told

@@ -16,44 +16,45 @@ from tqdm import tqdm
 
 from training.data.datasets import Split
 from training.errors import UserError
-from training.evaluate import explanations as evidence
-from training.evaluate import faithfulness
-from training.evaluate import temperature as calibrate
-from training.gradcam import reference as gradcam
-from training.gradcam import target_layers as surveys
+from training.evaluate.explanations import sample_split
+from training.evaluate.faithfulness import measure_faithfulness
+from training.gradcam.reference import compute_gradcam, find_layer
+from training.gradcam.target_layers import TargetLayer, list_target_layers
 from training.imaging.preprocessing import Pixels
-from training.networks.classifier import Classifier
+from training.networks.classifier import Classifier, compute_probabilities
 
-PICTURES = 50
-ONE_PASS = 16  # pictures
-SMALLEST = 2  # cells of a map across
+SCORED_PICTURES = 50
+BATCH_SIZE = 16  # pictures
+MIN_MAP_SIDE = 2  # cells of a map across
 
 
 @dataclass(frozen=True)
-class Candidate:
+class LayerScore:
     """A layer, with the mean score of its maps and that mean's standard error."""
 
-    row: surveys.Row
+    row: TargetLayer
     score: float
     error: float
     empty: float
 
 
-def choose(
+def choose_layer(
     model: Classifier,
     own: str | None,  # the architecture's default layer, if it has one
     test: Split | None,
     multilabel: bool,
     say: Callable[[str], None],
-    count: int = PICTURES,
+    count: int = SCORED_PICTURES,
 ) -> str:
     """The most faithful layer's name; the table goes to `say`."""
     if test is None:
         raise UserError("--layer auto tries layers on labelled pictures: --pictures names them.")
-    some = evidence.sample(test, count, 0)
+    some = sample_split(test, count, 0)
     image = torch.tensor(np.asarray(some.pictures))
-    rows = candidates(surveys.survey(model, model.network, image[:4]), own)
-    found = [measured(model, row, image, multilabel) for row in tqdm(rows, "layers", leave=False)]
+    rows = select_candidates(list_target_layers(model, model.network, image[:4]), own)
+    found = [
+        score_layer(model, row, image, multilabel) for row in tqdm(rows, "layers", leave=False)
+    ]
     best = max(found, key=lambda c: c.score)
     near = [c for c in found if c.score >= best.score - best.error]
     taken = min(reversed(near), key=lambda c: c.row.cost)
@@ -68,30 +69,30 @@ def choose(
     return taken.row.name
 
 
-def candidates(rows: list[surveys.Row], own: str | None) -> list[surveys.Row]:
+def select_candidates(rows: list[TargetLayer], own: str | None) -> list[TargetLayer]:
     """The last layer of each map size, in the order they run, and the architecture's own."""
     last = {(row.height, row.width): row.name for row in rows}
     names = {*last.values(), own}
-    return [row for row in rows if row.name in names and min(row.height, row.width) >= SMALLEST]
+    return [row for row in rows if row.name in names and min(row.height, row.width) >= MIN_MAP_SIDE]
 
 
-def measured(
-    model: Classifier, row: surveys.Row, image: torch.Tensor, multilabel: bool
-) -> Candidate:
+def score_layer(
+    model: Classifier, row: TargetLayer, image: torch.Tensor, multilabel: bool
+) -> LayerScore:
     """One layer's maps of the top-1 on these pictures (N, H, W, C)."""
 
     def predict(pictures: Pixels) -> NDArray[np.float32]:
         logits = torch.from_numpy(model.predict(pictures))
-        return calibrate.probabilities(logits, multilabel).numpy()
+        return compute_probabilities(logits, multilabel).numpy()
 
-    layer = gradcam.find(model.network, row.name)
+    layer = find_layer(model.network, row.name)
     passes = [
-        gradcam.explain(model, part, torch.full((len(part), 1), -1), layer)
-        for part in torch.split(image, ONE_PASS)
+        compute_gradcam(model, part, torch.full((len(part), 1), -1), layer)
+        for part in torch.split(image, BATCH_SIZE)
     ]
     cams = torch.cat([p.cam[:, 0] for p in passes]).numpy()
     answers = torch.cat([p.logits for p in passes]).argmax(1).numpy()
-    found = faithfulness.measure(predict, image.numpy(), cams, answers)
+    found = measure_faithfulness(predict, image.numpy(), cams, answers)
     scores = found.scores
     error = scores.std(ddof=1) / np.sqrt(len(scores))
-    return Candidate(row, float(scores.mean()), float(error), float(found.empty.mean()))
+    return LayerScore(row, float(scores.mean()), float(error), float(found.empty.mean()))

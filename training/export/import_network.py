@@ -8,22 +8,32 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from training.artifact import card
-from training.data import datasets as data
-from training.data import image_folder as folders
+from training.artifact.card import ModelInfo
+from training.data.datasets import Split, load_split
+from training.data.image_folder import list_labelled_pictures
 from training.errors import UserError
-from training.evaluate import explanations as evidence
-from training.export import pipeline as export
-from training.imaging import synthetic as scenes
+from training.evaluate.explanations import DEFAULT_MAPS
+from training.export.pipeline import export_model
 from training.imaging.preprocessing import Input
-from training.networks import classifier as models
-from training.networks import timm_zoo as timms
-from training.networks import torchvision_zoo as classics
-from training.networks import weights
+from training.imaging.synthetic import generate_images
+from training.networks.classifier import (
+    Classifier,
+    build_classifier,
+    get_default_layer,
+    make_unknown_error,
+)
+from training.networks.timm_zoo import get_timm_input
+from training.networks.torchvision_zoo import (
+    download_torchvision_weights,
+    get_imagenet_labels,
+    get_torchvision_input,
+    list_torchvision_names,
+)
+from training.networks.weights import load_into_network, read_state_dict
 
 
 @dataclass(frozen=True)
-class Request:
+class ImportRequest:
     """The command's arguments; None is whatever the architecture says itself."""
 
     architecture: str
@@ -42,43 +52,43 @@ class Request:
     version: int | None
     layer: str | None
     precision: str
-    maps: int = evidence.MAPS
+    maps: int = DEFAULT_MAPS
     pictures_are: str = ""
     private: bool = False
 
 
-def bring(request: Request) -> Path:
+def import_network(request: ImportRequest) -> Path:
     """Build the network, fill it, export it; returns the artefact's folder."""
-    known = request.architecture in classics.names()
+    known = request.architecture in list_torchvision_names()
     if not known and ":" not in request.architecture:
-        raise models.unknown(request.architecture)
+        raise make_unknown_error(request.architecture)
     name = request.architecture.removeprefix("timm:")
     timm = name != request.architecture
-    own = classics.takes(name) if known else timms.takes(name) if timm else Input()
-    wanted = taken(request, own)
+    own = get_torchvision_input(name) if known else get_timm_input(name) if timm else Input()
+    wanted = resolve_input(request, own)
     if request.labels:
         labels = read_labels(request.labels)
     elif known:
-        labels = classics.categories(request.architecture)
+        labels = get_imagenet_labels(request.architecture)
     else:
         raise UserError("--labels names the file with the labels, a name a line.")
     options = {"pretrained": True} if timm and not request.weights else {}
-    model = models.build(request.architecture, len(labels), wanted, options)
+    model = build_classifier(request.architecture, len(labels), wanted, options)
     if request.weights:
-        weights.fill(model.network, weights.read(Path(request.weights)))
+        load_into_network(model.network, read_state_dict(Path(request.weights)))
     elif known:
-        weights.fill(model.network, classics.pretrained(request.architecture))
+        load_into_network(model.network, download_torchvision_weights(request.architecture))
     model.eval()
-    outputs = logits_of(model, wanted)
+    outputs = count_outputs(model, wanted)
     if outputs != len(labels):
         raise UserError(f"The network has {outputs} outputs and there are {len(labels)} labels.")
-    test = labelled(request.pictures, labels, wanted) if request.pictures else None
+    test = load_labelled_split(request.pictures, labels, wanted) if request.pictures else None
     calibration = None
     if test is not None and request.precision == "int8":  # never measured on the same
         odd = np.arange(len(test)) % 2 == 1
-        test, calibration = test.take(~odd), test.take(odd).pictures
-    samples = scenes.draw(32, wanted.height, wanted.width, wanted.channels)
-    about = card.Model(
+        test, calibration = test.select(~odd), test.select(odd).pictures
+    samples = generate_images(32, wanted.height, wanted.width, wanted.channels)
+    about = ModelInfo(
         request.name or re.sub(r"[^a-z0-9._-]+", "-", request.architecture.lower().split(":")[-1]),
         request.architecture,
         labels,
@@ -91,10 +101,10 @@ def bring(request: Request) -> Path:
             "preprocessing": {"mean": list(wanted.mean), "std": list(wanted.std)},
         },
     )
-    return export.export(
+    return export_model(
         about,
         model,
-        request.layer or models.default_layer(model.network),
+        request.layer or get_default_layer(model.network),
         samples,
         request.to,
         test,
@@ -109,7 +119,7 @@ def bring(request: Request) -> Path:
     )
 
 
-def taken(request: Request, own: Input) -> Input:
+def resolve_input(request: ImportRequest, own: Input) -> Input:
     """What the network takes, with what the user said in place of the architecture's own."""
     size = request.size or own.height
     resize = own.resize
@@ -152,17 +162,17 @@ def read_labels(path: Path) -> tuple[str, ...]:
     return labels
 
 
-def labelled(folder: Path, labels: tuple[str, ...], wanted: Input) -> data.Split:
+def load_labelled_split(folder: Path, labels: tuple[str, ...], wanted: Input) -> Split:
     """A folder of pictures by label, as what the network takes."""
-    rows = folders.labelled(folder)
+    rows = list_labelled_pictures(folder)
     unknown = sorted({label for _, label in rows} - set(labels))
     if unknown:
         raise UserError(f"{folder} has labels that the model has not: {', '.join(unknown[:5])}.")
-    return data.read(rows, labels, wanted)
+    return load_split(rows, labels, wanted)
 
 
 @torch.no_grad()
-def logits_of(model: models.Classifier, wanted: Input) -> int:
+def count_outputs(model: Classifier, wanted: Input) -> int:
     """How many logits the network gives; a network that gives none is refused."""
     try:
         shape = model(torch.zeros(2, wanted.height, wanted.width, wanted.channels)).shape

@@ -14,40 +14,54 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from training.artifact import card as cards
-from training.artifact import golden as goldens
-from training.artifact import parity as verify
-from training.artifact import precision_loss as bits
+from training.artifact.card import ModelInfo, attach_card, make_card
+from training.artifact.golden import make_golden_tests
+from training.artifact.parity import check_parity
+from training.artifact.precision_loss import (
+    EXACT_PRECISIONS,
+    compare_precisions,
+    describe_loss,
+    extract_prediction_graph,
+)
 from training.data.datasets import Split
-from training.errors import UserError
-from training.evaluate import explanations as evidences
-from training.evaluate import metrics as measure
-from training.evaluate import temperature as calibrate
-from training.export import choose_layer as choose
-from training.gradcam import compiler
-from training.gradcam import plan as plans
-from training.gradcam import reference as gradcam
-from training.graph import export_errors as refusals
-from training.graph import fuse_batchnorm as fold
-from training.graph import onnx_export as graph
-from training.graph import quantize as lower
-from training.imaging.preprocessing import Pixels, Run
-from training.networks import classifier as models
-from training.networks.classifier import Classifier
-from training.report import explanations as evidence_page
-from training.report import model_card as modelcard
-from training.report import plots as report
+from training.errors import CheckError, UserError
+from training.evaluate.explanations import DEFAULT_MAPS, measure_explanations
+from training.evaluate.metrics import compute_metrics, drop_confusion_matrix, predict_split
+from training.evaluate.temperature import (
+    compare_calibration,
+    describe_calibration,
+    find_temperature,
+)
+from training.export.choose_layer import choose_layer
+from training.gradcam.compiler import make_explained_forward, trace_graph
+from training.gradcam.plan import Plan, make_plan
+from training.gradcam.reference import find_layer, prepare_network
+from training.graph.export_errors import explain_export_errors
+from training.graph.fuse_batchnorm import fuse_batchnorms
+from training.graph.onnx_export import (
+    MIN_HALF_WEIGHTS,
+    export_prediction_graph,
+    export_traced_graph,
+    store_half_weights,
+)
+from training.graph.quantize import reduce_precision
+from training.graph.session import measure_cost, open_session, run_for_top1
+from training.imaging.preprocessing import GraphRunner, Pixels
+from training.networks.classifier import Classifier, compute_probabilities, find_known_layer
+from training.report.explanations import format_verdict, save_explanation_plots
+from training.report.model_card import write_model_page
+from training.report.plots import save_report_plots
 
-NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
-EXAMPLE = (5, 2)  # N and T of the traced example: equal to no other size
+NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]*")
+EXAMPLE_SIZES = (5, 2)  # N and T of the traced example: equal to no other size
 
 
 @dataclass(frozen=True)
-class Compiled:
+class CompiledGraph:
     """A graph with its explanation, and how alpha is had."""
 
     proto: onnx.ModelProto
-    plan: plans.Plan
+    plan: Plan
 
 
 def compile_graph(
@@ -59,30 +73,30 @@ def compile_graph(
     precision: str = "fp32",
     alpha: bool = False,
     temperature: float = 1.0,
-) -> Compiled:
+) -> CompiledGraph:
     """The ONNX graph of a classifier with Grad-CAM at a layer, in 32 bits, not yet checked.
 
     For a `precision` with fewer bits, batch-norms are folded and weights rounded as it stores them.
     """
-    gradcam.prepare(model)
-    image = torch.from_numpy(np.resize(pictures, (EXAMPLE[0], *pictures.shape[1:])))
+    prepare_network(model)
+    image = torch.from_numpy(np.resize(pictures, (EXAMPLE_SIZES[0], *pictures.shape[1:])))
     if precision != "fp32":
-        fold.fold(model, image, gradcam.find(network, layer))
+        fuse_batchnorms(model, image, find_layer(network, layer))
     if precision == "w16":
         for weight in model.parameters():
-            if weight.numel() >= graph.LARGE:
+            if weight.numel() >= MIN_HALF_WEIGHTS:
                 weight.copy_(weight.half())
-    target = torch.arange(EXAMPLE[0] * EXAMPLE[1]).reshape(EXAMPLE) % 2
-    plan = plans.make(model, network, layer, image[:3])
-    run = compiler.explained(model, network, plan, multilabel, temperature)
-    with refusals.told(layer):
-        proto = graph.translate(compiler.trace(run, image, target), image, target, alpha)
+    target = torch.arange(EXAMPLE_SIZES[0] * EXAMPLE_SIZES[1]).reshape(EXAMPLE_SIZES) % 2
+    plan = make_plan(model, network, layer, image[:3])
+    run = make_explained_forward(model, network, plan, multilabel, temperature)
+    with explain_export_errors(layer):
+        proto = export_traced_graph(trace_graph(run, image, target), image, target, alpha)
     if precision == "w16":
-        graph.halved(proto)
-    return Compiled(proto, plan)
+        store_half_weights(proto)
+    return CompiledGraph(proto, plan)
 
 
-def plain_graph(
+def compile_prediction_graph(
     model: nn.Module,
     pictures: Pixels,
     multilabel: bool = False,
@@ -92,14 +106,14 @@ def plain_graph(
 
     def bare(image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         logits = model(image)
-        return logits, calibrate.probabilities(logits, multilabel, temperature)
+        return logits, compute_probabilities(logits, multilabel, temperature)
 
-    image = np.resize(pictures, (EXAMPLE[0], *pictures.shape[1:]))
-    return graph.plain(bare, torch.from_numpy(image))
+    image = np.resize(pictures, (EXAMPLE_SIZES[0], *pictures.shape[1:]))
+    return export_prediction_graph(bare, torch.from_numpy(image))
 
 
-def export(
-    about: cards.Model,
+def export_model(
+    about: ModelInfo,
     model: Classifier,
     layer: str,
     samples: Pixels,  # (N, H, W, C), two at least
@@ -112,7 +126,7 @@ def export(
     calibration: Pixels | None = None,
     validation: Split | None = None,
     measured_on: str = "the test split",
-    maps: int = evidences.MAPS,
+    maps: int = DEFAULT_MAPS,
     private: bool = False,
     say: Callable[[str], None] = print,
 ) -> Path:
@@ -123,62 +137,66 @@ def export(
     Of what is `private`, no picture goes into the report. `layer` may be "auto" where there is a
     `test`; the maps are then tried on so many of its pictures.
     """
-    refuse(about.name, precision, calibration, maps)
+    check_arguments(about.name, precision, calibration, maps)
     multilabel = about.task == "multilabel"
     if layer == "auto":
-        layer = choose.choose(model, models.own_layer(model.network), test, multilabel, say)
+        layer = choose_layer(model, find_known_layer(model.network), test, multilabel, say)
     temperature = 1.0
     if validation is not None:
-        temperature = calibrate.fit(measure.predict(model.predict, validation), validation.labels)
-    made = checked(
+        temperature = find_temperature(predict_split(model.predict, validation), validation.labels)
+    made = compile_and_check(
         model, layer, samples, multilabel, temperature, precision, calibration, test, say
     )
-    run = verify.session(made.proto)
+    run = open_session(made.proto)
     figures, logits, probabilities, evidence = None, None, None, None
     checks, more = made.checks, {}
     if test is not None:
-        logits, probabilities = answers(run, test)
-        figures = measure.metrics(probabilities, test.labels, about.labels)
-        if precision in bits.EXACT:
-            checks |= agreement(model, probabilities, test, multilabel, temperature)
+        logits, probabilities = predict_through_file(run, test)
+        figures = compute_metrics(probabilities, test.labels, about.labels)
+        if precision in EXACT_PRECISIONS:
+            checks |= compare_with_torch(model, probabilities, test, multilabel, temperature)
     if test is not None and maps:
         say(f"exact and measured; trying the maps of {min(maps, len(test))} pictures")
-        evidence = evidences.gather(run, model, made.plan, test, about.labels, measured_on, maps)
-        say(f"{evidence.figures['seconds']} s: " + evidence_page.verdict(evidence.figures))
+        evidence = measure_explanations(
+            run, model, made.plan, test, about.labels, measured_on, maps
+        )
+        say(f"{evidence.figures['seconds']} s: " + format_verdict(evidence.figures))
         checks["faithfulness"] = evidence.figures
         more["attention"] = evidence.attention
     else:
         reason = unmeasured if test is None else "--maps was 0"
         checks |= {"faithfulness": None, "faithfulness_reason": reason}
     if validation is not None:
-        more["calibration"] = cooled(temperature, validation, test, logits)
-        say(calibrate.tell(more["calibration"]))
-    golden = goldens.probes(run, samples[:32], about.input, about.labels)
-    measured = measure.brief(figures) | {"measured_on": measured_on} if figures else None
-    content = cards.card(
+        more["calibration"] = describe_temperature(temperature, validation, test, logits)
+        say(describe_calibration(more["calibration"]))
+    golden = make_golden_tests(run, samples[:32], about.input, about.labels)
+    measured = drop_confusion_matrix(figures) | {"measured_on": measured_on} if figures else None
+    content = make_card(
         about, made.plan, measured, unmeasured, checks, made.cost, golden, precision
     )
-    cards.attach(made.proto, content | more)
+    attach_card(made.proto, content | more)
 
     def fill(folder: Path) -> None:
         (folder / "model.onnx").write_bytes(made.proto.SerializeToString())
         if test is not None and figures is not None and probabilities is not None:
             plots = folder / "report"
-            report.draw(plots, about.labels, test, probabilities, figures, history, run, private)
+            save_report_plots(
+                plots, about.labels, test, probabilities, figures, history, run, private
+            )
             if evidence is not None:
-                evidence_page.draw(plots, evidence)
-        modelcard.write(about.name, folder)
+                save_explanation_plots(plots, evidence)
+        write_model_page(about.name, folder)
 
-    return place(tree / about.name, version, fill)
+    return place_version(tree / about.name, version, fill)
 
 
-def refuse(name: str, precision: str, calibration: Pixels | None, maps: int) -> None:
+def check_arguments(name: str, precision: str, calibration: Pixels | None, maps: int) -> None:
     """What can be told before any work is done.
 
     Raises:
         UserError: a name no folder should have, too few maps, 8 bits without pictures.
     """
-    if not NAME.fullmatch(name):
+    if not NAME_PATTERN.fullmatch(name):
         raise UserError(f"{name!r} is no model name: a-z, 0-9, '.', '_' and '-' only.")
     if maps < 0:
         raise UserError(f"--maps is 0 or more, not {maps}.")
@@ -187,16 +205,16 @@ def refuse(name: str, precision: str, calibration: Pixels | None, maps: int) -> 
 
 
 @dataclass(frozen=True)
-class Checked:
+class CheckedGraph:
     """The graph that is served, held against torch; what was found, and what it costs."""
 
     proto: onnx.ModelProto
-    plan: plans.Plan
+    plan: Plan
     checks: dict[str, Any]
     cost: dict[str, Any]
 
 
-def checked(
+def compile_and_check(
     model: Classifier,
     layer: str,
     samples: Pixels,  # (N, H, W, C)
@@ -206,7 +224,7 @@ def checked(
     calibration: Pixels | None,
     test: Split | None,
     say: Callable[[str], None],
-) -> Checked:
+) -> CheckedGraph:
     """Compile and check in 32 bits; then with fewer, where that is asked for, against those."""
     whole = None  # in 32 bits, where what is served has fewer
     if precision == "w16":  # before the weights are rounded
@@ -217,29 +235,31 @@ def checked(
         model, model.network, layer, samples, multilabel, precision, temperature=temperature
     )
     proto, plan = compiled.proto, compiled.plan
-    plain = plain_graph(model, samples, multilabel, temperature)
+    plain = compile_prediction_graph(model, samples, multilabel, temperature)
     say(f"compiled: {plan.compiler}, {len(proto.graph.node)} nodes; checking")
-    checks = verify.check(proto, plain, model, gradcam.find(model.network, layer), samples)
+    checks = check_parity(proto, plain, model, find_layer(model.network, layer), samples)
     checks["alpha"] = float(f"{plan.error:.2g}")
-    if precision not in bits.EXACT:
+    if precision not in EXACT_PRECISIONS:
         whole = proto
-        proto = lower.lowered(whole, precision, samples if calibration is None else calibration)
-        plain = bits.plain(proto)
+        proto = reduce_precision(whole, precision, samples if calibration is None else calibration)
+        plain = extract_prediction_graph(proto)
     if whole is not None:
-        checks["precision"] = bits.compare(whole, proto, precision, test or samples)
-        say(bits.tell(checks["precision"]))
-    cost = verify.cost(proto, plain, samples)
+        checks["precision"] = compare_precisions(whole, proto, precision, test or samples)
+        say(describe_loss(checks["precision"]))
+    cost = measure_cost(proto, plain, samples)
     say(f"exact: cam within {checks['cam']:.1e}; explained costs {cost['ratio']:.2f} of plain")
-    return Checked(proto, plan, checks, cost)
+    return CheckedGraph(proto, plan, checks, cost)
 
 
-def answers(run: Run, test: Split) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def predict_through_file(
+    run: GraphRunner, test: Split
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """The exported file's logits and probabilities of every picture, each (N, K), by one pass."""
-    both = measure.predict(lambda image: np.stack(verify.run_once(run, image, 0)[:2], 1), test)
+    both = predict_split(lambda image: np.stack(run_for_top1(run, image, 0)[:2], 1), test)
     return both[:, 0], both[:, 1]  # of (N, 2, K)
 
 
-def agreement(
+def compare_with_torch(
     model: Classifier,
     probabilities: NDArray[np.float32],
     test: Split,
@@ -247,8 +267,8 @@ def agreement(
     temperature: float,
 ) -> dict[str, Any]:
     """On all test pictures: torch gives the same answers as the exported file."""
-    logits = torch.from_numpy(measure.predict(model.predict, test))
-    expected = calibrate.probabilities(logits, multilabel, temperature).numpy()
+    logits = torch.from_numpy(predict_split(model.predict, test))
+    expected = compute_probabilities(logits, multilabel, temperature).numpy()
     apart = float(np.abs(expected - probabilities).max())
     changed = int((expected.argmax(1) != probabilities.argmax(1)).sum())
     figures: dict[str, Any] = {
@@ -259,24 +279,24 @@ def agreement(
         figures["test_correct_torch"] = int((expected.argmax(1) == test.labels).sum())
         figures["test_correct_onnx"] = int((probabilities.argmax(1) == test.labels).sum())
         if figures["test_correct_torch"] != figures["test_correct_onnx"]:
-            raise verify.CheckFailed(
+            raise CheckError(
                 f"torch gets {figures['test_correct_torch']} test pictures right and the exported "
                 f"file {figures['test_correct_onnx']}; nothing was written."
             )
     return figures
 
 
-def cooled(
+def describe_temperature(
     temperature: float, validation: Split, test: Split | None, logits: NDArray[np.float32] | None
 ) -> dict[str, Any]:
     """The card's `calibration`: what the temperature changed, on pictures it wasn't fitted on."""
     told: dict[str, Any] = {"temperature": temperature, "fitted_on": len(validation)}
     if test is not None and logits is not None:
-        told |= {"measured_on": len(test), **calibrate.change(logits, test.labels, temperature)}
+        told |= {"measured_on": len(test), **compare_calibration(logits, test.labels, temperature)}
     return told
 
 
-def place(model: Path, version: int | None, fill: Callable[[Path], None]) -> Path:
+def place_version(model: Path, version: int | None, fill: Callable[[Path], None]) -> Path:
     """Fill a folder beside and rename it to the version, by default the next free one."""
     model.mkdir(parents=True, exist_ok=True)
     beside = model / f".part-{os.getpid()}"

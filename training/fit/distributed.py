@@ -12,15 +12,15 @@ from torch import distributed
 from training.errors import UserError
 
 
-def rank() -> int:
+def get_rank() -> int:
     return distributed.get_rank() if distributed.is_initialized() else 0
 
 
-def count() -> int:
+def get_world_size() -> int:
     return distributed.get_world_size() if distributed.is_initialized() else 1
 
 
-def start(device: str) -> torch.device:
+def join_process_group(device: str) -> torch.device:
     """Join the others if torchrun started several; the device that is this process's own."""
     place = int(os.environ.get("LOCAL_RANK", "0"))
     if device == "auto":
@@ -30,35 +30,37 @@ def start(device: str) -> torch.device:
     return torch.device(device)
 
 
-def stop() -> None:
+def leave_process_group() -> None:
     if distributed.is_initialized():
         distributed.destroy_process_group()
 
 
-def share_of(batch: int) -> None:
+def check_batch_size(batch: int) -> None:
     """Refuse a batch that can't be dealt out evenly."""
-    if batch % count():
-        raise UserError(f"A batch of {batch} can't be dealt out evenly to {count()} processes.")
+    if batch % get_world_size():
+        raise UserError(
+            f"A batch of {batch} can't be dealt out evenly to {get_world_size()} processes."
+        )
 
 
 @torch.no_grad()
-def average(parameters: Iterable[torch.nn.Parameter]) -> None:
+def average_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
     """Every gradient becomes the mean of all processes' gradients."""
-    if count() == 1:
+    if get_world_size() == 1:
         return
     gradients = [p.grad for p in parameters if p.grad is not None]
     flat = torch.cat([gradient.flatten() for gradient in gradients])
     distributed.all_reduce(flat)
-    flat /= count()
+    flat /= get_world_size()
     at = 0
     for gradient in gradients:
         gradient.copy_(flat[at : at + gradient.numel()].view_as(gradient))
         at += gradient.numel()
 
 
-def agree(values: Sequence[float], device: torch.device) -> list[float]:
+def broadcast_from_first(values: Sequence[float], device: torch.device) -> list[float]:
     """The first process's numbers, for all."""
-    if count() == 1:
+    if get_world_size() == 1:
         return list(values)
     shared = torch.tensor(values, dtype=torch.float64, device=device)
     distributed.broadcast(shared, 0)

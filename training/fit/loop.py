@@ -5,11 +5,9 @@ Knows nothing of architectures, files of pictures or ONNX. Every random number f
 """
 
 import copy
-import os
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +18,23 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from training.config import Config
-from training.data.datasets import Data, Split
+from training.data.datasets import Dataset, Split
 from training.errors import UserError
-from training.fit import distributed as processes
-from training.fit import optimizers as optimize
-from training.networks import heads
-from training.networks.classifier import Classifier, prepare
+from training.fit.checkpoint import save_atomically
+from training.fit.distributed import (
+    average_gradients,
+    broadcast_from_first,
+    check_batch_size,
+    get_rank,
+    get_world_size,
+    join_process_group,
+    leave_process_group,
+)
+from training.fit.optimizers import compute_rate_factor, make_loss, make_optimizer
+from training.networks.classifier import Classifier, prepare_classifier
 
 
-def fit(config: Config, data: Data, folder: Path, resume: bool = False) -> dict[str, Any]:
+def fit(config: Config, data: Dataset, folder: Path, resume: bool = False) -> dict[str, Any]:
     """Train as the config says; the best state is left in `folder/best.pt`.
 
     Returns the last epoch's figures: train and validation loss, validation accuracy, best so far.
@@ -38,88 +44,88 @@ def fit(config: Config, data: Data, folder: Path, resume: bool = False) -> dict[
         raise UserError(
             f"{folder} holds a run: --resume goes on with it, --out names another folder."
         )
-    device = processes.start(config.device)
-    processes.share_of(config.batch_size)
+    device = join_process_group(config.device)
+    check_batch_size(config.batch_size)
     torch.manual_seed(config.seed)
-    model, head = prepare(config, len(data.labels))
+    model, head = prepare_classifier(config, len(data.labels))
     model = model.to(device)
     if config.channels_last:
         model = model.to(memory_format=torch.channels_last)
-    run = Run(config, data, model, head, device)
+    run = TrainingRun(config, data, model, head, device)
     if resume and last.exists():
-        run.restore(torch.load(last, map_location=device, weights_only=True))
-    first = processes.rank() == 0
+        run.load_state_dict(torch.load(last, map_location=device, weights_only=True))
+    first = get_rank() == 0
     folder.mkdir(parents=True, exist_ok=True)
     with SummaryWriter(str(folder / "log")) if first else nullcontext() as log:
-        while not run.over():
-            figures = run.epoch()
+        while not run.is_over():
+            figures = run.run_epoch()
             if log is None:
                 continue
             for name, value in figures.items():
                 log.add_scalar(name, value, run.epochs_done)
-            if run.better:
-                save(run.checkpoint(data.labels), folder / "best.pt")
-            save(run.state(), last)
-    processes.stop()
+            if run.improved:
+                save_atomically(run.make_checkpoint(data.labels), folder / "best.pt")
+            save_atomically(run.state_dict(), last)
+    leave_process_group()
     return run.history[-1]
 
 
-class Run:
+class TrainingRun:
     """Everything that changes while training."""
 
     def __init__(
         self,
         config: Config,
-        data: Data,
+        data: Dataset,
         model: Classifier,
         head: set[str],  # names of the network's parameters that start anew
         device: torch.device,
     ) -> None:
         self.config, self.data, self.model, self.device = config, data, model, device
         self.train, self.val = data.splits["train"], data.splits["val"]
-        self.kept = copy.deepcopy(model).eval() if config.average else model
-        shares = torch.from_numpy(self.train.shares(len(data.labels))).float().to(device)
-        self.loss = optimize.loss(config, shares)
+        self.averaged = copy.deepcopy(model).eval() if config.average else model
+        shares = torch.from_numpy(self.train.class_shares(len(data.labels))).float().to(device)
+        self.loss = make_loss(config, shares)
         named = list(model.network.named_parameters())
         self.body = [p for name, p in named if name not in head]
         groups = [
             {"params": [p for name, p in named if name in head], "share": 1.0},
             {"params": self.body, "share": config.body_rate},
         ]
-        self.optimizer = optimize.optimizer(config, [group for group in groups if group["params"]])
+        self.optimizer = make_optimizer(config, [group for group in groups if group["params"]])
         self.steps = len(self.train) // config.batch_size or 1
         self.epochs_done = 0
         self.best = float("inf")
         self.best_epoch = 0
-        self.better = False
+        self.improved = False
         self.history: list[dict[str, float]] = []
 
-    def over(self) -> bool:
+    def is_over(self) -> bool:
         waited = self.epochs_done - self.best_epoch
         tired = 0 < self.config.patience <= waited
         return self.epochs_done >= self.config.epochs or tired
 
-    def epoch(self) -> dict[str, float]:
+    def run_epoch(self) -> dict[str, float]:
         """One pass over the training pictures, then the validation loss and accuracy."""
         config, begun = self.config, time.monotonic()
         torch.manual_seed(100_003 * config.seed + self.epochs_done)  # dropout draws from it
         order = torch.initial_seed()  # every process deals from the same order
-        torch.manual_seed(order + 7919 * processes.rank())
+        torch.manual_seed(order + 7919 * get_rank())
         rng = torch.Generator(self.device).manual_seed(torch.initial_seed() + 1)
         self.model.train()
-        self.freeze(self.epochs_done < config.freeze_epochs)
+        self.freeze_body(self.epochs_done < config.freeze_epochs)
         total = 0.0
         bar = tqdm(
-            batches(self.train, config.batch_size, order),
+            iterate_batches(self.train, config.batch_size, order),
             f"epoch {self.epochs_done + 1}/{config.epochs}",
             self.steps,
             leave=False,
-            disable=processes.rank() > 0,
+            disable=get_rank() > 0,
         )
         for step, (image, label) in enumerate(bar):
             done = (self.epochs_done + step / self.steps) / config.epochs
             for group in self.optimizer.param_groups:
-                rate = config.learning_rate * optimize.rate(config, done)
+                rate = config.learning_rate * compute_rate_factor(config, done)
                 group["lr"] = rate * group["share"]
             image, label = image.to(self.device), label.to(self.device)
             with self.autocast():
@@ -128,16 +134,16 @@ class Run:
                 loss = loss + config.l1 * sum(p.abs().sum() for p in self.model.parameters())
             self.optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
-            processes.average(self.model.parameters())
+            average_gradients(self.model.parameters())
             if config.clip:
                 nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
             self.optimizer.step()
-            self.remember()
+            self.update_average()
             total += loss.item()
         self.epochs_done += 1
-        val_loss, accuracy = processes.agree(self.validate(), self.device)
-        self.better = val_loss < self.best
-        if self.better:
+        val_loss, accuracy = broadcast_from_first(self.validate(), self.device)
+        self.improved = val_loss < self.best
+        if self.improved:
             self.best, self.best_epoch = val_loss, self.epochs_done
         figures = {
             "train_loss": total / self.steps,
@@ -147,15 +153,15 @@ class Run:
             "seconds": time.monotonic() - begun,
         }
         self.history.append(figures)
-        if processes.rank() == 0:
+        if get_rank() == 0:
             tqdm.write(
                 f"epoch {self.epochs_done}: loss {figures['train_loss']:.4f}, validation loss "
                 f"{val_loss:.4f}, accuracy {100 * accuracy:.2f} %, {figures['seconds']:.0f} s"
-                + (" (best)" if self.better else "")
+                + (" (best)" if self.improved else "")
             )
         return figures
 
-    def freeze(self, frozen: bool) -> None:
+    def freeze_body(self, frozen: bool) -> None:
         """Whether the body learns, and its batch-norms keep counting."""
         for weight in self.body:
             weight.requires_grad_(not frozen)
@@ -165,11 +171,11 @@ class Run:
                     module.eval()
 
     @torch.no_grad()
-    def remember(self) -> None:
+    def update_average(self) -> None:
         """Move the kept weights a little towards the trained ones."""
-        if self.kept is self.model:
+        if self.averaged is self.model:
             return
-        both = self.kept.state_dict(), self.model.state_dict()
+        both = self.averaged.state_dict(), self.model.state_dict()
         for kept, now in zip(*(state.values() for state in both), strict=True):
             if kept.is_floating_point():
                 kept.lerp_(now, 1 - self.config.average)
@@ -179,12 +185,12 @@ class Run:
     @torch.no_grad()
     def validate(self) -> tuple[float, float]:
         """Mean loss and accuracy on the validation split."""
-        self.kept.eval()
+        self.averaged.eval()
         loss = right = 0.0
-        for image, label in batches(self.val, 4 * self.config.batch_size):
+        for image, label in iterate_batches(self.val, 4 * self.config.batch_size):
             label = label.to(self.device)
             with self.autocast():
-                logits = self.kept(image.to(self.device))
+                logits = self.averaged(image.to(self.device))
             loss += self.loss(logits.float(), label).item() * len(label)
             if self.config.task == "multilabel":
                 right += ((logits > 0) == (label > 0.5)).float().mean(1).sum().item()
@@ -199,11 +205,11 @@ class Run:
             self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"
         )
 
-    def state(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """All that resuming needs."""
         return {
             "model": self.model.state_dict(),
-            "kept": self.kept.state_dict(),
+            "kept": self.averaged.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "epochs_done": self.epochs_done,
             "best": self.best,
@@ -211,25 +217,25 @@ class Run:
             "history": self.history,
         }
 
-    def restore(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
-        self.kept.load_state_dict(state["kept"])
+        self.averaged.load_state_dict(state["kept"])
         self.optimizer.load_state_dict(state["optimizer"])
         for name in ("epochs_done", "best", "best_epoch", "history"):
             setattr(self, name, state[name])
 
-    def checkpoint(self, labels: tuple[str, ...]) -> dict[str, Any]:
+    def make_checkpoint(self, labels: tuple[str, ...]) -> dict[str, Any]:
         """All that evaluating and exporting needs."""
         return {
             "config": self.config.to_json(),
             "labels": list(labels),
-            "weights": self.kept.network.state_dict(),
+            "weights": self.averaged.network.state_dict(),
             "epoch": self.epochs_done,
             "history": self.history,
         }
 
 
-def batches(
+def iterate_batches(
     split: Split, size: int, seed: int | None = None
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """(n, H, W, C) uint8 and labels; shuffled by a seed, then without a smaller last batch.
@@ -243,29 +249,5 @@ def batches(
     for start in range(0, len(order), size):
         rows = order[start : start + size]
         if seed is not None:
-            rows = rows[processes.rank() :: processes.count()]
+            rows = rows[get_rank() :: get_world_size()]
         yield torch.from_numpy(split.pictures[rows]), torch.from_numpy(split.labels[rows])
-
-
-def save(state: dict[str, Any], path: Path) -> None:
-    """Written beside, then renamed: a kill leaves the old file or the new one."""
-    beside = path.with_suffix(".part")
-    torch.save(state, beside)
-    os.replace(beside, path)
-
-
-def load(path: Path) -> tuple[Config, tuple[str, ...], Classifier, dict[str, Any]]:
-    """A checkpoint's config, labels, network with its weights, and the rest."""
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        config = Config.from_json(state["config"])
-        labels = tuple(state["labels"])
-    except Exception as fault:
-        raise UserError(
-            f"{path} can't be read as a checkpoint of `training fit`: {fault}."
-        ) from fault
-    model, _ = prepare(replace(config, weights=None), len(labels))
-    model.network.load_state_dict(state.pop("weights"))
-    if config.one_neuron:
-        heads.split_neuron(model.network)
-    return replace(config, device="auto"), labels, model.eval(), state

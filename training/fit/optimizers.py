@@ -10,7 +10,7 @@ from torch import nn
 from training.config import Config
 from training.errors import UserError
 
-Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+LossFunction = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 SCHEDULES: dict[str, Callable[[float], float]] = {
     "constant": lambda _: 1.0,
@@ -20,7 +20,7 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
 }
 
 
-def optimizer(config: Config, groups: Iterable[dict[str, object]]) -> torch.optim.Optimizer:
+def make_optimizer(config: Config, groups: Iterable[dict[str, object]]) -> torch.optim.Optimizer:
     """The config's optimizer over groups of parameters, each with its own `share` of the rate."""
     rate, decay = config.learning_rate, config.weight_decay
     momentum = config.momentum
@@ -38,7 +38,7 @@ def optimizer(config: Config, groups: Iterable[dict[str, object]]) -> torch.opti
     raise UserError(f"optimizer is adam, adamw, sgd or rmsprop, not {config.optimizer!r}.")
 
 
-def rate(config: Config, done: float) -> float:
+def compute_rate_factor(config: Config, done: float) -> float:
     """The learning rate as a share of the config's, when `done` (0..1) of the steps are taken."""
     if config.schedule == "onecycle":  # up from 1/25 and down to almost nothing, along cosines
         rise = config.warmup or 0.3
@@ -53,7 +53,7 @@ def rate(config: Config, done: float) -> float:
     return SCHEDULES[config.schedule]((done - config.warmup) / (1 - config.warmup))
 
 
-def loss(config: Config, shares: torch.Tensor) -> Loss:
+def make_loss(config: Config, shares: torch.Tensor) -> LossFunction:
     """The config's loss of logits (N, K) and labels; `shares` (K,) is how common each class is."""
     weight = None
     if config.class_weights:
@@ -68,13 +68,15 @@ def loss(config: Config, shares: torch.Tensor) -> Loss:
         binary = nn.BCEWithLogitsLoss(pos_weight=odds)
         return lambda logits, labels: binary(logits[:, 0], (1 - smooth) * labels + smooth / 2)
     if config.loss == "focal":
-        return lambda logits, labels: focal(logits, labels, weight)
+        return lambda logits, labels: compute_focal_loss(logits, labels, weight)
     if config.loss != "cross_entropy":
         raise UserError(f"loss is cross_entropy or focal, not {config.loss!r}.")
     return nn.CrossEntropyLoss(weight, label_smoothing=smooth)
 
 
-def focal(logits: torch.Tensor, labels: torch.Tensor, weight: torch.Tensor | None) -> torch.Tensor:
+def compute_focal_loss(
+    logits: torch.Tensor, labels: torch.Tensor, weight: torch.Tensor | None
+) -> torch.Tensor:
     """Cross-entropy that counts a picture less the surer it already is (Lin et al. 2017)."""
     each = F.cross_entropy(logits, labels, weight, reduction="none")  # (N,)
     sure = F.softmax(logits, 1).gather(1, labels[:, None])[:, 0]

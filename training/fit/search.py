@@ -22,26 +22,28 @@ from optuna.visualization import matplotlib as plots
 from tqdm import tqdm
 
 from training.config import Config
-from training.data.datasets import Data
+from training.data.datasets import Dataset
 from training.errors import UserError
-from training.fit import distributed as processes
-from training.fit import optimizers as optimize
-from training.fit.loop import Run
-from training.imaging.augmentation import Augment
+from training.fit.distributed import join_process_group
+from training.fit.loop import TrainingRun
+from training.fit.optimizers import SCHEDULES
+from training.imaging.augmentation import Augmentation
 from training.imaging.preprocessing import Input
-from training.networks.classifier import prepare
+from training.networks.classifier import prepare_classifier
 
-HEARTBEAT = 30  # seconds; a trial without one for twice as long was killed, and is tried again
-SEARCHED = (
+HEARTBEAT_SECONDS = (
+    30  # seconds; a trial without one for twice as long was killed, and is tried again
+)
+SEARCHED_FIELDS = (
     *("optimizer", "learning_rate", "batch_size", "weight_decay", "schedule", "dropout"),
     *("activation", "pooling", "width", "depth"),  # LeNet's
     *("freeze_epochs", "body_rate"),  # with weights to start from
 )
 
 
-def tune(
+def search_hyperparameters(
     config: Config,
-    data: Data,
+    data: Dataset,
     storage: str,
     trials: int,
     folder: Path,
@@ -55,7 +57,7 @@ def tune(
         study = optuna.create_study(
             storage=RDBStorage(
                 storage,
-                heartbeat_interval=HEARTBEAT,
+                heartbeat_interval=HEARTBEAT_SECONDS,
                 heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),
             ),
             study_name=config.name,
@@ -68,22 +70,22 @@ def tune(
     seed = config.seed + len(study.trials)
     study.sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True)
     if not study.trials:
-        study.enqueue_trial(default(config))
+        study.enqueue_trial(get_first_parameters(config))
     study.optimize(
-        lambda trial: run(drawn(config, trial), data, trial),
+        lambda trial: run_trial(suggest_config(config, trial), data, trial),
         n_trials=trials,
         timeout=seconds,
         callbacks=[lambda study, trial: print_trial(study, trial)],
     )
-    if not finished(study):
+    if not list_finished_trials(study):
         raise UserError(f"No trial of {storage} has finished yet: run more, or longer.")
-    best = drawn(config, optuna.trial.FixedTrial(study.best_trial.params))
-    write(best, study.best_value, folder / f"{config.name}.py")
-    draw(study, folder)
+    best = suggest_config(config, optuna.trial.FixedTrial(study.best_trial.params))
+    write_config(best, study.best_value, folder / f"{config.name}.py")
+    save_study_plots(study, folder)
     return best
 
 
-def drawn(config: Config, trial: Trial | optuna.trial.FixedTrial) -> Config:
+def suggest_config(config: Config, trial: Trial | optuna.trial.FixedTrial) -> Config:
     """The config with what is searched for put in by a trial."""
     sizes = sorted({32, 64, 128, 256, config.batch_size})
     changes: dict[str, Any] = {
@@ -91,7 +93,7 @@ def drawn(config: Config, trial: Trial | optuna.trial.FixedTrial) -> Config:
         "learning_rate": trial.suggest_float("learning_rate", 1e-4, 0.3, log=True),
         "batch_size": trial.suggest_categorical("batch_size", sizes),
         "weight_decay": trial.suggest_float("weight_decay", 1e-6, 1e-1, log=True),
-        "schedule": trial.suggest_categorical("schedule", ["onecycle", *optimize.SCHEDULES]),
+        "schedule": trial.suggest_categorical("schedule", ["onecycle", *SCHEDULES]),
     }
     if config.architecture == "lenet5":
         kinds = ["sigmoid", "tanh", "relu", "leaky_relu"]
@@ -111,29 +113,29 @@ def drawn(config: Config, trial: Trial | optuna.trial.FixedTrial) -> Config:
     return replace(config, **changes)
 
 
-def default(config: Config) -> dict[str, Any]:
+def get_first_parameters(config: Config) -> dict[str, Any]:
     """The given config's own values, as a trial."""
     values = config.to_json()
     if config.architecture == "lenet5":
         lenet = {"activation": "sigmoid", "pooling": "average", "width": 1.0, "depth": 2}
         values |= {**lenet, "dropout": 0.0, **config.options}
     values["weight_decay"] = max(config.weight_decay, 1e-6)
-    return {name: values[name] for name in SEARCHED if name in values}
+    return {name: values[name] for name in SEARCHED_FIELDS if name in values}
 
 
-def finished(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
+def list_finished_trials(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
     """The trials that ran to their end."""
     return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
 
 
-def run(config: Config, data: Data, trial: Trial) -> float:
+def run_trial(config: Config, data: Dataset, trial: Trial) -> float:
     """Train one config; its lowest validation loss, or pruned on the way."""
     torch.manual_seed(config.seed)
-    device = processes.start(config.device)
-    model, head = prepare(config, len(data.labels))
-    training = Run(config, data, model.to(device), head, device)
-    while not training.over():
-        figures = training.epoch()
+    device = join_process_group(config.device)
+    model, head = prepare_classifier(config, len(data.labels))
+    training = TrainingRun(config, data, model.to(device), head, device)
+    while not training.is_over():
+        figures = training.run_epoch()
         trial.report(figures["val_loss"], training.epochs_done)
         if figures["val_loss"] != figures["val_loss"] or trial.should_prune():
             raise optuna.TrialPruned
@@ -143,11 +145,11 @@ def run(config: Config, data: Data, trial: Trial) -> float:
 def print_trial(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
     """A line for each trial: its value and the best so far."""
     value = "pruned" if trial.value is None else f"{trial.value:.4f}"
-    best = f"{study.best_value:.4f}" if finished(study) else "none"
+    best = f"{study.best_value:.4f}" if list_finished_trials(study) else "none"
     tqdm.write(f"trial {trial.number}: {value} (best {best})")
 
 
-def write(config: Config, value: float, path: Path) -> None:
+def write_config(config: Config, value: float, path: Path) -> None:
     """The config as a file that `fit` takes: what differs from the defaults."""
     lines = []
     for field in dataclasses.fields(config):
@@ -156,7 +158,7 @@ def write(config: Config, value: float, path: Path) -> None:
         if found != fresh:
             lines.append(f"    {field.name}={found!r},")
     imports = [
-        f"from {kind.__module__} import {kind.__name__}" for kind in (Augment, Config, Input)
+        f"from {kind.__module__} import {kind.__name__}" for kind in (Augmentation, Config, Input)
     ]
     text = [
         f'"""Found by tune: validation loss {value:.4f}.',
@@ -174,9 +176,9 @@ def write(config: Config, value: float, path: Path) -> None:
     path.write_text("\n".join(text))
 
 
-def draw(study: optuna.Study, folder: Path) -> None:
+def save_study_plots(study: optuna.Study, folder: Path) -> None:
     """History, importance and parallel coordinates, where there are trials enough."""
-    if len(finished(study)) < 2:
+    if len(list_finished_trials(study)) < 2:
         return
     kinds: dict[str, Callable[[], Any]] = {
         "history": lambda: plots.plot_optimization_history(study),

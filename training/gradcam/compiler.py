@@ -20,25 +20,25 @@ from torch.fx.experimental.symbolic_shapes import (
     StatelessSymbolicContext,
 )
 
-from training.evaluate import temperature as calibrate
-from training.gradcam import decompositions as backward
-from training.gradcam import reference as gradcam
-from training.gradcam import simplify
-from training.gradcam.plan import Plan, matrix
+from training.gradcam.decompositions import DECOMPOSITIONS
+from training.gradcam.plan import Plan, sum_over_positions
+from training.gradcam.reference import attach_hook, resolve_targets
+from training.gradcam.simplify import simplify_graph
+from training.networks.classifier import compute_probabilities
 
-Explain = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, ...]]
+ExplainedForward = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, ...]]
 
 
-def explained(
+def make_explained_forward(
     model: nn.Module, network: nn.Module, plan: Plan, multilabel: bool, temperature: float = 1.0
-) -> Explain:
+) -> ExplainedForward:
     """Pictures (N, H, W, C) and targets (N, T) to logits, probabilities, cam and alpha.
 
     A `Plan` says how alpha is had; only probabilities know of the temperature.
     """
     layer, pivot = network.get_submodule(plan.layer), network.get_submodule(plan.pivot)
     seed = network.get_submodule(plan.seed) if plan.seed else None
-    weights = None if plan.kind in ("map", "pool") else matrix(pivot, plan.channels)
+    weights = None if plan.kind in ("map", "pool") else sum_over_positions(pivot, plan.channels)
     means = None if weights is None else weights / plan.area
     scale = torch.full((plan.channels,), 1 / plan.area)
 
@@ -55,7 +55,7 @@ def explained(
         def seen(_: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
             held["seed"] = inputs[0]
 
-        with gradcam.hooked(layer, keep("a")), gradcam.hooked(pivot, keep("pivot")):
+        with attach_hook(layer, keep("a")), attach_hook(pivot, keep("pivot")):
             logits = model(image)  # (N, C)
         a = held["a"]  # (N, K, h, w)
         (n, k, h, w), t = a.shape, target.shape[1]
@@ -65,9 +65,9 @@ def explained(
         ) -> tuple[torch.Tensor, torch.Tensor]:
             """From the pivot's output on, to where the gradient starts; and the logits."""
             with ExitStack() as stack:
-                stack.enter_context(gradcam.hooked(pivot, lambda *_: at.clone()))
+                stack.enter_context(attach_hook(pivot, lambda *_: at.clone()))
                 if seed is not None:
-                    stack.enter_context(gradcam.hooked(seed, seen, before=True))
+                    stack.enter_context(attach_hook(seed, seen, before=True))
                 y = model(image)
             return (y if seed is None else held["seed"]), y
 
@@ -79,19 +79,19 @@ def explained(
             classes = torch.arange(logits.shape[1], device=logits.device)
             return (rows[..., None] == classes).to(logits.dtype)
 
-        if plan.closed and plan.kind == "linear":
+        if plan.is_closed_form and plan.kind == "linear":
             assert means is not None
-            rows = gradcam.resolved(target, logits)  # (N, T)
+            rows = resolve_targets(target, logits)  # (N, T)
             alpha = F.embedding(rows, means)  # (N, T, K)
-        elif plan.closed:
+        elif plan.is_closed_form:
             assert means is not None
-            start, back, logits = differentiated(head, held["pivot"])
+            start, back, logits = differentiate_head(head, held["pivot"])
             each = back(torch.ones_like(start))[0].sum((2, 3))  # (N, C): each logit by its bias
-            rows = gradcam.resolved(target, logits)
+            rows = resolve_targets(target, logits)
             alpha = each.gather(1, rows)[..., None] * F.embedding(rows, means)
         elif plan.kind == "linear":  # the head is small and runs forward once; targets come first
             assert weights is not None
-            start, back, logits = differentiated(head, held["pivot"])
+            start, back, logits = differentiate_head(head, held["pivot"])
             first = target.transpose(0, 1)  # (T, N)
             rows = torch.where(first < 0, logits.argmax(1), first)
             (gradient,) = vmap(back)(cotangent(rows))  # (T, N, outputs of the pivot)
@@ -99,18 +99,20 @@ def explained(
             # product, and a factor between them, into a kernel that divides by zero for T = 0.
             alpha = (gradient @ weights).transpose(0, 1) * scale  # (N, T, K)
         else:  # the head runs once more for each target
-            rows = gradcam.resolved(target, logits)
-            many = repeated(image, t)
-            _, back, _ = differentiated(lambda at: head(at, many), repeated(held["pivot"], t))
+            rows = resolve_targets(target, logits)
+            many = repeat_rows(image, t)
+            _, back, _ = differentiate_head(
+                lambda at: head(at, many), repeat_rows(held["pivot"], t)
+            )
             (gradient,) = back(cotangent(rows.flatten()))  # (N T, K, …)
             alpha = (gradient.sum((2, 3)) / plan.area).reshape(n, t, k)
         cam = (alpha @ a.flatten(2)).reshape(n, t, h, w)
-        return logits, calibrate.probabilities(logits, multilabel, temperature), cam, alpha
+        return logits, compute_probabilities(logits, multilabel, temperature), cam, alpha
 
     return run
 
 
-def differentiated(
+def differentiate_head(
     head: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]], at: torch.Tensor
 ) -> tuple[torch.Tensor, Callable[[torch.Tensor], tuple[torch.Tensor]], torch.Tensor]:
     """What the head gives, the function that takes a cotangent back to its input, the logits."""
@@ -118,13 +120,13 @@ def differentiated(
     return start, back, logits
 
 
-def repeated(rows: torch.Tensor, times: int) -> torch.Tensor:
+def repeat_rows(rows: torch.Tensor, times: int) -> torch.Tensor:
     """Each row so many times in a row: (N, …) to (N T, …)."""
     n, *rest = rows.shape
     return rows[:, None].expand(n, times, *rest).reshape(n * times, *rest)
 
 
-def trace(run: Explain, image: torch.Tensor, target: torch.Tensor) -> GraphModule:
+def trace_graph(run: ExplainedForward, image: torch.Tensor, target: torch.Tensor) -> GraphModule:
     """The function as a graph, with the example's N and T dynamic and the pixels' sizes fixed."""
     fake = FakeTensorMode(shape_env=ShapeEnv(), allow_non_fake_inputs=True)
     dynamic, static = DimDynamic.DYNAMIC, DimDynamic.STATIC
@@ -136,5 +138,5 @@ def trace(run: Explain, image: torch.Tensor, target: torch.Tensor) -> GraphModul
         )
     ]
     with fake, torch.no_grad():
-        graph = make_fx(run, backward.DECOMPOSITIONS, _allow_non_fake_inputs=True)(*inputs)
-    return simplify.simplified(graph)
+        graph = make_fx(run, DECOMPOSITIONS, _allow_non_fake_inputs=True)(*inputs)
+    return simplify_graph(graph)

@@ -58,9 +58,9 @@ def avg_pool2d_backward(
     divisor: int | None,
 ) -> Tensor:
     """Each output spread evenly over its window: a transposed convolution channel by channel."""
-    kh, kw = pair(kernel)
-    sh, sw = pair(stride) if stride else (kh, kw)
-    ph, pw = pair(padding)
+    kh, kw = expand_pair(kernel)
+    sh, sw = expand_pair(stride) if stride else (kh, kw)
+    ph, pw = expand_pair(padding)
     (height, width), (h, w) = image.shape[2:], gradient.shape[2:]
     if divisor is None and (((ph or pw) and not count_include_pad) or ceil_mode):
         ones = torch.ones(1, 1, height, width, dtype=gradient.dtype, device=gradient.device)
@@ -105,12 +105,12 @@ def adaptive_avg_pool2d_backward(gradient: Tensor, image: Tensor) -> Tensor:
     (height, width), (h, w) = image.shape[2:], gradient.shape[2:]
     if (h, w) == (1, 1):
         return (gradient / (height * width)).expand(image.shape)
-    rows, columns = (regions(*sizes, gradient) for sizes in ((h, height), (w, width)))
+    rows, columns = (make_region_matrix(*sizes, gradient) for sizes in ((h, height), (w, width)))
     back: Tensor = rows.t() @ gradient @ columns  # (N, C, H, W)
     return back
 
 
-def regions(small: int, size: int, like: Tensor) -> Tensor:
+def make_region_matrix(small: int, size: int, like: Tensor) -> Tensor:
     """What share each of `size` inputs has in each of `small` averages: (small, size)."""
     index = torch.arange(small, device=like.device)
     begin, end = index * size // small, -(-(index + 1) * size // small)
@@ -130,7 +130,7 @@ def silu_backward(gradient: Tensor, image: Tensor) -> Tensor:
     return gradient * share * (1 + image * (1 - share))
 
 
-def pair(sizes: list[int]) -> tuple[int, int]:
+def expand_pair(sizes: list[int]) -> tuple[int, int]:
     return (sizes[0], sizes[-1])
 
 

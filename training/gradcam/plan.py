@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from training.gradcam import reference as gradcam
+from training.gradcam.reference import attach_hook, find_layer, get_single_map
 
 POOLS = (
     nn.MaxPool2d,
@@ -40,16 +40,16 @@ class Plan:
     error: float  # largest deviation from the definition, as a share of the largest alpha
 
     @property
-    def closed(self) -> bool:
+    def is_closed_form(self) -> bool:
         """Whether no backward pass through a head is left."""
         return self.kind == "conv" or (self.kind == "linear" and self.pivot == self.seed)
 
     @property
     def compiler(self) -> str:
-        return "closed-form" if self.closed else "backward"
+        return "closed-form" if self.is_closed_form else "backward"
 
 
-def matrix(module: nn.Module, channels: int) -> torch.Tensor:
+def sum_over_positions(module: nn.Module, channels: int) -> torch.Tensor:
     """A head layer's weights, each channel's positions summed: (out, K)."""
     weight = module.weight
     assert isinstance(weight, torch.Tensor)
@@ -57,13 +57,13 @@ def matrix(module: nn.Module, channels: int) -> torch.Tensor:
     return weight.reshape(len(weight), channels, -1).sum(2)
 
 
-def make(model: nn.Module, network: nn.Module, layer: str, image: torch.Tensor) -> Plan:
+def make_plan(model: nn.Module, network: nn.Module, layer: str, image: torch.Tensor) -> Plan:
     """The cheapest exact plan for this layer, tried out on these pictures (N, H, W, C)."""
-    gradcam.find(network, layer)
+    find_layer(network, layer)
     exact = copy.deepcopy(model).double()
     names = {m: n for n, m in model.named_modules()}
     inside = exact.get_submodule(names[network])
-    calls = record(exact, inside, layer, image, 1.0)
+    calls = record_forward(exact, inside, layer, image, 1.0)
     _, k, h, w = calls.a.shape
     candidates: list[tuple[str, str]] = []
     for name, module, output in calls.after:
@@ -80,8 +80,8 @@ def make(model: nn.Module, network: nn.Module, layer: str, image: torch.Tensor) 
     )
     errors = dict.fromkeys(candidates, 0.0)
     for size in (1.0, 0.3, 3.0):
-        calls = record(exact, inside, layer, image, size)
-        for candidate, error in deviations(calls, candidates).items():
+        calls = record_forward(exact, inside, layer, image, size)
+        for candidate, error in measure_deviations(calls, candidates).items():
             errors[candidate] = max(errors[candidate], error)
     for (kind, name), error in errors.items():
         if error < 1e-9:
@@ -90,7 +90,7 @@ def make(model: nn.Module, network: nn.Module, layer: str, image: torch.Tensor) 
 
 
 @dataclass
-class Calls:
+class ForwardRecord:
     """One pass: the map as a leaf, what leaf modules put out after it, the logits."""
 
     a: torch.Tensor
@@ -98,9 +98,9 @@ class Calls:
     logits: torch.Tensor
 
 
-def record(
+def record_forward(
     model: nn.Module, network: nn.Module, layer: str, image: torch.Tensor, size: float
-) -> Calls:
+) -> ForwardRecord:
     """Run the model with the layer's map made larger or smaller, and note what comes after it."""
     held: list[torch.Tensor] = []
     after: list[tuple[str, nn.Module, torch.Tensor]] = []
@@ -112,7 +112,7 @@ def record(
 
     with ExitStack() as stack:
         stack.enter_context(torch.enable_grad())
-        stack.enter_context(gradcam.hooked(target, leaf))
+        stack.enter_context(attach_hook(target, leaf))
         for name, module in network.named_modules():
             if name and module is not target and not list(module.children()):
 
@@ -120,14 +120,16 @@ def record(
                     if held and isinstance(output, torch.Tensor):
                         after.append((name, m, output))
 
-                stack.enter_context(gradcam.hooked(module, note))
+                stack.enter_context(attach_hook(module, note))
         logits = model(image)
     counts = {name: sum(n == name for n, *_ in after) for name, *_ in after}
     once = [call for call in after if counts[call[0]] == 1 and call[2].requires_grad]
-    return Calls(gradcam.only(held), once, logits)
+    return ForwardRecord(get_single_map(held), once, logits)
 
 
-def deviations(calls: Calls, candidates: list[tuple[str, str]]) -> dict[tuple[str, str], float]:
+def measure_deviations(
+    calls: ForwardRecord, candidates: list[tuple[str, str]]
+) -> dict[tuple[str, str], float]:
     """How far each candidate's alpha is from the definition's, over its largest value."""
     outputs = {name: (module, output) for name, module, output in calls.after}
     n, k, h, w = calls.a.shape
@@ -149,11 +151,11 @@ def deviations(calls: Calls, candidates: list[tuple[str, str]]) -> dict[tuple[st
         elif kind == "pool":
             alpha = gradient.sum((2, 3)) / (h * w)
         elif kind == "linear" and gradient.ndim == 2:
-            alpha = gradient @ matrix(module, k) / (h * w)
+            alpha = gradient @ sum_over_positions(module, k) / (h * w)
         elif kind == "conv":
             (each,) = torch.autograd.grad(calls.logits.sum(), output, retain_graph=True)
             share = each.sum((2, 3))[torch.arange(n), classes]  # (N,)
-            alpha = share[:, None] * matrix(module, k)[classes] / (h * w)
+            alpha = share[:, None] * sum_over_positions(module, k)[classes] / (h * w)
         error = float("inf") if alpha is None else float((alpha - expected).abs().max() / largest)
         found[kind, name] = error
     return found

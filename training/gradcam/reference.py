@@ -23,7 +23,7 @@ class Explanation:
     cam: torch.Tensor
 
 
-def explain(
+def compute_gradcam(
     model: nn.Module, image: torch.Tensor, target: torch.Tensor, layer: nn.Module
 ) -> Explanation:
     """Why each target of each row: A at the layer, alpha = mean of dy/dA, cam = sum of alpha A.
@@ -36,10 +36,10 @@ def explain(
         held.append(output.detach().requires_grad_())
         return held[-1].clone()  # whoever works in place works on the copy
 
-    with hooked(layer, leaf), torch.enable_grad():
+    with attach_hook(layer, leaf), torch.enable_grad():
         logits = model(image)  # (N, C)
-    a = only(held)  # (N, K, h, w)
-    target = resolved(target, logits)
+    a = get_single_map(held)  # (N, K, h, w)
+    target = resolve_targets(target, logits)
     alphas = []
     for column in target.unbind(1):
         y = logits.gather(1, column[:, None]).sum()
@@ -51,7 +51,7 @@ def explain(
     return Explanation(logits.detach(), alpha, cam)
 
 
-def prepare(model: nn.Module) -> None:
+def prepare_network(model: nn.Module) -> None:
     """In evaluation, its weights without gradients, and no layer writing over another's map."""
     model.eval().requires_grad_(False)
     for module in model.modules():
@@ -59,12 +59,12 @@ def prepare(model: nn.Module) -> None:
             setattr(module, "inplace", False)  # noqa: B010
 
 
-def resolved(target: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+def resolve_targets(target: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
     """The targets (N, T) with each -1 replaced by the row's top-1."""
     return torch.where(target < 0, logits.detach().argmax(1, keepdim=True), target)
 
 
-def find(network: nn.Module, name: str) -> nn.Module:
+def find_layer(network: nn.Module, name: str) -> nn.Module:
     """The network's layer of this name."""
     try:
         return network.get_submodule(name)
@@ -73,7 +73,7 @@ def find(network: nn.Module, name: str) -> nn.Module:
         raise UserError(f"There is no layer {name!r}; some there are: {', '.join(names[-8:])}.")  # noqa: B904
 
 
-def only(held: list[torch.Tensor]) -> torch.Tensor:
+def get_single_map(held: list[torch.Tensor]) -> torch.Tensor:
     """The one map that the layer put out."""
     if len(held) != 1:
         raise UserError(
@@ -91,7 +91,7 @@ def only(held: list[torch.Tensor]) -> torch.Tensor:
 
 
 @contextmanager
-def hooked(module: nn.Module, hook: Any, before: bool = False) -> Iterator[None]:
+def attach_hook(module: nn.Module, hook: Any, before: bool = False) -> Iterator[None]:
     """The hook on the module, for as long as the block runs."""
     put = module.register_forward_pre_hook if before else module.register_forward_hook
     handle = put(hook)

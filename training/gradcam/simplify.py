@@ -9,38 +9,49 @@ from torch.fx.experimental.symbolic_shapes import statically_known_true
 
 aten = torch.ops.aten
 
-COPIES = {aten.clone.default, aten.alias.default, aten.detach.default}
-SHAPES = {aten.view.default, aten._unsafe_view.default, aten.expand.default, aten.reshape.default}
+COPY_OPERATIONS = {aten.clone.default, aten.alias.default, aten.detach.default}
+SHAPE_OPERATIONS = {
+    aten.view.default,
+    aten._unsafe_view.default,
+    aten.expand.default,
+    aten.reshape.default,
+}
 
 
-def simplified(graph: GraphModule) -> GraphModule:
+def simplify_graph(graph: GraphModule) -> GraphModule:
     """The same function with fewer steps."""
     for node in list(graph.graph.nodes):
         if node.op != "call_function":
             continue
         source = node.args[0] if node.args else None
-        if node.target in COPIES or (node.target in SHAPES and same_shape(node, source)):
+        if node.target in COPY_OPERATIONS or (
+            node.target in SHAPE_OPERATIONS and keeps_shape(node, source)
+        ):
             node.replace_all_uses_with(source)
-        elif node.target is aten.as_strided_.default and same_order(node, source):
+        elif node.target is aten.as_strided_.default and keeps_order(node, source):
             node.replace_all_uses_with(source)
             graph.graph.erase_node(node)  # it works in place: dead code would be kept
         elif node.target in (aten.view.default, aten._unsafe_view.default):
             node.target = aten.reshape.default  # without the copies, strides are others
         elif node.target is aten.bmm.default:  # products broadcast by themselves
             node.target = aten.matmul.default
-            node.args = tuple(unspread(argument) for argument in node.args)
+            node.args = tuple(unexpand_matrix(argument) for argument in node.args)
         elif node.target is aten.mm.default:
-            unflattened(node)
+            unflatten_product(node)
     graph.graph.eliminate_dead_code()
     graph.recompile()
     return graph
 
 
-def unflattened(product: Node) -> None:
+def unflatten_product(product: Node) -> None:
     """Rows flattened for a product and spread out again: multiplied as they were."""
     rows, weight = product.args
     for node in list(product.users):
-        if not (isinstance(rows, Node) and rows.target in SHAPES and node.target in SHAPES):
+        if not (
+            isinstance(rows, Node)
+            and rows.target in SHAPE_OPERATIONS
+            and node.target in SHAPE_OPERATIONS
+        ):
             return
         source = rows.args[0]
         assert isinstance(source, Node)
@@ -51,7 +62,7 @@ def unflattened(product: Node) -> None:
             node.target, node.args = aten.matmul.default, (source, weight)
 
 
-def same_shape(node: Node, source: object) -> bool:
+def keeps_shape(node: Node, source: object) -> bool:
     """Whether a shape operation leaves the shape as it is."""
     if not isinstance(source, Node):
         return False
@@ -61,12 +72,12 @@ def same_shape(node: Node, source: object) -> bool:
     )
 
 
-def same_order(node: Node, source: object) -> bool:
+def keeps_order(node: Node, source: object) -> bool:
     """Whether new strides leave every number where it was: they differ where the size is 1 alone.
 
     Torch's average pool of a channels-last map puts such strides on its 1x1 result.
     """
-    if not isinstance(source, Node) or not same_shape(node, source):
+    if not isinstance(source, Node) or not keeps_shape(node, source):
         return False
     value, strides = source.meta["val"], node.args[2]
     assert isinstance(strides, list | tuple)
@@ -76,7 +87,7 @@ def same_order(node: Node, source: object) -> bool:
     )
 
 
-def unspread(node: object) -> object:
+def unexpand_matrix(node: object) -> object:
     """A matrix that was repeated for a batched product, before it was."""
     if isinstance(node, Node) and node.target is aten.expand.default:
         source = node.args[0]

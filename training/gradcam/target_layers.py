@@ -14,12 +14,12 @@ import torch
 from torch import nn
 
 from training.errors import UserError
-from training.gradcam import plan as plans
-from training.gradcam import reference as gradcam
+from training.gradcam.plan import make_plan
+from training.gradcam.reference import attach_hook, compute_gradcam, prepare_network
 
 
 @dataclass(frozen=True)
-class Row:
+class TargetLayer:
     """One layer that can be chosen."""
 
     name: str
@@ -31,7 +31,9 @@ class Row:
     cost: float
 
 
-def candidates(model: nn.Module, network: nn.Module, image: torch.Tensor) -> dict[str, torch.Size]:
+def find_map_shapes(
+    model: nn.Module, network: nn.Module, image: torch.Tensor
+) -> dict[str, torch.Size]:
     """Every layer that runs once and puts out a map larger than 1x1, with the map's shape."""
     shapes: dict[str, torch.Size] = {}
     runs: dict[str, int] = {}
@@ -44,7 +46,7 @@ def candidates(model: nn.Module, network: nn.Module, image: torch.Tensor) -> dic
                     if isinstance(output, torch.Tensor):
                         shapes[name] = output.shape
 
-                stack.enter_context(gradcam.hooked(module, note))
+                stack.enter_context(attach_hook(module, note))
         model(image)
     return {
         name: shape
@@ -53,36 +55,40 @@ def candidates(model: nn.Module, network: nn.Module, image: torch.Tensor) -> dic
     }
 
 
-def survey(
+def list_target_layers(
     model: nn.Module, network: nn.Module, image: torch.Tensor, depth: int | None = 2
-) -> list[Row]:
+) -> list[TargetLayer]:
     """Each layer down to a depth of names, in the order they run."""
-    gradcam.prepare(model)
-    found = candidates(model, network, image)
+    prepare_network(model)
+    found = find_map_shapes(model, network, image)
     if depth is not None:
         found = {name: shape for name, shape in found.items() if name.count(".") < depth}
     if not found:
         raise UserError("No layer of this network puts out a map: Grad-CAM has nothing to show.")
-    forward = timed(lambda: model(image))
+    forward = time_fastest_call(lambda: model(image))
     rows = []
     for name, shape in found.items():
         try:
-            plan = plans.make(model, network, name, image[:2])
+            plan = make_plan(model, network, name, image[:2])
         except RuntimeError:  # the logits don't depend on this layer's output
             continue
-        cost = 1.0 if plan.closed else descent(model, network.get_submodule(name), image) / forward
+        cost = (
+            1.0
+            if plan.is_closed_form
+            else time_gradient(model, network.get_submodule(name), image) / forward
+        )
         kind = type(network.get_submodule(name)).__name__
-        rows.append(Row(name, kind, shape[1], shape[2], shape[3], plan.compiler, cost))
+        rows.append(TargetLayer(name, kind, shape[1], shape[2], shape[3], plan.compiler, cost))
     return rows
 
 
-def descent(model: nn.Module, layer: nn.Module, image: torch.Tensor) -> float:
+def time_gradient(model: nn.Module, layer: nn.Module, image: torch.Tensor) -> float:
     """Seconds of a pass with the gradient of one target at the layer."""
     target = torch.zeros(len(image), 1, dtype=torch.int64)
-    return timed(lambda: gradcam.explain(model, image, target, layer))
+    return time_fastest_call(lambda: compute_gradcam(model, image, target, layer))
 
 
-def timed(call: Callable[[], object], rounds: int = 3) -> float:
+def time_fastest_call(call: Callable[[], object], rounds: int = 3) -> float:
     """The fastest of a few calls, in seconds."""
     taken = []
     for _ in range(rounds):

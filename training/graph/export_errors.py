@@ -21,7 +21,7 @@ OPERATION = re.compile(r"target=torch\.ops\.\w+\.(\w+)")
 
 
 @contextmanager
-def told(layer: str) -> Iterator[None]:
+def explain_export_errors(layer: str) -> Iterator[None]:
     """What torch refuses while a graph with its explanation at this layer is made, as a sentence.
 
     Raises:

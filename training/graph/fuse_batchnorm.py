@@ -10,14 +10,14 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from training.gradcam import reference as gradcam
+from training.gradcam.reference import attach_hook
 
 
 @torch.no_grad()
-def fold(model: nn.Module, image: torch.Tensor, keep: nn.Module) -> None:
+def fuse_batchnorms(model: nn.Module, image: torch.Tensor, keep: nn.Module) -> None:
     """Fold in place wherever a convolution feeds a batch-norm alone; `keep`'s own output stays."""
     expected = model.eval()(image)
-    for conv, norm in pairs(model, image):
+    for conv, norm in find_fusible_pairs(model, image):
         if model.get_submodule(conv) is keep:
             continue
         before, after = model.get_submodule(conv), model.get_submodule(norm)
@@ -30,7 +30,7 @@ def fold(model: nn.Module, image: torch.Tensor, keep: nn.Module) -> None:
             model.set_submodule(norm, after)
 
 
-def pairs(model: nn.Module, image: torch.Tensor) -> list[tuple[str, str]]:
+def find_fusible_pairs(model: nn.Module, image: torch.Tensor) -> list[tuple[str, str]]:
     """Names of convolutions and of the batch-norms that take what they put out, each run once."""
     calls: dict[str, int] = {}
     made: dict[int, tuple[str, torch.Tensor]] = {}
@@ -46,6 +46,6 @@ def pairs(model: nn.Module, image: torch.Tensor) -> list[tuple[str, str]]:
                     elif id(inputs[0]) in made:
                         found.append((made[id(inputs[0])][0], name))
 
-                stack.enter_context(gradcam.hooked(module, note))
+                stack.enter_context(attach_hook(module, note))
         model(image)
     return [pair for pair in found if calls[pair[0]] == calls[pair[1]] == 1]

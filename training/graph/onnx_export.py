@@ -17,10 +17,10 @@ from torch.fx import GraphModule
 INPUTS = ("image", "target")
 OUTPUTS = ("logits", "probabilities", "cam", "alpha")
 OPSET = 18
-LARGE = 256  # numbers; weights with fewer are not worth storing in 16 bits
+MIN_HALF_WEIGHTS = 256  # numbers; weights with fewer are not worth storing in 16 bits
 
 
-def translate(
+def export_traced_graph(
     graph: GraphModule, image: torch.Tensor, target: torch.Tensor, alpha: bool = False
 ) -> onnx.ModelProto:
     """The ONNX model of a traced graph; with alpha as a fourth output where a test asks for it."""
@@ -45,11 +45,11 @@ def translate(
         )
     assert exported is not None
     name_dimensions(exported.model)
-    constant_shapes(exported.model)
-    return bare(exported.model)
+    fix_reshape_sizes(exported.model)
+    return strip_metadata(exported.model)
 
 
-def plain(run: Callable[..., Any], image: torch.Tensor) -> onnx.ModelProto:
+def export_prediction_graph(run: Callable[..., Any], image: torch.Tensor) -> onnx.ModelProto:
     """The ONNX model of a prediction alone: logits and probabilities."""
 
     class Module(torch.nn.Module):
@@ -69,7 +69,7 @@ def plain(run: Callable[..., Any], image: torch.Tensor) -> onnx.ModelProto:
             verbose=False,
         )
     assert exported is not None
-    return bare(exported.model)
+    return strip_metadata(exported.model)
 
 
 def name_dimensions(model: ir.Model) -> None:
@@ -86,7 +86,7 @@ def name_dimensions(model: ir.Model) -> None:
             value.shape = ir.Shape(sizes)
 
 
-def constant_shapes(model: ir.Model) -> None:
+def fix_reshape_sizes(model: ir.Model) -> None:
     """A reshape that keeps the leading dynamic sizes needs no arithmetic on shapes to say so."""
     for node in model.graph:
         if node.op_type != "Reshape" or node.inputs[0] is None:
@@ -109,7 +109,7 @@ def constant_shapes(model: ir.Model) -> None:
         node.attributes["allowzero"] = ir.AttrInt64("allowzero", 0)
 
 
-def bare(model: ir.Model) -> onnx.ModelProto:
+def strip_metadata(model: ir.Model) -> onnx.ModelProto:
     """Without dead nodes, unused constants and the exporter's notes."""
     from onnx_ir.passes import common
 
@@ -138,11 +138,11 @@ def bare(model: ir.Model) -> onnx.ModelProto:
     return proto
 
 
-def halved(proto: onnx.ModelProto) -> None:
+def store_half_weights(proto: onnx.ModelProto) -> None:
     """Store in 16 bits what they hold exactly, each with a cast that a runtime folds on loading."""
     casts = []
     for weight in proto.graph.initializer:
-        if weight.data_type != onnx.TensorProto.FLOAT or np.prod(weight.dims) < LARGE:
+        if weight.data_type != onnx.TensorProto.FLOAT or np.prod(weight.dims) < MIN_HALF_WEIGHTS:
             continue
         values = numpy_helper.to_array(weight)
         small = values.astype(np.float16)

@@ -25,15 +25,15 @@ from onnxruntime.quantization import (
 from training.errors import UserError
 from training.imaging.preprocessing import Pixels
 
-CALIBRATED_ON = 256  # pictures at most
+CALIBRATION_PICTURES = 256  # pictures at most
 BATCH = 32
-PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+PRODUCT_OPERATORS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 # What is computed in 8 bits: products, and what passes such numbers on between them.
-IN_8_BITS = ("Conv", "Add", "Relu", "Clip", "Concat", "MaxPool", "AveragePool")
-FULL_INPUTS = {("Resize", 1), ("Resize", 2)}  # regions and scales are in 32 bits by definition
+INT8_OPERATORS = ("Conv", "Add", "Relu", "Clip", "Concat", "MaxPool", "AveragePool")
+FP32_INPUTS = {("Resize", 1), ("Resize", 2)}  # regions and scales are in 32 bits by definition
 
 
-def lowered(proto: onnx.ModelProto, precision: str, pictures: Pixels) -> onnx.ModelProto:
+def reduce_precision(proto: onnx.ModelProto, precision: str, pictures: Pixels) -> onnx.ModelProto:
     """The graph with its network up to the target layer in `fp16` or `int8`.
 
     `pictures` (N, H, W, C) are what ranges of 8 bits are calibrated on.
@@ -41,12 +41,12 @@ def lowered(proto: onnx.ModelProto, precision: str, pictures: Pixels) -> onnx.Mo
     named = onnx.shape_inference.infer_shapes(proto)
     for index, node in enumerate(named.graph.node):
         node.name = f"{node.op_type}_{index}"
-    body = cut(named)
-    small = halved(body) if precision == "fp16" else quantized(body, pictures)
-    return put_back(named, body, small)
+    body = extract_body(named)
+    small = convert_to_fp16(body) if precision == "fp16" else quantize_to_int8(body, pictures)
+    return replace_body(named, body, small)
 
 
-def cut(proto: onnx.ModelProto) -> onnx.ModelProto:
+def extract_body(proto: onnx.ModelProto) -> onnx.ModelProto:
     """The network from `image` to what later nodes take of it: the target layer's map above all."""
     makers = {output: node for node in proto.graph.node for output in node.output}
     spread = makers[makers[makers["cam"].input[0]].input[1]]  # cam = reshape(alpha @ reshape(A))
@@ -63,7 +63,7 @@ def cut(proto: onnx.ModelProto) -> onnx.ModelProto:
     return onnx.utils.Extractor(proto).extract_model(["image"], sorted(made & taken))
 
 
-def put_back(
+def replace_body(
     whole: onnx.ModelProto, body: onnx.ModelProto, small: onnx.ModelProto
 ) -> onnx.ModelProto:
     """The whole graph with `small` in place of `body`, without names that nobody needs."""
@@ -92,24 +92,24 @@ def put_back(
     return found
 
 
-def ends(body: onnx.ModelProto) -> tuple[int, int]:
+def find_product_range(body: onnx.ModelProto) -> tuple[int, int]:
     """Places of the first and the last product: before lies preprocessing, after it the map."""
-    at = [i for i, node in enumerate(body.graph.node) if node.op_type in PRODUCTS]
+    at = [i for i, node in enumerate(body.graph.node) if node.op_type in PRODUCT_OPERATORS]
     return at[0], at[-1]
 
 
-def halved(body: onnx.ModelProto) -> onnx.ModelProto:
+def convert_to_fp16(body: onnx.ModelProto) -> onnx.ModelProto:
     """In 16 bits from the first product on; pixels are scaled in 32, results widened to 32."""
     graph = onnx.shape_inference.infer_shapes(body).graph
     kinds = {v.name: v.type.tensor_type.elem_type for v in (*graph.value_info, *graph.output)}
     weights = {tensor.name: tensor for tensor in graph.initializer}
     kinds |= {name: tensor.data_type for name, tensor in weights.items()}
     floats = {name for name, kind in kinds.items() if kind == TensorProto.FLOAT}
-    first, _ = ends(body)
+    first, _ = find_product_range(body)
     nodes, there = list(graph.node[:first]), set[str]()
     for node in graph.node[first:]:
         for i, name in enumerate(node.input):
-            if name not in floats or (node.op_type, i) in FULL_INPUTS:
+            if name not in floats or (node.op_type, i) in FP32_INPUTS:
                 continue
             narrow = node.input[i] = f"{name}_fp16"
             if narrow in there:
@@ -140,23 +140,23 @@ def halved(body: onnx.ModelProto) -> onnx.ModelProto:
     return small_body
 
 
-def quantized(body: onnx.ModelProto, pictures: Pixels) -> onnx.ModelProto:
+def quantize_to_int8(body: onnx.ModelProto, pictures: Pixels) -> onnx.ModelProto:
     """Weights in 7 of 8 bits channel by channel, activations in 8, by the range that they have.
 
     Processors without a dot product of 8 bits add pairs of products in 16: a weight's eighth bit
     would overflow there, and the same file would answer otherwise. What comes after the last
     product, the sum that is the map, keeps its 32 bits.
     """
-    first, last = ends(body)
+    first, last = find_product_range(body)
     names = [node.name for node in body.graph.node]
-    with quiet(), tempfile.TemporaryDirectory() as folder:
+    with silence_logging(), tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "body.onnx"
         quantize_static(
             body,
             path,
-            Pictures(pictures),
+            CalibrationReader(pictures),
             QuantFormat.QDQ,
-            op_types_to_quantize=list(IN_8_BITS),
+            op_types_to_quantize=list(INT8_OPERATORS),
             per_channel=True,
             reduce_range=True,
             activation_type=QuantType.QUInt8,
@@ -167,11 +167,11 @@ def quantized(body: onnx.ModelProto, pictures: Pixels) -> onnx.ModelProto:
         return onnx.load(path)
 
 
-class Pictures(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime ships no types
+class CalibrationReader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime ships no types
     """Batches of pictures as onnxruntime's calibration takes them."""
 
     def __init__(self, pictures: Pixels) -> None:
-        chosen = pictures[:: max(len(pictures) // CALIBRATED_ON, 1)][:CALIBRATED_ON]
+        chosen = pictures[:: max(len(pictures) // CALIBRATION_PICTURES, 1)][:CALIBRATION_PICTURES]
         self._batches = iter([chosen[i : i + BATCH] for i in range(0, len(chosen), BATCH)])
 
     def get_next(self) -> dict[str, Pixels] | None:
@@ -181,7 +181,7 @@ class Pictures(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime ship
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def silence_logging() -> Iterator[None]:
     """Without the quantiser's advice on a step that the exporter has already taken."""
     logger = logging.getLogger()
     level = logger.level

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 
 @dataclass(frozen=True)
-class Augment:
+class Augmentation:
     """How far a picture may be moved; all zero leaves it as it is."""
 
     shift: float = 0.0  # of the side
@@ -26,33 +26,35 @@ class Augment:
         """(N, H, W, C) of 0..255, any dtype, to the same shape in float32."""
         x = image.permute(0, 3, 1, 2).float()  # (N, C, H, W)
         if self.turn:
-            x = turned(x, rng)
+            x = apply_random_symmetry(x, rng)
         if self.flip:
-            x = torch.where(draw(x, 1, rng) > 0, x.flip(3), x)
+            x = torch.where(sample_uniform(x, 1, rng) > 0, x.flip(3), x)
         if self.shift or self.rotate or self.scale or self.shear or self.elastic:
-            x = F.grid_sample(x, self.grid(x, rng), padding_mode=self.padding, align_corners=False)
+            x = F.grid_sample(
+                x, self.make_sampling_grid(x, rng), padding_mode=self.padding, align_corners=False
+            )
         if self.brightness:
             middle = x.mean((1, 2, 3), keepdim=True)
-            contrast = 1 + draw(x, self.brightness, rng)
-            level = 1 + draw(x, self.brightness, rng)
+            contrast = 1 + sample_uniform(x, self.brightness, rng)
+            level = 1 + sample_uniform(x, self.brightness, rng)
             x = (((x - middle) * contrast + middle) * level).clamp(0, 255)
         if self.fade:
-            black, white = (draw(x, self.fade, rng).abs() for _ in range(2))
+            black, white = (sample_uniform(x, self.fade, rng).abs() for _ in range(2))
             x = 255 * black + x * (1 - black - white)
         if self.noise:
-            strength = 255 * draw(x, self.noise, rng)
+            strength = 255 * sample_uniform(x, self.noise, rng)
             grain = torch.randn(x.shape, generator=rng, device=x.device)
             x = (x + strength * grain).clamp(0, 255)
         return x.permute(0, 2, 3, 1)
 
-    def grid(self, x: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
+    def make_sampling_grid(self, x: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
         """Where each pixel is taken from: (N, H, W, 2) in -1..1."""
         n = len(x)
-        angle = draw(x, self.rotate, rng).view(n).deg2rad()
-        zoom = 1 + draw(x, self.scale, rng).view(n)
-        shear = draw(x, self.shear, rng).view(n)
+        angle = sample_uniform(x, self.rotate, rng).view(n).deg2rad()
+        zoom = 1 + sample_uniform(x, self.scale, rng).view(n)
+        shear = sample_uniform(x, self.shear, rng).view(n)
         cos, sin = angle.cos() * zoom, angle.sin() * zoom
-        dx, dy = (2 * draw(x, self.shift, rng).view(n) for _ in range(2))
+        dx, dy = (2 * sample_uniform(x, self.shift, rng).view(n) for _ in range(2))
         affine = torch.stack(
             [torch.stack([cos, shear - sin, dx], 1), torch.stack([sin, cos, dy], 1)], 1
         )  # (N, 2, 3)
@@ -64,15 +66,15 @@ class Augment:
         return grid
 
 
-def draw(x: torch.Tensor, spread: float, rng: torch.Generator) -> torch.Tensor:
+def sample_uniform(x: torch.Tensor, spread: float, rng: torch.Generator) -> torch.Tensor:
     """A number in -spread..spread for each picture: (N, 1, 1, 1)."""
     return (2 * torch.rand(len(x), 1, 1, 1, generator=rng, device=x.device) - 1) * spread
 
 
-def turned(x: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
+def apply_random_symmetry(x: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
     """Each picture under one of the square's eight symmetries."""
-    x = torch.where(draw(x, 1, rng) > 0, x.flip(2), x)
-    x = torch.where(draw(x, 1, rng) > 0, x.flip(3), x)
+    x = torch.where(sample_uniform(x, 1, rng) > 0, x.flip(2), x)
+    x = torch.where(sample_uniform(x, 1, rng) > 0, x.flip(3), x)
     if x.shape[2] == x.shape[3]:
-        x = torch.where(draw(x, 1, rng) > 0, x.transpose(2, 3), x)
+        x = torch.where(sample_uniform(x, 1, rng) > 0, x.transpose(2, 3), x)
     return x

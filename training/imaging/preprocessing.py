@@ -22,9 +22,11 @@ from training.errors import UserError
 Pixels = NDArray[np.uint8]
 
 # What networks and graphs make of pixels (N, H, W, C).
-Predict = Callable[[Pixels], NDArray[np.float32]]  # (N, K), of logits or probabilities
-Outputs = list[NDArray[np.float32]]  # logits (N, K), probabilities (N, K), cam (N, T, h, w)
-Run = Callable[[Pixels, NDArray[np.int64]], Outputs]  # an exported graph, given targets (N, T)
+Predictor = Callable[[Pixels], NDArray[np.float32]]  # (N, K), of logits or probabilities
+GraphOutputs = list[NDArray[np.float32]]  # logits (N, K), probabilities (N, K), cam (N, T, h, w)
+GraphRunner = Callable[
+    [Pixels, NDArray[np.int64]], GraphOutputs
+]  # an exported graph, given targets (N, T)
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Input:
     def channels(self) -> int:
         return 1 if self.mode == "L" else 3
 
-    def card(self) -> dict[str, Any]:
+    def to_card(self) -> dict[str, Any]:
         """The part that whoever feeds the graph must know."""
         return {
             "mode": self.mode,
@@ -58,18 +60,18 @@ class Input:
         }
 
 
-def read(source: Path | bytes, geometry: Input) -> Pixels:
+def load_pixels(source: Path | bytes, geometry: Input) -> Pixels:
     """The pixels of one encoded picture: (H, W, C) uint8."""
     try:
         with Image.open(BytesIO(source) if isinstance(source, bytes) else source) as image:
             image.load()
-            return fit(upright(image, geometry.mode), geometry)
+            return resize_and_crop(convert_mode(image, geometry.mode), geometry)
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as fault:
         name = "these bytes" if isinstance(source, bytes) else str(source)
         raise UserError(f"{name} can't be read as a picture: {fault}") from fault
 
 
-def upright(image: Image.Image, mode: str) -> Image.Image:
+def convert_mode(image: Image.Image, mode: str) -> Image.Image:
     """EXIF orientation applied, alpha composed on white, in the network's mode."""
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):  # 16 or 32 bits: down to 8 instead of clipping
@@ -82,7 +84,7 @@ def upright(image: Image.Image, mode: str) -> Image.Image:
     return image.convert(mode)
 
 
-def fit(image: Image.Image, wanted: Input) -> Pixels:
+def resize_and_crop(image: Image.Image, wanted: Input) -> Pixels:
     """Resized and cropped to the network's size: (H, W, C) uint8."""
     how = InterpolationMode(wanted.interpolation)
     if wanted.resize is None:
@@ -93,12 +95,12 @@ def fit(image: Image.Image, wanted: Input) -> Pixels:
     return np.asarray(image, np.uint8).reshape(wanted.height, wanted.width, wanted.channels)
 
 
-def image_of(pixels: Pixels) -> Image.Image:
+def to_pil_image(pixels: Pixels) -> Image.Image:
     """Pixels (H, W, C) as Pillow has them: gray without a channel of its own."""
     return Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels)
 
 
-class Preprocess(torch.nn.Module):
+class Preprocessing(torch.nn.Module):
     """The network's first layer: 0..255 pixels to normalised numbers.
 
     Takes (N, H, W, C), uint8 or already float; gives (N, C, H, W) float32.

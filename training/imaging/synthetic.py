@@ -3,19 +3,19 @@
 import numpy as np
 from PIL import Image, ImageDraw
 
-from training.imaging.preprocessing import Pixels, image_of
+from training.imaging.preprocessing import Pixels, to_pil_image
 
 
-def draw(count: int, height: int, width: int, channels: int, seed: int = 0) -> Pixels:
+def generate_images(count: int, height: int, width: int, channels: int, seed: int = 0) -> Pixels:
     """So many different scenes: (N, H, W, C) uint8."""
     rng = np.random.default_rng(seed)
-    return np.stack([scene(rng, height, width, channels) for _ in range(count)])
+    return np.stack([generate_image(rng, height, width, channels) for _ in range(count)])
 
 
-def scene(rng: np.random.Generator, height: int, width: int, channels: int) -> Pixels:
+def generate_image(rng: np.random.Generator, height: int, width: int, channels: int) -> Pixels:
     """A soft ground with a few hard shapes on it: (H, W, C)."""
     ground = rng.integers(0, 256, (4, 4, channels), np.uint8)
-    image = image_of(ground).resize((width, height), Image.Resampling.BILINEAR)
+    image = to_pil_image(ground).resize((width, height), Image.Resampling.BILINEAR)
     pen = ImageDraw.Draw(image)
     for _ in range(rng.integers(3, 9)):
         left, right = np.sort(rng.integers(0, width, 2))

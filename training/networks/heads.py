@@ -9,7 +9,7 @@ from torch import nn
 from training.errors import UserError
 
 
-def last(network: nn.Module) -> tuple[str, nn.Linear | nn.Conv2d]:
+def find_last_layer(network: nn.Module) -> tuple[str, nn.Linear | nn.Conv2d]:
     """Name and layer of the last one with weights, in the order they stand in the network."""
     layers = [(n, m) for n, m in network.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)]
     if not layers:
@@ -19,14 +19,14 @@ def last(network: nn.Module) -> tuple[str, nn.Linear | nn.Conv2d]:
 
 def add_dropout(network: nn.Module, share: float) -> None:
     """Dropout before the last layer."""
-    name, layer = last(network)
+    name, layer = find_last_layer(network)
     network.set_submodule(name, nn.Sequential(nn.Dropout(share), layer))
 
 
 @torch.no_grad()
 def split_neuron(network: nn.Module) -> None:
     """One neuron z becomes the two logits -z/2 and z/2, whose softmax is z's sigmoid."""
-    name, layer = last(network)
+    name, layer = find_last_layer(network)
     if not isinstance(layer, nn.Linear) or layer.out_features != 1:
         raise UserError("Only a linear layer of one neuron can become two labels.")
     two = nn.Linear(layer.in_features, 2)

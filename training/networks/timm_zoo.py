@@ -8,18 +8,18 @@ from training.errors import UserError
 from training.imaging.preprocessing import Input
 
 
-def build(name: str, classes: int, options: dict[str, Any]) -> nn.Module:
+def build_timm(name: str, classes: int, options: dict[str, Any]) -> nn.Module:
     """A network by timm's name for it; `pretrained=True` among the options fetches its weights."""
     try:
-        network: nn.Module = library().create_model(name, num_classes=classes, **options)
+        network: nn.Module = import_timm().create_model(name, num_classes=classes, **options)
     except (RuntimeError, OSError, ValueError) as fault:
         raise UserError(f"timm can't make {name!r}: {str(fault).splitlines()[0]}") from fault
     return network
 
 
-def takes(name: str) -> Input:
+def get_timm_input(name: str) -> Input:
     """The pictures that timm's own weights of this name were trained for."""
-    config = library().get_pretrained_cfg(name, allow_unregistered=True)
+    config = import_timm().get_pretrained_cfg(name, allow_unregistered=True)
     if config is None or not config.input_size:
         return Input()
     channels, height, width = config.input_size
@@ -34,7 +34,7 @@ def takes(name: str) -> Input:
     )
 
 
-def library() -> Any:
+def import_timm() -> Any:
     """timm itself, or one sentence."""
     try:
         import timm

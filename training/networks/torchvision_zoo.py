@@ -12,7 +12,7 @@ from training.errors import UserError
 from training.imaging.preprocessing import Input
 
 # The last convolutional stage's output after its norm and activation, never a pool.
-LAYERS: tuple[tuple[type[nn.Module], str], ...] = (
+TARGET_LAYERS: tuple[tuple[type[nn.Module], str], ...] = (
     (models.AlexNet, "features.11"),
     (models.ResNet, "layer4"),
     (models.DenseNet, "features.relu5"),
@@ -38,13 +38,13 @@ class DenseNet(models.DenseNet):  # type: ignore[misc]
         return logits
 
 
-def names() -> list[str]:
+def list_torchvision_names() -> list[str]:
     """Every classifier that torchvision has."""
     found: list[str] = models.list_models(torchvision.models)
     return found
 
 
-def build(architecture: str, classes: int, stem: str = "imagenet") -> nn.Module:
+def build_torchvision(architecture: str, classes: int, stem: str = "imagenet") -> nn.Module:
     """An untrained network; `stem="small"` leaves a ResNet's 64-pixel pictures a map of 4x4."""
     extra: dict[str, Any] = {}
     if architecture in ("googlenet", "inception_v3"):
@@ -62,14 +62,14 @@ def build(architecture: str, classes: int, stem: str = "imagenet") -> nn.Module:
     return network
 
 
-def layer(network: nn.Module) -> str | None:
+def find_torchvision_layer(network: nn.Module) -> str | None:
     """Where Grad-CAM looks unless told otherwise."""
     if isinstance(network, models.VGG):
         return f"features.{len(network.features) - 2}"  # the ReLU before the last pool
-    return next((name for kind, name in LAYERS if isinstance(network, kind)), None)
+    return next((name for kind, name in TARGET_LAYERS if isinstance(network, kind)), None)
 
 
-def takes(architecture: str) -> Input:
+def get_torchvision_input(architecture: str) -> Input:
     """The pictures that torchvision's own weights were trained for."""
     weights = models.get_model_weights(architecture)
     preset = next(iter(weights)).transforms()
@@ -83,14 +83,14 @@ def takes(architecture: str) -> Input:
     )
 
 
-def pretrained(architecture: str) -> dict[str, Any]:
+def download_torchvision_weights(architecture: str) -> dict[str, Any]:
     """Torchvision's own first weights for ImageNet, fetched on first use."""
     own = next(iter(models.get_model_weights(architecture)))
     state: dict[str, Any] = own.get_state_dict(progress=True)
     return state
 
 
-def categories(architecture: str) -> tuple[str, ...]:
+def get_imagenet_labels(architecture: str) -> tuple[str, ...]:
     """ImageNet's 1,000 names; one that torchvision has twice gets its number."""
     listed: list[str] = next(iter(models.get_model_weights(architecture))).meta["categories"]
     seen: dict[str, int] = {}

@@ -9,10 +9,10 @@ from torch import nn
 
 from training.errors import UserError
 
-State = dict[str, torch.Tensor]
+StateDict = dict[str, torch.Tensor]
 
 
-def read(path: Path) -> State:
+def read_state_dict(path: Path) -> StateDict:
     """The tensors of a weights file by name; code in it is never run."""
     try:
         match path.suffix:
@@ -23,7 +23,7 @@ def read(path: Path) -> State:
                 return dict(load_file(path))
             case ".pt" | ".pth" | ".bin":
                 state = torch.load(path, map_location="cpu", weights_only=True)
-                return unwrapped(state)
+                return unwrap_state_dict(state)
     except FileNotFoundError as fault:
         raise UserError(f"There is no weights file {path}.") from fault
     except Exception as fault:  # any library's complaint about the file
@@ -31,7 +31,7 @@ def read(path: Path) -> State:
     raise UserError(f"{path} is no .npz, .safetensors, .pt or .pth file.")
 
 
-def unwrapped(state: object) -> State:
+def unwrap_state_dict(state: object) -> StateDict:
     """The tensors themselves, where a file holds them under a key as trainers like to."""
     while isinstance(state, dict):
         if state and all(isinstance(value, torch.Tensor) for value in state.values()):
@@ -40,7 +40,7 @@ def unwrapped(state: object) -> State:
     raise ValueError("it holds no tensors by name")
 
 
-def fill(network: nn.Module, state: State, partly: bool = False) -> list[str]:
+def load_into_network(network: nn.Module, state: StateDict, partly: bool = False) -> list[str]:
     """Load a state into a network; `partly` keeps what has another shape, and returns its names.
 
     Parts that only train (auxiliary heads) may be in the file without being in the network.

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from training.evaluate.explanations import Evidence
-from training.report import plots as report
+from training.evaluate.explanations import ExplanationMetrics
+from training.report.plots import save_figure
 
-WAYS = {
+CURVE_STYLES = {
     "deletion": ("tab:red", "-"),
     "insertion": ("tab:green", "-"),
     "random": ("gray", "-"),
@@ -42,21 +42,21 @@ PARTS = {
 }
 
 
-def draw(folder: Path, evidence: Evidence) -> None:
+def save_explanation_plots(folder: Path, evidence: ExplanationMetrics) -> None:
     """The plots, as PNGs in the folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    report.save(curves(evidence), folder / "faithfulness.png")
-    report.save(cascade(evidence.figures["randomisation"]), folder / "randomisation.png")
+    save_figure(plot_faithfulness_curves(evidence), folder / "faithfulness.png")
+    save_figure(plot_randomisation(evidence.figures["randomisation"]), folder / "randomisation.png")
 
 
-def curves(evidence: Evidence) -> Figure:
+def plot_faithfulness_curves(evidence: ExplanationMetrics) -> Figure:
     """Probability by share of pixels, for each order."""
     figure = Figure((5, 3.4))
     axes = figure.add_subplot()
-    for name, (color, style) in WAYS.items():
+    for name, (color, style) in CURVE_STYLES.items():
         each = evidence.found.curves[name]  # (N, STEPS + 1)
         shares = np.linspace(0, 1, each.shape[1])
-        label = f"{name.replace('_', ' ')} {evidence.found.areas(name).mean():.2f}"
+        label = f"{name.replace('_', ' ')} {evidence.found.compute_areas(name).mean():.2f}"
         axes.plot(shares, each.mean(0), color=color, linestyle=style, label=label)
         if style == "-" and name != "random":
             low, high = np.quantile(each, (0.25, 0.75), axis=0)
@@ -70,7 +70,7 @@ def curves(evidence: Evidence) -> Figure:
     return figure
 
 
-def cascade(figures: dict[str, Any]) -> Figure:
+def plot_randomisation(figures: dict[str, Any]) -> Figure:
     """Likeness by layer, from the top of the network down."""
     steps = figures["steps"]
     figure = Figure((5, 3))
@@ -87,16 +87,16 @@ def cascade(figures: dict[str, Any]) -> Figure:
     return figure
 
 
-def verdict(figures: dict[str, Any]) -> str:
+def format_verdict(figures: dict[str, Any]) -> str:
     """What the checks say, in a sentence."""
     doubts = figures["doubts"]
     return "Doubts: " + "; ".join(doubts) + "." if doubts else "No check raised a doubt."
 
 
-def tell(folder: Path, figures: dict[str, Any]) -> list[str]:
+def format_explanation_metrics(folder: Path, figures: dict[str, Any]) -> list[str]:
     """The card's `checks.faithfulness` and the plots that lie in the folder, as Markdown."""
     lines = [f"On {figures['measured_on']}, through this very file ({figures['seconds']:.0f} s)."]
-    lines += ["", f"**{verdict(figures)}**"]
+    lines += ["", f"**{format_verdict(figures)}**"]
     lines += ["", "| measure | value |", "|---|---|"]
     rows = {
         "empty maps": f"{figures['empty']:.1%}",

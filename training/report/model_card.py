@@ -13,12 +13,12 @@ from typing import Any
 import onnx
 from google.protobuf.message import DecodeError
 
-from training.artifact import card as cards
+from training.artifact.card import METADATA_KEY
 from training.errors import UserError
-from training.report import explanations as evidence_page
-from training.report import plots as report
+from training.report.explanations import format_explanation_metrics
+from training.report.plots import format_metrics, format_table
 
-SHOWN_LABELS = 12
+MAX_SHOWN_LABELS = 12
 COMPILERS = {
     "closed-form": "the channels' weights are a constant matrix",
     "backward": "the channels' weights by a backward pass compiled into the graph",
@@ -38,15 +38,15 @@ CHECKS = {
 }
 
 
-def write(name: str, folder: Path) -> Path:
+def write_model_page(name: str, folder: Path) -> Path:
     """The page of `folder/model.onnx`, beside the plots that its report may have."""
     page = folder / "report" / "README.md"
     page.parent.mkdir(exist_ok=True)
-    page.write_text(render(name, folder), encoding="utf-8")
+    page.write_text(render_model_page(name, folder), encoding="utf-8")
     return page
 
 
-def find(tree: Path) -> Iterator[Path]:
+def find_model_files(tree: Path) -> Iterator[Path]:
     """Every model file of a tree, in order."""
     found = sorted(tree.glob("*/*/model.onnx"))
     if not found:
@@ -54,27 +54,27 @@ def find(tree: Path) -> Iterator[Path]:
     yield from found
 
 
-def render(name: str, folder: Path) -> str:
+def render_model_page(name: str, folder: Path) -> str:
     """The page as Markdown."""
     content = (folder / "model.onnx").read_bytes()
-    card = read(content)
-    lines = [f"# Model card: {name}", "", *facts(card, content), ""]
+    card = read_card(content)
+    lines = [f"# Model card: {name}", "", *format_facts(card, content), ""]
     lines += ["## Use", "", "```sh"]
     lines += [f"curl -F image=@picture.jpg -F model={name} http://127.0.0.1:3000/predict"]
     lines += [
         f"curl -F image=@picture.jpg -F model={name} http://127.0.0.1:3000/gradcam -o map.png"
     ]
-    lines += ["```", "", "## Know before you use it", "", *cautions(card), ""]
+    lines += ["```", "", "## Know before you use it", "", *list_cautions(card), ""]
     if metrics := card["metrics"]:
         where = metrics.get("measured_on", "the test split")
         lines += ["## Measured", "", f"On {where}, through this very file, in onnxruntime."]
-        lines += ["", *report.tell(folder / "report", metrics), ""]
+        lines += ["", *format_metrics(folder / "report", metrics), ""]
     if figures := card["checks"].get("faithfulness"):
         lines += ["## Whether its maps can be believed", ""]
-        lines += [*evidence_page.tell(folder / "report", figures), ""]
+        lines += [*format_explanation_metrics(folder / "report", figures), ""]
     checks = {CHECKS.get(check, check): worst for check, worst in card["checks"].items()}
     lines += ["## Checked before it was written", ""]
-    lines += [*report.table(checks, "| what | worst |"), ""]
+    lines += [*format_table(checks, "| what | worst |"), ""]
     lines += ["## How it was made", "", "```json"]
     lines += [json.dumps(card["training"], indent=2, ensure_ascii=False), "```", ""]
     lines += [
@@ -84,11 +84,11 @@ def render(name: str, folder: Path) -> str:
     return "\n".join(lines)
 
 
-def read(content: bytes) -> dict[str, Any]:
+def read_card(content: bytes) -> dict[str, Any]:
     """The card in a model file's bytes."""
     try:
         entries = {p.key: p.value for p in onnx.load_from_string(content).metadata_props}
-        return dict(json.loads(entries[cards.KEY]))
+        return dict(json.loads(entries[METADATA_KEY]))
     except (DecodeError, KeyError, ValueError) as fault:
         raise UserError(
             f"A model file without a card can't be described; `export` and `import` write one: "
@@ -96,10 +96,10 @@ def read(content: bytes) -> dict[str, Any]:
         ) from fault
 
 
-def facts(card: dict[str, Any], content: bytes) -> list[str]:
+def format_facts(card: dict[str, Any], content: bytes) -> list[str]:
     """What it is, as a table."""
     wanted, gradcam, training = card["input"], card["gradcam"], card["training"]
-    height, width = map_size(card)
+    height, width = get_map_size(card)
     kind = "gray" if wanted["mode"] == "L" else "colour"
     fitted = (
         f"shorter side to {wanted['resize']}, centre crop"
@@ -114,7 +114,7 @@ def facts(card: dict[str, Any], content: bytes) -> list[str]:
         "file": f"`model.onnx`, {len(content):,} bytes, sha256 "
         f"`{hashlib.sha256(content).hexdigest()}`",
         "architecture": f"`{card['architecture']}`",
-        "answers": f"{task(card)}: {some(card['labels'])}",
+        "answers": f"{describe_task(card)}: {shorten_labels(card['labels'])}",
         "reads": f"{kind} pictures of {wanted['width']} x {wanted['height']} ({fitted}, "
         f"{wanted['interpolation']})",
         "explains": f"layer `{gradcam['layer']}`, maps of {width} x {height}; "
@@ -127,24 +127,24 @@ def facts(card: dict[str, Any], content: bytes) -> list[str]:
     return ["| | |", "|---|---|", *(f"| {name} | {said} |" for name, said in rows.items())]
 
 
-def task(card: dict[str, Any]) -> str:
+def describe_task(card: dict[str, Any]) -> str:
     count = f"{len(card['labels']):,}"
     return f"one of {count}" if card["task"] == "multiclass" else f"any of {count}, each by itself"
 
 
-def some(labels: list[str]) -> str:
+def shorten_labels(labels: list[str]) -> str:
     """The labels, or the first few of many."""
-    return ", ".join(labels[:SHOWN_LABELS]) + (" …" if len(labels) > SHOWN_LABELS else "")
+    return ", ".join(labels[:MAX_SHOWN_LABELS]) + (" …" if len(labels) > MAX_SHOWN_LABELS else "")
 
 
-def map_size(card: dict[str, Any]) -> tuple[int, int]:
+def get_map_size(card: dict[str, Any]) -> tuple[int, int]:
     cam = card["golden"][0]["cam"]
     return len(cam), len(cam[0])
 
 
-def cautions(card: dict[str, Any]) -> list[str]:
+def list_cautions(card: dict[str, Any]) -> list[str]:
     """What follows from the facts, and is forgotten easily."""
-    wanted, (height, width) = card["input"], map_size(card)
+    wanted, (height, width) = card["input"], get_map_size(card)
     cell = f"{wanted['width'] / width:.3g} x {wanted['height'] / height:.3g}"
     said = []
     if card["task"] == "multiclass":

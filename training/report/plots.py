@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from training.data.datasets import Split
-from training.gradcam import heatmap as heat
-from training.imaging.preprocessing import Run
+from training.gradcam.heatmap import render_heatmap, render_signed_heatmap
+from training.imaging.preprocessing import GraphRunner
 
-SHOWN = 100  # classes in a confusion matrix, at most
+MAX_CONFUSION_CLASSES = 100  # classes in a confusion matrix, at most
 PLOTS = {  # in the order they are shown, each with what is said before it
     "confusion.png": ("Confusion matrix", ""),
     "reliability.png": ("Reliability", ""),
@@ -32,14 +32,14 @@ PLOTS = {  # in the order they are shown, each with what is said before it
 }
 
 
-def draw(
+def save_report_plots(
     folder: Path,
     labels: Sequence[str],
     split: Split,
     probabilities: NDArray[np.float32],  # (N, K)
     figures: dict[str, Any],
     history: Sequence[dict[str, float]] = (),
-    run: Run | None = None,
+    run: GraphRunner | None = None,
     private: bool = False,
 ) -> None:
     """The plots, as PNGs in the folder; those of an earlier time go.
@@ -49,22 +49,25 @@ def draw(
     folder.mkdir(parents=True, exist_ok=True)
     for name in PLOTS:
         (folder / name).unlink(missing_ok=True)
-    save(reliability(probabilities, split.labels), folder / "reliability.png")
+    save_figure(plot_reliability(probabilities, split.labels), folder / "reliability.png")
     if "confusion" in figures:
-        if len(labels) <= SHOWN:
-            save(confusion(np.array(figures["confusion"]), labels), folder / "confusion.png")
-        wrong = mistakes(probabilities, split.labels)
+        if len(labels) <= MAX_CONFUSION_CLASSES:
+            save_figure(
+                plot_confusion_matrix(np.array(figures["confusion"]), labels),
+                folder / "confusion.png",
+            )
+        wrong = find_mistakes(probabilities, split.labels)
         if len(wrong) and not private:
-            save(pictures(split, wrong, probabilities, labels), folder / "mistakes.png")
+            save_figure(plot_mistakes(split, wrong, probabilities, labels), folder / "mistakes.png")
     if history:
-        save(curves(history), folder / "curves.png")
+        save_figure(plot_training_curves(history), folder / "curves.png")
     if run is not None and not private:
-        save(heatmaps(split, labels, run), folder / "heatmaps.png")
+        save_figure(plot_heatmaps(split, labels, run), folder / "heatmaps.png")
 
 
-def tell(folder: Path, figures: dict[str, Any]) -> list[str]:
+def format_metrics(folder: Path, figures: dict[str, Any]) -> list[str]:
     """The figures and the plots that lie in the folder, as lines of Markdown."""
-    lines = [*table(figures), ""]
+    lines = [*format_table(figures), ""]
     for name, (title, said) in PLOTS.items():
         if (folder / name).exists():
             lines += [said, ""] if said else []
@@ -77,7 +80,7 @@ def tell(folder: Path, figures: dict[str, Any]) -> list[str]:
     return lines
 
 
-def table(figures: dict[str, Any], head: str = "| measure | value |") -> list[str]:
+def format_table(figures: dict[str, Any], head: str = "| measure | value |") -> list[str]:
     """The single numbers as a Markdown table."""
     rows = [
         f"| {name.replace('_', ' ')} | {value:.6g} |"
@@ -87,7 +90,7 @@ def table(figures: dict[str, Any], head: str = "| measure | value |") -> list[st
     return [head, "|---|---|", *rows]
 
 
-def confusion(counts: NDArray[np.int64], labels: Sequence[str]) -> Figure:
+def plot_confusion_matrix(counts: NDArray[np.int64], labels: Sequence[str]) -> Figure:
     """True classes down, answers across."""
     k = len(labels)
     figure = Figure((0.45 * k + 1.8, 0.45 * k + 1.5) if k <= 30 else (9, 9))
@@ -108,7 +111,9 @@ def confusion(counts: NDArray[np.int64], labels: Sequence[str]) -> Figure:
     return figure
 
 
-def reliability(probabilities: NDArray[np.float32], truth: NDArray[Any], bins: int = 15) -> Figure:
+def plot_reliability(
+    probabilities: NDArray[np.float32], truth: NDArray[Any], bins: int = 15
+) -> Figure:
     """How often an answer of some probability is right; the diagonal is perfect.
 
     With several labels to a picture, each label's probability counts as an answer.
@@ -130,7 +135,7 @@ def reliability(probabilities: NDArray[np.float32], truth: NDArray[Any], bins: i
     return figure
 
 
-def curves(history: Sequence[dict[str, float]]) -> Figure:
+def plot_training_curves(history: Sequence[dict[str, float]]) -> Figure:
     """Losses by epoch, and the validation accuracy."""
     epochs = range(1, len(history) + 1)
     figure = Figure((6, 3.2))
@@ -146,7 +151,7 @@ def curves(history: Sequence[dict[str, float]]) -> Figure:
     return figure
 
 
-def mistakes(
+def find_mistakes(
     probabilities: NDArray[np.float32], truth: NDArray[Any], most: int = 24
 ) -> NDArray[Any]:
     """The rows answered wrong, the surest first."""
@@ -155,7 +160,7 @@ def mistakes(
     return np.asarray(wrong[order])
 
 
-def pictures(
+def plot_mistakes(
     split: Split, rows: NDArray[Any], probabilities: NDArray[np.float32], labels: Sequence[str]
 ) -> Figure:
     """These pictures with their true label, the answer and its probability."""
@@ -166,13 +171,13 @@ def pictures(
         axes = figure.add_subplot(down, across, place + 1)
         axes.imshow(split.pictures[row].squeeze(), cmap="gray")
         answer = probabilities[row].argmax()
-        names = f"{short(labels[split.labels[row]])}\n→ {short(labels[answer])}"
+        names = f"{shorten_label(labels[split.labels[row]])}\n→ {shorten_label(labels[answer])}"
         axes.set_title(f"{names}\n{probabilities[row, answer]:.2f}", fontsize=6)
         axes.axis("off")
     return figure
 
 
-def heatmaps(split: Split, labels: Sequence[str], run: Run, most: int = 10) -> Figure:
+def plot_heatmaps(split: Split, labels: Sequence[str], run: GraphRunner, most: int = 10) -> Figure:
     """One picture of each class: as it is, with the map over it, and signed."""
     truth = split.labels.argmax(1) if split.labels.ndim == 2 else split.labels
     classes = np.unique(truth)[:most]
@@ -184,9 +189,9 @@ def heatmaps(split: Split, labels: Sequence[str], run: Run, most: int = 10) -> F
     figure = Figure((1.1 * len(rows), 3.9))
     for i in range(len(rows)):
         base = np.broadcast_to(image[i], (*image.shape[1:3], 3)) / 255
-        h = heat.shown(cam[i, 0], image.shape[1:3])[..., None]
+        h = render_heatmap(cam[i, 0], image.shape[1:3])[..., None]
         color = colormaps["viridis"](h[..., 0])[..., :3]
-        signed = heat.signed(cam[i, 0], image.shape[1:3])
+        signed = render_signed_heatmap(cam[i, 0], image.shape[1:3])
         views = base, base * (1 - 0.6 * h) + color * 0.6 * h, colormaps["bwr"]((signed + 1) / 2)
         for j, view in enumerate(views):
             axes = figure.add_subplot(3, len(rows), j * len(rows) + i + 1)
@@ -194,16 +199,16 @@ def heatmaps(split: Split, labels: Sequence[str], run: Run, most: int = 10) -> F
             axes.axis("off")
         answer = probabilities[i].argmax()
         figure.axes[-3].set_title(
-            f"{short(labels[answer])}\n{probabilities[i, answer]:.3f}", fontsize=6
+            f"{shorten_label(labels[answer])}\n{probabilities[i, answer]:.3f}", fontsize=6
         )
     return figure
 
 
-def short(label: str) -> str:
+def shorten_label(label: str) -> str:
     return label if len(label) <= 12 else label[:11] + "…"
 
 
-def save(figure: Figure, path: Path) -> None:
+def save_figure(figure: Figure, path: Path) -> None:
     """As a small PNG of at most 64 colours."""
     buffer = BytesIO()
     figure.savefig(buffer, format="png", dpi=80, bbox_inches="tight")

@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from training.config import load
-from training.data import csv_table as tables
-from training.data import datasets as data
-from training.data import image_folder as folders
+from training.config import load_config
+from training.data import image_folder
+from training.data.csv_table import read_csv_table
+from training.data.datasets import load_dataset
 from training.errors import UserError
 
 
 @pytest.fixture
 def pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of forty pictures."""
-    monkeypatch.setattr(folders, "CACHE", tmp_path / "cache")
+    monkeypatch.setattr(image_folder, "CACHE_FOLDER", tmp_path / "cache")
     for i in range(40):
         Image.new("RGB", (20, 20), (i, i, i)).save(tmp_path / f"{i}.png")
     return tmp_path
@@ -27,19 +27,21 @@ def test_is_read_with_its_splits(pictures: Path) -> None:
     lines = ["file,split,sea,雲"]
     lines += [f"{i}.png,{('train', 'val', 'test')[i % 3]},{i % 2},1" for i in range(40)]
     (pictures / "labels.csv").write_text("\n".join(lines), encoding="utf-8")
-    found = data.load(load("eurosat", [f"data={pictures / 'labels.csv'}", "task=multilabel"]))
+    found = load_dataset(
+        load_config("eurosat", [f"data={pictures / 'labels.csv'}", "task=multilabel"])
+    )
     assert found.labels == ("sea", "雲")
     assert found.splits["train"].labels.dtype == np.float32
     assert found.splits["train"].labels[:3].tolist() == [[0, 1], [1, 1], [0, 1]]
-    assert found.splits["train"].shares(2).tolist() == pytest.approx([0.5, 1.0])
+    assert found.splits["train"].class_shares(2).tolist() == pytest.approx([0.5, 1.0])
 
 
 def test_is_split_by_chance_where_it_does_not_say(pictures: Path) -> None:
     """The same every time."""
     rows = [f"{i}.png,{i % 2}" for i in range(40)]
     (pictures / "labels.csv").write_text("\n".join(["file,sea", *rows]))
-    config = load("eurosat", [f"data={pictures / 'labels.csv'}", "task=multilabel"])
-    once, again = data.load(config), data.load(config)
+    config = load_config("eurosat", [f"data={pictures / 'labels.csv'}", "task=multilabel"])
+    once, again = load_dataset(config), load_dataset(config)
     assert sum(len(split) for split in once.splits.values()) == 40
     assert (once.splits["test"].labels == again.splits["test"].labels).all()
 
@@ -51,7 +53,9 @@ def test_one_label_to_a_picture_by_its_name(pictures: Path) -> None:
         for i, (age, label) in enumerate(zip("7" * 40, "ab" * 20, strict=True))
     ]
     (pictures / "labels.csv").write_text("\n".join(["file,age,label", *rows]))
-    found = data.load(load("eurosat", [f"data={pictures / 'labels.csv'}", "validation=0.1"]))
+    found = load_dataset(
+        load_config("eurosat", [f"data={pictures / 'labels.csv'}", "validation=0.1"])
+    )
     assert found.labels == ("a", "b")
     assert found.splits["train"].labels[:4].tolist() == [0, 1, 0, 1]
     assert {name: np.bincount(split.labels).tolist() for name, split in found.splits.items()} == {
@@ -63,9 +67,9 @@ def test_the_ground_truth_of_isic_is_taken_as_it_is(pictures: Path) -> None:
     """`image` without an ending, 1.0 in the column of the one diagnosis."""
     rows = [f"{i},{float(i % 2 == 0)},{float(i % 2 == 1)}" for i in range(40)]
     (pictures / "truth.csv").write_text("\n".join(["image,MEL,NV", *rows]))
-    found = data.load(load("eurosat", [f"data={pictures / 'truth.csv'}"]))
+    found = load_dataset(load_config("eurosat", [f"data={pictures / 'truth.csv'}"]))
     assert found.labels == ("MEL", "NV")
-    assert all((split.shares(2) == 0.5).all() for split in found.splits.values())
+    assert all((split.class_shares(2) == 0.5).all() for split in found.splits.values())
 
 
 def test_two_labels_are_several(pictures: Path) -> None:
@@ -73,7 +77,7 @@ def test_two_labels_are_several(pictures: Path) -> None:
     rows = [f"{i}.png,1,{int(i == 3)}" for i in range(40)]
     (pictures / "labels.csv").write_text("\n".join(["file,sea,land", *rows]))
     with pytest.raises(UserError, match="line 5: a picture has one label unless task=multilabel"):
-        data.load(load("eurosat", [f"data={pictures / 'labels.csv'}"]))
+        load_dataset(load_config("eurosat", [f"data={pictures / 'labels.csv'}"]))
 
 
 @pytest.mark.parametrize(
@@ -92,4 +96,4 @@ def test_mistakes_are_named_by_line(pictures: Path, content: str, sentence: str)
     """One sentence each."""
     (pictures / "labels.csv").write_text(content)
     with pytest.raises(UserError, match=sentence):
-        tables.read(pictures / "labels.csv")
+        read_csv_table(pictures / "labels.csv")

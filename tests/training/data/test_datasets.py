@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from training.config import Config, load
-from training.data import datasets as data
-from training.data import image_folder as folders
+from training.config import Config, load_config
+from training.data import image_folder
+from training.data.datasets import load_dataset, load_mnist, read_idx_file
+from training.data.image_folder import list_splits
 from training.errors import UserError
 
 
@@ -16,7 +17,7 @@ from training.errors import UserError
 def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Decoded pictures go to a folder of the test's own."""
     folder = tmp_path_factory.mktemp("cache")
-    monkeypatch.setattr(folders, "CACHE", folder)
+    monkeypatch.setattr(image_folder, "CACHE_FOLDER", folder)
     return folder
 
 
@@ -29,17 +30,17 @@ def fill(folder: Path, count: int, level: int, mode: str = "RGB") -> None:
 
 def config(folder: Path, *changes: str) -> Config:
     small = ["input.height=16", "input.width=16", "input.resize=16", f"data={folder}"]
-    return load("eurosat", [*small, *changes])
+    return load_config("eurosat", [*small, *changes])
 
 
 def test_mnist_is_whole(data_dir: Path) -> None:
     """60,000 and 10,000 digits, a tenth held out alike from every class."""
-    splits = data.mnist(0.1, 0).splits
+    splits = load_mnist(0.1, 0).splits
     assert data_dir.is_dir()
     assert len(splits["train"]) + len(splits["val"]) == 60_000
     assert len(splits["val"]) == pytest.approx(6_000, abs=5)
     assert len(splits["test"]) == 10_000
-    shares = [splits[name].shares(10) for name in ("train", "val")]
+    shares = [splits[name].class_shares(10) for name in ("train", "val")]
     assert np.abs(shares[0] - shares[1]).max() < 1e-3
     assert splits["test"].labels[:5].tolist() == [7, 2, 1, 0, 4]
 
@@ -49,7 +50,7 @@ def test_a_folder_with_splits_is_taken_as_it_is(tmp_path: Path) -> None:
     for split, count in (("train", 6), ("val", 2), ("test", 3)):
         fill(tmp_path / split / "猫", count, 200)
         fill(tmp_path / split / "Hund", count, 20, "L")
-    found = data.load(config(tmp_path))
+    found = load_dataset(config(tmp_path))
     assert found.labels == ("Hund", "猫")
     assert {name: len(split) for name, split in found.splits.items()} == {
         "train": 12, "val": 4, "test": 6
@@ -63,7 +64,7 @@ def test_one_folder_is_split_alike_and_the_same_each_time(tmp_path: Path) -> Non
     """Stratified: a fifth to test, a tenth to validation."""
     fill(tmp_path / "a", 20, 10)
     fill(tmp_path / "b", 40, 99)
-    once, again = (data.load(config(tmp_path, "test=0.2", "validation=0.1")) for _ in range(2))
+    once, again = (load_dataset(config(tmp_path, "test=0.2", "validation=0.1")) for _ in range(2))
     assert np.bincount(once.splits["test"].labels).tolist() == [4, 8]
     assert np.bincount(once.splits["val"].labels).tolist() == [2, 3]
     assert (once.splits["train"].pictures == again.splits["train"].pictures).all()
@@ -75,7 +76,7 @@ def test_other_files_are_passed_over(tmp_path: Path, capsys: pytest.CaptureFixtu
     fill(tmp_path / "b", 4, 99)
     (tmp_path / "a" / "notes.txt").write_text("mine")
     (tmp_path / "a" / ".DS_Store").write_bytes(b"\0")
-    assert len(folders.listing(tmp_path)["all"]) == 8
+    assert len(list_splits(tmp_path)["all"]) == 8
     assert "passed over 1 other files (notes.txt" in capsys.readouterr().out
 
 
@@ -85,7 +86,7 @@ def test_a_corrupt_picture_is_named(tmp_path: Path, cache: Path) -> None:
     fill(tmp_path / "b", 4, 99)
     (tmp_path / "b" / "5.jpg").write_text("this is text")
     with pytest.raises(UserError, match=r"5\.jpg can't be read as a picture"):
-        data.load(config(tmp_path))
+        load_dataset(config(tmp_path))
     assert not list(cache.glob("*.part*"))
 
 
@@ -95,7 +96,7 @@ def test_an_empty_class_is_named(tmp_path: Path) -> None:
     fill(tmp_path / "b", 4, 10)
     (tmp_path / "leer").mkdir()
     with pytest.raises(UserError, match="leer holds no pictures"):
-        folders.listing(tmp_path)
+        list_splits(tmp_path)
 
 
 def test_a_label_that_training_has_not_is_named(tmp_path: Path) -> None:
@@ -104,7 +105,7 @@ def test_a_label_that_training_has_not_is_named(tmp_path: Path) -> None:
         for label in labels:
             fill(tmp_path / split / label, 2, 10)
     with pytest.raises(UserError, match="labels that train has not: c"):
-        folders.listing(tmp_path)
+        list_splits(tmp_path)
 
 
 @pytest.mark.parametrize("content", [b"", b"\x1f\x8b no", b"\0\0"])
@@ -112,10 +113,10 @@ def test_a_broken_idx_file_is_named(content: bytes, tmp_path: Path) -> None:
     """Neither a traceback nor an empty set."""
     (tmp_path / "train.gz").write_bytes(content)
     with pytest.raises(UserError, match=r"train\.gz"):
-        data.idx(tmp_path / "train.gz")
+        read_idx_file(tmp_path / "train.gz")
 
 
 def test_no_such_folder_is_one_sentence(tmp_path: Path) -> None:
     """Neither as it is nor among the data sets."""
     with pytest.raises(UserError, match="There is no folder"):
-        data.load(config(tmp_path / "nowhere"))
+        load_dataset(config(tmp_path / "nowhere"))

@@ -10,16 +10,20 @@ import pytest
 import torch
 
 from tests.training import blobs
-from training.artifact import card
+from training.artifact.card import ModelInfo
 from training.data.datasets import Split
 from training.errors import UserError
-from training.evaluate import explanations as evidence
-from training.export import choose_layer as choose
-from training.export import pipeline as export
-from training.gradcam import plan
-from training.report import model_card as modelcard
+from training.evaluate.explanations import (
+    MAX_INCOMPLETENESS,
+    measure_incompleteness,
+    run_pointing_game,
+)
+from training.export.choose_layer import choose_layer
+from training.export.pipeline import export_model
+from training.gradcam.plan import make_plan
+from training.report.model_card import render_model_page
 
-ABOUT = card.Model("stripes", "a test's", blobs.LABELS, blobs.INPUT, "multiclass", "CC0", {})
+ABOUT = ModelInfo("stripes", "a test's", blobs.LABELS, blobs.INPUT, "multiclass", "CC0", {})
 
 
 def exported(folder: Path, **options: Any) -> dict[str, Any]:
@@ -27,7 +31,7 @@ def exported(folder: Path, **options: Any) -> dict[str, Any]:
     lesson = blobs.lesson()
     given: dict[str, Any] = {"test": blobs.draw(64, 3), "maps": 24, **options}
     samples = lesson.seen.pictures[:8]
-    place = export.export(ABOUT, lesson.model, blobs.LAYER, samples, folder, **given)
+    place = export_model(ABOUT, lesson.model, blobs.LAYER, samples, folder, **given)
     [entry] = onnx.load(place / "model.onnx").metadata_props
     found: dict[str, Any] = json.loads(entry.value)
     return found
@@ -59,7 +63,7 @@ def test_a_card_holds_the_evidence(tmp_path: Path) -> None:
     for plot in ("faithfulness.png", "randomisation.png"):
         assert (report / plot).exists()
         assert f"({plot})" in page
-    assert page == modelcard.render("stripes", report.parent)
+    assert page == render_model_page("stripes", report.parent)
 
 
 def test_without_pictures_the_card_says_why(tmp_path: Path) -> None:
@@ -87,24 +91,24 @@ def test_a_map_that_does_not_add_up_is_found_out() -> None:
     """Behind an average and a linear layer cam's sum is the logit; elsewhere nothing is claimed."""
     lesson = blobs.lesson()
     image = torch.tensor(lesson.seen.pictures[:3])
-    found = plan.make(lesson.model, lesson.model.network, blobs.LAYER, image)
+    found = make_plan(lesson.model, lesson.model.network, blobs.LAYER, image)
     logits = lesson.model(torch.tensor(lesson.seen.pictures)).numpy()
     right, wrong = (
-        evidence.incompleteness(lesson.model, found, lesson.seen, logits, cams)
+        measure_incompleteness(lesson.model, found, lesson.seen, logits, cams)
         for cams in (lesson.cams, 1.1 * lesson.cams)
     )
     assert right is not None
     assert wrong is not None
-    assert right < 1e-5 < evidence.INCOMPLETE < wrong
-    earlier = plan.make(lesson.model, lesson.model.network, "features.1", image)
-    assert evidence.incompleteness(lesson.model, earlier, lesson.seen, logits, lesson.cams) is None
+    assert right < 1e-5 < MAX_INCOMPLETENESS < wrong
+    earlier = make_plan(lesson.model, lesson.model.network, "features.1", image)
+    assert measure_incompleteness(lesson.model, earlier, lesson.seen, logits, lesson.cams) is None
 
 
 def test_several_labels_have_no_pointing_game() -> None:
     """Where each of them lies in the picture nobody says."""
     some = blobs.draw(8)
     several = Split(some.pictures, np.eye(4, dtype=np.float32)[some.labels])
-    found, reason = evidence.point(blobs.lesson().run, several, some.labels, (12, 12), 0)
+    found, reason = run_pointing_game(blobs.lesson().run, several, some.labels, (12, 12), 0)
     assert found is None
     assert "several labels" in reason
 
@@ -113,7 +117,7 @@ def test_the_most_faithful_layer_is_taken() -> None:
     """The table shows each candidate; one is taken, and it is within one error of the best."""
     said: list[str] = []
     model = blobs.lesson().model
-    taken = choose.choose(model, None, blobs.draw(24, 3), False, said.append, 24)
+    taken = choose_layer(model, None, blobs.draw(24, 3), False, said.append, 24)
     assert len([line for line in said if "(taken)" in line]) == 1
     assert [line.split()[0] for line in said[1:]] == ["features.1", "features"]
     scores = {line.split()[0]: float(line.split("%")[1].split("±")[0]) for line in said[1:]}
@@ -124,4 +128,4 @@ def test_the_most_faithful_layer_is_taken() -> None:
 def test_layers_are_tried_on_pictures() -> None:
     """Without any, one sentence."""
     with pytest.raises(UserError, match="--pictures names them"):
-        choose.choose(blobs.lesson().model, None, None, False, print)
+        choose_layer(blobs.lesson().model, None, None, False, print)

@@ -5,8 +5,15 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.training import blobs
-from training.evaluate import faithfulness
-from training.gradcam import heatmap as heat
+from training.evaluate.faithfulness import (
+    Faithfulness,
+    blur_picture,
+    find_faithfulness_doubts,
+    make_part_masks,
+    measure_faithfulness,
+    summarize_faithfulness,
+)
+from training.gradcam.heatmap import render_heatmap
 
 
 def shuffled(cams: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -20,9 +27,9 @@ def of_a_randomised_network() -> NDArray[np.float32]:
     return blobs.explained(blobs.randomised(), blobs.lesson().seen.pictures)[1]
 
 
-def measured(cams: NDArray[np.float32]) -> faithfulness.Found:
+def measured(cams: NDArray[np.float32]) -> Faithfulness:
     lesson = blobs.lesson()
-    return faithfulness.measure(lesson.predict, lesson.seen.pictures, cams, lesson.answers)
+    return measure_faithfulness(lesson.predict, lesson.seen.pictures, cams, lesson.answers)
 
 
 def test_a_true_map_raises_no_doubt() -> None:
@@ -30,8 +37,8 @@ def test_a_true_map_raises_no_doubt() -> None:
     lesson = blobs.lesson()
     assert (lesson.answers == lesson.seen.labels).mean() > 0.95
     found = measured(lesson.cams)
-    figures = faithfulness.figures(found)
-    assert faithfulness.doubts(found) == []
+    figures = summarize_faithfulness(found)
+    assert find_faithfulness_doubts(found) == []
     assert figures["pictures"] == 48
     assert figures["empty"] == 0
     assert figures["deletion"] + 0.2 < figures["random"] < figures["insertion"]
@@ -60,20 +67,20 @@ def test_a_lie_is_found_out(lie: str, share: float) -> None:
             "of a random network": of_a_randomised_network,
         }[lie]()
     )
-    figures = faithfulness.figures(found)
-    assert figures["score"] < share * faithfulness.figures(measured(cams))["score"]
+    figures = summarize_faithfulness(found)
+    assert figures["score"] < share * summarize_faithfulness(measured(cams))["score"]
     if lie != "of a random network":
-        assert any("blob in the middle" in doubt for doubt in faithfulness.doubts(found))
+        assert any("blob in the middle" in doubt for doubt in find_faithfulness_doubts(found))
 
 
 def test_a_constant_map_says_nothing() -> None:
     """It is empty: as good as chance, and nothing is said of parts that it doesn't have."""
     found = measured(np.ones_like(blobs.lesson().cams))
-    figures = faithfulness.figures(found)
+    figures = summarize_faithfulness(found)
     assert figures["empty"] == 1
     assert abs(figures["score"]) < 0.05
     assert figures["blurred"] is None
-    doubts = faithfulness.doubts(found)
+    doubts = find_faithfulness_doubts(found)
     assert "100% of the maps are empty" in doubts
     assert "the map orders pixels no better than chance" in doubts
 
@@ -83,7 +90,7 @@ def test_curves_go_from_the_picture_to_its_blur() -> None:
     lesson = blobs.lesson()
     found = measured(lesson.cams)
     own = lesson.predict(lesson.seen.pictures)[np.arange(48), lesson.answers]
-    soft = np.stack([faithfulness.blurred(picture) for picture in lesson.seen.pictures])
+    soft = np.stack([blur_picture(picture) for picture in lesson.seen.pictures])
     gone = lesson.predict(soft)[np.arange(48), lesson.answers]
     for name, curve in found.curves.items():
         first, last = (gone, own) if "insertion" in name else (own, gone)
@@ -96,8 +103,8 @@ def test_curves_go_from_the_picture_to_its_blur() -> None:
 def test_parts_are_of_one_size() -> None:
     """A fifth of the picture, each pixel in the place that its name says."""
     cam = np.linspace(-1, 1, 64, dtype=np.float32).reshape(8, 8)
-    shown = heat.shown(cam, (40, 40))
-    parts = faithfulness.parts_of(cam, shown, np.random.default_rng(0))
+    shown = render_heatmap(cam, (40, 40))
+    parts = make_part_masks(cam, shown, np.random.default_rng(0))
     assert {name: int(part.sum()) for name, part in parts.items()} == dict.fromkeys(parts, 320)
     rows = {name: np.nonzero(part)[0].mean() for name, part in parts.items()}
     assert rows["against"] < rows["moved"] < rows["coldest"] < rows["hottest"]

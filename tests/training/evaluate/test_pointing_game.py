@@ -5,17 +5,24 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.training import blobs
-from training.evaluate import pointing_game as mosaic
+from training.evaluate.pointing_game import (
+    MIN_HIT_RATE,
+    find_obstacle,
+    find_pointing_doubts,
+    make_mosaic,
+    make_tile_index,
+    play_pointing_game,
+)
 from training.imaging.preprocessing import Pixels
 
 
 def test_a_true_map_finds_the_tile() -> None:
     """Nine times in ten, and most of its heat lies there."""
     coarse = blobs.draw(48, 2, coarse=True)
-    found = mosaic.play(blobs.lesson().run, coarse.pictures, coarse.labels, 20)
-    assert found["hits"] >= mosaic.AIM
+    found = play_pointing_game(blobs.lesson().run, coarse.pictures, coarse.labels, 20)
+    assert found["hits"] >= MIN_HIT_RATE
     assert found["heat_inside"] > 0.6
-    assert mosaic.doubts(found) == []
+    assert find_pointing_doubts(found) == []
 
 
 @pytest.mark.parametrize("lie", ["shuffled", "constant", "another target's", "of a random network"])
@@ -33,16 +40,16 @@ def test_a_wrong_map_does_not(lie: str) -> None:
                 np.roll(cam, 1, 1) if lie == "another target's" else cam]  # fmt: skip
 
     coarse = blobs.draw(48, 2, coarse=True)
-    found = mosaic.play(run, coarse.pictures, coarse.labels, 20)
+    found = play_pointing_game(run, coarse.pictures, coarse.labels, 20)
     assert found["hits"] < 0.5
-    [doubt] = mosaic.doubts(found)
+    [doubt] = find_pointing_doubts(found)
     assert "of four pictures in one" in doubt
 
 
 def test_each_picture_lies_on_its_tile() -> None:
     """In reading order, at half the size; odd sides too."""
     four = np.arange(4, dtype=np.uint8)[:, None, None, None] * np.ones((1, 51, 40, 1), np.uint8)
-    assert (mosaic.paste(four)[..., 0] == mosaic.tiles((51, 40))).all()
+    assert (make_mosaic(four)[..., 0] == make_tile_index((51, 40))).all()
 
 
 @pytest.mark.parametrize(
@@ -58,6 +65,6 @@ def test_no_room_is_a_reason(
     size: tuple[int, int], cells: tuple[int, int], classes: int, sentence: str
 ) -> None:
     """A digit is too small to be one of four."""
-    reason = mosaic.room(*size, cells, classes)
+    reason = find_obstacle(*size, cells, classes)
     assert sentence in reason
     assert bool(reason) == bool(sentence)

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from tests.training import blobs
-from training.artifact import parity as verify
-from training.evaluate import temperature as calibrate
-from training.export import pipeline as export
+from training.evaluate.temperature import compare_calibration, find_temperature
+from training.export.pipeline import compile_graph
+from training.graph.session import open_session
 
 
 def over_sure(times: float) -> tuple[np.ndarray, np.ndarray]:
@@ -23,9 +23,9 @@ def over_sure(times: float) -> tuple[np.ndarray, np.ndarray]:
 def test_it_is_found(times: float) -> None:
     """Within a few percent; what was over-sure, or not sure enough, is then calibrated."""
     logits, labels = over_sure(times)
-    temperature = calibrate.fit(logits, labels)
+    temperature = find_temperature(logits, labels)
     assert temperature == pytest.approx(times, rel=0.05)
-    told = calibrate.change(logits, labels, temperature)
+    told = compare_calibration(logits, labels, temperature)
     assert told["after"]["calibration_error"] < 0.02  # type: ignore[operator]
     if times != 1:
         assert told["before"]["calibration_error"] > 0.05  # type: ignore[operator]
@@ -37,9 +37,9 @@ def test_several_labels_have_one_too() -> None:
     rng = np.random.default_rng(0)
     logits = rng.normal(0, 2, (5_000, 4))
     labels = (rng.random(logits.shape) < 1 / (1 + np.exp(-logits))).astype(np.float32)
-    temperature = calibrate.fit((2 * logits).astype(np.float32), labels)
+    temperature = find_temperature((2 * logits).astype(np.float32), labels)
     assert temperature == pytest.approx(2, rel=0.05)
-    told = calibrate.change((2 * logits).astype(np.float32), labels, temperature)
+    told = compare_calibration((2 * logits).astype(np.float32), labels, temperature)
     assert told["after"]["calibration_error"] < 0.02 < told["before"]["calibration_error"]  # type: ignore[operator]
 
 
@@ -49,8 +49,8 @@ def test_in_the_graph_it_touches_probabilities_alone(multilabel: bool) -> None:
     model, pictures = blobs.lesson().model, blobs.lesson().seen.pictures[:7]
     target = np.tile([[-1, 2]], (7, 1))
     plain, cooled = (
-        verify.session(
-            export.compile_graph(
+        open_session(
+            compile_graph(
                 model, model.network, blobs.LAYER, pictures, multilabel, temperature=t
             ).proto
         )(pictures, target)

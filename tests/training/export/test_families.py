@@ -9,13 +9,13 @@ import torch
 import torchvision
 from torch import nn
 
-from training.artifact import parity as verify
-from training.export import pipeline as export
-from training.gradcam import reference as gradcam
-from training.imaging import synthetic as scenes
+from training.export.pipeline import compile_graph
+from training.gradcam.reference import compute_gradcam, find_layer
+from training.graph.session import open_session
 from training.imaging.preprocessing import Input
-from training.networks import classifier as models
-from training.networks import torchvision_zoo as classics
+from training.imaging.synthetic import generate_images
+from training.networks.classifier import build_classifier, get_default_layer
+from training.networks.torchvision_zoo import get_imagenet_labels, get_torchvision_input
 
 FAMILIES = [
     ("alexnet", 63, "backward"),
@@ -47,26 +47,26 @@ def test_family(architecture: str, size: int, compiler: str) -> None:
     """
     torch.manual_seed(0)
     wanted = Input("RGB", size, size, size)
-    model = models.build(architecture, 7, wanted, {})
+    model = build_classifier(architecture, 7, wanted, {})
     slim(model.network)
-    pictures = scenes.draw(5, size, size, 3)
+    pictures = generate_images(5, size, size, 3)
     settle(model, pictures)
-    layer = models.default_layer(model.network)
-    compiled = export.compile_graph(model, model.network, layer, pictures)
+    layer = get_default_layer(model.network)
+    compiled = compile_graph(model, model.network, layer, pictures)
     assert compiled.plan.compiler == compiler
     target = np.array([[-1, 2], [3, 3], [0, 6], [5, 1], [4, -1]])
-    logits, _, cam = verify.session(compiled.proto)(pictures, target)
+    logits, _, cam = open_session(compiled.proto)(pictures, target)
     inputs = torch.from_numpy(pictures), torch.from_numpy(target)
     exact = copy.deepcopy(model).double()
-    expected = gradcam.explain(exact, *inputs, gradcam.find(exact.network, layer))
-    rounded = gradcam.explain(model, *inputs, gradcam.find(model.network, layer))
+    expected = compute_gradcam(exact, *inputs, find_layer(exact.network, layer))
+    rounded = compute_gradcam(model, *inputs, find_layer(model.network, layer))
     assert np.abs(logits - expected.logits.numpy()).max() <= 1e-4 * expected.logits.abs().max()
     largest = expected.cam.abs().amax((2, 3), keepdim=True).numpy().clip(1e-9)
     apart, torchs = (
         np.abs(maps - expected.cam.numpy()) / largest for maps in (cam, rounded.cam.numpy())
     )
     assert apart.max() <= max(1e-4, 3 * torchs.max())  # what export allows, too
-    assert verify.session(compiled.proto)(pictures, target[:, :0])[2].shape[:2] == (5, 0)
+    assert open_session(compiled.proto)(pictures, target[:, :0])[2].shape[:2] == (5, 0)
 
 
 def slim(network: nn.Module) -> None:
@@ -100,12 +100,12 @@ def test_takes_what_torchvisions_weights_were_trained_for(architecture: str) -> 
     expected = {
         "resnet50": (224, 256), "inception_v3": (299, 342), "efficientnet_b3": (300, 320)
     }[architecture]  # fmt: skip
-    found = classics.takes(architecture)
+    found = get_torchvision_input(architecture)
     assert (found.height, found.resize) == expected
     assert replace(found, height=1, width=1).mean == (0.485, 0.456, 0.406)
 
 
 def test_imagenets_names_are_unique() -> None:
     """A thousand of them, though torchvision's list repeats two."""
-    names = classics.categories("resnet50")
+    names = get_imagenet_labels("resnet50")
     assert len(names) == len(set(names)) == 1000

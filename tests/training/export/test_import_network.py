@@ -11,11 +11,10 @@ import pytest
 import torch
 from PIL import Image
 
-from training.data import image_folder as folders
+from training.data import image_folder
 from training.errors import UserError
-from training.export import import_network as imported
-from training.export.import_network import Request
-from training.networks import timm_zoo as timms
+from training.export.import_network import ImportRequest, import_network, read_labels
+from training.networks.timm_zoo import build_timm
 
 MODULE = """
 import torch
@@ -37,26 +36,26 @@ def build():
 
 
 @pytest.fixture
-def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Request]:
+def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., ImportRequest]:
     """A request for a user's own network, its weights and labels lying in a folder."""
     (tmp_path / "mine.py").write_text(MODULE)
     (tmp_path / "labels.txt").write_text("Katze\n犬\n\nemu\n", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(folders, "CACHE", tmp_path / "cache")
+    monkeypatch.setattr(image_folder, "CACHE_FOLDER", tmp_path / "cache")
     monkeypatch.delitem(sys.modules, "mine", raising=False)
     namespace: dict[str, Callable[[], torch.nn.Module]] = {}
     exec(MODULE, namespace)  # the same network, for its weights
     torch.manual_seed(0)
     torch.save(namespace["build"]().state_dict(), tmp_path / "w.pt")
 
-    def request(**changes: object) -> Request:
+    def request(**changes: object) -> ImportRequest:
         fields: dict[str, object] = {
             "architecture": "mine:build", "weights": "w.pt", "labels": tmp_path / "labels.txt",
             "size": 24, "resize": None, "mean": None, "std": None, "task": "multiclass",
             "pictures": None, "origin": "", "license": "MIT", "to": tmp_path / "tree",
             "name": None, "version": None, "layer": "features", "precision": "fp32",
         }  # fmt: skip
-        return Request(**(fields | changes))  # type: ignore[arg-type]
+        return ImportRequest(**(fields | changes))  # type: ignore[arg-type]
 
     return request
 
@@ -68,9 +67,9 @@ def card(folder: Path) -> dict[str, object]:
     return content
 
 
-def test_the_users_own_network_becomes_an_artefact(ask: Callable[..., Request]) -> None:
+def test_the_users_own_network_becomes_an_artefact(ask: Callable[..., ImportRequest]) -> None:
     """Named after its function, with its labels, and the word that nothing was measured."""
-    folder = imported.bring(ask())
+    folder = import_network(ask())
     assert folder.parent.name == "build"
     found = card(folder)
     assert found["labels"] == ["Katze", "犬", "emu"]
@@ -79,7 +78,9 @@ def test_the_users_own_network_becomes_an_artefact(ask: Callable[..., Request]) 
     assert found["license"] == "MIT"
 
 
-def test_pictures_are_what_it_is_measured_on(ask: Callable[..., Request], tmp_path: Path) -> None:
+def test_pictures_are_what_it_is_measured_on(
+    ask: Callable[..., ImportRequest], tmp_path: Path
+) -> None:
     """Labelled by folder; labels without pictures count for nothing."""
     rng = np.random.default_rng(0)
     for label in ("Katze", "犬"):
@@ -87,14 +88,14 @@ def test_pictures_are_what_it_is_measured_on(ask: Callable[..., Request], tmp_pa
         for i in range(4):
             pixels = rng.integers(0, 256, (30, 30, 3), np.uint8)
             Image.fromarray(pixels).save(tmp_path / "pictures" / label / f"{i}.png")
-    metrics = card(imported.bring(ask(pictures=tmp_path / "pictures")))["metrics"]
+    metrics = card(import_network(ask(pictures=tmp_path / "pictures")))["metrics"]
     assert isinstance(metrics, dict)
     assert metrics["pictures"] == 8
     assert set(metrics["per_class"]) == {"Katze", "犬"}
 
 
 def test_int8_is_calibrated_on_every_other_picture_and_measured_on_the_rest(
-    ask: Callable[..., Request], tmp_path: Path
+    ask: Callable[..., ImportRequest], tmp_path: Path
 ) -> None:
     """Eight pictures of plain colours: four and four."""
     for label, colour in (("Katze", (250, 20, 20)), ("犬", (20, 20, 250))):
@@ -103,7 +104,7 @@ def test_int8_is_calibrated_on_every_other_picture_and_measured_on_the_rest(
             image = Image.new("RGB", (30, 30), colour)
             image.putpixel((i, i), (255, 255, 255))
             image.save(tmp_path / "pictures" / label / f"{i}.png")
-    found = card(imported.bring(ask(pictures=tmp_path / "pictures", precision="int8", maps=0)))
+    found = card(import_network(ask(pictures=tmp_path / "pictures", precision="int8", maps=0)))
     metrics, checks = found["metrics"], found["checks"]
     assert isinstance(metrics, dict)
     assert isinstance(checks, dict)
@@ -124,12 +125,12 @@ def test_int8_is_calibrated_on_every_other_picture_and_measured_on_the_rest(
     ],
 )
 def test_mistakes_are_one_sentence(
-    ask: Callable[..., Request], changes: dict[str, object], sentence: str
+    ask: Callable[..., ImportRequest], changes: dict[str, object], sentence: str
 ) -> None:
     """And nothing is written."""
     request = ask(**changes)
     with pytest.raises(UserError, match=sentence):
-        imported.bring(request)
+        import_network(request)
     assert not request.to.exists()
 
 
@@ -138,18 +139,18 @@ def test_mistakes_are_one_sentence(
     [("a\nb\na\n", "has 'a' twice"), ("a\nb\n", "3 outputs and there are 2 labels")],
 )
 def test_labels_that_do_not_fit_are_refused(
-    ask: Callable[..., Request], tmp_path: Path, text: str, sentence: str
+    ask: Callable[..., ImportRequest], tmp_path: Path, text: str, sentence: str
 ) -> None:
     """Twice the same name, or another number than there are outputs."""
     (tmp_path / "labels.txt").write_text(text)
     with pytest.raises(UserError, match=sentence):
-        imported.bring(ask())
+        import_network(ask())
 
 
 def test_a_table_of_labels_is_taken_by_its_index(tmp_path: Path) -> None:
     """Index, id and name by tabs, in any order, with a header."""
     (tmp_path / "l.tsv").write_text("index\twnid\tname\n1\tn2\tdog\n0\tn1\tcat, big\n")
-    assert imported.read_labels(tmp_path / "l.tsv") == ("cat, big", "dog")
+    assert read_labels(tmp_path / "l.tsv") == ("cat, big", "dog")
 
 
 def test_timm_where_it_is_installed() -> None:
@@ -158,6 +159,6 @@ def test_timm_where_it_is_installed() -> None:
         import timm  # noqa: F401
     except ImportError:
         with pytest.raises(UserError, match="timm is not installed"):
-            timms.build("resnet10t", 3, {})
+            build_timm("resnet10t", 3, {})
     else:
-        assert timms.build("resnet10t", 3, {})(torch.zeros(1, 3, 64, 64)).shape == (1, 3)
+        assert build_timm("resnet10t", 3, {})(torch.zeros(1, 3, 64, 64)).shape == (1, 3)

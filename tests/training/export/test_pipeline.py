@@ -12,22 +12,23 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from training.artifact import card, golden
-from training.artifact import parity as verify
-from training.data.datasets import Data
-from training.errors import UserError
-from training.evaluate import metrics as measure
-from training.export import pipeline as export
-from training.imaging import preprocessing as pictures
-from training.imaging.preprocessing import Input, Pixels, Run
+from training.artifact import parity
+from training.artifact.card import ModelInfo
+from training.artifact.golden import encode_png, pad_to_wider_image
+from training.data.datasets import Dataset
+from training.errors import CheckError, UserError
+from training.evaluate.metrics import predict_split
+from training.export.pipeline import export_model
+from training.graph.session import open_session, run_for_top1
+from training.imaging.preprocessing import GraphRunner, Input, Pixels, load_pixels
 from training.networks.classifier import Classifier
 
 
-def about(model: Classifier, name: str = "digits") -> card.Model:
+def about(model: Classifier, name: str = "digits") -> ModelInfo:
     assert isinstance(model, Classifier)
     labels = tuple("0123456789")
     wanted = Input("L", 28, 28, 28, mean=(0.0,), std=(0.3,), dark_on_light=True)
-    return card.Model(name, "lenet5", labels, wanted, "multiclass", "Apache-2.0", {"seed": 0})
+    return ModelInfo(name, "lenet5", labels, wanted, "multiclass", "Apache-2.0", {"seed": 0})
 
 
 def read(folder: Path) -> tuple[onnx.ModelProto, dict[str, Any]]:
@@ -36,14 +37,14 @@ def read(folder: Path) -> tuple[onnx.ModelProto, dict[str, Any]]:
     return proto, json.loads(content["sightglass"])
 
 
-def predict(run: Run, image: Pixels) -> NDArray[np.float32]:
-    return verify.run_once(run, image, 0)[1]
+def predict(run: GraphRunner, image: Pixels) -> NDArray[np.float32]:
+    return run_for_top1(run, image, 0)[1]
 
 
 def make(model: Classifier, samples: Pixels, tree: Path, **options: Any) -> Path:
     options.setdefault("name", "digits")
     name = options.pop("name")
-    return export.export(about(model, name), model, "features.act2", samples, tree, **options)
+    return export_model(about(model, name), model, "features.act2", samples, tree, **options)
 
 
 def test_versions_count_up_and_a_named_one_is_replaced(
@@ -68,11 +69,11 @@ def test_a_failed_check_writes_nothing(
     lenet: Classifier, grays: Pixels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not even the model's folder."""
-    monkeypatch.setattr(verify, "CAM", 0.0)
-    monkeypatch.setattr(verify, "judge", lambda worst, _: refuse(worst))
+    monkeypatch.setattr(parity, "CAM_TOLERANCE", 0.0)
+    monkeypatch.setattr(parity, "reject_deviations", lambda worst, _: refuse(worst))
 
     def refuse(worst: dict[str, float]) -> None:
-        raise verify.CheckFailed(f"cam deviates by {worst['cam']}")
+        raise CheckError(f"cam deviates by {worst['cam']}")
 
     with pytest.raises(UserError, match="cam deviates"):
         make(lenet, grays, tmp_path / "tree")
@@ -89,7 +90,7 @@ def test_a_bad_name_is_one_sentence(
 
 
 def test_the_card_says_what_the_contract_asks(
-    lenet: Classifier, grays: Pixels, strokes: Data, tmp_path: Path
+    lenet: Classifier, grays: Pixels, strokes: Dataset, tmp_path: Path
 ) -> None:
     """Every key, measured through the file; the report stands beside."""
     folder = make(lenet, grays, tmp_path, test=strokes.splits["test"])
@@ -127,13 +128,13 @@ def test_golden_probes_are_reproduced_from_the_file_alone(
     import base64
 
     proto, found = read(make(lenet, grays, tmp_path))
-    run = verify.session(proto)
+    run = open_session(proto)
     wanted = Input(**found["input"])
     assert len(found["golden"]) == 2
     for probe in found["golden"]:
         content = base64.b64decode(probe["image"])
         assert len(content) < 20_000
-        image = pictures.read(content, wanted)[None]
+        image = load_pixels(content, wanted)[None]
         _, probabilities, cam = run(image, np.array([[probe["target"]]]))
         assert np.allclose(probabilities[0], probe["probabilities"], atol=1e-6)
         assert np.allclose(cam[0, 0], probe["cam"], atol=1e-6)
@@ -146,27 +147,27 @@ def test_golden_probes_are_reproduced_from_the_file_alone(
 def test_golden_pictures_cross_the_whole_geometry(wanted: Input) -> None:
     """The first is not of the network's size or shape, the second is turned by EXIF."""
     shape = (wanted.height, wanted.width, wanted.channels)
-    first = golden.framed(np.zeros(shape, np.uint8), wanted, turned=False)
+    first = pad_to_wider_image(np.zeros(shape, np.uint8), wanted, turned=False)
     assert first.size not in ((wanted.width, wanted.height), (wanted.resize, wanted.resize))
     assert first.width > first.height
-    second = golden.framed(np.zeros(shape, np.uint8), wanted, turned=True)
+    second = pad_to_wider_image(np.zeros(shape, np.uint8), wanted, turned=True)
     for framed, rotated in ((first, False), (second, True)):
-        content = golden.encode(framed, rotated)
-        assert pictures.read(content, wanted).shape == shape
+        content = encode_png(framed, rotated)
+        assert load_pixels(content, wanted).shape == shape
 
 
 @pytest.mark.parametrize("name", ["lenet5", "lenet5-relu"])
 def test_the_bundled_digit_model_is_what_its_card_says(data_dir: Path, name: str) -> None:
     """All 10,000 test digits through the file: the same count right, at least 99.2 %."""
-    from training.data import datasets as data
+    from training.data.datasets import load_mnist
 
     assert data_dir.is_dir()
     versions = sorted(Path("models", name).iterdir(), key=lambda path: int(path.name))
     for folder in versions:
         proto, found = read(folder)
-        test = data.mnist(0.1, 0).splits["test"]
-        run = verify.session(proto)
-        p = measure.predict(functools.partial(predict, run), test)
+        test = load_mnist(0.1, 0).splits["test"]
+        run = open_session(proto)
+        p = predict_split(functools.partial(predict, run), test)
         assert int((p.argmax(1) == test.labels).sum()) == found["metrics"]["correct"] >= 9_920
 
 
@@ -176,7 +177,7 @@ def test_a_one_by_one_map_is_refused(lenet: Classifier, grays: Pixels, tmp_path:
         torch.nn.Conv2d(1, 4, 28), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(4, 10)
     ))  # fmt: skip
     with pytest.raises(UserError, match="1x1"):
-        export.export(about(lenet), model, "1", grays, tmp_path / "tree")
+        export_model(about(lenet), model, "1", grays, tmp_path / "tree")
     assert not (tmp_path / "tree").exists()
 
 
@@ -207,5 +208,5 @@ def test_a_network_that_becomes_no_graph_is_one_sentence(
     )
     model = Classifier(about(lenet).input, network)
     with pytest.raises(UserError, match=said):
-        export.export(about(lenet), model, "0", grays, tmp_path / "tree")
+        export_model(about(lenet), model, "0", grays, tmp_path / "tree")
     assert not (tmp_path / "tree").exists()

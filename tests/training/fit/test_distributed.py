@@ -9,24 +9,26 @@ import torch
 
 from tests.server import find_free_port
 from training.errors import UserError
-from training.fit import distributed as processes
+from training.fit import distributed
+from training.fit.distributed import check_batch_size
 
 SCRIPT = """
 import sys
 from dataclasses import replace
 from pathlib import Path
 from tests.training.conftest import bars
-from training import config
-from training.fit import loop as train
+from training.config import load_config
+from training.fit.loop import fit
+from training.imaging.augmentation import Augmentation
 import torch
 
 torch.set_num_threads(1)
 quick = replace(
-    config.load("lenet5"), name="strokes", epochs=2, batch_size=16, average=0.0, device="cpu",
-    augment=config.Augment(), optimizer="sgd", learning_rate=0.05,
+    load_config("lenet5"), name="strokes", epochs=2, batch_size=16, average=0.0, device="cpu",
+    augment=Augmentation(), optimizer="sgd", learning_rate=0.05,
     options={"activation": "tanh"},
 )
-train.fit(quick, bars(), Path(sys.argv[1]))
+fit(quick, bars(), Path(sys.argv[1]))
 """
 
 
@@ -52,6 +54,6 @@ def test_two_processes_reach_the_loss_of_one(tmp_path: Path) -> None:
 
 def test_a_batch_must_be_dealt_out_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
     """One sentence otherwise."""
-    monkeypatch.setattr(processes, "count", lambda: 3)
+    monkeypatch.setattr(distributed, "get_world_size", lambda: 3)
     with pytest.raises(UserError, match=r"A batch of 16 .* to 3 processes"):
-        processes.share_of(16)
+        check_batch_size(16)

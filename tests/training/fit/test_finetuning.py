@@ -8,30 +8,32 @@ import pytest
 import torch
 from torch import nn
 
-from training.artifact import parity as verify
-from training.config import Config, load
-from training.data.datasets import Data, Split
+from training.config import Config, load_config
+from training.data.datasets import Dataset, Split
 from training.errors import UserError
-from training.export import pipeline as export
-from training.fit import loop as train
-from training.networks import classifier as models
-from training.networks import heads, weights
+from training.export.pipeline import compile_graph
+from training.fit.checkpoint import load_checkpoint
+from training.fit.loop import TrainingRun, fit
+from training.graph.session import open_session
+from training.networks.classifier import build_classifier, prepare_classifier
+from training.networks.heads import find_last_layer
+from training.networks.weights import load_into_network, read_state_dict
 
 
 @pytest.fixture
 def resnet(tmp_path: Path) -> Config:
     """A ResNet-18 of 32-pixel pictures that starts from a file of weights for seven classes."""
-    config = load("eurosat", ["input.height=32", "input.width=32", "input.resize=32"])
+    config = load_config("eurosat", ["input.height=32", "input.width=32", "input.resize=32"])
     config = replace(config, precision="fp32", epochs=2, batch_size=8, average=0.0, device="cpu")
     torch.manual_seed(3)
-    state = models.build("resnet18", 7, config.input, config.options).network.state_dict()
+    state = build_classifier("resnet18", 7, config.input, config.options).network.state_dict()
     file = tmp_path / "weights.npz"
     np.savez(file, **{name: value.numpy() for name, value in state.items()})
     return replace(config, weights=str(file))
 
 
 @pytest.fixture
-def tiles() -> Data:
+def tiles() -> Dataset:
     """Two kinds of small colour pictures, unbalanced."""
     rng = np.random.default_rng(0)
     labels = (rng.random(32) < 0.3).astype(np.int64)
@@ -39,14 +41,14 @@ def tiles() -> Data:
         np.uint8
     ).reshape(-1, 1, 1, 1)
     split = Split(pictures, labels)
-    return Data({"train": split, "val": split, "test": split}, ("dark", "light"))
+    return Dataset({"train": split, "val": split, "test": split}, ("dark", "light"))
 
 
 def test_only_the_head_is_new(resnet: Config) -> None:
     """Everything that fits is loaded; the last layer has the new number of classes."""
-    model, head = models.prepare(resnet, 2)
+    model, head = prepare_classifier(resnet, 2)
     assert head == {"fc.weight", "fc.bias"}
-    state = weights.read(Path(str(resnet.weights)))
+    state = read_state_dict(Path(str(resnet.weights)))
     assert torch.equal(
         model.network.state_dict()["layer3.0.conv1.weight"], state["layer3.0.conv1.weight"]
     )
@@ -55,45 +57,45 @@ def test_only_the_head_is_new(resnet: Config) -> None:
 
 def test_the_head_is_known_behind_dropout(resnet: Config) -> None:
     """The layer moves into a sequence with the dropout; it is still what is new."""
-    model, head = models.prepare(replace(resnet, dropout=0.5), 2)
+    model, head = prepare_classifier(replace(resnet, dropout=0.5), 2)
     assert head == {"fc.1.weight", "fc.1.bias"}
     assert isinstance(model.network.get_submodule("fc.0"), nn.Dropout)
 
 
-def test_frozen_then_unfrozen(resnet: Config, tiles: Data, tmp_path: Path) -> None:
+def test_frozen_then_unfrozen(resnet: Config, tiles: Dataset, tmp_path: Path) -> None:
     """In the first epoch the body keeps its weights and statistics; in the second it learns."""
-    before = weights.read(Path(str(resnet.weights)))
+    before = read_state_dict(Path(str(resnet.weights)))
     config = replace(resnet, freeze_epochs=1, body_rate=0.1)
     names = ("layer1.0.conv1.weight", "layer1.0.bn1.running_mean")
-    train.fit(replace(config, epochs=1), tiles, tmp_path / "run")
+    fit(replace(config, epochs=1), tiles, tmp_path / "run")
     state = torch.load(tmp_path / "run" / "last.pt", weights_only=True)["model"]
     assert all(torch.equal(state[f"network.{name}"], before[name]) for name in names)
-    train.fit(config, tiles, tmp_path / "run", resume=True)
+    fit(config, tiles, tmp_path / "run", resume=True)
     state = torch.load(tmp_path / "run" / "last.pt", weights_only=True)["model"]
     assert not any(torch.equal(state[f"network.{name}"], before[name]) for name in names)
 
 
-def test_the_body_learns_at_its_share_of_the_rate(resnet: Config, tiles: Data) -> None:
+def test_the_body_learns_at_its_share_of_the_rate(resnet: Config, tiles: Dataset) -> None:
     """Two groups, two rates."""
-    model, head = models.prepare(resnet, 2)
-    run = train.Run(replace(resnet, body_rate=0.1), tiles, model, head, torch.device("cpu"))
-    run.epoch()
+    model, head = prepare_classifier(resnet, 2)
+    run = TrainingRun(replace(resnet, body_rate=0.1), tiles, model, head, torch.device("cpu"))
+    run.run_epoch()
     rates = [group["lr"] for group in run.optimizer.param_groups]
     assert rates[1] == pytest.approx(0.1 * rates[0])
 
 
-def test_one_neuron_becomes_two_labels(resnet: Config, tiles: Data, tmp_path: Path) -> None:
+def test_one_neuron_becomes_two_labels(resnet: Config, tiles: Dataset, tmp_path: Path) -> None:
     """Trained by one sigmoid, exported as two classes with opposite maps; balanced weights."""
     config = replace(resnet, one_neuron=True, class_weights=True, epochs=1)
-    train.fit(config, tiles, tmp_path)
-    raw, _ = models.prepare(replace(config, weights=None), 2)
+    fit(config, tiles, tmp_path)
+    raw, _ = prepare_classifier(replace(config, weights=None), 2)
     raw.network.load_state_dict(torch.load(tmp_path / "best.pt", weights_only=True)["weights"])
-    model = train.load(tmp_path / "best.pt")[2]
+    model = load_checkpoint(tmp_path / "best.pt")[2]
     pictures = tiles.splits["test"].pictures[:8]
     with torch.no_grad():
         expected = raw.eval()(torch.from_numpy(pictures)).sigmoid()[:, 0].numpy()
-    compiled = export.compile_graph(model, model.network, "layer4", pictures)
-    _, probabilities, cam = verify.session(compiled.proto)(pictures, np.tile([[0, 1]], (8, 1)))
+    compiled = compile_graph(model, model.network, "layer4", pictures)
+    _, probabilities, cam = open_session(compiled.proto)(pictures, np.tile([[0, 1]], (8, 1)))
     assert np.allclose(probabilities[:, 1], expected, atol=1e-5)
     assert np.allclose(cam[:, 0], -cam[:, 1], atol=1e-5 * np.abs(cam).max())
 
@@ -101,21 +103,19 @@ def test_one_neuron_becomes_two_labels(resnet: Config, tiles: Data, tmp_path: Pa
 def test_one_neuron_needs_two_labels(resnet: Config) -> None:
     """Three are one sentence."""
     with pytest.raises(UserError, match="two labels apart, not 3"):
-        models.prepare(replace(resnet, one_neuron=True), 3)
+        prepare_classifier(replace(resnet, one_neuron=True), 3)
 
 
-def test_several_labels_to_a_picture(resnet: Config, tiles: Data, tmp_path: Path) -> None:
+def test_several_labels_to_a_picture(resnet: Config, tiles: Dataset, tmp_path: Path) -> None:
     """Binary cross-entropy for each; probabilities by sigmoids in the file."""
     split = tiles.splits["train"]
     both = Split(split.pictures, np.stack([split.labels, 1 - split.labels], 1).astype(np.float32))
-    data = Data(dict.fromkeys(("train", "val", "test"), both), ("light", "dark"))
+    data = Dataset(dict.fromkeys(("train", "val", "test"), both), ("light", "dark"))
     config = replace(resnet, task="multilabel", class_weights=True, epochs=1, weights=None)
-    train.fit(config, data, tmp_path)
-    model = train.load(tmp_path / "best.pt")[2]
-    compiled = export.compile_graph(
-        model, model.network, "layer4", split.pictures[:7], multilabel=True
-    )
-    logits, probabilities, _ = verify.session(compiled.proto)(
+    fit(config, data, tmp_path)
+    model = load_checkpoint(tmp_path / "best.pt")[2]
+    compiled = compile_graph(model, model.network, "layer4", split.pictures[:7], multilabel=True)
+    logits, probabilities, _ = open_session(compiled.proto)(
         split.pictures[:7], np.empty((7, 0), np.int64)
     )
     assert np.allclose(probabilities, 1 / (1 + np.exp(-logits)), atol=1e-6)
@@ -126,13 +126,13 @@ def test_weights_come_from_other_files_too(resnet: Config, tmp_path: Path, suffi
     """PyTorch's own, under a trainer's key, and safetensors."""
     from safetensors.torch import save_file
 
-    state = weights.read(Path(str(resnet.weights)))
+    state = read_state_dict(Path(str(resnet.weights)))
     file = tmp_path / f"weights{suffix}"
     if suffix == ".pt":
         torch.save({"state_dict": {f"module.{k}": v for k, v in state.items()}, "epoch": 3}, file)
     else:
         save_file({k: v.contiguous() for k, v in state.items()}, file)
-    found = weights.read(file)
+    found = read_state_dict(file)
     assert found.keys() == state.keys()
     assert torch.equal(found["fc.bias"], state["fc.bias"])
 
@@ -152,20 +152,20 @@ def test_broken_weights_are_one_sentence(
     """Whatever the file claims to be."""
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError, match=sentence):
-        weights.read(tmp_path / name)
+        read_state_dict(tmp_path / name)
 
 
 def test_another_networks_weights_are_refused(resnet: Config) -> None:
     """All of them at import; and hardly fitting ones even when parts may be new."""
-    state = weights.read(Path(str(resnet.weights)))
-    other = models.build("squeezenet1_1", 7, resnet.input, {}).network
+    state = read_state_dict(Path(str(resnet.weights)))
+    other = build_classifier("squeezenet1_1", 7, resnet.input, {}).network
     with pytest.raises(UserError, match="don't fit the network"):
-        weights.fill(other, state)
+        load_into_network(other, state)
     with pytest.raises(UserError, match="don't fit the network"):
-        weights.fill(other, state, partly=True)
+        load_into_network(other, state, partly=True)
 
 
 def test_the_last_layer_of_a_network_without_any_is_one_sentence() -> None:
     """It says which network."""
     with pytest.raises(UserError, match="ReLU has neither"):
-        heads.last(nn.ReLU())
+        find_last_layer(nn.ReLU())

@@ -11,17 +11,18 @@ import pytest
 import torch
 
 from training.config import Config
-from training.data.datasets import Data
+from training.data.datasets import Dataset
 from training.errors import UserError
-from training.fit import loop as train
+from training.fit.checkpoint import load_checkpoint
+from training.fit.loop import fit
 
 KILLED = """
 import json, os, signal, sys
 from pathlib import Path
 import torch
 from tests.training.conftest import bars
-from training import config
-from training.fit import loop as train
+from training.config import Config
+from training.fit.loop import TrainingRun, fit
 
 def die(run):
     remember(run)
@@ -29,26 +30,26 @@ def die(run):
         os.kill(os.getpid(), signal.SIGKILL)
 
 torch.set_num_threads(1)
-remember, train.Run.remember = train.Run.remember, die
-train.fit(config.Config.from_json(json.loads(sys.argv[1])), bars(), Path(sys.argv[2]))
+remember, TrainingRun.update_average = TrainingRun.update_average, die
+fit(Config.from_json(json.loads(sys.argv[1])), bars(), Path(sys.argv[2]))
 """
 
 
-def test_learns_what_can_be_learned(quick: Config, strokes: Data, tmp_path: Path) -> None:
+def test_learns_what_can_be_learned(quick: Config, strokes: Dataset, tmp_path: Path) -> None:
     """Two kinds of bars are told apart after a few epochs."""
     config = replace(quick, epochs=10, average=0.0, options={"activation": "relu"})
-    assert train.fit(config, strokes, tmp_path)["val_accuracy"] > 0.9
+    assert fit(config, strokes, tmp_path)["val_accuracy"] > 0.9
     assert list((tmp_path / "log").iterdir())
 
 
 def test_a_killed_run_resumes_to_the_same_result(
-    quick: Config, strokes: Data, tmp_path: Path
+    quick: Config, strokes: Dataset, tmp_path: Path
 ) -> None:
     """Killed in the middle of an epoch: weights and history are equal to the bit.
 
     Distortions, dropout and the running average included.
     """
-    train.fit(quick, strokes, tmp_path / "whole")
+    fit(quick, strokes, tmp_path / "whole")
     arguments = [json.dumps(quick.to_json()), str(tmp_path / "cut")]
     died = subprocess.run(
         [sys.executable, "-c", KILLED, *arguments],
@@ -57,7 +58,7 @@ def test_a_killed_run_resumes_to_the_same_result(
         check=False,
     )
     assert died.returncode == -signal.SIGKILL, died.stderr.decode()[-2000:]
-    train.fit(quick, strokes, tmp_path / "cut", resume=True)
+    fit(quick, strokes, tmp_path / "cut", resume=True)
     whole, cut = (
         torch.load(tmp_path / run / "last.pt", weights_only=True) for run in ("whole", "cut")
     )
@@ -67,28 +68,30 @@ def test_a_killed_run_resumes_to_the_same_result(
         assert expected["val_loss"] == found["val_loss"]
 
 
-def test_a_run_is_not_overwritten_by_accident(quick: Config, strokes: Data, tmp_path: Path) -> None:
+def test_a_run_is_not_overwritten_by_accident(
+    quick: Config, strokes: Dataset, tmp_path: Path
+) -> None:
     """It must be resumed or put elsewhere."""
-    train.fit(replace(quick, epochs=1), strokes, tmp_path)
+    fit(replace(quick, epochs=1), strokes, tmp_path)
     with pytest.raises(UserError, match="--resume"):
-        train.fit(replace(quick, epochs=1), strokes, tmp_path)
+        fit(replace(quick, epochs=1), strokes, tmp_path)
 
 
-def test_stops_when_nothing_gets_better(quick: Config, strokes: Data, tmp_path: Path) -> None:
+def test_stops_when_nothing_gets_better(quick: Config, strokes: Dataset, tmp_path: Path) -> None:
     """After `patience` epochs without a lower validation loss."""
     config = replace(
         quick, epochs=50, patience=2, learning_rate=1e-12, weight_decay=0.0, average=0.0
     )
-    train.fit(config, strokes, tmp_path)
+    fit(config, strokes, tmp_path)
     state = torch.load(tmp_path / "last.pt", weights_only=True)
     assert state["epochs_done"] - state["best_epoch"] == 2
     assert state["epochs_done"] < 50
 
 
-def test_a_checkpoint_is_the_kept_network(quick: Config, strokes: Data, tmp_path: Path) -> None:
+def test_a_checkpoint_is_the_kept_network(quick: Config, strokes: Dataset, tmp_path: Path) -> None:
     """What is loaded answers as what was validated."""
-    train.fit(quick, strokes, tmp_path)
-    config, labels, model, rest = train.load(tmp_path / "best.pt")
+    fit(quick, strokes, tmp_path)
+    config, labels, model, rest = load_checkpoint(tmp_path / "best.pt")
     assert (config.name, labels) == ("strokes", ("upright", "lying"))
     split = strokes.splits["val"]
     with torch.no_grad():
@@ -100,15 +103,15 @@ def test_what_is_no_checkpoint_is_one_sentence(tmp_path: Path) -> None:
     """It names the file."""
     (tmp_path / "best.pt").write_text("nothing")
     with pytest.raises(UserError, match=r"best.pt can't be read as a checkpoint"):
-        train.load(tmp_path / "best.pt")
+        load_checkpoint(tmp_path / "best.pt")
 
 
-def test_l1_draws_weights_to_zero(quick: Config, strokes: Data, tmp_path: Path) -> None:
+def test_l1_draws_weights_to_zero(quick: Config, strokes: Dataset, tmp_path: Path) -> None:
     """The sum of their sizes is smaller than without."""
     sizes = []
     for name, l1 in (("without", 0.0), ("with", 1e-2)):
-        train.fit(replace(quick, l1=l1, average=0.0), strokes, tmp_path / name)
-        model = train.load(tmp_path / name / "best.pt")[2]
+        fit(replace(quick, l1=l1, average=0.0), strokes, tmp_path / name)
+        model = load_checkpoint(tmp_path / name / "best.pt")[2]
         last = torch.load(tmp_path / name / "last.pt", weights_only=True)["model"]
         sizes.append(sum(float(last[n].abs().sum()) for n, _ in model.named_parameters()))
     assert sizes[1] < 0.8 * sizes[0]

@@ -10,26 +10,27 @@ from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import nn
 
 from tests.training.gradcam.test_plan import HEADS
-from training.artifact import parity as verify
-from training.export import pipeline as export
-from training.gradcam import heatmap as heat
-from training.gradcam import reference as gradcam
-from training.imaging import synthetic as scenes
+from training.artifact.parity import check_parity
+from training.export.pipeline import compile_graph, compile_prediction_graph
+from training.gradcam.heatmap import resize_and_normalize
+from training.gradcam.reference import attach_hook, find_layer
+from training.graph.session import open_session
 from training.imaging.preprocessing import Input, Pixels
-from training.networks.classifier import Classifier, build
+from training.imaging.synthetic import generate_images
+from training.networks.classifier import Classifier, build_classifier
 
 LENET_LAYERS = ["features.act2", "features.conv2", "features.conv1", "features.act1"]
 
 
 def parity(model: Classifier, layer: str, pictures: Pixels, tolerance: float) -> None:
     """alpha, cam and the final map of the exported graph are pytorch-grad-cam's."""
-    compiled = export.compile_graph(model, model.network, layer, pictures, alpha=True)
-    run = verify.session(compiled.proto)
+    compiled = compile_graph(model, model.network, layer, pictures, alpha=True)
+    run = open_session(compiled.proto)
     x = model.preprocess(torch.from_numpy(pictures))
     classes = model(torch.from_numpy(pictures)).shape[1]
     target = np.arange(len(pictures))[:, None] % classes
     _, _, cam, alpha = run(pictures, target)
-    reference = GradCAM(model.network.requires_grad_(True), [gradcam.find(model.network, layer)])
+    reference = GradCAM(model.network.requires_grad_(True), [find_layer(model.network, layer)])
     wanted = [ClassifierOutputTarget(int(c)) for c in target[:, 0]]
     final = reference(x, wanted)
     a, g = (getattr(reference.activations_and_grads, n)[0] for n in ("activations", "gradients"))
@@ -37,7 +38,7 @@ def parity(model: Classifier, layer: str, pictures: Pixels, tolerance: float) ->
     assert close(alpha[:, 0], weights, tolerance)
     assert close(cam[:, 0], (weights[:, :, None, None] * a.detach().numpy()).sum(1), tolerance)
     for row in range(len(pictures)):
-        found = heat.place(np.maximum(cam[row, 0], 0), pictures.shape[1:3])
+        found = resize_and_normalize(np.maximum(cam[row, 0], 0), pictures.shape[1:3])
         assert np.abs(found - final[row]).max() < 1 / 255
 
 
@@ -60,8 +61,8 @@ def test_lenet_is_pytorch_grad_cams(lenet: Classifier, grays: Pixels, layer: str
 def test_deep_networks_are_pytorch_grad_cams(architecture: str, layer: str) -> None:
     """Within 1e-4 of the maximum at the last stage."""
     torch.manual_seed(0)
-    model = build(architecture, 10, Input("RGB", 64, 64, 64), {}).eval()
-    parity(model, layer, scenes.draw(7, 64, 64, 3), 1e-4)
+    model = build_classifier(architecture, 10, Input("RGB", 64, 64, 64), {}).eval()
+    parity(model, layer, generate_images(7, 64, 64, 3), 1e-4)
 
 
 @pytest.mark.parametrize("name", HEADS)
@@ -70,16 +71,16 @@ def test_every_kind_of_head_passes_the_checks(
 ) -> None:
     """Batches of 1 to 7, no target to three, rows alone and among others."""
     model = small(HEADS[name][0])
-    compiled = export.compile_graph(model, model.network, "features", colors)
+    compiled = compile_graph(model, model.network, "features", colors)
     layer = model.network.get_submodule("features")
-    plain = export.plain_graph(model, colors)
-    figures = verify.check(compiled.proto, plain, model, layer, colors)
+    plain = compile_prediction_graph(model, colors)
+    figures = check_parity(compiled.proto, plain, model, layer, colors)
     assert figures["cam"] < 1e-5
 
 
 def test_lenets_graph_stays_lean(lenet: Classifier, grays: Pixels) -> None:
     """No shape arithmetic, one forward pass, and a gradient of two products and a gather."""
-    compiled = export.compile_graph(lenet, lenet.network, "features.act2", grays)
+    compiled = compile_graph(lenet, lenet.network, "features.act2", grays)
     kinds = [node.op_type for node in compiled.proto.graph.node]
     assert len(kinds) <= 40
     assert not {"Shape", "Expand", "ConvTranspose", "Concat"} & set(kinds)
@@ -88,8 +89,8 @@ def test_lenets_graph_stays_lean(lenet: Classifier, grays: Pixels) -> None:
 
 def test_permuting_rows_permutes_maps(lenet: Classifier, grays: Pixels) -> None:
     """A row's outputs depend on that row alone."""
-    compiled = export.compile_graph(lenet, lenet.network, "features.act2", grays)
-    run = verify.session(compiled.proto)
+    compiled = compile_graph(lenet, lenet.network, "features.act2", grays)
+    run = open_session(compiled.proto)
     order = np.random.default_rng(0).permutation(len(grays))
     target = np.arange(12)[:, None] % 10
     straight, mixed = run(grays, target), run(grays[order], target[order])
@@ -101,28 +102,28 @@ def test_weights_in_16_bits_are_exact_for_the_rounded_network(
     lenet: Classifier, grays: Pixels
 ) -> None:
     """The file is about half as large, and the checks hold against the rounded weights."""
-    whole = export.compile_graph(lenet, lenet.network, "features.act2", grays)
-    half = export.compile_graph(lenet, lenet.network, "features.act2", grays, precision="w16")
+    whole = compile_graph(lenet, lenet.network, "features.act2", grays)
+    half = compile_graph(lenet, lenet.network, "features.act2", grays, precision="w16")
     assert half.proto.ByteSize() < 0.6 * whole.proto.ByteSize()
     layer = lenet.network.get_submodule("features.act2")
-    plain = export.plain_graph(lenet, grays)
-    assert verify.check(half.proto, plain, lenet, layer, grays)["cam"] < 1e-5
+    plain = compile_prediction_graph(lenet, grays)
+    assert check_parity(half.proto, plain, lenet, layer, grays)["cam"] < 1e-5
 
 
 def test_why_one_and_not_the_other_is_the_gradient_of_their_difference(
     lenet: Classifier, grays: Pixels
 ) -> None:
     """cam(a) - cam(b) of the file is Grad-CAM of y[a] - y[b], by torch's own gradient."""
-    layer = gradcam.find(lenet.network, "features.act2")
-    compiled = export.compile_graph(lenet, lenet.network, "features.act2", grays)
-    _, _, cam = verify.session(compiled.proto)(grays, np.tile([[4, 9]], (len(grays), 1)))
+    layer = find_layer(lenet.network, "features.act2")
+    compiled = compile_graph(lenet, lenet.network, "features.act2", grays)
+    _, _, cam = open_session(compiled.proto)(grays, np.tile([[4, 9]], (len(grays), 1)))
     held: list[torch.Tensor] = []
 
     def leaf(_: nn.Module, __: object, output: torch.Tensor) -> torch.Tensor:
         held.append(output.detach().requires_grad_())
         return held[0]
 
-    with gradcam.hooked(layer, leaf):
+    with attach_hook(layer, leaf):
         y = lenet(torch.from_numpy(grays))
     (gradient,) = torch.autograd.grad((y[:, 4] - y[:, 9]).sum(), held[0])
     expected = (gradient.mean((2, 3), keepdim=True) * held[0]).sum(1).detach().numpy()

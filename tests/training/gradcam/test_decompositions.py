@@ -7,7 +7,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from training.gradcam import decompositions as backward
+from training.gradcam.decompositions import (
+    adaptive_avg_pool2d_backward,
+    avg_pool2d_backward,
+    convolution_backward,
+    hardtanh_backward,
+    silu_backward,
+)
 
 Call = Callable[[torch.Tensor], torch.Tensor]
 
@@ -33,7 +39,7 @@ def test_convolution(
     conv = nn.Conv2d(4, 6, (3, 2), stride, padding, dilation, groups).double()
     image = torch.randn(2, 4, 12, 11).double()
     cotangent, expected = gradient(conv, image)
-    found = backward.convolution_backward(
+    found = convolution_backward(
         cotangent,
         image,
         conv.weight,
@@ -69,9 +75,7 @@ def test_average_pool(kernel: int, stride: int, padding: int, ceil: bool, count:
     cotangent, expected = gradient(
         lambda x: F.avg_pool2d(x, kernel, stride, padding, ceil, count), image
     )
-    found = backward.avg_pool2d_backward(
-        cotangent, image, [kernel], [stride], [padding], ceil, count, None
-    )
+    found = avg_pool2d_backward(cotangent, image, [kernel], [stride], [padding], ceil, count, None)
     assert torch.allclose(expected, found)
 
 
@@ -81,18 +85,18 @@ def test_adaptive_average_pool(size: tuple[int, int]) -> None:
     torch.manual_seed(0)
     image = torch.randn(2, 3, 10, 7).double()
     cotangent, expected = gradient(lambda x: F.adaptive_avg_pool2d(x, size), image)
-    assert torch.allclose(expected, backward.adaptive_avg_pool2d_backward(cotangent, image))
+    assert torch.allclose(expected, adaptive_avg_pool2d_backward(cotangent, image))
 
 
 def test_hardtanh_at_its_bounds() -> None:
     """Torch gives no gradient there, and neither does ours."""
     image = torch.tensor([-1.0, 0.0, 0.5, 6.0, 7.0])
     cotangent, expected = gradient(lambda x: F.hardtanh(x, 0, 6), image)
-    assert torch.equal(expected, backward.hardtanh_backward(cotangent, image, 0, 6))
+    assert torch.equal(expected, hardtanh_backward(cotangent, image, 0, 6))
 
 
 def test_silu() -> None:
     """On both sides of zero, at it and far from it."""
     image = torch.linspace(-30, 30, 121).double()
     cotangent, expected = gradient(F.silu, image)
-    assert torch.allclose(expected, backward.silu_backward(cotangent, image), atol=1e-15)
+    assert torch.allclose(expected, silu_backward(cotangent, image), atol=1e-15)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from training.gradcam import plan
+from training.gradcam.plan import make_plan
 from training.imaging.preprocessing import Pixels
 from training.networks.classifier import Classifier
 
@@ -77,7 +77,7 @@ def test_head(small: Make, colors: Pixels, name: str) -> None:
     """The expected shortcut for each head, none where it would be wrong."""
     head, expected = HEADS[name]
     model = small(head)
-    found = plan.make(model, model.network, "features", torch.from_numpy(colors[:3]))
+    found = make_plan(model, model.network, "features", torch.from_numpy(colors[:3]))
     assert (found.kind, found.pivot, found.compiler) == expected
     assert found.error < 1e-9
 
@@ -93,5 +93,5 @@ def test_head(small: Make, colors: Pixels, name: str) -> None:
 )
 def test_lenet(lenet: Classifier, grays: Pixels, layer: str, kind: str, pivot: str) -> None:
     """The default layer needs no gradient of convolutions."""
-    found = plan.make(lenet, lenet.network, layer, torch.from_numpy(grays[:3]))
+    found = make_plan(lenet, lenet.network, layer, torch.from_numpy(grays[:3]))
     assert (found.kind, found.pivot, found.seed) == (kind, pivot, "classifier.fc3")

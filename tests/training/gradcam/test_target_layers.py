@@ -5,14 +5,14 @@ import torch
 from torch import nn
 
 from training.errors import UserError
-from training.gradcam import target_layers as layers
+from training.gradcam.target_layers import list_target_layers
 from training.imaging.preprocessing import Input, Pixels
 from training.networks.classifier import Classifier
 
 
 def test_lenets_layers(lenet: Classifier, grays: Pixels) -> None:
     """Each stage with its map; a head's layers have none."""
-    rows = layers.survey(lenet, lenet.network, torch.from_numpy(grays[:4]))
+    rows = list_target_layers(lenet, lenet.network, torch.from_numpy(grays[:4]))
     found = {row.name: (row.channels, row.height, row.width) for row in rows}
     assert found["features.act2"] == (16, 10, 10)
     assert found["features.conv1"] == (6, 28, 28)
@@ -37,7 +37,7 @@ def test_layers_that_run_twice_or_for_nothing_are_left_out(colors: Pixels) -> No
 
     wanted = Input("RGB", 32, 32, 32)
     model = Classifier(wanted, Odd()).eval()
-    rows = layers.survey(model, model.network, torch.from_numpy(colors[:4]))
+    rows = list_target_layers(model, model.network, torch.from_numpy(colors[:4]))
     assert [row.name for row in rows] == ["one", "two"]
 
 
@@ -46,4 +46,4 @@ def test_a_network_without_maps_is_one_sentence(colors: Pixels) -> None:
     head = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 2))
     model = Classifier(Input("RGB", 32, 32, 32), head)
     with pytest.raises(UserError, match="nothing to show"):
-        layers.survey(model, model.network, torch.from_numpy(colors[:4]))
+        list_target_layers(model, model.network, torch.from_numpy(colors[:4]))

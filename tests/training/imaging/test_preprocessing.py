@@ -9,8 +9,7 @@ import torch
 from PIL import Image
 
 from training.errors import UserError
-from training.imaging import preprocessing as pictures
-from training.imaging.preprocessing import Input, Pixels, Preprocess
+from training.imaging.preprocessing import Input, Pixels, Preprocessing, load_pixels
 from training.networks.classifier import Classifier
 
 
@@ -32,15 +31,15 @@ def test_rows_are_inverted_each_by_its_own_mean() -> None:
     """A bright neighbour changes nothing for a dark picture."""
     wanted = Input("L", 2, 2, 2, mean=(0.0,), std=(1.0,), dark_on_light=True)
     rows = torch.tensor([[[[10], [20]], [[30], [40]]], [[[250], [250]], [[250], [200]]]]).byte()
-    found = Preprocess(wanted)(rows) * 255
+    found = Preprocessing(wanted)(rows) * 255
     assert found.flatten().round().tolist() == [10, 20, 30, 40, 5, 5, 5, 55]
 
 
 def test_mnist_keeps_its_polarity(data_dir: Path) -> None:
     """No digit of the set is brighter than one half on average."""
-    from training.data import datasets as data
+    from training.data.datasets import load_mnist
 
-    splits = data.mnist(0.1, 0).splits.values()
+    splits = load_mnist(0.1, 0).splits.values()
     assert max(split.pictures.mean((1, 2, 3)).max() for split in splits) < 127.5
     assert data_dir.is_dir()
 
@@ -48,7 +47,7 @@ def test_mnist_keeps_its_polarity(data_dir: Path) -> None:
 def test_normalises_by_channel() -> None:
     """(x / 255 - mean) / std in (N, C, H, W) float32."""
     wanted = Input("RGB", 1, 1, 1, mean=(0.1, 0.2, 0.3), std=(0.5, 0.25, 0.2))
-    found = Preprocess(wanted)(torch.tensor([[[[51, 102, 255]]]], dtype=torch.uint8))
+    found = Preprocessing(wanted)(torch.tensor([[[[51, 102, 255]]]], dtype=torch.uint8))
     assert found.shape == (1, 3, 1, 1)
     assert found.flatten().tolist() == pytest.approx([0.2, 0.8, 3.5], abs=1e-6)
 
@@ -57,7 +56,7 @@ def test_a_wide_picture_is_cropped_not_squashed() -> None:
     """The shorter side becomes `resize`; what hangs over on both sides is cut."""
     image = Image.new("L", (84, 56), 0)
     image.paste(255, (28, 0, 56, 56))  # the middle third
-    found = pictures.read(encoded(image), Input("L", 28, 28, 28, mean=(0,), std=(1,)))
+    found = load_pixels(encoded(image), Input("L", 28, 28, 28, mean=(0,), std=(1,)))
     assert found.shape == (28, 28, 1)
     assert (found[:, 8:20] > 250).all()
     assert (found[:, :6] < 5).all()
@@ -66,7 +65,7 @@ def test_a_wide_picture_is_cropped_not_squashed() -> None:
 def test_without_resize_a_picture_is_squashed_to_size() -> None:
     """Exactly height x width."""
     wanted = Input("RGB", 10, 20, None, None)
-    assert pictures.read(encoded(Image.new("RGB", (7, 90))), wanted).shape == (10, 20, 3)
+    assert load_pixels(encoded(Image.new("RGB", (7, 90))), wanted).shape == (10, 20, 3)
 
 
 def test_orientation_alpha_and_16_bits_are_respected() -> None:
@@ -75,13 +74,13 @@ def test_orientation_alpha_and_16_bits_are_respected() -> None:
     exif[0x0112] = 6
     lying = Image.new("L", (40, 20), 0)
     lying.paste(255, (0, 0, 20, 20))  # its left half is the upright picture's top
-    upright = pictures.read(encoded(lying, exif=exif), Input("L", 40, 20, None, None))
+    upright = load_pixels(encoded(lying, exif=exif), Input("L", 40, 20, None, None))
     assert upright[:15].min() > 250
     assert upright[25:].max() < 5
-    clear = pictures.read(encoded(Image.new("RGBA", (9, 9), (0, 0, 0, 0))), Input())
+    clear = load_pixels(encoded(Image.new("RGBA", (9, 9), (0, 0, 0, 0))), Input())
     assert clear.min() == 255
     wide = Image.fromarray(np.full((9, 9), 40_000, np.uint16))
-    assert pictures.read(encoded(wide), Input("L", 9, 9, 9)).max() == 155
+    assert load_pixels(encoded(wide), Input("L", 9, 9, 9)).max() == 155
 
 
 @pytest.mark.parametrize("content", [b"", b"no picture", encoded(Image.new("L", (9, 9)))[:-30]])
@@ -90,10 +89,10 @@ def test_what_is_no_picture_is_one_sentence(content: bytes, tmp_path: Path) -> N
     file = tmp_path / "katze.jpg"
     file.write_bytes(content)
     with pytest.raises(UserError, match=r"katze.jpg can't be read as a picture"):
-        pictures.read(file, Input())
+        load_pixels(file, Input())
 
 
 def test_pixels_survive_a_picture_of_the_right_size(grays: Pixels) -> None:
     """Nothing is resampled that already fits."""
     wanted = Input("L", 28, 28, 28)
-    assert (pictures.read(encoded(Image.fromarray(grays[0, :, :, 0])), wanted) == grays[0]).all()
+    assert (load_pixels(encoded(Image.fromarray(grays[0, :, :, 0])), wanted) == grays[0]).all()

@@ -4,13 +4,13 @@ import pytest
 import torch
 
 from training.errors import UserError
-from training.networks.classifier import parameters
+from training.networks.classifier import count_parameters
 from training.networks.lenet import LeNet5
 
 
 def test_has_61706_parameters() -> None:
     """Convolutions of 6 and 16, then 120, 84 and 10."""
-    assert parameters(LeNet5()) == 61_706
+    assert count_parameters(LeNet5()) == 61_706
 
 
 def test_features_end_at_ten_by_ten_before_the_last_pool() -> None:

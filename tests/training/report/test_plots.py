@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from training.data.datasets import Split
-from training.evaluate import metrics as measure
-from training.report import plots as report
+from training.evaluate.metrics import compute_metrics
+from training.report.plots import format_metrics, save_report_plots
 
 
 def test_several_labels_have_no_mistakes_and_no_confusion(tmp_path: Path) -> None:
@@ -18,9 +18,9 @@ def test_several_labels_have_no_mistakes_and_no_confusion(tmp_path: Path) -> Non
         rng.integers(0, 2, (12, 3)).astype(np.float32),
     )
     probabilities = rng.random((12, 3), np.float32)
-    figures = measure.metrics(probabilities, split.labels, names)
-    report.draw(tmp_path, names, split, probabilities, figures)
+    figures = compute_metrics(probabilities, split.labels, names)
+    save_report_plots(tmp_path, names, split, probabilities, figures)
     assert [path.name for path in tmp_path.iterdir()] == ["reliability.png"]
-    page = report.tell(tmp_path, figures)
+    page = format_metrics(tmp_path, figures)
     assert "![Reliability](reliability.png)" in page
     assert any(line.startswith("| emu | ") for line in page)
