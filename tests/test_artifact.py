@@ -27,14 +27,15 @@ from tests.contract.artifacts import wait_loaded
 from tests.reliability.client import Client, Reply, connect
 from tests.reliability.photographs import make_request
 from tests.server import Server, start_server
-from training import card as cards
-from training import golden, pictures
-from training.export import export
-from training.models import Classifier, build, default_layer
+from training.artifact.card import ModelInfo
+from training.artifact.golden import encode_png, pad_to_wider_image
+from training.export.pipeline import export_model
+from training.imaging.preprocessing import Input, load_pixels
+from training.networks.classifier import Classifier, build_classifier, get_default_layer
 
 MODELS_DIR = Path(__file__).parents[1] / "models"
 LABELS = tuple("0123456789")
-DIGITS = pictures.Input("L", 28, 28, 28, "center", "bilinear", (0.0,), (0.3081,), True)
+DIGITS = Input("L", 28, 28, 28, "center", "bilinear", (0.0,), (0.3081,), True)
 PRECISIONS = {"w16": 1e-3, "fp16": 1e-2, "int8": 1e-1}  # how far probabilities may be off
 Pixels = NDArray[np.uint8]
 
@@ -62,19 +63,19 @@ def samples() -> Pixels:
 def served(samples: Pixels, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """LeNet-5 with seeded weights, its output spread so that labels differ; exported and served."""
     torch.manual_seed(3)
-    model = build("lenet5", 10, DIGITS, {})
+    model = build_classifier("lenet5", 10, DIGITS, {})
     with torch.no_grad():
         for weight in model.parameters():
             weight.mul_(2.5)
-    about = cards.Model("lenet5", "lenet5", LABELS, DIGITS, "multiclass", "Apache-2.0", {})
+    about = ModelInfo("lenet5", "lenet5", LABELS, DIGITS, "multiclass", "Apache-2.0", {})
     tree = tmp_path_factory.mktemp("models")
-    layer = default_layer(model.network)
-    export(about, model, layer, samples, tree, unmeasured="untrained", say=lambda _: None)
+    layer = get_default_layer(model.network)
+    export_model(about, model, layer, samples, tree, unmeasured="untrained", say=lambda _: None)
     for precision in PRECISIONS:
-        lower = cards.Model(
+        lower = ModelInfo(
             f"lenet5-{precision}", "lenet5", LABELS, DIGITS, "multiclass", "Apache-2.0", {}
         )
-        export(
+        export_model(
             lower, copy.deepcopy(model), layer, samples, tree, unmeasured="untrained",
             precision=precision, calibration=samples, say=lambda _: None,
         )  # fmt: skip
@@ -186,9 +187,9 @@ def test_the_service_sees_the_pixels_that_training_saw(
     coarse = Image.fromarray(generator.integers(0, 255, (12, 12, 3), np.uint8))
     file = io.BytesIO()
     coarse.resize(size, Image.Resampling.BICUBIC).convert(mode).save(file, file_format, quality=95)
-    for wanted in (DIGITS, pictures.Input()):
-        expected = pictures.read(file.getvalue(), wanted)
-        card_input = ServedInput.model_validate(wanted.card())
+    for wanted in (DIGITS, Input()):
+        expected = load_pixels(file.getvalue(), wanted)
+        card_input = ServedInput.model_validate(wanted.to_card())
         found = decode_image(open_image(file.getvalue(), 10**7), card_input).pixels
         difference = np.abs(expected.astype(int) - found.astype(int))
         assert difference.max() <= largest
@@ -292,18 +293,18 @@ def read_batches(server: Server) -> tuple[int, int]:
 @pytest.mark.parametrize(
     "wanted",
     [
-        pictures.Input(),
-        pictures.Input("RGB", 128, 128, 128),
-        pictures.Input("L", 28, 28, 28, dark_on_light=True),
-        pictures.Input("RGB", 20, 30, None, None),
+        Input(),
+        Input("RGB", 128, 128, 128),
+        Input("L", 28, 28, 28, dark_on_light=True),
+        Input("RGB", 20, 30, None, None),
     ],
 )
-def test_the_golden_pictures_are_the_same_pixels_to_both(
-    wanted: pictures.Input, turned: bool
-) -> None:
+def test_the_golden_pictures_are_the_same_pixels_to_both(wanted: Input, turned: bool) -> None:
     """Were a turned one resized as well, it would be a level off, which some maps don't forgive."""
     drawn = np.random.default_rng(0).integers(0, 256, (wanted.height, wanted.width, 3), np.uint8)
     sample = drawn[..., : wanted.channels]
-    content = golden.encode(golden.framed(sample, wanted, turned), turned)
-    served = decode_image(open_image(content, 1 << 20), ServedInput.model_validate(wanted.card()))
-    assert np.array_equal(pictures.read(content, wanted), served.pixels)
+    content = encode_png(pad_to_wider_image(sample, wanted, turned), turned)
+    served = decode_image(
+        open_image(content, 1 << 20), ServedInput.model_validate(wanted.to_card())
+    )
+    assert np.array_equal(load_pixels(content, wanted), served.pixels)
