@@ -20,7 +20,7 @@ import pytest
 from PIL import Image
 
 from service.schemas import ExplainOptions
-from tests.contract.artefacts import wait_loaded
+from tests.contract.artifacts import wait_loaded
 from tests.server import ROOT, Server, start_server
 
 DOCUMENT = ROOT / "docs" / "http.md"

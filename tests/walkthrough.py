@@ -119,7 +119,7 @@ class Walk:
 
     def train(self, arguments: list[str]) -> tuple[str, int]:
         """A training command in this process, which has torch loaded; one epoch is enough."""
-        from training import __main__ as commands
+        from training.__main__ import main
 
         if arguments[0] == "fit":
             arguments = [*arguments, "--set", "epochs=1"]
@@ -131,7 +131,7 @@ class Walk:
             contextlib.redirect_stdout(told),
             contextlib.redirect_stderr(complaint),
         ):
-            exit_code = commands.main()
+            exit_code = main()
         printed = told.getvalue() + (complaint.getvalue() if exit_code else "")
         return self.put_back(printed), exit_code
 
@@ -170,12 +170,12 @@ def put_weights(home: Path) -> None:
     import torch
     from torchvision import models
 
-    from training import weights
+    from training.networks.weights import read_state_dict
 
     url = models.SqueezeNet1_1_Weights.IMAGENET1K_V1.url
     place = home / "hub" / "checkpoints" / Path(url).name
     place.parent.mkdir(parents=True)
-    torch.save(weights.read(file), place)
+    torch.save(read_state_dict(file), place)
 
 
 def mask(printed: str) -> str:

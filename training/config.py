@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from training.augment import Augment
 from training.errors import UserError
-from training.pictures import Input
+from training.imaging.augmentation import Augmentation
+from training.imaging.preprocessing import Input
 
 CONFIGS = Path(__file__).parent / "configs"
 
@@ -53,7 +53,7 @@ class Config:
     clip: float = 0.0  # largest norm of the gradient; 0: any
     average: float = 0.0  # decay of the running mean of the weights that is kept; 0: none
     patience: int = 0  # epochs without a better validation loss before stopping; 0: never
-    augment: Augment = field(default_factory=Augment)
+    augment: Augmentation = field(default_factory=Augmentation)
 
     weights: str | None = None  # a file, or "torchvision"
     dropout: float = 0.0  # before the last linear layer
@@ -70,23 +70,23 @@ class Config:
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> "Config":
         fields = dict(fields)
-        fields["input"] = Input(**{k: _tuple(v) for k, v in fields["input"].items()})
-        fields["augment"] = Augment(**fields["augment"])
+        fields["input"] = Input(**{k: to_tuple(v) for k, v in fields["input"].items()})
+        fields["augment"] = Augmentation(**fields["augment"])
         return cls(**fields)
 
 
-def data_root() -> Path:
+def get_data_folder() -> Path:
     """Where data sets and weights lie: $SIGHTGLASS_DATA, else ./data."""
     return Path(os.environ.get("SIGHTGLASS_DATA") or "data")
 
 
-def located(name: str) -> Path:
+def resolve_path(name: str) -> Path:
     """A file or folder as it is named, or else of that name where data sets and weights lie."""
     path = Path(name)
-    return path if path.exists() else data_root() / name
+    return path if path.exists() else get_data_folder() / name
 
 
-def load(name: str, changes: list[str] | None = None) -> Config:
+def load_config(name: str, changes: list[str] | None = None) -> Config:
     """The config of a file or of a name in `training/configs`, with `key=value` changes."""
     path = Path(name)
     if path.suffix != ".py":
@@ -98,11 +98,11 @@ def load(name: str, changes: list[str] | None = None) -> Config:
     if not isinstance(config, Config):
         raise UserError(f"{path} defines no CONFIG = Config(…).")
     for change in changes or []:
-        config = changed(config, change)
+        config = apply_change(config, change)
     return config
 
 
-def changed(config: Config, change: str) -> Config:
+def apply_change(config: Config, change: str) -> Config:
     """The config with one `key=value` (or `input.key=value`, `augment.…`, `options.…`) replaced."""
     key, equals, text = change.partition("=")
     if not equals:
@@ -121,16 +121,16 @@ def changed(config: Config, change: str) -> Config:
     elif inner:
         if not dataclasses.is_dataclass(part) or inner not in vars(part):
             raise UserError(f"{outer!r} has no {inner!r}.")
-        value = replaced(part, inner, value)
-    result: Config = replaced(config, outer, value)
+        value = replace_field(part, inner, value)
+    result: Config = replace_field(config, outer, value)
     return result
 
 
-def replaced(part: Any, name: str, value: Any) -> Any:
+def replace_field(part: Any, name: str, value: Any) -> Any:
     """The same with one field another."""
     fields = {field.name: getattr(part, field.name) for field in dataclasses.fields(part)}
     return type(part)(**{**fields, name: value})
 
 
-def _tuple(value: Any) -> Any:
+def to_tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value

@@ -3,3 +3,7 @@
 
 class UserError(Exception):
     """What was wrong and what would be right, in one sentence."""
+
+
+class CheckError(UserError):
+    """The graph is not what it should be; nothing was written."""

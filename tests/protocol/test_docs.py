@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from service.tensors import MAX_JSON_VALUES
+from service.api.v2.tensors import MAX_JSON_VALUES
 from tests.server import ROOT, Server
 
 DOCUMENT = (ROOT / "docs" / "inference-protocol.md").read_text()
