@@ -77,7 +77,7 @@ def main() -> int:
     command.add_argument(
         "--resize",
         type=int,
-        help="resize the shorter side to this, then crop the centre; 0: no crop",
+        help="resize the shorter side to this and crop the centre; 0: squash instead",
     )
     command.add_argument("--mean", type=float, nargs="+", help="per channel, for pixels in 0..1")
     command.add_argument("--std", type=float, nargs="+", help="per channel, for pixels in 0..1")
