@@ -1,4 +1,4 @@
-"""The suite's commands: `run` measures and writes the page, `page` writes it from the last run."""
+"""The commands: `run` measures and writes the pages, `page` writes them from the last run."""
 
 import argparse
 import sys
@@ -10,9 +10,11 @@ from benchmarks.plot import draw
 from benchmarks.rounds import FULL, RESULTS, Plan, run
 from benchmarks.samples import Results, read_results
 from benchmarks.server import ServerFault
-from benchmarks.table import make_targets, write_page
+from benchmarks.table import make_targets, write_pages
 
-PAGE = ROOT / "docs" / "benchmarks.md"
+PAGES = [
+    ROOT / "docs" / "explanation" / name for name in ("benchmarks.md", "benchmarks-results.md")
+]
 PICTURE = ROOT / "docs" / "pictures" / "benchmarks.png"
 
 
@@ -51,8 +53,8 @@ def make_plan(options: argparse.Namespace) -> Plan:
 
 
 def write(results: Results) -> None:
-    """The page and its picture."""
-    write_page(results, PAGE)
+    """The pages and their picture."""
+    write_pages(results, PAGES)
     draw(results, PICTURE)
 
 

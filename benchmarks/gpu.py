@@ -34,15 +34,15 @@ from benchmarks.material import (
     make_photographs,
 )
 from benchmarks.server import start_server
-from service.batcher import Outputs
-from service.card import Artefact
-from service.cuda import CPU, CUDA, BoundSession, Tuning, open_bound
-from service.image import decode_image, open_image
-from service.judge import read_artefact
+from service.artifact.card import Artifact
+from service.artifact.validation import read_artifact
+from service.imaging.decoding import decode_image, open_image
 from service.machine import count_cores
-from service.session import has_cuda
+from service.runtime.batcher import Outputs
+from service.runtime.cuda import CPU, CUDA, BoundSession, Tuning, open_bound
+from service.runtime.session import has_cuda
 
-PAGE = ROOT / "docs" / "benchmarks-gpu.md"
+PAGE = ROOT / "docs" / "explanation" / "benchmarks-gpu.md"
 MODELS = CACHE / "gpu-models"
 PRECISIONS = {"fp32": "resnet50", "fp16": "resnet50-fp16"}  # and the models' names
 BATCHES = (1, 8, 32)
@@ -81,9 +81,9 @@ def main() -> int:
     make_models(arguments.models)
     each = arguments.seconds / arguments.rounds
     for precision, name in PRECISIONS.items():
-        artefact, content = read_artefact(arguments.models / name / "1" / "model.onnx")
-        figures[precision] = measure_model(content, artefact, arguments.on, arguments.rounds, each)
-    figures["decode"] = measure_decoding(artefact, arguments.rounds, each)
+        artifact, content = read_artifact(arguments.models / name / "1" / "model.onnx")
+        figures[precision] = measure_model(content, artifact, arguments.on, arguments.rounds, each)
+    figures["decode"] = measure_decoding(artifact, arguments.rounds, each)
     say(f"decoding: {figures['decode']:.0f} images/s on all cores")
     figures["served"] = measure_served(arguments.models, arguments.on, arguments.rounds, each)
     path = CACHE / "gpu.json"
@@ -115,21 +115,21 @@ def make_models(tree: Path) -> None:
 
 
 def measure_model(
-    content: bytes, artefact: Artefact, on: str, rounds: int, seconds: float
+    content: bytes, artifact: Artifact, on: str, rounds: int, seconds: float
 ) -> Figures:
     """Where its nodes lie; images a second by tuning and batch; what an explanation costs."""
-    placed = find_placement(content, artefact, on)
+    placed = find_placement(content, artifact, on)
     say(f"nodes by provider: {placed}")
-    sessions = {name: open_model(content, artefact, on, tuning) for name, tuning in TUNINGS.items()}
+    sessions = {name: open_model(content, artifact, on, tuning) for name, tuning in TUNINGS.items()}
     rates: dict[str, dict[str, float]] = {}
     for size in BATCHES:
-        image, targets = make_batch(artefact, size)
+        image, targets = make_batch(artifact, size)
         runs = {name: (session.run, image, targets) for name, session in sessions.items()}
         rates[str(size)] = {
             name: size / spent for name, spent in time_in_turn(runs, rounds, seconds).items()
         }
         say(f"batch {size}: " + ", ".join(f"{n} {r:.0f}/s" for n, r in rates[str(size)].items()))
-    image, targets = make_batch(artefact, BATCHES[-1])
+    image, targets = make_batch(artifact, BATCHES[-1])
     best = max(rates[str(BATCHES[-1])].items(), key=lambda pair: pair[1])[0]
     run = sessions[best].run
     spent = time_in_turn(
@@ -140,17 +140,17 @@ def measure_model(
     return {"placement": placed, "rates": rates, "best": best, "explained_over_plain": ratio}
 
 
-def open_model(content: bytes, artefact: Artefact, on: str, tuning: Tuning) -> BoundSession:
+def open_model(content: bytes, artifact: Artifact, on: str, tuning: Tuning) -> BoundSession:
     """The model as the service opens it."""
     if on == "cuda":
-        return open_bound(content, artefact, BATCHES[-1], ort.SessionOptions(), tuning)
+        return open_bound(content, artifact, BATCHES[-1], ort.SessionOptions(), tuning)
     session = ort.InferenceSession(content, providers=[CPU])
-    return BoundSession(session, artefact, BATCHES[-1], tuning.bound)
+    return BoundSession(session, artifact, BATCHES[-1], tuning.bound)
 
 
-def make_batch(artefact: Artefact, size: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+def make_batch(artifact: Artifact, size: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Random pixels, since zeros are too easy, and each row's own top-1 to explain."""
-    wanted = artefact.card.input
+    wanted = artifact.card.input
     shape = (size, wanted.height, wanted.width, wanted.channels)
     image = np.random.default_rng(size).integers(0, 256, shape, np.uint8)
     return image, np.full((size, 1), -1, np.int64)
@@ -181,14 +181,14 @@ def time_in_turn(
     return {name: median(times) for name, times in spent.items()}
 
 
-def find_placement(content: bytes, artefact: Artefact, on: str) -> dict[str, dict[str, int]]:
+def find_placement(content: bytes, artifact: Artifact, on: str) -> dict[str, dict[str, int]]:
     """How many nodes of each operator ran on each provider, by onnxruntime's own profile."""
     with tempfile.TemporaryDirectory() as folder:
         options = ort.SessionOptions()
         options.enable_profiling = True
         options.profile_file_prefix = str(Path(folder) / "profile")
         session = ort.InferenceSession(content, options, [CUDA, CPU] if on == "cuda" else [CPU])
-        image, target = make_batch(artefact, 2)
+        image, target = make_batch(artifact, 2)
         session.run(None, {"image": image, "target": target})
         events = json.loads(Path(session.end_profiling()).read_text())
     placed: dict[str, Counter[str]] = {}
@@ -202,10 +202,10 @@ def find_placement(content: bytes, artefact: Artefact, on: str) -> dict[str, dic
     return {provider: dict(operators) for provider, operators in placed.items()}
 
 
-def measure_decoding(artefact: Artefact, rounds: int, seconds: float) -> float:
+def measure_decoding(artifact: Artifact, rounds: int, seconds: float) -> float:
     """Photographs of 500 x 375 decoded to the model's input a second, on all cores."""
     files = make_photographs("photo", 500, 375).files
-    wanted = artefact.card.input
+    wanted = artifact.card.input
 
     def decode(number: int) -> None:
         decode_image(open_image(files[number % len(files)], MAX_PIXELS), wanted)

@@ -13,7 +13,7 @@ import uvloop
 from numpy.typing import NDArray
 
 from benchmarks.samples import Sample
-from service.batcher import Batcher, Outputs, Row
+from service.runtime.batcher import Batcher, Outputs, Row
 
 BATCH = 8  # the default on a CPU
 CLASSES = 10
@@ -30,7 +30,7 @@ def measure_queue(clients: int, seconds: float) -> Iterator[Sample]:
 async def spend(clients: int, seconds: float, brief: bool) -> float:
     """Seconds of CPU a row."""
     sizes = list[int]()
-    batcher = Batcher(answer_nothing, BATCH, 0, sizes.append, brief=brief)
+    batcher = Batcher(answer_nothing, BATCH, 0, sizes.append, run_inline=brief)
     pixels = np.zeros((28, 28, 1), np.uint8)
     rows = 0
     ends = time.perf_counter() + seconds

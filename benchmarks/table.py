@@ -1,4 +1,4 @@
-"""The measured as Markdown, put between the markers of docs/benchmarks.md."""
+"""The results as Markdown, put between the markers of docs/explanation/benchmarks*.md."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -16,15 +16,19 @@ LOAD_FIGURES = ("rps", "p50", "p95", "p99", "errors", "server_cpu_ms", "client_c
 MISSING = "not measured"
 
 
-def write_page(results: Results, page: Path) -> None:
-    """Renew every generated block of the page; what stands around them is written by hand."""
-    text = page.read_text()
+def write_pages(results: Results, pages: Iterable[Path]) -> None:
+    """Renew every generated block; the text around the blocks is written by hand.
+
+    Each block stands on one of the pages.
+    """
+    texts = {page: page.read_text() for page in pages}
     for name, make in BLOCKS.items():
         block = re.compile(rf"(?<=<!-- {name} -->\n).*?(?=<!-- /{name} -->)", re.DOTALL)
-        assert block.search(text), f"{page} has no <!-- {name} -->"
+        [page] = [page for page, text in texts.items() if block.search(text)]
         made = make(results) + "\n"
-        text = block.sub(lambda _: made, text)  # noqa: B023
-    page.write_text(text)
+        texts[page] = block.sub(lambda _: made, texts[page])  # noqa: B023
+    for page, text in texts.items():
+        page.write_text(text)
 
 
 def make_about(results: Results) -> str:
@@ -32,9 +36,9 @@ def make_about(results: Results) -> str:
     about, rounds = results.about, len({s.round for s in results.samples} - {0})
     return (
         f"Measured {about['date']} on {about['machine']}; {rounds} rounds; {about['versions']}. "
-        "A figure is the median of the rounds, in brackets the least and the most.\n\n"
+        "Each figure is the median of the rounds, with the lowest and the highest in brackets.\n\n"
         "![Requests a second by server, latency in an open loop, throughput as the work grows]"
-        "(pictures/benchmarks.png)"
+        "(../pictures/benchmarks.png)"
     )
 
 

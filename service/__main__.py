@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from service.errors import BadRequest
-from service.settings import OperatorFault, read_settings, with_bundled_default
+from service.settings import ConfigurationError, read_settings, with_bundled_default
 
 
 def main() -> int:
@@ -22,7 +22,7 @@ def main() -> int:
     options = parser.parse_args()
     try:
         code: int = options.run(options)
-    except (OperatorFault, BadRequest) as fault:
+    except (ConfigurationError, BadRequest) as fault:
         sys.exit(str(fault))
     return code
 
@@ -36,7 +36,7 @@ def add_serve(parser: argparse.ArgumentParser) -> None:
 
 def run_serve(options: argparse.Namespace) -> int:
     """Serve until told to stop."""
-    from service.launch import serve
+    from service.cli.serve import serve
 
     return serve(options.host, options.port)
 
@@ -49,7 +49,7 @@ def add_check(parser: argparse.ArgumentParser) -> None:
 
 def run_check(options: argparse.Namespace) -> int:
     """Print the table."""
-    from service.offline import check
+    from service.cli.offline import check
 
     settings = read_settings()
     table, fit = check(options.models or settings.models_dir, settings)
@@ -74,13 +74,14 @@ def add_explain(parser: argparse.ArgumentParser) -> None:
 
 def run_explain(options: argparse.Namespace) -> int:
     """Write the picture, print what the model says."""
-    from service.heatmap import ENCODINGS
-    from service.offline import OfflineFault, explain
-    from service.schemas import ExplainOptions, validate_options
+    from service.api.options import validate_options
+    from service.cli.offline import CommandError, explain
+    from service.imaging.heatmap import ENCODINGS
+    from service.schemas import ExplainOptions
 
     media_type = mimetypes.guess_type(options.output.name)[0]
     if media_type not in ENCODINGS:
-        raise OfflineFault(f"{options.output} is no picture's name: end it in .png, .jpg or .webp.")
+        raise CommandError(f"{options.output} is no picture's name: end it in .png, .jpg or .webp.")
     names = ("model", "target", "against", "view", "colormap", "alpha", "size", "verify")
     given = {name: value for name in names if (value := getattr(options, name)) is not None}
     if "target" in given:

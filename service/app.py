@@ -9,7 +9,7 @@ SUPERVISOR = "bentoml._internal.utils.circus"
 CHECK_SECONDS = 2.0  # until a dead worker is noticed, at most; BentoML takes ten
 
 
-class FrontedService(bentoml.Service[Any]):  # type: ignore[misc]  # BentoML loads it lazily
+class SightglassService(bentoml.Service[Any]):  # type: ignore[misc]  # BentoML loads it lazily
     """A BentoML service that serves the data plane, with BentoML's own application behind it.
 
     As one of BentoML's middlewares the data plane would stand behind others, which cost a task and
@@ -19,17 +19,17 @@ class FrontedService(bentoml.Service[Any]):  # type: ignore[misc]  # BentoML loa
     def to_asgi(self, is_main: bool = True) -> Any:
         """What BentoML's worker serves; it asks before it makes its server."""
         # BentoML's parent process imports this module as well, but has no use for these.
-        from service.connection import bound_connections
-        from service.plane import DataPlane
+        from service.server.application import Application
+        from service.server.uvicorn_protocol import install_protocol
         from service.settings import read_settings
 
         settings = read_settings()
-        plane = DataPlane(super().to_asgi(is_main), settings)
-        bound_connections(settings, plane.door.turn_away)
+        plane = Application(super().to_asgi(is_main), settings)
+        install_protocol(settings, plane.door.turn_away)
         return plane
 
 
-def notice_deaths_sooner(supervisor: Any) -> None:
+def shorten_worker_checks(supervisor: Any) -> None:
     """Have BentoML's parent look for dead workers more often: there is no setting for it."""
 
     class WatchfulArbiter(supervisor.Arbiter):  # type: ignore[misc]
@@ -40,9 +40,9 @@ def notice_deaths_sooner(supervisor: Any) -> None:
 
 
 if SUPERVISOR in sys.modules:  # in the parent alone: importing it would delay a worker's start
-    notice_deaths_sooner(sys.modules[SUPERVISOR])
+    shorten_worker_checks(sys.modules[SUPERVISOR])
 
 
-@bentoml.service(name="sightglass", metrics={"enabled": False}, service_class=FrontedService)
+@bentoml.service(name="sightglass", metrics={"enabled": False}, service_class=SightglassService)
 class Sightglass:
     """The name under which BentoML starts, builds and ships the service."""

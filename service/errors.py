@@ -17,7 +17,7 @@ class ErrorDetail(TypedDict):
     request_id: str
 
 
-class Refusal(Exception):
+class ApiError(Exception):
     """A request that gets no answer but one sentence: what was wrong, what would be right."""
 
     status = 500
@@ -34,17 +34,17 @@ class Refusal(Exception):
         return {"code": self.code, "message": self.message, "request_id": request_id}
 
 
-class Internal(Refusal):
+class InternalError(ApiError):
     """Our fault."""
 
 
-class BadRequest(Refusal):
+class BadRequest(ApiError):
     """A field missing, unknown, given twice or out of range; malformed JSON or multipart."""
 
     status, code = 400, "bad_request"
 
 
-class Unauthorized(Refusal):
+class Unauthorized(ApiError):
     """API keys are set and the request carries none of them."""
 
     status, code = 401, "unauthorized"
@@ -56,67 +56,67 @@ class Unauthorized(Refusal):
         )
 
 
-class NotFound(Refusal):
+class NotFound(ApiError):
     """No such path."""
 
     status, code = 404, "not_found"
 
 
-class ModelNotFound(Refusal):
+class ModelNotFound(ApiError):
     """No such model, or no such version of it."""
 
     status, code = 404, "model_not_found"
 
 
-class MethodNotAllowed(Refusal):
+class MethodNotAllowed(ApiError):
     """The path is right, the method is not."""
 
     status, code = 405, "method_not_allowed"
 
 
-class NotAcceptable(Refusal):
+class NotAcceptable(ApiError):
     """None of the media types in `Accept` can be served here."""
 
     status, code = 406, "not_acceptable"
 
 
-class RequestTimeout(Refusal):
+class RequestTimeout(ApiError):
     """The body did not arrive in time."""
 
     status, code = 408, "request_timeout"
 
 
-class PayloadTooLarge(Refusal):
+class PayloadTooLarge(ApiError):
     """More bytes or more images than even an idle server takes."""
 
     status, code = 413, "payload_too_large"
 
 
-class UnsupportedMediaType(Refusal):
+class UnsupportedMediaType(ApiError):
     """The bytes are no image of an accepted format."""
 
     status, code = 415, "unsupported_media_type"
 
 
-class InvalidImage(Refusal):
+class InvalidImage(ApiError):
     """An image of an accepted format, but truncated or corrupt."""
 
     status, code = 422, "invalid_image"
 
 
-class ImageTooLarge(Refusal):
+class ImageTooLarge(ApiError):
     """More pixels than allowed, by the picture's own header."""
 
     status, code = 422, "image_too_large"
 
 
-class UnknownLabel(Refusal):
+class UnknownLabel(ApiError):
     """The model knows no such label."""
 
     status, code = 422, "unknown_label"
 
 
-class Overloaded(Refusal):
+class Overloaded(ApiError):
     """No room now; `Retry-After` says when to come back."""
 
     status, code = 429, "overloaded"
@@ -125,7 +125,7 @@ class Overloaded(Refusal):
         super().__init__(message, {"retry-after": str(retry_after)})
 
 
-class NotReady(Refusal):
+class NotReady(ApiError):
     """Still loading, or already draining."""
 
     status, code = 503, "not_ready"
@@ -134,7 +134,7 @@ class NotReady(Refusal):
         super().__init__(message, {"retry-after": str(retry_after)})
 
 
-class Timeout(Refusal):
+class Timeout(ApiError):
     """Accepted, but not answered before the deadline."""
 
     status, code = 504, "timeout"

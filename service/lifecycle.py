@@ -5,26 +5,17 @@ the server below is told to finish what it has and exit. After Ctrl-C it is told
 """
 
 import asyncio
-import ctypes
 import logging
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from service.log import with_fields
+from service.telemetry.log import with_fields
 
-PR_SET_PDEATHSIG = 1  # of prctl(2)
 log = logging.getLogger(__name__)
-
-
-def end_with_parent(number: int) -> None:
-    """Have the kernel send this process a signal when its parent is gone without a word: Linux."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number)
 
 
 class Lifecycle:

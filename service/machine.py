@@ -1,21 +1,10 @@
-"""What the machine has, and how many processes make the most of it for the models of a tree.
-
-One process serves large models best: its queue forms the largest batches, and a run keeps all cores
-busy by itself. Where a run is over sooner than HTTP around it, the one event loop is the bound, and
-a process a core answers as many times more.
-"""
+"""The machine: its cores, its NVIDIA driver, and a process that ends with its parent."""
 
 import ctypes
 import os
 import sys
-from pathlib import Path
 
-from service.settings import AUTO, Settings
-from service.tree import find_models, make_path
-
-MOST_WORKERS = 8  # by themselves; each takes memory
-SMALL_BYTES = 4 << 20  # of a file; a larger one is no small model's, and not worth opening
-BRIEF_MS = 0.1  # of a picture with its map, as the exporter measured it on one core
+PR_SET_PDEATHSIG = 1  # of prctl(2)
 
 
 def count_cores() -> int:
@@ -34,26 +23,7 @@ def has_driver() -> bool:
     return True
 
 
-def choose_workers(settings: Settings) -> int:
-    """How many processes to start: as told; or one, or one a core if no model takes long on it."""
-    if settings.workers != AUTO:
-        return int(settings.workers)
-    if settings.device != "cpu" and has_driver():  # a GPU serves one queue best
-        return 1
-    models = find_models(settings.models_dir)
-    small = all(size <= SMALL_BYTES for _, size, _ in models.values())
-    if models and small and all(is_brief(make_path(settings.models_dir, key)) for key in models):
-        return min(count_cores(), MOST_WORKERS)
-    return 1
-
-
-def is_brief(path: Path) -> bool:
-    """Whether the file's card says so; what can't be read can't be served either."""
-    from service.card import BadArtefact  # these are heavy, and mostly not needed
-    from service.judge import read_artefact
-
-    try:
-        artefact, _ = read_artefact(path)
-        return float(artefact.raw_card["gradcam"]["cost"]["explained_ms"]) <= BRIEF_MS
-    except (BadArtefact, KeyError, TypeError, ValueError):
-        return False
+def end_with_parent(number: int) -> None:
+    """Have the kernel send this process a signal when its parent is gone without a word: Linux."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number)

@@ -1,6 +1,6 @@
 """The shapes of requests and answers: what validates them here also describes them in OpenAPI."""
 
-from typing import Annotated, Any, Literal, NotRequired, Self, TypeVar
+from typing import Annotated, Any, Literal, NotRequired, Self
 
 from pydantic import (
     BaseModel,
@@ -8,18 +8,15 @@ from pydantic import (
     ConfigDict,
     Field,
     NonNegativeInt,
-    ValidationError,
     model_validator,
 )
 from typing_extensions import TypedDict
 
-from service.errors import BadRequest, ErrorDetail
-from service.form import Form
-from service.heatmap import Colormap, View
+from service.errors import ErrorDetail
+from service.imaging.heatmap import Colormap, View
 
 MAX_TARGETS = 8
 MAX_BATCH_IMAGES = 64
-REPEATABLE = "target"
 # Text of a form or query is read as a number everywhere else, but not for a literal.
 Zero = Annotated[Literal[0], BeforeValidator(lambda value: 0 if value == "0" else value)]
 
@@ -64,50 +61,6 @@ class ExplainOptions(PredictOptions):
         if self.against is not None and self.against_index is not None:
             raise ValueError("give only one of 'against' and 'against_index'")
         return self
-
-
-Options = TypeVar("Options", bound=PredictOptions)
-
-
-def read_options(kind: type[Options], form: Form) -> Options:
-    """The parameters of a request, checked.
-
-    Raises:
-        BadRequest: one is given twice, unknown or out of range.
-    """
-    values: dict[str, Any] = {}
-    for name, given in form.values.items():
-        if name == REPEATABLE:
-            values[name] = given
-        elif len(given) == 1:
-            values[name] = given[0]
-        else:
-            raise BadRequest(f"'{name}' was given {len(given)} times: give it once.")
-    return validate_options(kind, values)
-
-
-def validate_options(kind: type[Options], values: dict[str, Any]) -> Options:
-    """The parameters by name, checked.
-
-    Raises:
-        BadRequest: one is unknown or out of range.
-    """
-    try:
-        return kind.model_validate(values)
-    except ValidationError as fault:
-        raise BadRequest(_explain(kind, fault)) from None
-
-
-def _explain(kind: type[PredictOptions], fault: ValidationError) -> str:
-    error = fault.errors(include_url=False)[0]
-    name = ".".join(str(step) for step in error["loc"][:1])
-    wish = error["msg"].removeprefix("Value error, ").removeprefix("Input ")
-    if error["type"] == "extra_forbidden":
-        known = ", ".join(["image", *kind.model_fields])
-        return f"There is no parameter '{name}' here; there are: {known}."
-    if not name:
-        return f"The parameters contradict each other: {wish}."
-    return f"'{name}' can't be {error['input']!r}: it {wish}."
 
 
 class Prediction(TypedDict):

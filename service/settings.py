@@ -13,15 +13,15 @@ PositiveOrAuto = PositiveInt | Literal["auto"]
 Words = Annotated[tuple[str, ...], NoDecode]  # comma-separated in the environment
 
 
-class OperatorFault(Exception):
+class ConfigurationError(Exception):
     """What whoever starts the service, or a command of it, got wrong; one sentence."""
 
 
-class SettingsFault(OperatorFault):
+class SettingsError(ConfigurationError):
     """A setting that stops the start; its message is one sentence."""
 
 
-class DeviceFault(OperatorFault):
+class DeviceError(ConfigurationError):
     """The device that the settings insist on does not work; one sentence says what is missing."""
 
 
@@ -106,7 +106,7 @@ def read_settings() -> Settings:
     try:
         return Settings()  # type: ignore[call-arg]  # the environment supplies the fields
     except ValidationError as fault:
-        raise SettingsFault(_explain(fault)) from None
+        raise SettingsError(_explain(fault)) from None
 
 
 def render_settings() -> str:

@@ -5,17 +5,17 @@ from pathlib import Path
 import pytest
 
 from benchmarks import gpu
-from service.cuda import CPU
-from service.judge import read_artefact
-from service.session import has_cuda
+from service.artifact.validation import read_artifact
+from service.runtime.cuda import CPU
+from service.runtime.session import has_cuda
 from tests.service.quadrants import write_model
 
 
 def test_every_tuning_is_measured_and_nodes_are_placed(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     write_model(path)
-    artefact, content = read_artefact(path)
-    figures = gpu.measure_model(content, artefact, "cpu", rounds=2, seconds=0.02)
+    artifact, content = read_artifact(path)
+    figures = gpu.measure_model(content, artifact, "cpu", rounds=2, seconds=0.02)
     assert set(figures["placement"]) == {CPU}
     assert figures["placement"][CPU]["AveragePool"] == 1
     assert set(figures["rates"]) == {"1", "8", "32"}
@@ -33,8 +33,8 @@ def test_every_tuning_is_measured_and_nodes_are_placed(tmp_path: Path) -> None:
 def test_decoding_is_measured_on_photographs(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     write_model(path)
-    artefact, _ = read_artefact(path)
-    assert gpu.measure_decoding(artefact, rounds=1, seconds=0.01) > 0
+    artifact, _ = read_artifact(path)
+    assert gpu.measure_decoding(artifact, rounds=1, seconds=0.01) > 0
 
 
 @pytest.mark.skipif(has_cuda(), reason="there is a GPU")
@@ -52,7 +52,7 @@ def test_all_but_shape_arithmetic_lies_on_the_gpu() -> None:
     """Of every bundled model: nothing that computes on pixels or maps is left to the CPU."""
     shapes = {"Shape", "Gather", "Unsqueeze", "Squeeze", "Concat", "Slice", "Cast", "Mul", "Add"}
     for path in Path("models").glob("*/*/model.onnx"):
-        artefact, content = read_artefact(path)
-        placed = gpu.find_placement(content, artefact, "cuda")
+        artifact, content = read_artifact(path)
+        placed = gpu.find_placement(content, artifact, "cuda")
         assert set(placed.get(CPU, {})) <= shapes, path
         assert {"Conv"} <= set(placed["CUDAExecutionProvider"])

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import precisions
-from benchmarks.__main__ import PAGE
+from benchmarks.__main__ import PAGES
 from benchmarks.bound import find_answers, measure_bound
 from benchmarks.client import Ask
 from benchmarks.contenders import OURS, make_our_asks
@@ -16,7 +16,7 @@ from benchmarks.plot import draw
 from benchmarks.queueing import measure_queue
 from benchmarks.samples import Results, Sample, read_results
 from benchmarks.server import Server
-from benchmarks.table import write_page
+from benchmarks.table import write_pages
 from benchmarks.targets import TARGETS
 from benchmarks.trial import Trial
 from tests import server as tests_server
@@ -88,7 +88,7 @@ def test_maps_have_latencies_of_their_own(trial: Trial, pictures: Pictures) -> N
     assert sample.figures["p50_1"] > 0
 
 
-def test_a_run_becomes_a_page_and_a_picture(pictures: Pictures, tmp_path: Path) -> None:
+def test_a_run_becomes_pages_and_a_picture(pictures: Pictures, tmp_path: Path) -> None:
     bound = list(measure_bound(pictures, 0.002))
     load = {"rps": 90.0, "p50": 1.0, "p95": 2.0, "p99": 3.0, "errors": 0.0}
     ours = [Sample("photo", OURS, clients, load) for clients in (1, 8, 32)]
@@ -97,13 +97,13 @@ def test_a_run_becomes_a_page_and_a_picture(pictures: Pictures, tmp_path: Path) 
     results.write(tmp_path / "results.json")
     read = read_results(tmp_path / "results.json")
     assert read.samples == results.samples
-    page = tmp_path / "page.md"
-    page.write_text(PAGE.read_text())
-    write_page(read, page)
-    assert (
-        "| 500x375, 32 clients, against the best other | ≥ 1 x | 0.9 | **missed** |"
-        in page.read_text()
-    )
+    pages = [tmp_path / page.name for page in PAGES]
+    for copy, page in zip(pages, PAGES, strict=True):
+        copy.write_text(page.read_text())
+    write_pages(read, pages)
+    first, second = (page.read_text() for page in pages)
+    assert "| 500x375, 32 clients, against the best other | ≥ 1 x | 0.9 | **missed** |" in first
+    assert "| ResNet-18, 500x375 | 32 | mosec x2 | 100 |" in second
     draw(read, tmp_path / "picture.png")
     assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.artefacts import wait_loaded
+from tests.contract.artifacts import wait_loaded
 from tests.contract.tree import Tree
 from tests.server import Server, start_server, wait_until
 from tests.service.quadrants import write_model

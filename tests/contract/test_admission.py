@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.contract.artefacts import POISON, write_fragile_model, write_slow_model
+from tests.contract.artifacts import POISON, write_fragile_model, write_slow_model
 from tests.contract.pictures import paint
 from tests.contract.wire import connect, count_images, read_answer, read_metric, start_post
 from tests.server import Server, start_server, wait_until

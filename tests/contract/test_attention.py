@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.contract.artefacts import wait_loaded
+from tests.contract.artifacts import wait_loaded
 from tests.contract.tree import PICTURE, Tree
 from tests.contract.wire import ask_both, read_metric
 from tests.server import PATIENCE, Server, start_server, wait_until

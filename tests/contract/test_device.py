@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from service.batcher import DeviceLost, Outputs
-from service.device import guard, means_loss, require_cuda
-from service.session import describe_missing_cuda, has_cuda
-from tests.contract.artefacts import POISON, write_bursting_model
+from service.runtime.batcher import DeviceLost, Outputs
+from service.runtime.device import detect_device_loss, is_device_loss, require_cuda
+from service.runtime.session import describe_missing_cuda, has_cuda
+from tests.contract.artifacts import POISON, write_bursting_model
 from tests.contract.tree import PICTURE
 from tests.contract.wire import connect, read_answer, read_metric, start_post
 from tests.server import PATIENCE, ROOT, Server, find_free_port, start_server, wait_until
@@ -89,7 +89,7 @@ MEMORY = (
     ],
 )
 def test_the_devices_faults_are_told_from_a_rows(told: str, rows: int, lost: bool) -> None:
-    assert means_loss(RuntimeError(told), rows) is lost
+    assert is_device_loss(RuntimeError(told), rows) is lost
 
     def fail(*_: object) -> Outputs:
         raise RuntimeError(told)
@@ -97,7 +97,7 @@ def test_the_devices_faults_are_told_from_a_rows(told: str, rows: int, lost: boo
     with pytest.raises(
         DeviceLost if lost else RuntimeError, match="The device failed" if lost else re.escape(told)
     ):
-        guard(fail)(np.zeros((rows, 1, 1, 1), np.uint8), np.zeros((rows, 0), np.int64))
+        detect_device_loss(fail)(np.zeros((rows, 1, 1, 1), np.uint8), np.zeros((rows, 0), np.int64))
 
 
 @pytest.mark.skipif(has_cuda(), reason="there is a GPU here, on which it would start")

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import httpx
 
-from tests.contract.artefacts import write_slow_model
+from tests.contract.artifacts import write_slow_model
 from tests.contract.wire import connect, count_images, read_answer, read_metric, start_post
 from tests.server import PATIENCE, start_server, wait_until
 from tests.service.quadrants import encode, light

@@ -8,11 +8,11 @@ import jsonschema  # type: ignore[import-untyped]
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from service.admission import Admission
+from service.inference.admission import Admission
 from service.lifecycle import Lifecycle
-from service.plane import make_door
-from service.repository import Repository
+from service.repository.repository import Repository
 from service.schemas import ExplainOptions, PredictOptions
+from service.server.application import make_door
 from service.settings import read_settings
 from tests.contract.tree import PICTURE
 from tests.server import Server

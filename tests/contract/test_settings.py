@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from service.settings import Settings, SettingsFault, read_settings
+from service.settings import Settings, SettingsError, read_settings
 from tests.contract.tree import PICTURE
 from tests.server import start_server
 
@@ -65,7 +65,7 @@ def test_a_value_that_cant_be_is_one_sentence_naming_the_variable(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
     monkeypatch.setenv(f"SIGHTGLASS_{name}", value)
-    with pytest.raises(SettingsFault) as fault:
+    with pytest.raises(SettingsError) as fault:
         read_settings()
     sentence = rf"SIGHTGLASS_{name}={re.escape(value)} can't be: it should be [^\n]+\."
     assert re.fullmatch(sentence, str(fault.value))

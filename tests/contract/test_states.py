@@ -6,7 +6,7 @@ from pathlib import Path
 
 import httpx
 
-from tests.contract.artefacts import write_slow_model
+from tests.contract.artifacts import write_slow_model
 from tests.contract.tree import PICTURE, Tree
 from tests.server import PATIENCE, start_server, wait_until
 from tests.service.quadrants import LABELS, write_model
@@ -203,13 +203,13 @@ def test_the_default_model_removed_makes_it_unready_and_put_back_ready(tree: Tre
 
 
 def test_what_is_not_named_like_a_model_is_passed_over(tree: Tree) -> None:
-    places = ("Upper/1", "dash-/x", "zero/0", "named/latest", "_under/1", "negative/-1")
-    for place in places:
+    slots = ("Upper/1", "dash-/x", "zero/0", "named/latest", "_under/1", "negative/-1")
+    for place in slots:
         write_model(tree.folder / place / "model.onnx")
     write_model(tree.path("after"))
     tree.wait("ready", "after")
     names = {model["name"] for model in tree.server.client.get("/models").json()["models"]}
-    assert not names & {place.partition("/")[0] for place in places}
+    assert not names & {place.partition("/")[0] for place in slots}
 
 
 def test_without_polling_nothing_new_is_seen(quadrants_dir: Path, tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
-from service.settings import SettingsFault
-from service.traces import make_exporters
+from service.server.tracing import make_exporters
+from service.settings import SettingsError
 from tests.contract.collector import Collector, collect, read
 from tests.contract.tree import PICTURE
 from tests.server import ROOT, Server, start_server
@@ -23,8 +23,8 @@ ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 SOON = "50"  # ms until spans are sent
 LATER = "600000"
 UNTRACED = """
-import service.__main__, service.door, service.protocol, sys
-from service.traces import open_traces
+import service.__main__, service.server.router, service.api.v2.endpoints, sys
+from service.server.tracing import open_traces
 assert open_traces() is None
 assert not [name for name in sys.modules if name.startswith("opentelemetry")]
 """
@@ -255,7 +255,7 @@ def test_nothing_is_imported_where_no_traces_are_asked_for(variables: dict[str, 
     ],
 )
 def test_what_cant_be_is_one_sentence(variable: str, value: str) -> None:
-    with environment(**{variable: value}), pytest.raises(SettingsFault) as fault:
+    with environment(**{variable: value}), pytest.raises(SettingsError) as fault:
         make_exporters()
     assert value in str(fault.value)
     assert "should be" in str(fault.value)
@@ -264,7 +264,7 @@ def test_what_cant_be_is_one_sentence(variable: str, value: str) -> None:
 
 def test_another_protocol_than_http_is_refused() -> None:
     variables = {ENDPOINT: "http://collector:4317", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}
-    with environment(**variables), pytest.raises(SettingsFault, match="should be http/protobuf"):
+    with environment(**variables), pytest.raises(SettingsError, match="should be http/protobuf"):
         make_exporters()
 
 
@@ -273,7 +273,7 @@ def test_an_exporter_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPa
     monkeypatch.setitem(sys.modules, package, None)
     with (
         environment(**{ENDPOINT: "http://collector:4318"}),
-        pytest.raises(SettingsFault, match="pip install opentelemetry-exporter-otlp-proto-http"),
+        pytest.raises(SettingsError, match="pip install opentelemetry-exporter-otlp-proto-http"),
     ):
         make_exporters()
 

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from prometheus_client import REGISTRY
 
-import service.metrics  # noqa: F401  # fills the registry
+import service.telemetry.metrics  # noqa: F401  # fills the registry
 from tests.contract.tree import PICTURE
 from tests.server import ROOT, Server
 

@@ -16,7 +16,7 @@ from unittest import mock
 import pytest
 
 from tests import test_bento
-from tests.contract.artefacts import wait_loaded
+from tests.contract.artifacts import wait_loaded
 from tests.docs.pages import (
     PAGES,
     WRITTEN,

@@ -6,8 +6,8 @@ from typing import get_type_hints
 
 import pytest
 
+from service.api.v2.tensors import MAX_JSON_VALUES
 from service.settings import Settings
-from service.tensors import MAX_JSON_VALUES
 from tests.docs.pages import find_command_lines
 from tests.docs.tables import TABLES, find_table
 from tests.server import ROOT

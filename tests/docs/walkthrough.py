@@ -26,7 +26,7 @@ from pathlib import Path
 from types import MappingProxyType
 from unittest import mock
 
-from tests.contract.artefacts import wait_loaded
+from tests.contract.artifacts import wait_loaded
 from tests.digits import write_mnist
 from tests.docs.clone import clone, put_weights
 from tests.docs.http_answers import is_same_answer, run_curl
@@ -204,7 +204,7 @@ class Walk:
 
     def train(self, arguments: list[str]) -> tuple[str, int]:
         """A training command in this process, which has torch loaded; one epoch is enough."""
-        from training import __main__ as commands
+        from training.__main__ import main
 
         if arguments[0] == "fit":
             arguments = [*arguments, "--set", "epochs=1"]
@@ -216,7 +216,7 @@ class Walk:
             contextlib.redirect_stdout(output),
             contextlib.redirect_stderr(complaint),
         ):
-            exit_code = commands.main()
+            exit_code = main()
         printed = output.getvalue() + (complaint.getvalue() if exit_code else "")
         return self.put_back(printed), exit_code
 

@@ -11,7 +11,7 @@ import pytest
 from loadtests.record import Sample, find_percentile, find_windows
 from loadtests.shapes import count_users
 from loadtests.verdict import is_met, judge, read_objectives
-from tests.contract.artefacts import wait_loaded
+from tests.contract.artifacts import wait_loaded
 from tests.server import PATIENCE, ROOT, Server, find_free_port
 
 LOOSE = {"error_rate": 0.0, "latency": {"/predict": {"p99": 1000}}}

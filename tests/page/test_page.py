@@ -11,11 +11,11 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
-from service.card import Input
-from service.explanation import make_map, make_signed_map
-from service.geometry import find_crop
-from service.heatmap import AGAINST, FOR, place
-from service.image import ORIENTATION_TAG
+from service.artifact.card import InputSpec
+from service.imaging.decoding import ORIENTATION_TAG
+from service.imaging.geometry import find_crop
+from service.imaging.heatmap import AGAINST, FOR, place_on_picture
+from service.imaging.saliency import normalize_cam, normalize_signed_cam
 from tests.page.conftest import PATIENCE_MS, Watch
 from tests.page.person import find_pressed, read_classes, read_heat, upload
 from tests.server import Server, start_server
@@ -102,12 +102,12 @@ def test_the_map_drawn_here_is_the_one_the_service_draws(
     ).json()
     cam = np.array(answer["explanations"][0]["cam"], np.float32)
     card = site.client.get("/models/colours").json()["versions"][-1]["card"]
-    wanted = Input(**card["input"])
+    wanted = InputSpec(**card["input"])
     seen = read_heat(page)  # (H, W, 4)
     height, width = seen.shape[:2]
     crop = find_crop(size, wanted).scale(width / size[0], height / size[1])
-    make = make_signed_map if view == "signed" else make_map
-    heat = place(make(cam, wanted.height, wanted.width), crop, (width, height))
+    make = normalize_signed_cam if view == "signed" else normalize_cam
+    heat = place_on_picture(make(cam, wanted.height, wanted.width), crop, (width, height))
     assert np.abs(np.abs(heat) * 255 - seen[..., 3]).max() <= 1
     if view == "signed":
         strong = np.abs(heat) > 0.9

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 import tritonclient.http as triton
 
-from tests.contract.artefacts import wait_loaded, write_fragile_model
+from tests.contract.artifacts import wait_loaded, write_fragile_model
 from tests.server import Server, start_server
 from tests.service.quadrants import write_model
 

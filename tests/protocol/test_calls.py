@@ -11,8 +11,8 @@ import httpx
 import numpy as np
 import pytest
 
-from service.tensors import MAX_JSON_VALUES
-from tests.contract.artefacts import POISON
+from service.api.v2.tensors import MAX_JSON_VALUES
+from tests.contract.artifacts import POISON
 from tests.contract.wire import read_metric
 from tests.protocol.conftest import MAX_QUEUE_SIZE, MAX_REQUEST_BYTES
 from tests.protocol.inputs import make_pixels

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from service.api.v2.schemas import InputTensor
+from service.api.v2.tensors import OutputTensor, read_array, read_call, read_elements, write_answer
 from service.errors import BadRequest
-from service.protocol_shapes import InputTensor
-from service.tensors import OutputTensor, read_array, read_call, read_elements, write_answer
 
 
 def make_tensor(datatype: str, shape: list[int], data: object) -> InputTensor:

@@ -1,4 +1,4 @@
-"""The measurements of docs/reliability.md: `python -m tests.reliability all`, or one by its name.
+"""The measurements of docs/explanation/reliability.md: all of them, or one by its name.
 
 Each prints what it found, says whether that is within its bounds, and leaves the figures in
 runs/reliability. The exit code is 1 where a bound is missed.
@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.contract.artefacts import wait_loaded
+from tests.contract.artifacts import wait_loaded
 from tests.reliability import (
     described,
     fuzz,

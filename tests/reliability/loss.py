@@ -1,7 +1,8 @@
 """Is a request lost when servers stop, are replaced, or die? Under steady load, with real signals.
 
 Each test gives what became of every request that was sent; a lost one is any that was not answered
-with 200 and the right class. Knows nginx by the configuration that docs/reliability.md shows.
+with 200 and the right class. Knows nginx by the configuration that
+docs/explanation/reliability-restarts.md shows.
 """
 
 import asyncio
@@ -32,7 +33,7 @@ CALM_SECONDS = 1.0  # of load before the fault, and after all is said to be well
 NOTICE_SECONDS = 0.1  # until a client knows that its kept connection has died, too
 READINESS_SECONDS = 0.5  # between two looks of the balancer
 PATIENCE = 60.0
-DOCUMENT = ROOT / "docs" / "reliability.md"
+DOCUMENT = ROOT / "docs" / "explanation" / "reliability-restarts.md"
 
 
 class Loss(NamedTuple):
@@ -132,7 +133,7 @@ def stop_alone(
 
 
 def read_nginx_configuration(ports: list[int], own_port: int, folder: Path) -> str:
-    """The configuration of docs/reliability.md, with these ports, as a whole file."""
+    """The configuration that the document shows, with these ports, as a whole file."""
     [block] = re.findall(r"```nginx\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
     for number, port in enumerate(ports, 3001):
         block = block.replace(f"127.0.0.1:{number}", f"127.0.0.1:{port}")

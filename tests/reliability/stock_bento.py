@@ -1,6 +1,6 @@
 """What one would write with BentoML alone: a batchable API with a PIL parameter, onnxruntime in it.
 
-The same artefact, the same deadline and batch size as Sightglass's defaults; all else is stock.
+The same artifact, the same deadline and batch size as Sightglass's defaults; all else is stock.
 """
 
 import os
@@ -11,7 +11,7 @@ import numpy as np
 import onnxruntime as ort
 from PIL import Image
 
-MODEL_VARIABLE = "STOCK_MODEL"  # the path of an artefact
+MODEL_VARIABLE = "STOCK_MODEL"  # the path of an artifact
 SIDE, SHORTER = 224, 256  # of the bundled model for photographs
 
 

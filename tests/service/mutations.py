@@ -13,10 +13,10 @@ from pathlib import Path
 
 import onnx
 
-from service.card import BadArtefact
-from service.judge import read_artefact
-from service.loading import try_file
-from service.trial import Trials
+from service.artifact.card import InvalidArtifact
+from service.artifact.validation import read_artifact
+from service.repository.loader import try_model_file
+from service.repository.sandbox import Sandbox
 from tests.service.quadrants import write_model
 
 OPERATORS = (
@@ -112,13 +112,13 @@ def change_value(graph: onnx.GraphProto, generator: random.Random) -> None:
     size.dim_value = generator.choice(SIZES)
 
 
-def judge(content: bytes, path: Path, trials: Trials) -> str:
+def judge(content: bytes, path: Path, trials: Sandbox) -> str:
     """Why the file is refused, or nothing; any other fault is raised."""
     path.write_bytes(content)
     try:
-        read_artefact(path)
-        trials.judge(path, sha256(content).hexdigest())
-    except BadArtefact as fault:
+        read_artifact(path)
+        trials.validate(path, sha256(content).hexdigest())
+    except InvalidArtifact as fault:
         return str(fault)
     return ""
 
@@ -129,7 +129,7 @@ def main(count: int, first: int = 0) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         write_model(path)
-        content, trials = path.read_bytes(), Trials(try_file)
+        content, trials = path.read_bytes(), Sandbox(try_model_file)
         for seed in range(first, first + count):
             reason = judge(mutate(content, seed), path, trials)
             for word in ("crashes", "not done", "killed", "memory", "refused by onnxruntime"):

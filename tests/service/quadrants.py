@@ -145,7 +145,7 @@ def encode(image: Image.Image, file_format: str = "PNG", **options: Any) -> byte
 
 
 def write_model(path: Path, **changes: Any) -> dict[str, Any]:
-    """Put a whole artefact in place; `changes` replace entries of its card, which is returned."""
+    """Put a whole artifact in place; `changes` replace entries of its card, which is returned."""
     golden = changes.pop("golden", None)
     side = changes.pop("side", 32)
     mode = changes.pop("mode", "RGB")

@@ -118,7 +118,7 @@ def measure_border(row: int, column: int, fine: int = 500) -> float:
 
 
 def write_stamp_model(path: Path) -> dict[str, Any]:
-    """Put the artefact in place, with the attention of unstamped pictures; its card is returned."""
+    """Put the artifact in place, with the attention of unstamped pictures; its card is returned."""
     model = make_graph(*fit())
     card = make_card(SIDE, architecture="stamp", labels=list(LABELS))
     card["gradcam"]["layer"] = "colours"

@@ -13,10 +13,11 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from training import gradcam, randomisation
-from training.data import Split
-from training.models import Classifier
-from training.pictures import Input, Pixels
+from training.data.datasets import Split
+from training.evaluate.randomisation import list_layers_in_order, shuffle_weights
+from training.gradcam.reference import compute_gradcam, find_layer
+from training.imaging.preprocessing import Input, Pixels
+from training.networks.classifier import Classifier
 
 SIDE = 48
 INPUT = Input("RGB", SIDE, SIDE, SIDE, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
@@ -41,7 +42,7 @@ class Lesson(NamedTuple):
 
     def run(self, pictures: Pixels, target: NDArray[np.int64]) -> list[NDArray[np.float32]]:
         """Logits, probabilities and cam, as the exported graph gives them."""
-        found = gradcam.explain(
+        found = compute_gradcam(
             self.model, torch.tensor(pictures), torch.tensor(target), layer(self.model)
         )
         return [x.numpy() for x in (found.logits, found.logits.softmax(1), found.cam)]
@@ -116,17 +117,17 @@ def lesson() -> Lesson:
 def randomised() -> Classifier:
     """The same network with its weights in other places."""
     model = copy.deepcopy(lesson().model)
-    for name in randomisation.in_order(model, torch.from_numpy(lesson().seen.pictures[:1])):
-        randomisation.shuffle(model.get_submodule(name), torch.Generator().manual_seed(5))
+    for name in list_layers_in_order(model, torch.from_numpy(lesson().seen.pictures[:1])):
+        shuffle_weights(model.get_submodule(name), torch.Generator().manual_seed(5))
     return model
 
 
 def explained(model: Classifier, pictures: Pixels) -> tuple[NDArray[Any], NDArray[Any]]:
     """The class answered (N,), and its cam (N, 12, 12)."""
     target = torch.full((len(pictures), 1), -1)
-    found = gradcam.explain(model, torch.tensor(pictures), target, layer(model))
+    found = compute_gradcam(model, torch.tensor(pictures), target, layer(model))
     return found.logits.argmax(1).numpy(), found.cam[:, 0].numpy()
 
 
 def layer(model: Classifier) -> nn.Module:
-    return gradcam.find(model.network, LAYER)
+    return find_layer(model.network, LAYER)

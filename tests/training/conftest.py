@@ -8,11 +8,12 @@ import pytest
 import torch
 from torch import nn
 
-from training import config as configs
-from training import data, scenes
-from training.lenet import LeNet5
-from training.models import Classifier
-from training.pictures import Input, Pixels
+from training.config import Config, load_config
+from training.data.datasets import Dataset, Split
+from training.imaging.preprocessing import Input, Pixels
+from training.imaging.synthetic import generate_images
+from training.networks.classifier import Classifier
+from training.networks.lenet import LeNet5
 
 GRAY = Input("L", 28, 28, 28, mean=(0.0,), std=(0.3,), dark_on_light=True)
 COLOR = Input("RGB", 32, 32, 32)
@@ -38,13 +39,13 @@ def lenet() -> Classifier:
 @pytest.fixture
 def grays() -> Pixels:
     """A dozen gray scenes: (12, 28, 28, 1)."""
-    return scenes.draw(12, 28, 28, 1)
+    return generate_images(12, 28, 28, 1)
 
 
 @pytest.fixture
 def colors() -> Pixels:
     """A dozen colour scenes: (12, 32, 32, 3)."""
-    return scenes.draw(12, 32, 32, 3)
+    return generate_images(12, 32, 32, 3)
 
 
 class Small(nn.Module):
@@ -76,16 +77,16 @@ def small() -> Callable[[nn.Module], Classifier]:
 
 
 @pytest.fixture
-def strokes() -> data.Data:
+def strokes() -> Dataset:
     """Two classes that LeNet-5 tells apart at once."""
     return bars()
 
 
-def bars() -> data.Data:
+def bars() -> Dataset:
     """Upright and lying bars on a dark ground: (N, 28, 28, 1)."""
     rng = np.random.default_rng(0)
 
-    def drawn(count: int) -> data.Split:
+    def drawn(count: int) -> Split:
         pictures = rng.integers(0, 40, (count, 28, 28, 1), np.uint8)
         labels = rng.integers(0, 2, count)
         for picture, label in zip(pictures, labels, strict=True):
@@ -94,18 +95,16 @@ def bars() -> data.Data:
                 picture[at : at + 3, 6:22] = 220
             else:
                 picture[6:22, at : at + 3] = 220
-        return data.Split(pictures, labels)
+        return Split(pictures, labels)
 
-    return data.Data(
-        {"train": drawn(96), "val": drawn(32), "test": drawn(32)}, ("upright", "lying")
-    )
+    return Dataset({"train": drawn(96), "val": drawn(32), "test": drawn(32)}, ("upright", "lying"))
 
 
 @pytest.fixture
-def quick() -> configs.Config:
+def quick() -> Config:
     """A config that learns the strokes in a second."""
     return replace(
-        configs.load("lenet5"),
+        load_config("lenet5"),
         name="strokes",
         data="strokes",
         epochs=4,

@@ -9,8 +9,8 @@ from matplotlib import colormaps
 from PIL import Image
 
 from tests.training import blobs
-from training import heat
-from training.models import Classifier
+from training.gradcam.heatmap import render_heatmap
+from training.networks.classifier import Classifier
 
 PICTURE = "docs/pictures/shortcut.png"
 ZOOM, GAP = 3, 12
@@ -22,7 +22,7 @@ def main() -> None:
     shown = [int(np.flatnonzero(test.labels == k)[0]) for k in range(len(blobs.LABELS))]
     pictures = test.pictures[shown]
     cheat = blobs.teach(blobs.stamped(blobs.draw(384)))
-    rows = [pictures, *(over(pictures, model) for model in (blobs.lesson().model, cheat))]
+    rows = [pictures, *(overlay_maps(pictures, model) for model in (blobs.lesson().model, cheat))]
     side = ZOOM * blobs.SIDE
     canvas = np.full((len(rows) * (side + GAP) - GAP, 4 * (side + GAP) - GAP, 3), 255, np.uint8)
     for i, row in enumerate(rows):
@@ -32,11 +32,11 @@ def main() -> None:
     Image.fromarray(canvas).quantize(64).save(PICTURE, optimize=True)
 
 
-def over(pictures: np.ndarray, model: Classifier) -> np.ndarray:
+def overlay_maps(pictures: np.ndarray, model: Classifier) -> np.ndarray:
     """The model's map of its answer over each picture, as the service draws it."""
     drawn = []
     for picture, cam in zip(pictures, blobs.explained(model, pictures)[1], strict=True):
-        h = heat.shown(cam, picture.shape[:2])
+        h = render_heatmap(cam, picture.shape[:2])
         color = 255 * colormaps["viridis"](h)[..., :3]
         weight = 0.6 * h[..., None]
         drawn.append((picture * (1 - weight) + color * weight).round().astype(np.uint8))

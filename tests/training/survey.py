@@ -17,9 +17,16 @@ from numpy.typing import NDArray
 from pytorch_grad_cam import GradCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
-from tests.training.test_families import settle
-from training import classics, export, gradcam, heat, models, scenes, verify, weights
-from training.config import data_root
+from tests.training.export.test_families import settle
+from training.config import get_data_folder
+from training.gradcam.heatmap import resize_and_normalize
+from training.gradcam.reference import compute_gradcam, find_layer
+from training.graph.compilation import compile_graph, compile_prediction_graph
+from training.graph.session import measure_cost, open_session
+from training.imaging.synthetic import generate_images
+from training.networks.classifier import Classifier, build_classifier, get_default_layer
+from training.networks.torchvision_zoo import get_torchvision_input
+from training.networks.weights import load_into_network, read_state_dict
 
 PAGE = Path(__file__).parents[2] / "docs" / "architectures.md"
 BEGIN, END = "<!-- parity -->\n", "<!-- /parity -->"
@@ -55,30 +62,30 @@ Array = NDArray[np.float32]
 def line(architecture: str, layer: str | None, size: int) -> str:
     """Parity with torch and pytorch-grad-cam, and the cost, as a row of the table."""
     torch.manual_seed(0)
-    file = data_root() / "weights" / f"{architecture}_imagenet.npz"
-    wanted = replace(classics.takes(architecture), height=size, width=size, resize=size)
-    model = models.build(architecture, 1000, wanted, {})
-    pictures = scenes.draw(12, size, size, 3)
+    file = get_data_folder() / "weights" / f"{architecture}_imagenet.npz"
+    wanted = replace(get_torchvision_input(architecture), height=size, width=size, resize=size)
+    model = build_classifier(architecture, 1000, wanted, {})
+    pictures = generate_images(12, size, size, 3)
     if file.exists():
-        weights.fill(model.network, weights.read(file))
+        load_into_network(model.network, read_state_dict(file))
         model.eval()
     else:
         settle(model, pictures)
-    name = layer or models.default_layer(model.network)
-    compiled = export.compile_graph(model, model.network, name, pictures, alpha=True)
-    cost = verify.cost(compiled.proto, export.plain_graph(model, pictures), pictures, 1)
+    name = layer or get_default_layer(model.network)
+    compiled = compile_graph(model, model.network, name, pictures, alpha=True)
+    cost = measure_cost(compiled.proto, compile_prediction_graph(model, pictures), pictures, 1)
     image = torch.from_numpy(pictures[:ROWS])
     with torch.no_grad():
         expected = model(image).softmax(1).numpy()
     target = torch.from_numpy(expected.argmax(1)[:, None])
-    _, probabilities, cam, alpha = verify.session(compiled.proto)(image.numpy(), target.numpy())
+    _, probabilities, cam, alpha = open_session(compiled.proto)(image.numpy(), target.numpy())
     exact = copy.deepcopy(model).double()
     truth, rounded = (
-        gradcam.explain(net, image, target, gradcam.find(net.network, name)).cam.numpy()
+        compute_gradcam(net, image, target, find_layer(net.network, name)).cam.numpy()
         for net in (exact, model)
     )
     weight, maps, final = reference(model, name, image, target[:, 0])
-    found = np.stack([heat.place(np.maximum(row, 0), (size, size)) for row in cam[:, 0]])
+    found = np.stack([resize_and_normalize(np.maximum(row, 0), (size, size)) for row in cam[:, 0]])
     figures = (
         np.abs(probabilities - expected).max(),
         apart(alpha[:, 0], weight),
@@ -95,11 +102,11 @@ def line(architecture: str, layer: str | None, size: int) -> str:
 
 
 def reference(
-    model: models.Classifier, name: str, image: torch.Tensor, target: torch.Tensor
+    model: Classifier, name: str, image: torch.Tensor, target: torch.Tensor
 ) -> tuple[Array, Array, Array]:
     """What pytorch-grad-cam finds: alpha (N, K), cam (N, h, w), the final map (N, H, W)."""
     model.requires_grad_(True)
-    cam = GradCAM(model.network, [gradcam.find(model.network, name)])
+    cam = GradCAM(model.network, [find_layer(model.network, name)])
     final = cam(model.preprocess(image), [ClassifierOutputTarget(int(c)) for c in target])
     held = cam.activations_and_grads
     a, gradient = (kept[0].detach().numpy() for kept in (held.activations, held.gradients))

@@ -6,9 +6,9 @@ Result: 96.30 % of the 2,000 test tiles after 19 epochs (96.1 % on validation); 
 cycle 96.80 %, which is what is bundled.
 """
 
-from training.augment import Augment
 from training.config import Config
-from training.pictures import Input
+from training.imaging.augmentation import Augmentation
+from training.imaging.preprocessing import Input
 
 CONFIG = Config(
     name="resnet18",
@@ -25,7 +25,7 @@ CONFIG = Config(
     schedule="onecycle",
     label_smoothing=0.05,
     average=0.99,
-    augment=Augment(
+    augment=Augmentation(
         shift=0.1, rotate=15, scale=0.15, turn=True, brightness=0.1, padding="reflection"
     ),
     precision="bf16",

@@ -6,9 +6,9 @@ Result: 94.10 % of the 2,000 test tiles (with `--set weights=weights/resnet18_im
 76.00 % from scratch with the same budget (`--set weights=None --set body_rate=1.0`).
 """
 
-from training.augment import Augment
 from training.config import Config
-from training.pictures import Input
+from training.imaging.augmentation import Augmentation
+from training.imaging.preprocessing import Input
 
 CONFIG = Config(
     name="eurosat-pretrained",
@@ -26,7 +26,7 @@ CONFIG = Config(
     learning_rate=2e-3,
     weight_decay=1e-2,
     label_smoothing=0.05,
-    augment=Augment(
+    augment=Augmentation(
         shift=0.1, rotate=15, scale=0.15, turn=True, brightness=0.1, padding="reflection"
     ),
     precision="bf16",

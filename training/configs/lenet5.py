@@ -6,9 +6,9 @@ Result: 99.41 % of the 10,000 test digits (99.28 % on validation, where the epoc
 99.5 % of them redrawn with dark ink on gray paper: without `fade` and `noise` it would be 54 %.
 """
 
-from training.augment import Augment
 from training.config import Config
-from training.pictures import Input
+from training.imaging.augmentation import Augmentation
+from training.imaging.preprocessing import Input
 
 CONFIG = Config(
     name="lenet5",
@@ -24,5 +24,7 @@ CONFIG = Config(
     weight_decay=1e-3,
     schedule="onecycle",
     average=0.999,
-    augment=Augment(shift=0.06, rotate=8, scale=0.1, shear=0.1, elastic=0.03, fade=0.3, noise=0.05),
+    augment=Augmentation(
+        shift=0.06, rotate=8, scale=0.1, shear=0.1, elastic=0.03, fade=0.3, noise=0.05
+    ),
 )

@@ -6,9 +6,9 @@ Result: 99.58 % of the 10,000 test digits (99.37 % on validation, where the epoc
 docs/trust.md sets its maps beside the sigmoid network's.
 """
 
-from training.augment import Augment
 from training.config import Config
-from training.pictures import Input
+from training.imaging.augmentation import Augmentation
+from training.imaging.preprocessing import Input
 
 CONFIG = Config(
     name="lenet5-relu",
@@ -24,5 +24,7 @@ CONFIG = Config(
     weight_decay=1e-3,
     schedule="onecycle",
     average=0.999,
-    augment=Augment(shift=0.06, rotate=8, scale=0.1, shear=0.1, elastic=0.03, fade=0.3, noise=0.05),
+    augment=Augmentation(
+        shift=0.06, rotate=8, scale=0.1, shear=0.1, elastic=0.03, fade=0.3, noise=0.05
+    ),
 )

@@ -7,9 +7,9 @@ specificity 98.3 %, ROC-AUC 0.993 (with `--set weights=weights/resnet18_imagenet
 been run to its end. At 96 x 96 for 3 epochs: 91.6 %, and 94.3 % from scratch.
 """
 
-from training.augment import Augment
 from training.config import Config
-from training.pictures import Input
+from training.imaging.augmentation import Augmentation
+from training.imaging.preprocessing import Input
 
 CONFIG = Config(
     name="xray",
@@ -28,7 +28,7 @@ CONFIG = Config(
     optimizer="adamw",
     learning_rate=1e-3,
     weight_decay=1e-2,
-    augment=Augment(shift=0.05, rotate=7, scale=0.1, brightness=0.15),
+    augment=Augmentation(shift=0.05, rotate=7, scale=0.1, brightness=0.15),
     precision="bf16",
     channels_last=True,
 )

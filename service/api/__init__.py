@@ -1,0 +1,1 @@
+"""The HTTP calls: what each reads from a request and writes into its response."""

@@ -1,0 +1,152 @@
+"""A model's tensors: which it takes and gives, and whether those of a call are they.
+
+Knows names, datatypes, shapes and the range of targets; how tensors are written is `tensors`',
+and nothing here knows HTTP or queues.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.api.v2.schemas import InferCall, InputTensor, WantedOutput
+from service.api.v2.tensors import BYTES, OutputTensor, read_array, read_elements
+from service.artifact.card import TOP_1
+from service.errors import BadRequest
+from service.inference.results import check_label_index, rank
+from service.repository.repository import Model
+from service.runtime.batcher import Answer
+from service.schemas import MAX_BATCH_IMAGES, MAX_TARGETS
+
+IMAGE, TARGET = "image", "target"
+SCORES = ("logits", "probabilities")  # one value a label, as classification wants
+MAP = "cam"
+Image = bytes | NDArray[np.uint8]  # an encoded picture, or pixels (H, W, C)
+Signature = dict[str, tuple[str, list[int]]]  # datatype and shape by name; -1 is any size
+
+
+def describe_inputs(model: Model) -> Signature:
+    """Each input; the first size is N."""
+    wanted = model.artifact.card.input
+    return {
+        IMAGE: ("UINT8", [-1, wanted.height, wanted.width, wanted.channels]),
+        TARGET: ("INT64", [-1, -1]),
+    }
+
+
+def describe_outputs(model: Model) -> Signature:
+    """Each output; the first size is N."""
+    scores = ("FP32", [-1, len(model.labels)])
+    return {
+        **dict.fromkeys(SCORES, scores),
+        MAP: ("FP32", [-1, -1, *model.artifact.map_shape]),
+    }
+
+
+def read_inputs(call: InferCall) -> dict[str, InputTensor]:
+    """The inputs by name.
+
+    Raises:
+        BadRequest: one is unknown, missing or given twice.
+    """
+    _check_names("input", [tensor.name for tensor in call.inputs], (IMAGE, TARGET))
+    tensors = {tensor.name: tensor for tensor in call.inputs}
+    if IMAGE not in tensors:
+        raise BadRequest(f"The input '{IMAGE}' is missing: send it as UINT8 or {BYTES}.")
+    return tensors
+
+
+def read_outputs(call: InferCall) -> list[WantedOutput]:
+    """The outputs asked for, or all.
+
+    Raises:
+        BadRequest: one is unknown or given twice, or has no classes to tell.
+    """
+    _check_names("output", [wanted.name for wanted in call.outputs], (*SCORES, MAP))
+    for wanted in call.outputs:
+        if wanted.parameters.classification and wanted.name not in SCORES:
+            raise BadRequest(
+                f"The output '{wanted.name}' has no classes: ask 'classification' of "
+                f"{' or '.join(SCORES)}."
+            )
+    return call.outputs or [WantedOutput(name=name) for name in (*SCORES, MAP)]
+
+
+def read_images(tensor: InputTensor, model: Model) -> Sequence[Image]:
+    """N pictures: pixels [N, H, W, C], or encoded as BYTES [N] (or [N, 1]).
+
+    Raises:
+        BadRequest: of another datatype or shape, or not as many values as the shape says.
+    """
+    datatype, wanted = describe_inputs(model)[IMAGE]
+    sizes = tensor.shape[1:]
+    if tensor.datatype == BYTES:
+        fits = bool(tensor.shape) and sizes in ([], [1])
+    else:
+        fits = tensor.datatype == datatype and sizes == wanted[1:]
+    if not fits or not 1 <= tensor.shape[0] <= MAX_BATCH_IMAGES:
+        raise BadRequest(
+            f"The input '{IMAGE}' is {tensor.datatype} of shape {tensor.shape}; the model "
+            f"'{model.name}' takes {datatype} of shape {['N', *wanted[1:]]} or {BYTES} of shape "
+            f"['N'], with N from 1 to {MAX_BATCH_IMAGES}.".replace("'N'", "N")
+        )
+    if tensor.datatype == BYTES:
+        return read_elements(tensor)
+    return list(read_array(tensor))  # N times (H, W, C)
+
+
+def read_targets(tensor: InputTensor | None, rows: int, model: Model) -> list[list[int]]:
+    """The class indices to explain for each row; none where the input is left out.
+
+    Raises:
+        BadRequest: of another datatype or shape.
+        UnknownLabel: an index that the model has not.
+    """
+    if tensor is None:
+        return [[]] * rows
+    datatype = "INT64"
+    shape = tensor.shape
+    fits = len(shape) == 2 and shape[0] == rows and shape[1] <= MAX_TARGETS
+    if tensor.datatype != datatype or not fits:
+        raise BadRequest(
+            f"The input '{TARGET}' is {tensor.datatype} of shape {shape}; for {rows} images it is "
+            f"{datatype} of shape [{rows}, T], with T at most {MAX_TARGETS}."
+        )
+    targets = read_array(tensor)  # (N, T)
+    for index in np.unique(targets).tolist():
+        if index != TOP_1:
+            check_label_index(index, model)
+    found: list[list[int]] = targets.tolist()
+    return found
+
+
+def make_outputs(
+    call: InferCall, wanted: list[WantedOutput], answers: list[Answer], labels: list[str]
+) -> list[OutputTensor]:
+    """The outputs wanted of all rows, each in JSON or binary as it is wanted."""
+    outputs = []
+    for output in wanted:
+        values: Any = np.stack([getattr(answer, output.name) for answer in answers])  # (N, …)
+        count = output.parameters.classification
+        if count:
+            values = [format_classes(row, count, labels) for row in values]
+        is_binary = output.parameters.binary_data
+        if is_binary is None:
+            is_binary = call.parameters.binary_data_output
+        outputs.append(OutputTensor(output.name, values, is_binary))
+    return outputs
+
+
+def format_classes(values: NDArray[np.float32], count: int, labels: list[str]) -> list[str]:
+    """The highest of one row's `values` (K,), as Triton writes them: `value:index:label`."""
+    order = rank(values)[:count].tolist()
+    return [f"{values[index]:.6f}:{index}:{labels[index]}" for index in order]
+
+
+def _check_names(kind: str, names: list[str], known: tuple[str, ...]) -> None:
+    for name in names:
+        if name not in known:
+            raise BadRequest(f"There is no {kind} '{name}'; there are: {', '.join(known)}.")
+        if names.count(name) > 1:
+            raise BadRequest(f"The {kind} '{name}' was given {names.count(name)} times.")

@@ -1,0 +1,1 @@
+"""The model file on disk: its place, its card, and whether it is valid."""

@@ -1,0 +1,1 @@
+"""Pictures: decoding, colour modes, geometry, saliency maps and heatmaps."""

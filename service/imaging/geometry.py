@@ -1,0 +1,78 @@
+"""Where the model's input lies on a picture, and back. Pure arithmetic: knows no pixels.
+
+Coordinates are continuous: pixel i covers [i, i + 1), and belongs to a region if its centre does.
+Resize-then-centre-crop is one box on the picture, taken without rounding, so that one resize
+makes the input and its inverse places a heatmap exactly.
+"""
+
+from dataclasses import dataclass
+from math import ceil
+
+from service.artifact.card import InputSpec
+
+Size = tuple[int, int]  # (width, height)
+
+
+@dataclass(frozen=True)
+class Box:
+    """A region in continuous coordinates."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+    @property
+    def width(self) -> float:
+        """Extent along x."""
+        return self.right - self.left
+
+    @property
+    def height(self) -> float:
+        """Extent along y."""
+        return self.bottom - self.top
+
+    def scale(self, x: float, y: float) -> "Box":
+        """The same region when the axes are stretched."""
+        return Box(self.left * x, self.top * y, self.right * x, self.bottom * y)
+
+    def shift(self, x: float, y: float) -> "Box":
+        """The same region seen from elsewhere."""
+        return Box(self.left + x, self.top + y, self.right + x, self.bottom + y)
+
+    def round(self, size: Size) -> tuple[int, int, int, int]:
+        """The pixels of a picture whose centres lie inside, half-open; never none at all."""
+        left, right = _round_span(self.left, self.right, size[0])
+        top, bottom = _round_span(self.top, self.bottom, size[1])
+        return left, top, right, bottom
+
+
+def find_crop(size: Size, spec: InputSpec) -> Box:
+    """The part of a picture of `size` that the model sees.
+
+    The shorter side is scaled to `resize`, the longer one is cut off to a whole pixel, and the
+    crop's corner is rounded, all as torchvision's Resize and CenterCrop do.
+    """
+    width, height = size
+    if spec.resize is None:
+        return Box(0, 0, width, height)
+    if width <= height:
+        resized = spec.resize, int(spec.resize * height / width)
+    else:
+        resized = int(spec.resize * width / height), spec.resize
+    left = round((resized[0] - spec.width) / 2)
+    top = round((resized[1] - spec.height) / 2)
+    crop = Box(left, top, left + spec.width, top + spec.height)
+    return crop.scale(width / resized[0], height / resized[1])
+
+
+def fit(size: Size, longer_side: int) -> Size:
+    """`size` scaled so that its longer side is as given; no side falls under one pixel."""
+    factor = longer_side / max(size)
+    return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
+
+
+def _round_span(start: float, end: float, limit: int) -> tuple[int, int]:
+    first = min(max(ceil(start - 0.5), 0), limit - 1)
+    last = min(max(ceil(end - 0.5), first + 1), limit)
+    return first, last

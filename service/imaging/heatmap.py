@@ -1,0 +1,133 @@
+"""A map on its picture: placed where the model looked, coloured, blended, encoded.
+
+Runs in any thread. Knows nothing of models or HTTP.
+"""
+
+import io
+import json
+import math
+import zlib
+from collections.abc import Mapping
+from enum import StrEnum
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from service.errors import ImageTooLarge
+from service.imaging.decoding import Picture
+from service.imaging.geometry import Box, Size
+from service.imaging.saliency import Map, normalize_cam, normalize_signed_cam
+
+COLORMAPS_FILE = Path(__file__).with_name("colormaps.png")  # 256 colours a row
+FOR, AGAINST = (255, 140, 0), (40, 90, 255)
+TEXT_KEY = "sightglass"
+ENCODINGS = {
+    # Run lengths alone: on photographs smaller and sooner than level 1 with its search for matches.
+    "image/png": ("PNG", {"compress_level": 1, "compress_type": zlib.Z_RLE}),
+    "image/jpeg": ("JPEG", {"quality": 90}),
+    "image/webp": ("WEBP", {"quality": 90, "method": 0}),
+}
+LONGEST_SIDES = {"JPEG": 65_500, "WEBP": 16_383}
+
+
+class View(StrEnum):
+    """What is drawn."""
+
+    OVERLAY = "overlay"
+    HEATMAP = "heatmap"
+    SIGNED = "signed"
+
+
+class Colormap(StrEnum):
+    """How heat is coloured; the rows of the colormaps' file in this order."""
+
+    VIRIDIS = "viridis"
+    TURBO = "turbo"
+    GRAY = "gray"
+
+
+def render_view(
+    picture: Picture, cam: Map, view: View, colormap: Colormap, alpha: float
+) -> Image.Image:
+    """Draw `cam` (h, w) over `picture.shown`, RGB, at that size.
+
+    overlay: picture * (1 - alpha * h) + colour(h) * alpha * h, so that what the model did not use
+    stays as it was; heatmap: colour(h); signed: the overlay of cam / max|cam| in two colours.
+    """
+    assert picture.shown is not None
+    height, width = picture.pixels.shape[:2]
+    size = picture.shown.size
+    crop = picture.crop.scale(size[0] / picture.size[0], size[1] / picture.size[1])
+    if view is View.SIGNED:
+        signed = place_on_picture(
+            normalize_signed_cam(cam, height, width), crop, size
+        )  # (H, W) in -1..1
+        sides = _to_bytes_image(np.float32(1) * (signed > 0))
+        colours = Image.composite(_make_plain(size, FOR), _make_plain(size, AGAINST), sides)
+        return Image.composite(colours, picture.shown, _to_bytes_image(alpha * np.abs(signed)))
+    heat = place_on_picture(normalize_cam(cam, height, width), crop, size)  # (H, W) in 0..1
+    colours = _apply_colormap(heat, colormap)
+    if view is View.HEATMAP:
+        return colours
+    return Image.composite(colours, picture.shown, _to_bytes_image(alpha * heat))
+
+
+def place_on_picture(heat: Map, crop: Box, size: Size) -> Map:
+    """Lay `heat` on the `crop` of a picture of `size`: (H, W), 0 outside the crop."""
+    x, y = heat.shape[1] / crop.width, heat.shape[0] / crop.height
+    inverse = (x, 0, -crop.left * x, 0, y, -crop.top * y)
+    image = Image.fromarray(heat)
+    return np.asarray(
+        image.transform(size, Image.Transform.AFFINE, inverse, Image.Resampling.BILINEAR)
+    )
+
+
+def encode_picture(image: Image.Image, media_type: str, origin: Mapping[str, object]) -> bytes:
+    """The picture as a file; a PNG says in a text chunk where it comes from.
+
+    Raises:
+        ImageTooLarge: longer than the format can be.
+    """
+    file_format, fixed = ENCODINGS[media_type]
+    longest = LONGEST_SIDES.get(file_format, math.inf)
+    if max(image.size) > longest:
+        raise ImageTooLarge(
+            f"A {file_format} has sides of {longest} pixels at most, and this one would be "
+            f"{image.width} x {image.height}: give a 'size', or ask for a PNG."
+        )
+    options: dict[str, Any] = dict(fixed)
+    if file_format == "PNG":
+        text = PngInfo()
+        text.add_text(TEXT_KEY, json.dumps(origin))
+        options["pnginfo"] = text
+    file = io.BytesIO()
+    image.save(file, file_format, **options)
+    return file.getvalue()
+
+
+@cache
+def _read_colormap(colormap: Colormap) -> bytes:
+    """256 RGB triples."""
+    with Image.open(COLORMAPS_FILE) as image:
+        rows = np.asarray(image.convert("RGB"))  # (3, 256, 3)
+    return bytes(rows[list(Colormap).index(colormap)].tobytes())
+
+
+def _apply_colormap(heat: Map, colormap: Colormap) -> Image.Image:
+    indexed = _to_bytes_image(heat)
+    indexed.putpalette(_read_colormap(colormap))
+    return indexed.convert("RGB")
+
+
+def _make_plain(size: Size, colour: tuple[int, int, int]) -> Image.Image:
+    return Image.new("RGB", size, colour)
+
+
+def _to_bytes_image(share: NDArray[np.floating[Any]]) -> Image.Image:
+    """0..1 (H, W) to 0..255, mode L."""
+    return Image.fromarray((share * 255 + 0.5).astype(np.uint8))

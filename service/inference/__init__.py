@@ -1,0 +1,1 @@
+"""One image from bytes to result: admission, decoding, the queue, explanations."""

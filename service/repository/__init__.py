@@ -1,0 +1,1 @@
+"""The models being served: found, validated, loaded, replaced, removed."""

@@ -1,0 +1,1 @@
+"""The ASGI application in front of BentoML: routes, middleware, HTTP protocol, tracing."""

@@ -1,0 +1,105 @@
+"""What is reserved for a picture is what decoding it takes, measured in a process of its own."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.server import ROOT
+from tests.service.quadrants import encode
+
+SIDE = 2500
+SPARE_BYTES = 8 << 20  # bands that are at work, and what a decoder needs for itself
+MEASURE = """
+import sys
+from pathlib import Path
+from service.imaging.memory import estimate_decode_bytes
+from service.imaging.decoding import decode_image, open_image
+from tests.service.imaging.test_geometry import make_input
+
+
+def read(field):
+    [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if field in line]
+    return int(line.split()[1]) * 1024
+
+
+small, content = (Path(path).read_bytes() for path in sys.argv[1:])
+wanted = make_input(256, 224, 224)
+decode_image(open_image(small, 10**8), wanted)
+image = open_image(content, 10**8)
+Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
+before = read("VmRSS")
+reserved = estimate_decode_bytes(image, wanted)
+decode_image(image, wanted)
+print(read("VmHWM") - before, reserved)
+"""
+
+
+def draw(mode: str) -> Image.Image:
+    """A large smooth picture."""
+    ramp = np.linspace(0, 255, SIDE)
+    x, y = np.broadcast_to(ramp, (SIDE, SIDE)), np.broadcast_to(ramp[:, None], (SIDE, SIDE))
+    if mode in ("I;16", "I", "F"):
+        return Image.fromarray(x.astype({"I;16": np.uint16, "I": np.int32, "F": np.float32}[mode]))
+    image = Image.fromarray(np.stack([x, y, x[:, ::-1]], axis=-1).astype(np.uint8))  # (H, W, 3)
+    if mode in ("LA", "RGBA"):
+        image.putalpha(image.getchannel(1))
+    return image.convert(mode)
+
+
+def draw_png(mode: str) -> bytes:
+    return encode(draw(mode), "PNG", compress_level=1)
+
+
+def draw_tiff(mode: str) -> bytes:
+    return encode(draw(mode), "TIFF")
+
+
+def make_turned() -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return encode(draw("RGB"), "TIFF", exif=exif)
+
+
+PICTURES: dict[str, Callable[[], bytes]] = {
+    **{f"PNG {mode}": partial(draw_png, mode) for mode in ("1", "P", "RGB", "RGBA", "I;16")},
+    "PNG, transparent palette": lambda: encode(draw("P"), compress_level=1, transparency=3),
+    "JPEG": lambda: encode(draw("RGB"), "JPEG"),
+    "JPEG, progressive": lambda: encode(draw("RGB"), "JPEG", progressive=True),
+    "JPEG, progressive, dense": lambda: encode(
+        draw("RGB"), "JPEG", progressive=True, subsampling=0
+    ),
+    "JPEG, CMYK, progressive": lambda: encode(draw("CMYK"), "JPEG", progressive=True),
+    "WebP": lambda: encode(draw("RGB"), "WEBP", method=0),
+    "WebP, lossless": lambda: encode(draw("RGBA"), "WEBP", method=0, lossless=True, quality=0),
+    "WebP, moving": lambda: encode(
+        draw("RGB"), "WEBP", method=0, save_all=True, append_images=[draw("RGBA")]
+    ),
+    "BMP": lambda: encode(draw("RGB"), "BMP"),
+    **{f"TIFF {mode}": partial(draw_tiff, mode) for mode in ("F", "CMYK")},
+    "TIFF, one strip": lambda: encode(
+        draw("RGBA"), "TIFF", compression="tiff_lzw", tiffinfo={278: SIDE}
+    ),
+    "TIFF, turned": make_turned,
+}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a peak is reset in Linux alone")
+@pytest.mark.parametrize("name", PICTURES)
+def test_decoding_takes_no_more_than_is_reserved(name: str, tmp_path: Path) -> None:
+    (tmp_path / "small").write_bytes(encode(Image.new("RGB", (300, 300)), "PNG"))
+    (tmp_path / "content").write_bytes(PICTURES[name]())
+    command = [sys.executable, "-c", MEASURE, str(tmp_path / "small"), str(tmp_path / "content")]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    measured = subprocess.run(
+        command, cwd=ROOT, env=environment, check=True, capture_output=True, text=True
+    )
+    taken, reserved = map(int, measured.stdout.split())
+    assert taken < reserved + SPARE_BYTES
+    assert reserved < 2 * taken + SPARE_BYTES

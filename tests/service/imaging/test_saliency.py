@@ -1,0 +1,83 @@
+"""What a cam says."""
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from pytorch_grad_cam.utils.image import scale_cam_image
+
+from service.imaging.geometry import Box
+from service.imaging.saliency import find_box, is_empty, normalize_cam, normalize_signed_cam
+
+
+def make_cam(seed: int, shape: tuple[int, int] = (7, 7)) -> NDArray[np.float32]:
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_map_is_that_of_pytorch_grad_cam(seed: int) -> None:
+    cam = make_cam(seed)
+    resized = scale_cam_image(np.maximum(cam, 0)[np.newaxis], (224, 200))
+    expected = scale_cam_image(resized)[0]
+    assert np.abs(expected - normalize_cam(cam, 200, 224)).max() <= 1e-5
+
+
+def test_a_map_reaches_from_0_to_1_although_it_was_enlarged() -> None:
+    heat = normalize_cam(make_cam(1), 28, 28)
+    assert heat.min() == 0
+    assert heat.max() == pytest.approx(1, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("cam", "expected"),
+    [
+        (np.zeros((4, 4)), True),
+        (np.full((4, 4), 3.0), True),
+        (-np.eye(4), True),
+        (np.eye(4) * 1e-5 - 1, True),
+        (np.eye(4), False),
+        (np.eye(4) - 0.5, False),
+    ],
+)
+def test_a_map_is_empty_without_evidence_for_the_target(
+    cam: NDArray[np.float64], expected: bool
+) -> None:
+    found = cam.astype(np.float32)
+    assert expected == is_empty(found)
+    assert expected == (normalize_cam(found, 8, 8).max() == 0)
+
+
+def test_the_signed_map_keeps_its_zero_and_its_signs() -> None:
+    signed = normalize_signed_cam(np.array([[2, 0], [0, -4]], np.float32), 2, 2)
+    assert signed.tolist() == [[0.5, 0], [0, -1]]
+
+
+def flood(hot: NDArray[np.bool_], start: tuple[int, int]) -> Box:
+    """The box of the region around `start`, by walking over its pixels."""
+    seen, todo = {start}, [start]
+    while todo:
+        row, column = todo.pop()
+        for r, c in ((row - 1, column), (row + 1, column), (row, column - 1), (row, column + 1)):
+            inside = 0 <= r < hot.shape[0] and 0 <= c < hot.shape[1]
+            if inside and hot[r, c] and (r, c) not in seen:
+                seen.add((r, c))
+                todo.append((r, c))
+    rows, columns = zip(*seen, strict=True)
+    return Box(min(columns), min(rows), max(columns) + 1, max(rows) + 1)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_box_holds_the_connected_region_around_the_maximum(seed: int) -> None:
+    heat = normalize_cam(make_cam(seed, (9, 9)), 40, 50)
+    row, column = divmod(int(heat.argmax()), 50)
+    assert flood(heat >= 0.15 * heat.max(), (row, column)) == find_box(heat)
+
+
+def test_a_spiral_is_one_region() -> None:
+    drawn = ["#####", "    #", "### #", "#   #", "#####"]
+    heat = np.array([[c == "#" for c in line] for line in drawn], np.float32)
+    heat[2, 2] = 2
+    assert Box(0, 0, 5, 5) == find_box(heat)
+
+
+def test_no_heat_has_no_box() -> None:
+    assert find_box(np.zeros((5, 5), np.float32)) is None

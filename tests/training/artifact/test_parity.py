@@ -1,0 +1,91 @@
+"""The checks notice what exporters have been seen to do wrong."""
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from training.artifact.parity import check_parity
+from training.errors import CheckError
+from training.graph.compilation import CompiledGraph, compile_graph, compile_prediction_graph
+from training.imaging.preprocessing import Pixels
+from training.networks.classifier import Classifier
+
+
+@pytest.fixture
+def compiled(lenet: Classifier, grays: Pixels) -> CompiledGraph:
+    """LeNet-5 with its heatmap, exact."""
+    return compile_graph(lenet, lenet.network, "features.act2", grays)
+
+
+def check(compiled: CompiledGraph, model: Classifier, pictures: Pixels) -> None:
+    layer = model.network.get_submodule("features.act2")
+    check_parity(compiled.proto, compile_prediction_graph(model, pictures), model, layer, pictures)
+
+
+def node(proto: onnx.ModelProto, output: str) -> onnx.NodeProto:
+    found: onnx.NodeProto = next(n for n in proto.graph.node if output in n.output)
+    return found
+
+
+def freeze(proto: onnx.ModelProto, name: str, value: np.ndarray) -> None:
+    """Put a constant where the graph computes."""
+    for each in proto.graph.node:
+        for i, source in enumerate(each.input):
+            if source == name:
+                each.input[i] = "frozen"
+    proto.graph.initializer.append(numpy_helper.from_array(value, "frozen"))
+
+
+def test_an_exact_graph_passes(compiled: CompiledGraph, lenet: Classifier, grays: Pixels) -> None:
+    """Nothing is raised."""
+    check(compiled, lenet, grays)
+
+
+def test_a_frozen_gradient_is_noticed(
+    compiled: CompiledGraph, lenet: Classifier, grays: Pixels
+) -> None:
+    """The cotangent of one class for every target."""
+    gather = next(n for n in compiled.proto.graph.node if n.op_type == "Gather")
+    weights = next(i for i in compiled.proto.graph.initializer if i.name == gather.input[0])
+    freeze(
+        compiled.proto, gather.output[0], numpy_helper.to_array(weights)[3][np.newaxis, np.newaxis]
+    )
+    with pytest.raises(CheckError, match=r"cam deviates|cam has shape"):
+        check(compiled, lenet, grays)
+
+
+def test_a_frozen_batch_is_noticed(
+    compiled: CompiledGraph, lenet: Classifier, grays: Pixels
+) -> None:
+    """A size where the contract has a name."""
+    size = compiled.proto.graph.output[2].type.tensor_type.shape.dim[0]
+    size.ClearField("dim_param")
+    size.dim_value = 5
+    with pytest.raises(CheckError, match=r"cam has shape .* is fixed"):
+        check(compiled, lenet, grays)
+
+
+def test_another_networks_graph_is_noticed(
+    compiled: CompiledGraph, lenet: Classifier, grays: Pixels
+) -> None:
+    """Weights that changed since."""
+    lenet.network.get_submodule("classifier.fc1").weight.data.mul_(1.01)  # type: ignore[operator]
+    with pytest.raises(CheckError, match="No file was written"):
+        check(compiled, lenet, grays)
+
+
+def test_a_map_of_another_layer_is_noticed(lenet: Classifier, grays: Pixels) -> None:
+    """Right shape, wrong layer: before the activation instead of after."""
+    other = compile_graph(lenet, lenet.network, "features.conv2", grays)
+    with pytest.raises(CheckError, match="cam deviates"):
+        check(other, lenet, grays)
+
+
+def test_other_operator_sets_are_noticed(
+    compiled: CompiledGraph, lenet: Classifier, grays: Pixels
+) -> None:
+    """Only the standard domain at opset 18."""
+    node(compiled.proto, "probabilities").domain = "com.example"
+    with pytest.raises(CheckError, match="Only opset 18"):
+        check(compiled, lenet, grays)

@@ -1,0 +1,122 @@
+"""Data sets are read whole, split alike and refused with a sentence when they are broken."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from training.config import Config, load_config
+from training.data import image_folder
+from training.data.datasets import load_dataset, load_mnist, read_idx_file
+from training.data.image_folder import list_splits
+from training.errors import UserError
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Decoded pictures go to a folder of the test's own."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setattr(image_folder, "CACHE_FOLDER", folder)
+    return folder
+
+
+def fill(folder: Path, count: int, level: int, mode: str = "RGB") -> None:
+    """So many pictures of one brightness."""
+    folder.mkdir(parents=True)
+    for i in range(count):
+        Image.new(mode, (40, 30), level if mode == "L" else (level,) * 3).save(folder / f"{i}.png")
+
+
+def config(folder: Path, *changes: str) -> Config:
+    small = ["input.height=16", "input.width=16", "input.resize=16", f"data={folder}"]
+    return load_config("eurosat", [*small, *changes])
+
+
+def test_mnist_is_whole(data_dir: Path) -> None:
+    """60,000 and 10,000 digits, a tenth held out alike from every class."""
+    splits = load_mnist(0.1, 0).splits
+    assert data_dir.is_dir()
+    assert len(splits["train"]) + len(splits["val"]) == 60_000
+    assert len(splits["val"]) == pytest.approx(6_000, abs=5)
+    assert len(splits["test"]) == 10_000
+    shares = [splits[name].class_shares(10) for name in ("train", "val")]
+    assert np.abs(shares[0] - shares[1]).max() < 1e-3
+    assert splits["test"].labels[:5].tolist() == [7, 2, 1, 0, 4]
+
+
+def test_a_folder_with_splits_is_taken_as_it_is(tmp_path: Path) -> None:
+    """Labels sorted by name, gray pictures among them, names in any script."""
+    for split, count in (("train", 6), ("val", 2), ("test", 3)):
+        fill(tmp_path / split / "猫", count, 200)
+        fill(tmp_path / split / "Hund", count, 20, "L")
+    found = load_dataset(config(tmp_path))
+    assert found.labels == ("Hund", "猫")
+    assert {name: len(split) for name, split in found.splits.items()} == {
+        "train": 12, "val": 4, "test": 6
+    }  # fmt: skip
+    train = found.splits["train"]
+    assert train.pictures.shape == (12, 16, 16, 3)
+    assert (train.pictures.mean((1, 2, 3)) > 100).tolist() == (train.labels == 1).tolist()
+
+
+def test_one_folder_is_split_alike_and_the_same_each_time(tmp_path: Path) -> None:
+    """Stratified: a fifth to test, a tenth to validation."""
+    fill(tmp_path / "a", 20, 10)
+    fill(tmp_path / "b", 40, 99)
+    once, again = (load_dataset(config(tmp_path, "test=0.2", "validation=0.1")) for _ in range(2))
+    assert np.bincount(once.splits["test"].labels).tolist() == [4, 8]
+    assert np.bincount(once.splits["val"].labels).tolist() == [2, 3]
+    assert (once.splits["train"].pictures == again.splits["train"].pictures).all()
+
+
+def test_other_files_are_passed_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With a word about it; hidden ones silently."""
+    fill(tmp_path / "a", 4, 10)
+    fill(tmp_path / "b", 4, 99)
+    (tmp_path / "a" / "notes.txt").write_text("mine")
+    (tmp_path / "a" / ".DS_Store").write_bytes(b"\0")
+    assert len(list_splits(tmp_path)["all"]) == 8
+    assert "skipped 1 files that are not pictures (notes.txt" in capsys.readouterr().out
+
+
+def test_a_corrupt_picture_is_named(tmp_path: Path, cache: Path) -> None:
+    """Which file, and that it can't be read; nothing half decoded is kept."""
+    fill(tmp_path / "a", 4, 10)
+    fill(tmp_path / "b", 4, 99)
+    (tmp_path / "b" / "5.jpg").write_text("this is text")
+    with pytest.raises(UserError, match=r"5\.jpg is not a picture"):
+        load_dataset(config(tmp_path))
+    assert not list(cache.glob("*.part*"))
+
+
+def test_an_empty_class_is_named(tmp_path: Path) -> None:
+    """It would be a label nobody can learn."""
+    fill(tmp_path / "a", 4, 10)
+    fill(tmp_path / "b", 4, 10)
+    (tmp_path / "leer").mkdir()
+    with pytest.raises(UserError, match="leer has no pictures"):
+        list_splits(tmp_path)
+
+
+def test_a_label_that_training_has_not_is_named(tmp_path: Path) -> None:
+    """In whichever split it turns up."""
+    for split, labels in (("train", "ab"), ("test", "abc")):
+        for label in labels:
+            fill(tmp_path / split / label, 2, 10)
+    with pytest.raises(UserError, match="labels that are missing in train: c"):
+        list_splits(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"\x1f\x8b no", b"\0\0"])
+def test_a_broken_idx_file_is_named(content: bytes, tmp_path: Path) -> None:
+    """Neither a traceback nor an empty set."""
+    (tmp_path / "train.gz").write_bytes(content)
+    with pytest.raises(UserError, match=r"train\.gz"):
+        read_idx_file(tmp_path / "train.gz")
+
+
+def test_no_such_folder_is_one_sentence(tmp_path: Path) -> None:
+    """Neither as it is nor among the data sets."""
+    with pytest.raises(UserError, match="There is no folder"):
+        load_dataset(config(tmp_path / "nowhere"))

@@ -1,0 +1,131 @@
+"""An export tries its own maps and says what it found: in the card, its page and the terminal."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from tests.training import blobs
+from training.artifact.card import ModelInfo
+from training.data.datasets import Split
+from training.errors import UserError
+from training.evaluate.explanations import (
+    MAX_INCOMPLETENESS,
+    measure_incompleteness,
+    run_pointing_game,
+)
+from training.export.choose_layer import choose_layer
+from training.export.pipeline import export_model
+from training.gradcam.plan import make_plan
+from training.report.model_card import render_model_page
+
+ABOUT = ModelInfo("stripes", "a test's", blobs.LABELS, blobs.INPUT, "multiclass", "CC0", {})
+
+
+def exported(folder: Path, **options: Any) -> dict[str, Any]:
+    """The card of the taught network's artefact."""
+    lesson = blobs.lesson()
+    given: dict[str, Any] = {"test": blobs.draw(64, 3), "maps": 24, **options}
+    samples = lesson.seen.pictures[:8]
+    place = export_model(ABOUT, lesson.model, blobs.LAYER, samples, folder, **given)
+    [entry] = onnx.load(place / "model.onnx").metadata_props
+    found: dict[str, Any] = json.loads(entry.value)
+    return found
+
+
+def test_a_card_holds_the_evidence(tmp_path: Path) -> None:
+    """Figures, doubts, the reference of attention; plots and page beside; calibrated on the way."""
+    said: list[str] = []
+    found = exported(tmp_path, validation=blobs.draw(64, 4), say=said.append)
+    figures = found["checks"]["faithfulness"]
+    assert figures["measured_on"] == "24 pictures of the test split (64)"
+    assert figures["pictures"] == 24
+    assert figures["score"] > 0.1
+    assert figures["completeness"] < 1e-5
+    assert figures["randomisation"]["steps"][-1]["rank"] < 0.5
+    assert figures["pointing"]["mosaics"] == 50
+    assert any(f"{figures['seconds']} s: " in line for line in said)
+    attention = found["attention"]
+    assert attention["maps"] == 64
+    assert np.shape(attention["mean"]) == (12, 12)
+    assert set(attention["classes"]) == set(blobs.LABELS)
+    assert len(json.dumps(found)) < 40_000
+    calibration = found["calibration"]
+    assert calibration["fitted_on"] == calibration["measured_on"] == 64
+    assert {"calibration_error", "negative_log_likelihood"} == calibration["after"].keys()
+    report = tmp_path / "stripes" / "1" / "report"
+    page = (report / "README.md").read_text()
+    assert f"| insertion less deletion | {figures['score']:.3f} |" in page.replace("**", "")
+    for plot in ("faithfulness.png", "randomisation.png"):
+        assert (report / plot).exists()
+        assert f"({plot})" in page
+    assert page == render_model_page("stripes", report.parent)
+
+
+def test_without_pictures_the_card_says_why(tmp_path: Path) -> None:
+    """Nothing is made up, and the page's cautions say so."""
+    found = exported(tmp_path, test=None, unmeasured="there were no pictures")
+    assert found["checks"]["faithfulness"] is None
+    assert found["checks"]["faithfulness_reason"] == "there were no pictures"
+    assert "attention" not in found
+    page = (tmp_path / "stripes" / "1" / "report" / "README.md").read_text()
+    assert "Whether its maps can be believed is not known here; there were no pictures." in page
+
+
+def test_a_shortcut_is_seen_in_where_the_heat_lies() -> None:
+    """A network that learned a stamped corner is right, and its heat lies in that corner."""
+    model = blobs.teach(blobs.stamped(blobs.draw(384)))
+    test = blobs.stamped(blobs.draw(48, 1))
+    answers, cams = blobs.explained(model, test.pictures)
+    assert (answers == test.labels).mean() > 0.9
+    corner = np.maximum(cams, 0)[:, :3, :3].sum((1, 2)) / np.maximum(cams, 0).sum((1, 2))
+    assert corner.mean() > 0.5
+    assert blobs.explained(blobs.lesson().model, test.pictures)[1][:, :3, :3].mean() < cams.mean()
+
+
+def test_a_map_that_does_not_add_up_is_found_out() -> None:
+    """Behind an average and a linear layer cam's sum is the logit; elsewhere nothing is claimed."""
+    lesson = blobs.lesson()
+    image = torch.tensor(lesson.seen.pictures[:3])
+    found = make_plan(lesson.model, lesson.model.network, blobs.LAYER, image)
+    logits = lesson.model(torch.tensor(lesson.seen.pictures)).numpy()
+    right, wrong = (
+        measure_incompleteness(lesson.model, found, lesson.seen, logits, cams)
+        for cams in (lesson.cams, 1.1 * lesson.cams)
+    )
+    assert right is not None
+    assert wrong is not None
+    assert right < 1e-5 < MAX_INCOMPLETENESS < wrong
+    earlier = make_plan(lesson.model, lesson.model.network, "features.1", image)
+    assert measure_incompleteness(lesson.model, earlier, lesson.seen, logits, lesson.cams) is None
+
+
+def test_several_labels_have_no_pointing_game() -> None:
+    """Where each of them lies in the picture nobody says."""
+    some = blobs.draw(8)
+    several = Split(some.pictures, np.eye(4, dtype=np.float32)[some.labels])
+    found, reason = run_pointing_game(blobs.lesson().run, several, some.labels, (12, 12), 0)
+    assert found is None
+    assert "several labels" in reason
+
+
+def test_the_most_faithful_layer_is_taken() -> None:
+    """The table shows each candidate; one is taken, and it is within one error of the best."""
+    said: list[str] = []
+    model = blobs.lesson().model
+    taken = choose_layer(model, None, blobs.draw(24, 3), False, said.append, 24)
+    assert len([line for line in said if "(taken)" in line]) == 1
+    assert [line.split()[0] for line in said[1:]] == ["features.1", "features"]
+    scores = {line.split()[0]: float(line.split("%")[1].split("±")[0]) for line in said[1:]}
+    assert taken in scores
+    assert scores[taken] >= max(scores.values()) - 0.05
+
+
+def test_layers_are_tried_on_pictures() -> None:
+    """Without any, one sentence."""
+    with pytest.raises(UserError, match="with --pictures"):
+        choose_layer(blobs.lesson().model, None, None, False, print)

@@ -1,0 +1,59 @@
+"""A map of a network changes with its weights; a picture of the picture is found out."""
+
+import torch
+
+from tests.training import blobs
+from training.evaluate.randomisation import (
+    MAX_RANK_CORRELATION,
+    Explainer,
+    find_randomisation_doubts,
+    make_gradcam_explainer,
+    measure_randomisation,
+    shuffle_weights,
+)
+
+
+def figures(explain: Explainer) -> dict[str, object]:
+    lesson = blobs.lesson()
+    image = torch.from_numpy(lesson.seen.pictures[:16])
+    target = torch.from_numpy(lesson.answers[:16, None])
+    return measure_randomisation(lesson.model, explain, image, target)
+
+
+def test_a_map_changes_as_weights_are_shuffled() -> None:
+    """From the top down, layer by layer, to no more likeness than other pictures' maps have."""
+    before = blobs.explained(blobs.lesson().model, blobs.lesson().seen.pictures)[1]
+    found = figures(make_gradcam_explainer(blobs.LAYER))
+    steps = found["steps"]
+    assert isinstance(steps, list)
+    assert [step["layer"] for step in steps] == ["fc", "features.2", "features.0"]
+    assert steps[-1]["rank"] < MAX_RANK_CORRELATION
+    assert steps[-1]["ssim"] < 0.7
+    assert find_randomisation_doubts(found) == []
+    after = blobs.explained(blobs.lesson().model, blobs.lesson().seen.pictures)[1]
+    assert (before == after).all()  # the network itself is left alone
+
+
+def test_a_map_of_the_picture_alone_is_found_out() -> None:
+    """It knows nothing of the network, and one sentence says so."""
+
+    def brightness(_: torch.nn.Module, image: torch.Tensor, __: torch.Tensor) -> torch.Tensor:
+        return image.float().mean(3)
+
+    found = figures(brightness)
+    assert [step["rank"] for step in found["steps"]] == [1, 1, 1]  # type: ignore[attr-defined]
+    [doubt] = find_randomisation_doubts(found)
+    assert "when every weight is shuffled" in doubt
+
+
+def test_shuffled_weights_are_the_same_ones() -> None:
+    """Their distribution stays; a norm's channels keep their statistics."""
+    norm = torch.nn.BatchNorm2d(50)
+    torch.nn.init.normal_(norm.weight)
+    assert norm.running_mean is not None
+    norm.running_mean.copy_(norm.weight.detach())
+    before = norm.weight.detach().clone()
+    shuffle_weights(norm, torch.Generator().manual_seed(0))
+    assert not torch.equal(norm.weight, before)
+    assert torch.equal(norm.weight.sort()[0], before.sort()[0])
+    assert torch.equal(norm.running_mean, norm.weight)

@@ -1,0 +1,65 @@
+"""One temperature, found by likelihood and put between logits and probabilities."""
+
+import numpy as np
+import pytest
+import torch
+
+from tests.training import blobs
+from training.evaluate.temperature import compare_calibration, find_temperature
+from training.graph.compilation import compile_graph
+from training.graph.session import open_session
+
+
+def over_sure(times: float) -> tuple[np.ndarray, np.ndarray]:
+    """Logits (N, K) so many times too large for labels drawn from their softmax."""
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 2, (20_000, 5))
+    p = torch.from_numpy(logits).softmax(1).numpy()
+    labels = (rng.random((len(p), 1)) > p.cumsum(1)).sum(1)
+    return (times * logits).astype(np.float32), labels.clip(0, 4)
+
+
+@pytest.mark.parametrize("times", [0.5, 1.0, 3.0])
+def test_it_is_found(times: float) -> None:
+    """Within a few percent; what was over-sure, or not sure enough, is then calibrated."""
+    logits, labels = over_sure(times)
+    temperature = find_temperature(logits, labels)
+    assert temperature == pytest.approx(times, rel=0.05)
+    told = compare_calibration(logits, labels, temperature)
+    assert told["after"]["calibration_error"] < 0.02  # type: ignore[operator]
+    if times != 1:
+        assert told["before"]["calibration_error"] > 0.05  # type: ignore[operator]
+        assert told["after"]["negative_log_likelihood"] < told["before"]["negative_log_likelihood"]  # type: ignore[operator]
+
+
+def test_several_labels_have_one_too() -> None:
+    """By sigmoids."""
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 2, (5_000, 4))
+    labels = (rng.random(logits.shape) < 1 / (1 + np.exp(-logits))).astype(np.float32)
+    temperature = find_temperature((2 * logits).astype(np.float32), labels)
+    assert temperature == pytest.approx(2, rel=0.05)
+    told = compare_calibration((2 * logits).astype(np.float32), labels, temperature)
+    assert told["after"]["calibration_error"] < 0.02 < told["before"]["calibration_error"]  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("multilabel", [False, True])
+def test_in_the_graph_it_touches_probabilities_alone(multilabel: bool) -> None:
+    """Logits and maps are the same to the bit; probabilities are torch's of logits / T."""
+    model, pictures = blobs.lesson().model, blobs.lesson().seen.pictures[:7]
+    target = np.tile([[-1, 2]], (7, 1))
+    plain, cooled = (
+        open_session(
+            compile_graph(
+                model, model.network, blobs.LAYER, pictures, multilabel, temperature=t
+            ).proto
+        )(pictures, target)
+        for t in (1.0, 2.5)
+    )
+    logits = model(torch.from_numpy(pictures)) / 2.5
+    expected = logits.sigmoid() if multilabel else logits.softmax(1)
+    assert np.array_equal(plain[0], cooled[0])
+    assert np.array_equal(plain[2], cooled[2])
+    assert np.allclose(cooled[1], expected.numpy(), atol=1e-6)
+    assert not np.allclose(cooled[1], plain[1], atol=1e-2)
+    assert np.array_equal(cooled[1].argmax(1), plain[1].argmax(1))

@@ -1,0 +1,164 @@
+"""Networks trained elsewhere: the user's own, with labels and pictures, or a sentence."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from PIL import Image
+
+from training.data import image_folder
+from training.errors import UserError
+from training.export.import_network import ImportRequest, import_network, read_labels
+from training.networks.timm_zoo import build_timm
+
+MODULE = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        conv = nn.Conv2d(3, 8, 3, padding=1)
+        self.features = nn.Sequential(conv, nn.BatchNorm2d(8), nn.ReLU(True))
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, x):
+        return self.head(self.features(x).mean((2, 3)))
+
+def build():
+    return Net()
+"""
+
+
+@pytest.fixture
+def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., ImportRequest]:
+    """A request for a user's own network, its weights and labels lying in a folder."""
+    (tmp_path / "mine.py").write_text(MODULE)
+    (tmp_path / "labels.txt").write_text("Katze\n犬\n\nemu\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(image_folder, "CACHE_FOLDER", tmp_path / "cache")
+    monkeypatch.delitem(sys.modules, "mine", raising=False)
+    namespace: dict[str, Callable[[], torch.nn.Module]] = {}
+    exec(MODULE, namespace)  # the same network, for its weights
+    torch.manual_seed(0)
+    torch.save(namespace["build"]().state_dict(), tmp_path / "w.pt")
+
+    def request(**changes: object) -> ImportRequest:
+        fields: dict[str, object] = {
+            "architecture": "mine:build", "weights": "w.pt", "labels": tmp_path / "labels.txt",
+            "size": 24, "resize": None, "mean": None, "std": None, "task": "multiclass",
+            "pictures": None, "origin": "", "license": "MIT", "to": tmp_path / "tree",
+            "name": None, "version": None, "layer": "features", "precision": "fp32",
+        }  # fmt: skip
+        return ImportRequest(**(fields | changes))  # type: ignore[arg-type]
+
+    return request
+
+
+def card(folder: Path) -> dict[str, object]:
+    content: dict[str, object] = json.loads(
+        onnx.load(folder / "model.onnx").metadata_props[0].value
+    )
+    return content
+
+
+def test_the_users_own_network_becomes_an_artefact(ask: Callable[..., ImportRequest]) -> None:
+    """Named after its function, with its labels, and the word that nothing was measured."""
+    folder = import_network(ask())
+    assert folder.parent.name == "build"
+    found = card(folder)
+    assert found["labels"] == ["Katze", "犬", "emu"]
+    assert found["metrics"] is None
+    assert "--pictures" in str(found["metrics_reason"])
+    assert found["license"] == "MIT"
+
+
+def test_pictures_are_what_it_is_measured_on(
+    ask: Callable[..., ImportRequest], tmp_path: Path
+) -> None:
+    """Labelled by folder; labels without pictures count for nothing."""
+    rng = np.random.default_rng(0)
+    for label in ("Katze", "犬"):
+        (tmp_path / "pictures" / label).mkdir(parents=True)
+        for i in range(4):
+            pixels = rng.integers(0, 256, (30, 30, 3), np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "pictures" / label / f"{i}.png")
+    metrics = card(import_network(ask(pictures=tmp_path / "pictures")))["metrics"]
+    assert isinstance(metrics, dict)
+    assert metrics["pictures"] == 8
+    assert set(metrics["per_class"]) == {"Katze", "犬"}
+
+
+def test_int8_is_calibrated_on_every_other_picture_and_measured_on_the_rest(
+    ask: Callable[..., ImportRequest], tmp_path: Path
+) -> None:
+    """Eight pictures of plain colours: four and four."""
+    for label, colour in (("Katze", (250, 20, 20)), ("犬", (20, 20, 250))):
+        (tmp_path / "pictures" / label).mkdir(parents=True)
+        for i in range(4):
+            image = Image.new("RGB", (30, 30), colour)
+            image.putpixel((i, i), (255, 255, 255))
+            image.save(tmp_path / "pictures" / label / f"{i}.png")
+    found = card(import_network(ask(pictures=tmp_path / "pictures", precision="int8", maps=0)))
+    metrics, checks = found["metrics"], found["checks"]
+    assert isinstance(metrics, dict)
+    assert isinstance(checks, dict)
+    assert metrics["pictures"] == checks["precision"]["pictures"] == 4
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"architecture": "mine:nothere"}, "mine:nothere cannot be imported"),
+        ({"architecture": "nothere:build"}, "nothere:build cannot be imported"),
+        ({"labels": None}, "file of labels with --labels"),
+        ({"layer": "neck"}, "There is no layer 'neck'"),
+        ({"layer": "head"}, "four dimensions"),
+        ({"layer": None}, "Name one with --layer"),
+        ({"mean": [0.5], "std": [0.5, 0.5]}, "--mean and --std must both have one number"),
+        ({"mean": [0.5], "std": [0.5]}, "does not run on pictures of 24 x 24"),
+    ],
+)
+def test_mistakes_are_one_sentence(
+    ask: Callable[..., ImportRequest], changes: dict[str, object], sentence: str
+) -> None:
+    """And nothing is written."""
+    request = ask(**changes)
+    with pytest.raises(UserError, match=sentence):
+        import_network(request)
+    assert not request.to.exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [("a\nb\na\n", "label 'a' more than once"), ("a\nb\n", "3 outputs, but there are 2 labels")],
+)
+def test_labels_that_do_not_fit_are_refused(
+    ask: Callable[..., ImportRequest], tmp_path: Path, text: str, sentence: str
+) -> None:
+    """Twice the same name, or another number than there are outputs."""
+    (tmp_path / "labels.txt").write_text(text)
+    with pytest.raises(UserError, match=sentence):
+        import_network(ask())
+
+
+def test_a_table_of_labels_is_taken_by_its_index(tmp_path: Path) -> None:
+    """Index, id and name by tabs, in any order, with a header."""
+    (tmp_path / "l.tsv").write_text("index\twnid\tname\n1\tn2\tdog\n0\tn1\tcat, big\n")
+    assert read_labels(tmp_path / "l.tsv") == ("cat, big", "dog")
+
+
+def test_timm_where_it_is_installed() -> None:
+    """Its networks by its names; elsewhere one sentence."""
+    try:
+        import timm  # noqa: F401
+    except ImportError:
+        with pytest.raises(UserError, match="timm is not installed"):
+            build_timm("resnet10t", 3, {})
+    else:
+        assert build_timm("resnet10t", 3, {})(torch.zeros(1, 3, 64, 64)).shape == (1, 3)

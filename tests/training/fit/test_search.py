@@ -1,0 +1,104 @@
+"""The search keeps its study, prunes, goes on, and writes a config that can be trained."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import optuna
+import pytest
+
+from training.config import Config, load_config
+from training.data.datasets import Dataset
+from training.errors import UserError
+from training.fit import search
+from training.fit.search import get_first_parameters, search_hyperparameters, suggest_config
+
+KILLED = """
+import json, os, signal, sqlite3, sys, time
+from pathlib import Path
+from tests.training.conftest import bars
+from training import config
+from training.fit import search
+
+def die(run):
+    with sqlite3.connect(sys.argv[2].removeprefix("sqlite:///")) as database:
+        while not database.execute("select 1 from trial_heartbeats").fetchone():
+            time.sleep(0.1)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+search.HEARTBEAT_SECONDS, search.TrainingRun.run_epoch = 1, die
+settings = config.Config.from_json(json.loads(sys.argv[1]))
+search.search_hyperparameters(settings, bars(), sys.argv[2], 1, Path(sys.argv[3]))
+"""
+
+
+def test_goes_on_and_writes_what_fit_takes(quick: Config, strokes: Dataset, tmp_path: Path) -> None:
+    """Three trials, then two more of the same study; the default is the first."""
+    storage = f"sqlite:///{tmp_path / 'study.db'}"
+    config = replace(quick, epochs=2, average=0.0)
+    search_hyperparameters(config, strokes, storage, 3, tmp_path)
+    best = search_hyperparameters(config, strokes, storage, 2, tmp_path)
+    study = optuna.load_study(study_name="strokes", storage=storage)
+    assert len(study.trials) == 5
+    assert study.trials[0].params["learning_rate"] == quick.learning_rate
+    assert study.trials[0].params["activation"] == "relu"
+    assert study.trials[0].params["depth"] == 2
+    rates = [trial.params["learning_rate"] for trial in study.trials]
+    assert len(set(rates)) == 5  # who goes on draws other numbers
+    assert load_config(str(tmp_path / "strokes.py")) == best
+    assert {"history.png", "importance.png", "parallel.png"} <= {
+        path.name for path in tmp_path.iterdir()
+    }
+
+
+def test_every_value_of_the_config_is_tried_first(quick: Config) -> None:
+    """Those of a network that starts from weights, too, and sizes that are not in the list."""
+    config = replace(load_config("eurosat"), weights="w.npz", dropout=0.3, body_rate=0.2)
+    config = replace(config, freeze_epochs=2, batch_size=100, schedule="exponential")
+    trial = optuna.trial.FixedTrial(get_first_parameters(config))
+    assert suggest_config(config, trial) == config
+    again = suggest_config(quick, optuna.trial.FixedTrial(get_first_parameters(quick)))
+    assert {name: again.options[name] for name in quick.options} == quick.options
+    assert replace(again, options=quick.options) == quick
+
+
+def test_a_killed_trial_is_tried_again(
+    quick: Config, strokes: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its heart has stopped: the next to come takes its parameters up once more."""
+    monkeypatch.setattr(search, "HEARTBEAT_SECONDS", 1)
+    storage = f"sqlite:///{tmp_path / 'study.db'}"
+    config = replace(quick, epochs=1, average=0.0)
+    died = subprocess.run(
+        [sys.executable, "-c", KILLED, json.dumps(config.to_json()), storage, str(tmp_path)],
+        cwd=Path(__file__).parents[3],
+        capture_output=True,
+        check=False,
+    )
+    assert died.returncode == -signal.SIGKILL, died.stderr.decode()[-2000:]
+    time.sleep(3.5)  # over twice its heartbeat, in a database that keeps whole seconds
+    search_hyperparameters(config, strokes, storage, 1, tmp_path)
+    trials = optuna.load_study(study_name="strokes", storage=storage).trials
+    assert [trial.state.name for trial in trials] == ["FAIL", "COMPLETE"]
+    assert trials[0].params == trials[1].params
+
+
+def test_a_search_without_a_finished_trial_is_one_sentence(
+    quick: Config, strokes: Dataset, tmp_path: Path
+) -> None:
+    """Rates that lead to no number are pruned; there is no best config then."""
+    config = replace(quick, epochs=1, learning_rate=float("1e30"), optimizer="sgd")
+    with pytest.raises(UserError, match=r"No trial of .* has finished yet"):
+        search_hyperparameters(config, strokes, f"sqlite:///{tmp_path / 'study.db'}", 1, tmp_path)
+
+
+def test_a_database_that_is_not_there_is_one_sentence(
+    quick: Config, strokes: Dataset, tmp_path: Path
+) -> None:
+    """It names the study."""
+    with pytest.raises(UserError, match="cannot be opened"):
+        search_hyperparameters(quick, strokes, "sqlite:////nowhere/at/all.db", 1, tmp_path)

@@ -1,0 +1,130 @@
+"""The compiled graph in onnxruntime against torch's definition and against pytorch-grad-cam."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from pytorch_grad_cam import GradCAM
+from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+from torch import nn
+
+from tests.training.gradcam.test_plan import HEADS
+from training.artifact.parity import check_parity
+from training.gradcam.heatmap import resize_and_normalize
+from training.gradcam.reference import attach_hook, find_layer
+from training.graph.compilation import compile_graph, compile_prediction_graph
+from training.graph.session import open_session
+from training.imaging.preprocessing import Input, Pixels
+from training.imaging.synthetic import generate_images
+from training.networks.classifier import Classifier, build_classifier
+
+LENET_LAYERS = ["features.act2", "features.conv2", "features.conv1", "features.act1"]
+
+
+def parity(model: Classifier, layer: str, pictures: Pixels, tolerance: float) -> None:
+    """alpha, cam and the final map of the exported graph are pytorch-grad-cam's."""
+    compiled = compile_graph(model, model.network, layer, pictures, alpha=True)
+    run = open_session(compiled.proto)
+    x = model.preprocess(torch.from_numpy(pictures))
+    classes = model(torch.from_numpy(pictures)).shape[1]
+    target = np.arange(len(pictures))[:, None] % classes
+    _, _, cam, alpha = run(pictures, target)
+    reference = GradCAM(model.network.requires_grad_(True), [find_layer(model.network, layer)])
+    wanted = [ClassifierOutputTarget(int(c)) for c in target[:, 0]]
+    final = reference(x, wanted)
+    a, g = (getattr(reference.activations_and_grads, n)[0] for n in ("activations", "gradients"))
+    weights = reference.get_cam_weights(x, None, wanted, a.detach().numpy(), g.numpy())
+    assert close(alpha[:, 0], weights, tolerance)
+    assert close(cam[:, 0], (weights[:, :, None, None] * a.detach().numpy()).sum(1), tolerance)
+    for row in range(len(pictures)):
+        found = resize_and_normalize(np.maximum(cam[row, 0], 0), pictures.shape[1:3])
+        assert np.abs(found - final[row]).max() < 1 / 255
+
+
+def close(found: np.ndarray, expected: np.ndarray, tolerance: float) -> bool:
+    """Within a share of each row's largest value."""
+    axes = tuple(range(1, expected.ndim))
+    size = np.abs(expected).max(axes, keepdims=True)
+    return bool((np.abs(found - expected) <= tolerance * size + 1e-12).all())
+
+
+@pytest.mark.parametrize("layer", LENET_LAYERS)
+def test_lenet_is_pytorch_grad_cams(lenet: Classifier, grays: Pixels, layer: str) -> None:
+    """Within 1e-5 of the maximum, on four of its layers."""
+    parity(lenet, layer, grays, 1e-5)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "layer"), [("resnet18", "layer4"), ("squeezenet1_1", "features")]
+)
+def test_deep_networks_are_pytorch_grad_cams(architecture: str, layer: str) -> None:
+    """Within 1e-4 of the maximum at the last stage."""
+    torch.manual_seed(0)
+    model = build_classifier(architecture, 10, Input("RGB", 64, 64, 64), {}).eval()
+    parity(model, layer, generate_images(7, 64, 64, 3), 1e-4)
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_every_kind_of_head_passes_the_checks(
+    small: Callable[[nn.Module], Classifier], colors: Pixels, name: str
+) -> None:
+    """Batches of 1 to 7, no target to three, rows alone and among others."""
+    model = small(HEADS[name][0])
+    compiled = compile_graph(model, model.network, "features", colors)
+    layer = model.network.get_submodule("features")
+    plain = compile_prediction_graph(model, colors)
+    figures = check_parity(compiled.proto, plain, model, layer, colors)
+    assert figures["cam"] < 1e-5
+
+
+def test_lenets_graph_stays_lean(lenet: Classifier, grays: Pixels) -> None:
+    """No shape arithmetic, one forward pass, and a gradient of two products and a gather."""
+    compiled = compile_graph(lenet, lenet.network, "features.act2", grays)
+    kinds = [node.op_type for node in compiled.proto.graph.node]
+    assert len(kinds) <= 40
+    assert not {"Shape", "Expand", "ConvTranspose", "Concat"} & set(kinds)
+    assert (kinds.count("Conv"), kinds.count("Gemm"), kinds.count("MatMul")) == (2, 3, 3)
+
+
+def test_permuting_rows_permutes_maps(lenet: Classifier, grays: Pixels) -> None:
+    """A row's outputs depend on that row alone."""
+    compiled = compile_graph(lenet, lenet.network, "features.act2", grays)
+    run = open_session(compiled.proto)
+    order = np.random.default_rng(0).permutation(len(grays))
+    target = np.arange(12)[:, None] % 10
+    straight, mixed = run(grays, target), run(grays[order], target[order])
+    for expected, found in zip(straight, mixed, strict=True):
+        assert np.allclose(expected[order], found, atol=1e-6)
+
+
+def test_weights_in_16_bits_are_exact_for_the_rounded_network(
+    lenet: Classifier, grays: Pixels
+) -> None:
+    """The file is about half as large, and the checks hold against the rounded weights."""
+    whole = compile_graph(lenet, lenet.network, "features.act2", grays)
+    half = compile_graph(lenet, lenet.network, "features.act2", grays, precision="w16")
+    assert half.proto.ByteSize() < 0.6 * whole.proto.ByteSize()
+    layer = lenet.network.get_submodule("features.act2")
+    plain = compile_prediction_graph(lenet, grays)
+    assert check_parity(half.proto, plain, lenet, layer, grays)["cam"] < 1e-5
+
+
+def test_why_one_and_not_the_other_is_the_gradient_of_their_difference(
+    lenet: Classifier, grays: Pixels
+) -> None:
+    """cam(a) - cam(b) of the file is Grad-CAM of y[a] - y[b], by torch's own gradient."""
+    layer = find_layer(lenet.network, "features.act2")
+    compiled = compile_graph(lenet, lenet.network, "features.act2", grays)
+    _, _, cam = open_session(compiled.proto)(grays, np.tile([[4, 9]], (len(grays), 1)))
+    held: list[torch.Tensor] = []
+
+    def leaf(_: nn.Module, __: object, output: torch.Tensor) -> torch.Tensor:
+        held.append(output.detach().requires_grad_())
+        return held[0]
+
+    with attach_hook(layer, leaf):
+        y = lenet(torch.from_numpy(grays))
+    (gradient,) = torch.autograd.grad((y[:, 4] - y[:, 9]).sum(), held[0])
+    expected = (gradient.mean((2, 3), keepdim=True) * held[0]).sum(1).detach().numpy()
+    assert close(cam[:, 0] - cam[:, 1], expected, 1e-4)

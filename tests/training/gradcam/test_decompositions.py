@@ -1,0 +1,102 @@
+"""Each backward operation written anew is the one that torch has."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from training.gradcam.decompositions import (
+    adaptive_avg_pool2d_backward,
+    avg_pool2d_backward,
+    convolution_backward,
+    hardtanh_backward,
+    silu_backward,
+)
+
+Call = Callable[[torch.Tensor], torch.Tensor]
+
+
+def gradient(call: Call, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """A random cotangent of the call, and what torch makes of it."""
+    image = image.clone().requires_grad_()
+    output = call(image)
+    cotangent = torch.randn_like(output)
+    (expected,) = torch.autograd.grad(output, image, cotangent)
+    return cotangent, expected
+
+
+@pytest.mark.parametrize("stride", [(1, 1), (2, 3)])
+@pytest.mark.parametrize("padding", [(0, 0), (2, 1)])
+@pytest.mark.parametrize("dilation", [(1, 1), (2, 1)])
+@pytest.mark.parametrize("groups", [1, 2])
+def test_convolution(
+    stride: tuple[int, int], padding: tuple[int, int], dilation: tuple[int, int], groups: int
+) -> None:
+    """Strides that leave a rest, padding, dilation and groups."""
+    torch.manual_seed(0)
+    conv = nn.Conv2d(4, 6, (3, 2), stride, padding, dilation, groups).double()
+    image = torch.randn(2, 4, 12, 11).double()
+    cotangent, expected = gradient(conv, image)
+    found = convolution_backward(
+        cotangent,
+        image,
+        conv.weight,
+        None,
+        list(stride),
+        list(padding),
+        list(dilation),
+        False,
+        [0, 0],
+        groups,
+        [True, False, False],
+    )[0]
+    assert torch.allclose(expected, found)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding", "ceil", "count"),
+    [
+        (2, 2, 0, False, True),
+        (3, 2, 0, False, True),
+        (3, 2, 1, False, True),
+        (3, 2, 1, False, False),
+        (2, 3, 0, False, True),
+        (3, 2, 0, True, True),
+        (3, 2, 1, True, False),
+        (3, 1, 1, False, False),
+    ],
+)
+def test_average_pool(kernel: int, stride: int, padding: int, ceil: bool, count: bool) -> None:
+    """Overlapping, padded, with a rest, windows over the edge."""
+    torch.manual_seed(0)
+    image = torch.randn(2, 3, 10, 12).double()
+    cotangent, expected = gradient(
+        lambda x: F.avg_pool2d(x, kernel, stride, padding, ceil, count), image
+    )
+    found = avg_pool2d_backward(cotangent, image, [kernel], [stride], [padding], ceil, count, None)
+    assert torch.allclose(expected, found)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 4), (7, 7), (12, 5)])
+def test_adaptive_average_pool(size: tuple[int, int]) -> None:
+    """To one, to fewer, unevenly, and to more than there are."""
+    torch.manual_seed(0)
+    image = torch.randn(2, 3, 10, 7).double()
+    cotangent, expected = gradient(lambda x: F.adaptive_avg_pool2d(x, size), image)
+    assert torch.allclose(expected, adaptive_avg_pool2d_backward(cotangent, image))
+
+
+def test_hardtanh_at_its_bounds() -> None:
+    """Torch gives no gradient there, and neither does ours."""
+    image = torch.tensor([-1.0, 0.0, 0.5, 6.0, 7.0])
+    cotangent, expected = gradient(lambda x: F.hardtanh(x, 0, 6), image)
+    assert torch.equal(expected, hardtanh_backward(cotangent, image, 0, 6))
+
+
+def test_silu() -> None:
+    """On both sides of zero, at it and far from it."""
+    image = torch.linspace(-30, 30, 121).double()
+    cotangent, expected = gradient(F.silu, image)
+    assert torch.allclose(expected, silu_backward(cotangent, image), atol=1e-15)

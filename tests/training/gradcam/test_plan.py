@@ -1,0 +1,97 @@
+"""The cheapest exact way to alpha is found, and no shortcut is taken that isn't exact."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+
+from training.gradcam.plan import make_plan
+from training.imaging.preprocessing import Pixels
+from training.networks.classifier import Classifier
+
+Make = Callable[[nn.Module], Classifier]
+
+
+class Skip(nn.Module):
+    """A pool and a linear layer, and the map's maximum past them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pool, self.fc = nn.AvgPool2d(4), nn.Linear(6 * 16, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.fc(self.pool(x).flatten(1)) + 0.1 * x.flatten(2).amax(2)[:, :5]
+        return logits
+
+
+HEADS = {
+    "average and linear": (
+        nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 5)),
+        ("linear", "head.2", "closed-form"),
+    ),
+    "max pool and linear": (
+        nn.Sequential(nn.MaxPool2d(2), nn.Flatten(), nn.Linear(6 * 64, 5)),
+        ("linear", "head.2", "closed-form"),
+    ),
+    "pools and a perceptron": (
+        nn.Sequential(
+            nn.MaxPool2d(3, 2, 1),
+            nn.AdaptiveAvgPool2d(3),
+            nn.Flatten(),
+            nn.Dropout(),
+            nn.Linear(54, 8),
+            nn.Tanh(),
+            nn.Linear(8, 5),
+        ),
+        ("linear", "head.4", "backward"),
+    ),
+    "convolution and average": (
+        nn.Sequential(
+            nn.Dropout(), nn.Conv2d(6, 5, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+        ),
+        ("conv", "head.1", "closed-form"),
+    ),
+    "pool and convolution": (
+        nn.Sequential(
+            nn.AvgPool2d(2), nn.Conv2d(6, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 5)
+        ),
+        ("pool", "head.0", "backward"),
+    ),
+    "padded average": (
+        nn.Sequential(
+            nn.AvgPool2d(3, 2, 1, count_include_pad=True), nn.Flatten(), nn.Linear(6 * 64, 5)
+        ),
+        ("map", "features", "backward"),
+    ),
+    "a gate before the average": (
+        nn.Sequential(nn.Hardtanh(0, 0.3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 5)),
+        ("map", "features", "backward"),
+    ),
+    "a path past the pool": (Skip(), ("map", "features", "backward")),
+}
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_head(small: Make, colors: Pixels, name: str) -> None:
+    """The expected shortcut for each head, none where it would be wrong."""
+    head, expected = HEADS[name]
+    model = small(head)
+    found = make_plan(model, model.network, "features", torch.from_numpy(colors[:3]))
+    assert (found.kind, found.pivot, found.compiler) == expected
+    assert found.error < 1e-9
+
+
+@pytest.mark.parametrize(
+    ("layer", "kind", "pivot"),
+    [
+        ("features.act2", "linear", "classifier.fc1"),
+        ("features.conv2", "map", "features.conv2"),
+        ("features.act1", "pool", "features.pool1"),
+        ("features.pool2", "linear", "classifier.fc1"),
+    ],
+)
+def test_lenet(lenet: Classifier, grays: Pixels, layer: str, kind: str, pivot: str) -> None:
+    """The default layer needs no gradient of convolutions."""
+    found = make_plan(lenet, lenet.network, layer, torch.from_numpy(grays[:3]))
+    assert (found.kind, found.pivot, found.seed) == (kind, pivot, "classifier.fc3")

@@ -1,0 +1,155 @@
+"""The definition gives published values and keeps the laws that Grad-CAM has."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+
+from training.errors import UserError
+from training.gradcam.reference import attach_hook, compute_gradcam, find_layer
+from training.imaging.preprocessing import Pixels
+from training.networks.classifier import Classifier
+
+
+class OneConv(nn.Module):
+    """Captum's test network with one convolution, and its weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.relu1 = nn.Conv2d(1, 2, 3), nn.ReLU()
+        self.fc1, self.relu2 = nn.Linear(8, 4), nn.ReLU()
+        weights = torch.cat([torch.ones(4, 5), -torch.ones(4, 3)], 1)
+        self.load_state_dict(
+            {
+                "conv1.weight": torch.ones(2, 1, 3, 3),
+                "conv1.bias": torch.tensor([-50.0, -75.0]),
+                "fc1.weight": weights,
+                "fc1.bias": torch.zeros(4),
+            }
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.relu1(self.conv1(x))
+        logits: torch.Tensor = self.relu2(self.fc1(x.flatten(1)))
+        return logits
+
+
+@pytest.mark.parametrize(
+    ("layer", "expected"),
+    [("conv1", [[11.25, 13.5], [20.25, 22.5]]), ("relu1", [[0, 4], [28, 32.5]])],
+)
+def test_gives_captums_published_arrays(layer: str, expected: list[list[float]]) -> None:
+    """For the numbers 0..15 as a picture and target 0."""
+    net = OneConv()
+    image = torch.arange(16.0).reshape(1, 1, 4, 4)
+    found = compute_gradcam(net, image, torch.tensor([[0]]), net.get_submodule(layer))
+    assert found.cam[0, 0].tolist() == expected
+
+
+def test_sums_to_the_logit_behind_an_average_and_a_linear_layer(
+    small: Callable[[nn.Module], Classifier], colors: Pixels
+) -> None:
+    """Completeness: the map's sum is the logit without its bias."""
+    linear = nn.Linear(6, 5)
+    model = small(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), linear)).double()
+    image = torch.from_numpy(colors)
+    every = torch.arange(5).repeat(len(image), 1)
+    found = compute_gradcam(model, image, every, model.network.get_submodule("features"))
+    assert torch.allclose(found.logits - linear.bias, found.cam.sum((2, 3)), atol=1e-12)
+
+
+def test_alpha_is_the_slope_of_the_logit(lenet: Classifier, grays: Pixels) -> None:
+    """Finite differences on the head in double precision: all of a channel moved a little."""
+    model, image = lenet.double(), torch.from_numpy(grays[:2])
+    layer = model.network.get_submodule("features.act2")
+    found = compute_gradcam(model, image, torch.tensor([[3], [7]]), layer)
+    for channel in (0, 5, 15):
+        moved = []
+        for step in (1e-5, -1e-5):
+            by = torch.zeros(16, 1, 1).double()
+            by[channel] = step
+
+            def push(
+                _: nn.Module, __: object, output: torch.Tensor, by: torch.Tensor = by
+            ) -> torch.Tensor:
+                return output + by
+
+            with attach_hook(layer, push), torch.no_grad():
+                logits = model(image)
+            moved.append(logits[torch.arange(2), torch.tensor([3, 7])])
+        slope = (moved[0] - moved[1]) / 2e-5 / 100  # over the 100 positions of the map
+        assert torch.allclose(slope, found.alpha[:, 0, channel], rtol=1e-6, atol=1e-12)
+
+
+def test_targets_are_what_they_are_alone(lenet: Classifier, grays: Pixels) -> None:
+    """T targets equal T calls, -1 equals the top-1, and T = 0 gives no maps."""
+    image = torch.from_numpy(grays[:3])
+    layer = lenet.network.get_submodule("features.act2")
+    both = compute_gradcam(lenet, image, torch.tensor([[1, -1], [2, 3], [4, 4]]), layer)
+    best = both.logits.argmax(1)
+    for column, targets in enumerate(([1, 2, 4], [int(best[0]), 3, 4])):
+        alone = compute_gradcam(lenet, image, torch.tensor(targets)[:, None], layer)
+        torch.testing.assert_close(alone.cam[:, 0], both.cam[:, column], rtol=1e-5, atol=1e-8)
+    none = compute_gradcam(lenet, image, torch.empty(3, 0, dtype=torch.int64), layer)
+    assert none.cam.shape == (3, 0, 10, 10)
+
+
+def test_a_difference_of_logits_has_the_difference_of_the_maps(
+    lenet: Classifier, grays: Pixels
+) -> None:
+    """Grad-CAM is linear in what it explains."""
+    image = torch.from_numpy(grays[:4])
+    layer = lenet.network.get_submodule("features.act2")
+    cam = compute_gradcam(lenet, image, torch.tensor([[4, 9]]).repeat(4, 1), layer).cam
+    versus = nn.Linear(10, 1, bias=False)
+    versus.weight.data = torch.zeros(1, 10)
+    versus.weight.data[0, 4], versus.weight.data[0, 9] = 1, -1
+    both = nn.Sequential(lenet, versus)
+    apart = compute_gradcam(both, image, torch.zeros(4, 1, dtype=torch.int64), layer).cam
+    assert torch.allclose(cam[:, 0] - cam[:, 1], apart[:, 0], atol=1e-6 * float(cam.abs().max()))
+
+
+def test_other_weights_give_another_map_and_other_biases_do_not(
+    lenet: Classifier, grays: Pixels
+) -> None:
+    """A map that ignored the weights would explain nothing; a constant is no reason."""
+    image, target = torch.from_numpy(grays[:4]), torch.zeros(4, 1, dtype=torch.int64)
+    layer = lenet.network.get_submodule("features.act2")
+    before = compute_gradcam(lenet, image, target, layer).cam.flatten(1)
+    last = lenet.network.get_submodule("classifier.fc3")
+    assert isinstance(last, nn.Linear)
+    last.bias.data += 5
+    assert torch.equal(compute_gradcam(lenet, image, target, layer).cam.flatten(1), before)
+    for module in lenet.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.xavier_normal_(module.weight)
+    after = compute_gradcam(lenet, image, target, layer).cam.flatten(1)
+    likeness = torch.cosine_similarity(before - before.mean(), after - after.mean())
+    assert float(likeness.abs().mean()) < 0.9
+
+
+@pytest.mark.parametrize(
+    ("head", "layer", "sentence"),
+    [
+        (nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 3)), "head.0", "1x1"),
+        (
+            nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 3)),
+            "head.2",
+            "four dimensions",
+        ),
+        (nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 3)), "neck", "neck"),
+    ],
+)
+def test_a_layer_without_a_map_is_refused(
+    small: Callable[[nn.Module], Classifier],
+    colors: Pixels,
+    head: nn.Module,
+    layer: str,
+    sentence: str,
+) -> None:
+    """1x1, no map at all, or no such layer: one sentence."""
+    model = small(head)
+    image, target = torch.from_numpy(colors), torch.zeros(12, 1).long()
+    with pytest.raises(UserError, match=sentence):
+        compute_gradcam(model, image, target, find_layer(model.network, layer))

@@ -1,0 +1,49 @@
+"""The list of layers holds what can be explained and nothing else."""
+
+import pytest
+import torch
+from torch import nn
+
+from training.errors import UserError
+from training.gradcam.target_layers import list_target_layers
+from training.imaging.preprocessing import Input, Pixels
+from training.networks.classifier import Classifier
+
+
+def test_lenets_layers(lenet: Classifier, grays: Pixels) -> None:
+    """Each stage with its map; a head's layers have none."""
+    rows = list_target_layers(lenet, lenet.network, torch.from_numpy(grays[:4]))
+    found = {row.name: (row.channels, row.height, row.width) for row in rows}
+    assert found["features.act2"] == (16, 10, 10)
+    assert found["features.conv1"] == (6, 28, 28)
+    assert not [name for name in found if name.startswith("classifier")]
+    assert all(row.cost > 0 for row in rows)
+
+
+def test_layers_that_run_twice_or_for_nothing_are_left_out(colors: Pixels) -> None:
+    """A shared activation has two maps, an unused branch explains nothing."""
+
+    class Odd(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.two = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3)
+            self.idle, self.shared, self.head = nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Linear(4, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.idle(x)
+            x = self.shared(self.two(self.shared(self.one(x))))
+            logits: torch.Tensor = self.head(x.mean((2, 3)))
+            return logits
+
+    wanted = Input("RGB", 32, 32, 32)
+    model = Classifier(wanted, Odd()).eval()
+    rows = list_target_layers(model, model.network, torch.from_numpy(colors[:4]))
+    assert [row.name for row in rows] == ["one", "two"]
+
+
+def test_a_network_without_maps_is_one_sentence(colors: Pixels) -> None:
+    """A perceptron has nothing to show."""
+    head = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 2))
+    model = Classifier(Input("RGB", 32, 32, 32), head)
+    with pytest.raises(UserError, match="nothing to show"):
+        list_target_layers(model, model.network, torch.from_numpy(colors[:4]))

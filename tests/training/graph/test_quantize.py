@@ -1,0 +1,152 @@
+"""Fewer bits: the contract still holds, the loss is told, and too much of it is refused."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto
+from torch import nn
+
+from tests.training.export.test_pipeline import about, read
+from training.artifact.parity import CASES, check_signature
+from training.artifact.precision_loss import ALLOWED_LOSSES, compare_precisions
+from training.data.datasets import Dataset, Split
+from training.errors import UserError
+from training.export.pipeline import export_model
+from training.graph.compilation import compile_graph
+from training.graph.quantize import reduce_precision
+from training.graph.session import open_session
+from training.imaging.preprocessing import Pixels
+from training.networks.classifier import Classifier
+
+
+@pytest.fixture
+def pooled(small: Callable[[nn.Module], Classifier]) -> Classifier:
+    """A network whose alpha has a closed form."""
+    return small(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 5)))
+
+
+def compiled(model: Classifier, layer: str, pictures: Pixels) -> onnx.ModelProto:
+    return compile_graph(model, model.network, layer, pictures, precision="int8").proto
+
+
+def of_type(proto: onnx.ModelProto, op_type: str) -> list[onnx.NodeProto]:
+    return [node for node in proto.graph.node if node.op_type == op_type]
+
+
+@pytest.mark.parametrize("name", ["fp16", "int8"])
+def test_the_graph_stays_the_contracts(pooled: Classifier, colors: Pixels, name: str) -> None:
+    """Inputs, outputs, opset 18 of the standard domain; any N and T; rows on their own."""
+    full = compiled(pooled, "features", colors)
+    small = reduce_precision(full, name, colors)
+    check_signature(small)
+    assert [value.type for value in small.graph.output] == [v.type for v in full.graph.output]
+    run = open_session(small)
+    for n, t in CASES:
+        image, target = np.resize(colors, (n, *colors.shape[1:])), np.full((n, t), -1)
+        logits, _, cam = run(image, target)
+        assert logits.dtype == cam.dtype == np.float32
+        assert logits.shape == (n, 5)
+        assert cam.shape == (n, t, 16, 16)
+        alone = run(image[-1:], target[-1:])
+        assert np.allclose(alone[0][0], logits[-1], atol=1e-3)
+
+
+def test_int8_quantises_the_body_and_spares_the_map_and_the_head(
+    pooled: Classifier, colors: Pixels
+) -> None:
+    """Both convolutions take 8-bit weights, a scale a channel; the head's product takes floats."""
+    small = reduce_precision(compiled(pooled, "features", colors), "int8", colors)
+    tensors = {tensor.name: tensor for tensor in small.graph.initializer}
+    makers = {output: node for node in small.graph.node for output in node.output}
+    for conv in of_type(small, "Conv"):
+        weight = makers[conv.input[1]]
+        assert weight.op_type == "DequantizeLinear"
+        values = tensors[weight.input[0]]
+        assert values.data_type == TensorProto.INT8
+        assert tensors[weight.input[1]].dims == [values.dims[0]]
+    assert len(of_type(small, "Conv")) == 2
+    for product in of_type(small, "Gemm") + of_type(small, "MatMul"):
+        for name in product.input:
+            assert name not in makers or makers[name].op_type != "DequantizeLinear"
+
+
+def test_the_map_is_exact_for_the_network_that_is_served(
+    pooled: Classifier, colors: Pixels
+) -> None:
+    """GAP and linear: a map's sum is its logit but for the bias, in 8 bits as in 32."""
+    small = reduce_precision(compiled(pooled, "features", colors), "int8", colors)
+    logits, _, cam = open_session(small)(colors, np.tile(np.arange(5), (len(colors), 1)))
+    bias = pooled.network.get_submodule("head.2").bias
+    assert isinstance(bias, nn.Parameter)
+    assert np.allclose(cam.sum((2, 3)), logits - bias.detach().numpy(), atol=1e-4)
+
+
+def test_fp16_computes_convolutions_in_16_bits(pooled: Classifier, colors: Pixels) -> None:
+    """Their weights are stored so; pixels are scaled before, the map is widened after."""
+    small = reduce_precision(compiled(pooled, "features", colors), "fp16", colors)
+    tensors = {tensor.name: tensor for tensor in small.graph.initializer}
+    for conv in of_type(small, "Conv"):
+        assert tensors[conv.input[1]].data_type == TensorProto.FLOAT16
+    for product in of_type(small, "Gemm"):
+        assert tensors[product.input[1]].data_type == TensorProto.FLOAT
+
+
+@pytest.mark.parametrize("name", ["w16", "fp16", "int8"])
+def test_what_fewer_bits_change_is_on_the_card(
+    lenet: Classifier, grays: Pixels, strokes: Dataset, tmp_path: Path, name: str
+) -> None:
+    """Measured against fp32 on the test pictures, with a compiled backward pass behind the map."""
+    splits = strokes.splits
+    folder = export_model(
+        about(lenet), lenet, "features.act2", grays, tmp_path, splits["test"],
+        precision=name, calibration=splits["val"].pictures,
+    )  # fmt: skip
+    _, found = read(folder)
+    figures = found["checks"]["precision"]
+    points, cosine = ALLOWED_LOSSES[name]
+    assert found["precision"] == figures["precision"] == name
+    assert (figures["pictures"], figures["labelled"]) == (len(splits["test"]), True)
+    assert figures["accuracy_points"] >= -points
+    assert 1 >= figures["cam_cosine"] >= cosine
+    assert 0 <= figures["cam_pointing"] <= 1
+    assert figures["cpu_speed"] > 0
+    lost = found["metrics"]["accuracy"] - figures["accuracy_fp32"]
+    assert 100 * lost == pytest.approx(figures["accuracy_points"], abs=1e-3)
+
+
+def test_too_great_a_loss_writes_nothing(lenet: Classifier, grays: Pixels, tmp_path: Path) -> None:
+    """Ranges calibrated on black pictures fit no others: one sentence says what was lost."""
+    black = np.zeros_like(grays)
+    with pytest.raises(UserError, match=r"int8 (loses .* points of accuracy|changes the maps)"):
+        export_model(
+            about(lenet), lenet, "features.act2", grays, tmp_path / "tree",
+            precision="int8", calibration=black,
+        )  # fmt: skip
+    assert not (tmp_path / "tree").exists()
+
+
+def test_int8_without_real_pictures_is_refused(
+    lenet: Classifier, grays: Pixels, tmp_path: Path
+) -> None:
+    """Before anything is computed."""
+    with pytest.raises(UserError, match="calibrated on real pictures"):
+        export_model(about(lenet), lenet, "features.act2", grays, tmp_path, precision="int8")
+
+
+def test_a_lost_point_is_counted_on_labels(lenet: Classifier, grays: Pixels) -> None:
+    """The same graph twice changes nothing; a wrong one is refused by accuracy."""
+    full = compiled(lenet, "features.act2", grays)
+    truth = open_session(full)(grays, np.empty((len(grays), 0), np.int64))[0].argmax(1)
+    same = compare_precisions(full, full, "int8", Split(grays, truth))
+    assert (same["accuracy_fp32"], same["accuracy_points"], same["cam_cosine"]) == (1, 0, 1)
+    other = onnx.ModelProto()
+    other.CopyFrom(full)
+    biases = {node.input[2] for node in of_type(other, "Gemm")}
+    [bias] = [t for t in other.graph.initializer if t.name in biases and t.dims == [10]]
+    moved = onnx.numpy_helper.to_array(bias) + 100 * np.eye(10, dtype="f4")[(truth[0] + 1) % 10]
+    bias.CopyFrom(onnx.numpy_helper.from_array(moved, bias.name))
+    with pytest.raises(UserError, match="points of accuracy"):
+        compare_precisions(full, other, "int8", Split(grays, truth))

@@ -1,0 +1,56 @@
+"""Every model has a page that says what its file says, measured or not."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.server import ROOT
+from training.artifact.card import ModelInfo
+from training.errors import UserError
+from training.export.pipeline import export_model
+from training.imaging.preprocessing import Input, Pixels
+from training.networks.classifier import Classifier
+from training.report.model_card import find_model_files, render_model_page, write_model_page
+
+
+@pytest.mark.parametrize("file", sorted(ROOT.glob("models/*/*/model.onnx")), ids=str)
+def test_every_bundled_model_has_the_page_that_its_file_gives(file: Path) -> None:
+    """Write them anew with `python -m training describe`."""
+    page = (file.parent / "report" / "README.md").read_text()
+    assert page == render_model_page(file.parents[1].name, file.parent)
+
+
+def test_an_export_without_figures_gets_a_page_that_says_so(
+    lenet: Classifier, grays: Pixels, tmp_path: Path
+) -> None:
+    """Its facts, its checks and the reason; no plots."""
+    wanted = Input("L", 28, 28, 28, mean=(0.0,), std=(0.3,), dark_on_light=True)
+    about = ModelInfo(
+        "digits", "lenet5", tuple("0123456789"), wanted, "multiclass", "CC0", {"origin": "a test"}
+    )
+    folder = export_model(about, lenet, "features.act2", grays, tmp_path, unmeasured="no pictures")
+    page = (folder / "report" / "README.md").read_text()
+    assert "gray pictures of 28 x 28" in page
+    assert "maps of 10 x 10" in page
+    assert "How often it is right is not known here; no pictures." in page
+    assert "| license | CC0 |" in page
+    assert "## Measured" not in page
+    assert [path.name for path in (folder / "report").iterdir()] == ["README.md"]
+
+
+def test_a_copied_version_keeps_its_page(tmp_path: Path) -> None:
+    """The page names no version, so `cp -r models/x/1 models/x/2` leaves it true."""
+    copy = tmp_path / "lenet5" / "2"
+    shutil.copytree(ROOT / "models" / "lenet5" / "1", copy)
+    page = (copy / "report" / "README.md").read_text()
+    assert page == write_model_page("lenet5", copy).read_text()
+
+
+def test_a_file_without_a_card_is_one_sentence(tmp_path: Path) -> None:
+    """And so is a tree without models."""
+    (tmp_path / "model.onnx").write_bytes(b"no model")
+    with pytest.raises(UserError, match="no readable card"):
+        write_model_page("x", tmp_path)
+    with pytest.raises(UserError, match="has no <name>"):
+        list(find_model_files(tmp_path))

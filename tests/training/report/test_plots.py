@@ -1,0 +1,26 @@
+"""A report has the plots that its figures allow."""
+
+from pathlib import Path
+
+import numpy as np
+
+from training.data.datasets import Split
+from training.evaluate.metrics import compute_metrics
+from training.report.plots import format_metrics, save_report_plots
+
+
+def test_several_labels_have_no_mistakes_and_no_confusion(tmp_path: Path) -> None:
+    """Each label's probability counts for the reliability; no picture has one answer."""
+    rng = np.random.default_rng(0)
+    names = ("cat", "dog", "emu")
+    split = Split(
+        rng.integers(0, 256, (12, 8, 8, 3), np.uint8),
+        rng.integers(0, 2, (12, 3)).astype(np.float32),
+    )
+    probabilities = rng.random((12, 3), np.float32)
+    figures = compute_metrics(probabilities, split.labels, names)
+    save_report_plots(tmp_path, names, split, probabilities, figures)
+    assert [path.name for path in tmp_path.iterdir()] == ["reliability.png"]
+    page = format_metrics(tmp_path, figures)
+    assert "![Reliability](reliability.png)" in page
+    assert any(line.startswith("| emu | ") for line in page)

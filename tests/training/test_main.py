@@ -1,0 +1,68 @@
+"""The commands work end to end. A user's mistake prints one sentence and exits with code 2."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from training.__main__ import main
+from training.data import image_folder
+
+
+def call(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
+    monkeypatch.setattr(sys, "argv", ["training", *map(str, arguments)])
+    return main()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["fit", "nothere"], "There is no config 'nothere'"),
+        (["fit", "lenet5", "--set", "epochs"], "key=value"),
+        (["evaluate", "nothere.pt"], "nothere.pt is not a readable checkpoint"),
+        (["export", "nothere.pt"], "nothere.pt is not a readable checkpoint"),
+        (["import", "squeezenet1_2"], "Did you mean squeezenet1_1"),
+        (["import", "resnet18", "--weights", "nothere.npz"], "There is no weights file"),
+        (["import", "tests.nothere:build", "--labels", ".gitignore"], "cannot be imported"),
+    ],
+)
+def test_user_mistakes_are_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str],
+    sentence: str,
+) -> None:  # fmt: skip
+    """On stderr, without a traceback."""
+    assert call(monkeypatch, *arguments) == 2
+    said = capsys.readouterr().err.strip()
+    assert sentence in said
+    assert len(said.splitlines()) == 1
+
+
+def test_from_a_folder_to_a_model_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """fit, evaluate, export: a tiny LeNet in colour on two kinds of pictures."""
+    monkeypatch.setattr(image_folder, "CACHE_FOLDER", tmp_path / "cache")
+    for label, color in (("red", (200, 30, 30)), ("blue", (30, 30, 200))):
+        (tmp_path / "set" / label).mkdir(parents=True)
+        for i in range(20):
+            image = Image.new("RGB", (30 + i, 40), color)
+            image.save(tmp_path / "set" / label / f"{i}.jpg")
+    config = tmp_path / "colours.py"
+    config.write_text(
+        "from training.config import Config\n"
+        "from training.imaging.preprocessing import Input\n"
+        f"CONFIG = Config('colours', 'lenet5', {str(tmp_path / 'set')!r}, "
+        "Input('RGB', 28, 28, 28), options={'activation': 'relu'}, epochs=6, batch_size=8)\n"
+    )
+    run = tmp_path / "run"
+    assert call(monkeypatch, "fit", config, "--out", run) == 0
+    assert call(monkeypatch, "evaluate", run / "best.pt") == 0
+    assert "| accuracy | 1 |" in capsys.readouterr().out
+    assert (run / "report-test" / "confusion.png").exists()
+    ways = ("--calibrate", "--layer", "auto", "--maps", 4)
+    assert call(monkeypatch, "export", run / "best.pt", "--to", tmp_path / "tree", *ways) == 0
+    said = capsys.readouterr().out
+    assert said.count("(taken)") == 1
+    assert "temperature" in said
+    assert (tmp_path / "tree" / "colours" / "1" / "model.onnx").exists()

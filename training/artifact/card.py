@@ -1,0 +1,89 @@
+"""The card of a model file: the JSON in its metadata. Knows nothing of how checks are made."""
+
+import datetime
+import importlib.metadata
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import onnx
+
+from training.gradcam.plan import Plan
+from training.imaging.preprocessing import Input
+
+METADATA_KEY = "sightglass"
+REPORTED_TOOLS = (
+    "torch",
+    "torchvision",
+    "onnx",
+    "onnxscript",
+    "onnxruntime-gpu",
+    "onnxruntime",
+    "numpy",
+    "pillow",
+)
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What is known of a network before it is exported."""
+
+    name: str
+    architecture: str
+    labels: tuple[str, ...]
+    input: Input
+    task: str
+    license: str
+    training: dict[str, Any]
+
+
+def make_card(
+    model: ModelInfo,
+    plan: Plan,
+    metrics: dict[str, Any] | None,
+    unmeasured: str,
+    checks: dict[str, Any],
+    cost: dict[str, float],
+    golden: list[dict[str, Any]],
+    precision: str,
+) -> dict[str, Any]:
+    """The card. If `metrics` is None, `unmeasured` is the reason that it gives."""
+    return {
+        "schema": 1,
+        "architecture": model.architecture,
+        "task": model.task,
+        "labels": list(model.labels),
+        "input": model.input.to_card(),
+        "precision": precision,
+        "gradcam": {
+            "layer": plan.layer,
+            "method": "gradcam",
+            "compiler": plan.compiler,
+            "pivot": plan.pivot,
+            "cost": cost,
+        },
+        "training": model.training,
+        "metrics": metrics,
+        **({} if metrics else {"metrics_reason": unmeasured}),
+        "checks": checks,
+        "golden": golden,
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "tools": {
+            tool: version for tool in REPORTED_TOOLS if (version := find_installed_version(tool))
+        },
+        "license": model.license,
+    }
+
+
+def attach_card(proto: onnx.ModelProto, content: dict[str, Any]) -> None:
+    """Write the card into the model's metadata."""
+    text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    onnx.helper.set_model_props(proto, {METADATA_KEY: text})
+
+
+def find_installed_version(package: str) -> str | None:
+    """The version of an installed package, or None."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,100 @@
+"""The loss of a lower precision: a graph is compared with fp32, and rejected if it loses too much.
+
+`w16` stores weights in 16 bits and computes in 32. `fp16` computes in 16 bits, for GPUs. `int8`
+computes in 8 bits, with ranges calibrated on real pictures. Knows nothing of torch, cards or how
+the precision is lowered.
+"""
+
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from training.artifact.parity import compute_cosine
+from training.data.datasets import Split
+from training.errors import CheckError
+from training.graph.session import measure_latencies, open_session, run_for_top1
+from training.imaging.preprocessing import Pixels
+
+EXACT_PRECISIONS = ("fp32", "w16")  # torch gives the same numbers
+ALLOWED_LOSSES = {  # (largest loss in points of accuracy, smallest mean cosine of the maps)
+    "w16": (0.1, 0.999),
+    "fp16": (0.1, 0.999),
+    "int8": (0.5, 0.97),
+}
+BATCH = 32
+
+
+def compare_precisions(
+    full: onnx.ModelProto, small: onnx.ModelProto, precision: str, test: Split | Pixels
+) -> dict[str, Any]:
+    """Compare accuracy, maps and speed. Without labels, fp32's answers count as the truth.
+
+    Raises:
+        CheckError: the loss exceeds `ALLOWED_LOSSES`.
+    """
+    pictures, labels = (test.pictures, test.labels) if isinstance(test, Split) else (test, None)
+    runs = open_session(full), open_session(small)
+    right, cosines, same = np.zeros(2), list[float](), list[bool]()
+    for start in range(0, len(pictures), BATCH):
+        image = pictures[start : start + BATCH]
+        target = run_for_top1(runs[0], image, 0)[0].argmax(1)[:, None]
+        (_, expected, maps), (_, found, others) = (run(image, target) for run in runs)
+        truth = target[:, 0] if labels is None else labels[start : start + BATCH]
+        right += [count_correct(p, truth) for p in (expected, found)]
+        for one, other in zip(maps[:, 0], others[:, 0], strict=True):
+            cosines.append(compute_cosine(one, other))
+            same.append(bool(one.argmax() == other.argmax()))
+    full_ms, small_ms = measure_latencies(runs, pictures)
+    figures = {
+        "precision": precision,
+        "pictures": len(pictures),
+        "labelled": labels is not None,
+        "accuracy_fp32": round(float(right[0]) / len(pictures), 6),
+        "accuracy_points": round(100 * float(right[1] - right[0]) / len(pictures), 3),
+        "cam_cosine": round(float(np.mean(cosines)), 5),
+        "cam_cosine_worst": round(float(np.min(cosines)), 5),
+        "cam_pointing": round(float(np.mean(same)), 4),
+        "cpu_speed": round(full_ms / small_ms, 2),
+    }
+    reject_loss(figures)
+    return figures
+
+
+def describe_loss(figures: dict[str, Any]) -> str:
+    """The comparison in one line."""
+    return (
+        f"{figures['precision']}: {figures['accuracy_points']:+.2f} points of accuracy on "
+        f"{figures['pictures']} pictures, cosine of the maps {figures['cam_cosine']:.4f}, "
+        f"{figures['cpu_speed']:.2f} times fp32's speed on this CPU"
+    )
+
+
+def reject_loss(figures: dict[str, Any]) -> None:
+    """Raise CheckError if the loss is larger than allowed."""
+    precision, pictures = figures["precision"], figures["pictures"]
+    points, cosine = ALLOWED_LOSSES[precision]
+    if figures["accuracy_points"] < -points:
+        raise CheckError(
+            f"{precision} loses {-figures['accuracy_points']:.2f} points of accuracy on {pictures} "
+            f"pictures, {points} are allowed. No file was written."
+        )
+    if not figures["cam_cosine"] >= cosine:
+        raise CheckError(
+            f"{precision} changes the maps too much: their cosine with fp32's is "
+            f"{figures['cam_cosine']:.4f}, it must be at least {cosine}. No file was written."
+        )
+
+
+def count_correct(probabilities: NDArray[np.float32], truth: NDArray[Any]) -> float:
+    """The number of correct pictures; with several labels each, the sum of correct shares."""
+    if truth.ndim == 2:
+        return float(((probabilities > 0.5) == (truth > 0)).mean(1).sum())
+    return float((probabilities.argmax(1) == truth).sum())
+
+
+def extract_prediction_graph(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """The graph without its explanation, as the baseline of the explanation's cost."""
+    inferred = onnx.shape_inference.infer_shapes(proto)
+    return onnx.utils.Extractor(inferred).extract_model(["image"], ["logits", "probabilities"])

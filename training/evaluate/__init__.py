@@ -1,0 +1,1 @@
+"""Measurements of a classifier and of its explanations on held-out pictures."""

@@ -1,0 +1,1 @@
+"""The training loop, hyperparameter search and training on several processes."""

@@ -1,0 +1,1 @@
+"""Grad-CAM: its definition, and its compilation into the network as one graph."""

@@ -1,0 +1,107 @@
+"""Grad-CAM by its definition (Selvaraju et al. 2017, equations 1 and 2), in eager torch.
+
+Every exported graph is compared with this reference. Knows nothing of ONNX.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from training.errors import UserError
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Logits (N, C), channel weights alpha (N, T, K), and signed raw maps cam (N, T, h, w)."""
+
+    logits: torch.Tensor
+    alpha: torch.Tensor
+    cam: torch.Tensor
+
+
+def compute_gradcam(
+    model: nn.Module, image: torch.Tensor, target: torch.Tensor, layer: nn.Module
+) -> Explanation:
+    """Grad-CAM of each target: A is the layer's output, alpha the mean of dy/dA, cam = sum alpha A.
+
+    Takes pictures (N, H, W, C) and class indices (N, T); -1 stands for the row's top-1.
+
+    Raises:
+        UserError: the layer runs more than once, or its output is not a map larger than 1x1.
+    """
+    outputs: list[torch.Tensor] = []
+
+    def leaf(_: nn.Module, __: Any, output: torch.Tensor) -> torch.Tensor:
+        outputs.append(output.detach().requires_grad_())
+        return outputs[-1].clone()  # later in-place operations change this copy
+
+    with attach_hook(layer, leaf), torch.enable_grad():
+        logits = model(image)  # (N, C)
+    a = get_single_map(outputs)  # (N, K, h, w)
+    target = resolve_targets(target, logits)
+    alphas = []
+    for column in target.unbind(1):
+        y = logits.gather(1, column[:, None]).sum()
+        (gradient,) = torch.autograd.grad(y, a, retain_graph=True)  # (N, K, h, w)
+        alphas.append(gradient.mean((2, 3)))
+    n, k, h, w = a.shape
+    alpha = torch.stack(alphas, 1) if alphas else a.new_zeros(n, 0, k)  # (N, T, K)
+    cam = (alpha @ a.detach().flatten(2)).reshape(n, target.shape[1], h, w)
+    return Explanation(logits.detach(), alpha, cam)
+
+
+def prepare_network(model: nn.Module) -> None:
+    """Set evaluation mode, and switch off weight gradients and in-place activations."""
+    model.eval().requires_grad_(False)
+    for module in model.modules():
+        if hasattr(module, "inplace"):
+            setattr(module, "inplace", False)  # noqa: B010
+
+
+def resolve_targets(target: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+    """The targets (N, T), with each -1 replaced by the row's top-1."""
+    return torch.where(target < 0, logits.detach().argmax(1, keepdim=True), target)
+
+
+def find_layer(network: nn.Module, name: str) -> nn.Module:
+    """The layer of this name; raises UserError if there is none."""
+    try:
+        return network.get_submodule(name)
+    except AttributeError as error:
+        names = [n for n, m in network.named_modules() if n and not list(m.children())]
+        raise UserError(
+            f"There is no layer {name!r}. The last layers are: {', '.join(names[-8:])}."
+        ) from error
+
+
+def get_single_map(outputs: list[torch.Tensor]) -> torch.Tensor:
+    """The layer's one output, a map (N, K, h, w) larger than 1x1."""
+    if len(outputs) != 1:
+        raise UserError(
+            f"The target layer runs {len(outputs)} times in a pass. Choose a layer that runs once."
+        )
+    if outputs[0].ndim != 4:
+        raise UserError(
+            f"The target layer's output has shape {tuple(outputs[0].shape)}. "
+            "Choose a layer with four dimensions (N, K, h, w)."
+        )
+    if outputs[0].shape[2:] == (1, 1):
+        raise UserError(
+            "The target layer's map is 1x1, which cannot show a place. Choose an earlier layer."
+        )
+    return outputs[0]
+
+
+@contextmanager
+def attach_hook(module: nn.Module, hook: Any, before: bool = False) -> Iterator[None]:
+    """Attach a forward hook, or pre-hook, to the module while the block runs."""
+    put = module.register_forward_pre_hook if before else module.register_forward_hook
+    handle = put(hook)
+    try:
+        yield
+    finally:
+        handle.remove()

@@ -1,0 +1,98 @@
+"""Removes what tracing adds to a graph: copies, reshapes without effect, expanded products.
+
+Knows nothing of what the graph computes.
+"""
+
+import torch
+from torch.fx import GraphModule, Node
+from torch.fx.experimental.symbolic_shapes import statically_known_true
+
+aten = torch.ops.aten
+
+COPY_OPERATIONS = {aten.clone.default, aten.alias.default, aten.detach.default}
+SHAPE_OPERATIONS = {
+    aten.view.default,
+    aten._unsafe_view.default,
+    aten.expand.default,
+    aten.reshape.default,
+}
+
+
+def simplify_graph(graph: GraphModule) -> GraphModule:
+    """The same function with fewer nodes; the graph is changed in place."""
+    for node in list(graph.graph.nodes):
+        if node.op != "call_function":
+            continue
+        source = node.args[0] if node.args else None
+        if node.target in COPY_OPERATIONS or (
+            node.target in SHAPE_OPERATIONS and keeps_shape(node, source)
+        ):
+            node.replace_all_uses_with(source)
+        elif node.target is aten.as_strided_.default and keeps_order(node, source):
+            node.replace_all_uses_with(source)
+            graph.graph.erase_node(
+                node
+            )  # it works in place, so dead code elimination would keep it
+        elif node.target in (aten.view.default, aten._unsafe_view.default):
+            node.target = aten.reshape.default  # without the copies, strides differ
+        elif node.target is aten.bmm.default:  # matmul broadcasts
+            node.target = aten.matmul.default
+            node.args = tuple(unexpand_matrix(argument) for argument in node.args)
+        elif node.target is aten.mm.default:
+            unflatten_product(node)
+    graph.graph.eliminate_dead_code()
+    graph.recompile()
+    return graph
+
+
+def unflatten_product(product: Node) -> None:
+    """Multiply rows as they are, instead of flattening them before a product and restoring them."""
+    rows, weight = product.args
+    for node in list(product.users):
+        if not (
+            isinstance(rows, Node)
+            and rows.target in SHAPE_OPERATIONS
+            and node.target in SHAPE_OPERATIONS
+        ):
+            return
+        source = rows.args[0]
+        assert isinstance(source, Node)
+        before, after = source.meta["val"].shape, node.meta["val"].shape
+        if len(before) == len(after) == 3 and all(
+            statically_known_true(a == b) for a, b in zip(before[:2], after[:2], strict=True)
+        ):
+            node.target, node.args = aten.matmul.default, (source, weight)
+
+
+def keeps_shape(node: Node, source: object) -> bool:
+    """Whether a shape operation leaves the shape unchanged."""
+    if not isinstance(source, Node):
+        return False
+    before, after = source.meta["val"].shape, node.meta["val"].shape
+    return len(before) == len(after) and all(
+        statically_known_true(a == b) for a, b in zip(before, after, strict=True)
+    )
+
+
+def keeps_order(node: Node, source: object) -> bool:
+    """Whether new strides keep every number in place: they may differ only where the size is 1.
+
+    Torch's average pooling of a channels-last map gives its 1x1 result such strides.
+    """
+    if not isinstance(source, Node) or not keeps_shape(node, source):
+        return False
+    value, strides = source.meta["val"], node.args[2]
+    assert isinstance(strides, list | tuple)
+    return all(
+        statically_known_true(size == 1) or statically_known_true(before == after)
+        for size, before, after in zip(value.shape, value.stride(), strides, strict=True)
+    )
+
+
+def unexpand_matrix(node: object) -> object:
+    """The matrix before it was expanded for a batched product."""
+    if isinstance(node, Node) and node.target is aten.expand.default:
+        source = node.args[0]
+        if isinstance(source, Node) and source.meta["val"].ndim == 2:
+            return source
+    return node

@@ -1,0 +1,103 @@
+"""The layers of a network that Grad-CAM can target, with their maps and their cost.
+
+The cost is measured in torch on this machine: the time of a forward pass with the gradient down to
+the layer, divided by that of a forward pass alone. A closed form needs no gradient and costs 1.
+Knows nothing of ONNX.
+"""
+
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from training.errors import UserError
+from training.gradcam.plan import make_plan
+from training.gradcam.reference import attach_hook, compute_gradcam, prepare_network
+
+
+@dataclass(frozen=True)
+class TargetLayer:
+    """A layer that Grad-CAM can target. `cost` is relative to a prediction."""
+
+    name: str
+    kind: str
+    channels: int
+    height: int
+    width: int
+    compiler: str
+    cost: float
+
+
+def find_map_shapes(
+    model: nn.Module, network: nn.Module, image: torch.Tensor
+) -> dict[str, torch.Size]:
+    """Every layer that runs once and outputs a map larger than 1x1, with the map's shape."""
+    shapes: dict[str, torch.Size] = {}
+    runs: dict[str, int] = {}
+    with ExitStack() as stack, torch.no_grad():
+        for name, module in network.named_modules():
+            if name:
+
+                def note(_: nn.Module, __: Any, output: Any, name: str = name) -> None:
+                    runs[name] = runs.get(name, 0) + 1
+                    if isinstance(output, torch.Tensor):
+                        shapes[name] = output.shape
+
+                stack.enter_context(attach_hook(module, note))
+        model(image)
+    return {
+        name: shape
+        for name, shape in shapes.items()
+        if runs[name] == 1 and len(shape) == 4 and shape[2] * shape[3] > 1
+    }
+
+
+def list_target_layers(
+    model: nn.Module, network: nn.Module, image: torch.Tensor, depth: int | None = 2
+) -> list[TargetLayer]:
+    """The possible target layers down to a depth of module names, in execution order.
+
+    Raises:
+        UserError: no layer outputs a map.
+    """
+    prepare_network(model)
+    found = find_map_shapes(model, network, image)
+    if depth is not None:
+        found = {name: shape for name, shape in found.items() if name.count(".") < depth}
+    if not found:
+        raise UserError("No layer of this network outputs a map, so Grad-CAM has nothing to show.")
+    forward = time_fastest_call(lambda: model(image))
+    rows = []
+    for name, shape in found.items():
+        try:
+            plan = make_plan(model, network, name, image[:2])
+        except RuntimeError:  # the logits don't depend on this layer's output
+            continue
+        cost = (
+            1.0
+            if plan.is_closed_form
+            else time_gradient(model, network.get_submodule(name), image) / forward
+        )
+        kind = type(network.get_submodule(name)).__name__
+        rows.append(TargetLayer(name, kind, shape[1], shape[2], shape[3], plan.compiler, cost))
+    return rows
+
+
+def time_gradient(model: nn.Module, layer: nn.Module, image: torch.Tensor) -> float:
+    """The seconds of a pass with the gradient of one target at the layer."""
+    target = torch.zeros(len(image), 1, dtype=torch.int64)
+    return time_fastest_call(lambda: compute_gradcam(model, image, target, layer))
+
+
+def time_fastest_call(call: Callable[[], object], rounds: int = 3) -> float:
+    """The seconds of the fastest of a few calls."""
+    seconds = []
+    for _ in range(rounds):
+        started = time.perf_counter()
+        call()
+        seconds.append(time.perf_counter() - started)
+    return min(seconds)

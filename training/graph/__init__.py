@@ -1,0 +1,1 @@
+"""ONNX graphs: export, batch-norm fusion, quantization and sessions."""

@@ -1,0 +1,158 @@
+"""Export to ONNX: named inputs and outputs, opset 18, and no node or note without use.
+
+Knows nothing of cards, checks or folders.
+"""
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import torch
+from onnx import numpy_helper
+from torch.fx import GraphModule
+
+INPUTS = ("image", "target")
+OUTPUTS = ("logits", "probabilities", "cam", "alpha")
+OPSET = 18
+MIN_HALF_WEIGHTS = 256  # weights with fewer numbers stay in 32 bits
+
+
+def export_traced_graph(
+    graph: GraphModule, image: torch.Tensor, target: torch.Tensor, alpha: bool = False
+) -> onnx.ModelProto:
+    """The ONNX model of a traced graph. With `alpha`, for tests, it has alpha as fourth output."""
+    if not alpha:
+        (output,) = graph.graph.find_nodes(op="output")
+        output.args = (output.args[0][:3],)
+        graph.graph.eliminate_dead_code()
+        graph.recompile()
+    n, t = torch.export.Dim("N", max=2**20), torch.export.Dim("T", max=2**20)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.export.export(
+            graph, (image, target), dynamic_shapes=({0: n}, {0: n, 1: t}), strict=False
+        )
+        exported = torch.onnx.export(
+            program,
+            input_names=list(INPUTS),
+            output_names=list(OUTPUTS[: 4 if alpha else 3]),
+            opset_version=OPSET,
+            dynamo=True,
+            verbose=False,
+        )
+    assert exported is not None
+    name_dimensions(exported.model)
+    fix_reshape_sizes(exported.model)
+    return strip_metadata(exported.model)
+
+
+def export_prediction_graph(run: Callable[..., Any], image: torch.Tensor) -> onnx.ModelProto:
+    """The ONNX model of a prediction without explanation: logits and probabilities."""
+
+    class Module(torch.nn.Module):
+        def forward(self, image: torch.Tensor) -> Any:
+            return run(image)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        exported = torch.onnx.export(
+            Module(),
+            (image,),
+            input_names=["image"],
+            output_names=["logits", "probabilities"],
+            opset_version=OPSET,
+            dynamic_shapes=({0: torch.export.Dim("N", max=2**20)},),
+            dynamo=True,
+            verbose=False,
+        )
+    assert exported is not None
+    return strip_metadata(exported.model)
+
+
+def name_dimensions(model: ir.Model) -> None:
+    """Name the dynamic dimensions in all shapes: N for the batch, T for the targets."""
+    target = next(value for value in model.graph.inputs if value.name == "target")
+    assert target.shape is not None
+    names = dict(zip((str(size) for size in target.shape), ("N", "T"), strict=True))
+    for value in {
+        *model.graph.inputs,
+        *(output for node in model.graph for output in node.outputs),
+    }:
+        if value.shape is not None:
+            sizes = [s if isinstance(s, int) else names.get(str(s), str(s)) for s in value.shape]
+            value.shape = ir.Shape(sizes)
+
+
+def fix_reshape_sizes(model: ir.Model) -> None:
+    """Give reshapes that keep their leading dynamic sizes a constant shape."""
+    for node in model.graph:
+        if node.op_type != "Reshape" or node.inputs[0] is None:
+            continue
+        before, after = node.inputs[0].shape, node.outputs[0].shape
+        if before is None or after is None:
+            continue
+        sizes: list[int] = []
+        for i, size in enumerate(after):
+            if isinstance(size, int):
+                sizes.append(size)
+            elif i < len(before) and str(before[i]) == str(size):
+                sizes.append(0)  # 0: the size of the input
+        if len(sizes) < len(after) or any(size == 0 for size in after):
+            continue
+        shape = ir.tensor(np.array(sizes, np.int64), name=f"{node.outputs[0].name}_shape")
+        value = ir.val(shape.name, const_value=shape)
+        model.graph.register_initializer(value)
+        node.replace_input_with(1, value)
+        node.attributes["allowzero"] = ir.AttrInt64("allowzero", 0)
+
+
+def strip_metadata(model: ir.Model) -> onnx.ModelProto:
+    """The model without dead nodes, unused constants and the exporter's metadata."""
+    from onnx_ir.passes import common
+
+    common.CommonSubexpressionEliminationPass()(model)
+    common.RemoveUnusedNodesPass()(model)
+    proto: onnx.ModelProto = ir.to_proto(model)
+    for node in proto.graph.node:
+        node.ClearField("metadata_props")
+        node.ClearField("doc_string")
+    for values in (
+        proto.graph.value_info,
+        proto.graph.input,
+        proto.graph.output,
+        proto.graph.initializer,
+    ):
+        for value in values:
+            value.ClearField("metadata_props")
+            value.ClearField("doc_string")
+    proto.graph.ClearField("value_info")
+    proto.graph.ClearField("metadata_props")
+    proto.ClearField("metadata_props")
+    proto.graph.name = "classifier"
+    proto.producer_name, proto.producer_version = "sightglass", ""
+    proto.ir_version = 10
+    onnx.checker.check_model(proto)
+    return proto
+
+
+def store_half_weights(proto: onnx.ModelProto) -> None:
+    """Store weights in 16 bits if that is exact; a runtime folds the added casts on loading."""
+    casts = []
+    for weight in proto.graph.initializer:
+        if weight.data_type != onnx.TensorProto.FLOAT or np.prod(weight.dims) < MIN_HALF_WEIGHTS:
+            continue
+        values = numpy_helper.to_array(weight)
+        small = values.astype(np.float16)
+        if not np.array_equal(values, small.astype(np.float32)):
+            continue
+        name = weight.name
+        weight.CopyFrom(numpy_helper.from_array(small, f"{name}_half"))
+        casts.append(
+            onnx.helper.make_node("Cast", [f"{name}_half"], [name], to=onnx.TensorProto.FLOAT)
+        )
+    nodes = [*casts, *proto.graph.node]
+    del proto.graph.node[:]
+    proto.graph.node.extend(nodes)

@@ -1,0 +1,1 @@
+"""Pictures as arrays: decoding, geometry, augmentation and generated test pictures."""

@@ -1,0 +1,135 @@
+"""From a picture file to the pixels that a network reads: decoding, mode, resize and crop.
+
+Torchvision resizes and crops Pillow images, so a server that uses Pillow alone gets the same
+pixels. Scaling and normalisation happen in `Preprocessing`, the network's first layer.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms import functional as geometry
+
+from training.errors import UserError
+
+Pixels = NDArray[np.uint8]
+
+# Functions of pixels (N, H, W, C).
+Predictor = Callable[[Pixels], NDArray[np.float32]]  # logits or probabilities (N, K)
+GraphOutputs = list[NDArray[np.float32]]  # logits (N, K), probabilities (N, K), cam (N, T, h, w)
+GraphRunner = Callable[
+    [Pixels, NDArray[np.int64]], GraphOutputs
+]  # an exported graph, given targets (N, T)
+
+
+@dataclass(frozen=True)
+class Input:
+    """What a network reads: how a picture becomes pixels, and how pixels are normalised."""
+
+    mode: str = "RGB"  # "L" or "RGB"
+    height: int = 224
+    width: int = 224
+    resize: int | None = 256  # length of the shorter side; None: squash to height x width
+    crop: str | None = "center"
+    interpolation: str = "bilinear"
+    # The fields below are applied inside the graph; one value per channel.
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    dark_on_light: bool = False  # invert a picture whose mean is above one half
+
+    @property
+    def channels(self) -> int:
+        return 1 if self.mode == "L" else 3
+
+    def to_card(self) -> dict[str, Any]:
+        """The fields that a client of the graph must apply, for the card's `input`."""
+        return {
+            "mode": self.mode,
+            "height": self.height,
+            "width": self.width,
+            "resize": self.resize,
+            "crop": self.crop,
+            "interpolation": self.interpolation,
+        }
+
+
+def load_pixels(source: Path | bytes, geometry: Input) -> Pixels:
+    """Decode one picture to pixels (H, W, C) uint8, with EXIF orientation, resize and crop.
+
+    Raises:
+        UserError: the bytes are not a picture that Pillow can read.
+    """
+    try:
+        with Image.open(BytesIO(source) if isinstance(source, bytes) else source) as image:
+            image.load()
+            return resize_and_crop(convert_mode(image, geometry.mode), geometry)
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
+        name = "The given bytes" if isinstance(source, bytes) else str(source)
+        raise UserError(f"{name} is not a picture that Pillow can read: {error}") from error
+
+
+def convert_mode(image: Image.Image, mode: str) -> Image.Image:
+    """Apply the EXIF orientation, put transparent pixels on white, and convert to the mode."""
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):  # 16 or 32 bits: scale to 8 bits instead of clipping
+        wide = np.asarray(image, np.float64)
+        image = Image.fromarray((wide / (257 if wide.max() > 255 else 1)).clip(0, 255).astype("u1"))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        image = image.convert("RGB")
+    return image.convert(mode)
+
+
+def resize_and_crop(image: Image.Image, input_spec: Input) -> Pixels:
+    """Resize and crop to the network's size: (H, W, C) uint8."""
+    how = InterpolationMode(input_spec.interpolation)
+    if input_spec.resize is None:
+        image = geometry.resize(image, [input_spec.height, input_spec.width], how)
+    else:
+        image = geometry.resize(image, [input_spec.resize], how)
+        image = geometry.center_crop(image, [input_spec.height, input_spec.width])
+    return np.asarray(image, np.uint8).reshape(
+        input_spec.height, input_spec.width, input_spec.channels
+    )
+
+
+def to_pil_image(pixels: Pixels) -> Image.Image:
+    """Pixels (H, W, C) as a Pillow image; gray pictures lose their channel axis."""
+    return Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels)
+
+
+class Preprocessing(torch.nn.Module):
+    """The network's first layer: pixels of 0..255 become normalised numbers.
+
+    Takes (N, H, W, C) uint8 or float and returns (N, C, H, W) float32.
+    """
+
+    mean: torch.Tensor
+    scale: torch.Tensor
+
+    def __init__(self, input_spec: Input) -> None:
+        super().__init__()
+        self.dark_on_light = input_spec.dark_on_light
+        self.shifted = any(input_spec.mean)
+        shape = (1, input_spec.channels, 1, 1)
+        self.register_buffer("mean", 255 * torch.tensor(input_spec.mean).reshape(shape), False)
+        self.register_buffer(
+            "scale", 1 / (255 * torch.tensor(input_spec.std).reshape(shape)), False
+        )
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        x = image.permute(0, 3, 1, 2).contiguous().to(self.mean.dtype)  # (N, C, H, W)
+        if self.dark_on_light:
+            bright = x.mean((1, 2, 3), keepdim=True) > 127.5  # (N, 1, 1, 1)
+            x = torch.where(bright, 255 - x, x)
+        if self.shifted:
+            x = x - self.mean
+        return x * self.scale

@@ -1,0 +1,43 @@
+"""Networks of timm. The package is optional, and only these functions need it."""
+
+from typing import Any
+
+from torch import nn
+
+from training.errors import UserError
+from training.imaging.preprocessing import Input
+
+
+def build_timm(name: str, classes: int, options: dict[str, Any]) -> nn.Module:
+    """A network by timm's name. The option `pretrained=True` downloads its weights."""
+    try:
+        network: nn.Module = import_timm().create_model(name, num_classes=classes, **options)
+    except (RuntimeError, OSError, ValueError) as error:
+        raise UserError(f"timm cannot build {name!r}: {str(error).splitlines()[0]}") from error
+    return network
+
+
+def get_timm_input(name: str) -> Input:
+    """The input that timm's own weights of this name were trained with."""
+    config = import_timm().get_pretrained_cfg(name, allow_unregistered=True)
+    if config is None or not config.input_size:
+        return Input()
+    channels, height, width = config.input_size
+    return Input(
+        mode="L" if channels == 1 else "RGB",
+        height=height,
+        width=width,
+        resize=round(height / (config.crop_pct or 1)),
+        interpolation=config.interpolation or "bilinear",
+        mean=tuple(config.mean),
+        std=tuple(config.std),
+    )
+
+
+def import_timm() -> Any:
+    """Import timm, or raise a UserError that says how to install it."""
+    try:
+        import timm
+    except ImportError as error:
+        raise UserError("timm is not installed. Install it with `pip install timm`.") from error
+    return timm

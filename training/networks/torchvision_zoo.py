@@ -1,0 +1,101 @@
+"""Torchvision's classifiers: their construction, input, weights and default target layers."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+import torchvision
+from torch import nn
+from torchvision import models
+
+from training.errors import UserError
+from training.imaging.preprocessing import Input
+
+# The output of the last convolutional stage, after norm and activation and before pooling.
+TARGET_LAYERS: tuple[tuple[type[nn.Module], str], ...] = (
+    (models.AlexNet, "features.11"),
+    (models.ResNet, "layer4"),
+    (models.DenseNet, "features.relu5"),
+    (models.GoogLeNet, "inception5b"),
+    (models.Inception3, "Mixed_7c"),
+    (models.SqueezeNet, "features"),
+    (models.MobileNetV2, "features"),
+    (models.MobileNetV3, "features"),
+    (models.EfficientNet, "features"),
+    (models.RegNet, "trunk_output"),
+    (models.MNASNet, "layers"),
+    (models.ShuffleNetV2, "conv5"),
+    (models.ConvNeXt, "features"),
+)
+
+
+class DenseNet(models.DenseNet):  # type: ignore[misc]
+    """Torchvision's DenseNet, with its last activation as a module that Grad-CAM can target."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        pooled = F.adaptive_avg_pool2d(self.features(x), (1, 1)).flatten(1)
+        logits: torch.Tensor = self.classifier(pooled)
+        return logits
+
+
+def list_torchvision_names() -> list[str]:
+    """The names of all of torchvision's classifiers."""
+    found: list[str] = models.list_models(torchvision.models)
+    return found
+
+
+def build_torchvision(architecture: str, classes: int, stem: str = "imagenet") -> nn.Module:
+    """An untrained network. `stem="small"` gives a ResNet a map of 4x4 on 64-pixel pictures."""
+    extra: dict[str, Any] = {}
+    if architecture in ("googlenet", "inception_v3"):
+        extra = {"aux_logits": False, "init_weights": True}
+    network: nn.Module = models.get_model(architecture, weights=None, num_classes=classes, **extra)
+    if isinstance(network, models.DenseNet):
+        network.features.add_module("relu5", nn.ReLU())
+        network.__class__ = DenseNet
+    if stem == "small":
+        if not isinstance(network, models.ResNet):
+            raise UserError(f"stem='small' works for ResNets only, not for {architecture}.")
+        network.conv1 = nn.Conv2d(3, network.conv1.out_channels, 3, 2, 1, bias=False)
+        nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out", nonlinearity="relu")
+        network.maxpool = nn.Identity()
+    return network
+
+
+def find_torchvision_layer(network: nn.Module) -> str | None:
+    """The default target layer, or None if the network is not torchvision's."""
+    if isinstance(network, models.VGG):
+        return f"features.{len(network.features) - 2}"  # the ReLU before the last pool
+    return next((name for kind, name in TARGET_LAYERS if isinstance(network, kind)), None)
+
+
+def get_torchvision_input(architecture: str) -> Input:
+    """The input that torchvision's own weights were trained with."""
+    weights = models.get_model_weights(architecture)
+    preset = next(iter(weights)).transforms()
+    return Input(
+        height=preset.crop_size[0],
+        width=preset.crop_size[0],
+        resize=preset.resize_size[0],
+        interpolation=preset.interpolation.value,
+        mean=tuple(preset.mean),
+        std=tuple(preset.std),
+    )
+
+
+def download_torchvision_weights(architecture: str) -> dict[str, Any]:
+    """Torchvision's first ImageNet weights, downloaded on first use."""
+    own = next(iter(models.get_model_weights(architecture)))
+    state: dict[str, Any] = own.get_state_dict(progress=True)
+    return state
+
+
+def get_imagenet_labels(architecture: str) -> tuple[str, ...]:
+    """ImageNet's 1,000 labels. The second of two equal names gets the suffix " (2)"."""
+    listed: list[str] = next(iter(models.get_model_weights(architecture))).meta["categories"]
+    seen: dict[str, int] = {}
+    unique = []
+    for name in listed:
+        seen[name] = seen.get(name, 0) + 1
+        unique.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+    return tuple(unique)

@@ -1,0 +1,1 @@
+"""Plots and Markdown pages about a model."""

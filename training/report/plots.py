@@ -1,0 +1,217 @@
+"""Plots and Markdown of a classifier's metrics. Knows nothing of where the numbers come from."""
+
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from PIL import Image
+
+from training.data.datasets import Split
+from training.gradcam.heatmap import render_heatmap, render_signed_heatmap
+from training.imaging.preprocessing import GraphRunner
+
+MAX_CONFUSION_CLASSES = 100  # with more classes the confusion matrix is not plotted
+PLOTS = {  # file: (title, caption), in page order
+    "confusion.png": ("Confusion matrix", ""),
+    "reliability.png": ("Reliability", ""),
+    "mistakes.png": (
+        "Mistakes",
+        "The surest mistakes, with the true label and what was answered:",
+    ),
+    "curves.png": ("Training and validation loss", ""),
+    "heatmaps.png": (
+        "Heatmaps",
+        "What speaks for the answer (top row: the picture; middle: Grad-CAM over it; bottom: "
+        "signed, red for and blue against):",
+    ),
+}
+
+
+def save_report_plots(
+    folder: Path,
+    labels: Sequence[str],
+    split: Split,
+    probabilities: NDArray[np.float32],  # (N, K)
+    figures: dict[str, Any],
+    history: Sequence[dict[str, float]] = (),
+    run: GraphRunner | None = None,
+    private: bool = False,
+) -> None:
+    """Save the plots as PNGs in the folder, and remove older ones.
+
+    If the pictures are private, plots that show pictures are left out.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in PLOTS:
+        (folder / name).unlink(missing_ok=True)
+    save_figure(plot_reliability(probabilities, split.labels), folder / "reliability.png")
+    if "confusion" in figures:
+        if len(labels) <= MAX_CONFUSION_CLASSES:
+            save_figure(
+                plot_confusion_matrix(np.array(figures["confusion"]), labels),
+                folder / "confusion.png",
+            )
+        wrong = find_mistakes(probabilities, split.labels)
+        if len(wrong) and not private:
+            save_figure(plot_mistakes(split, wrong, probabilities, labels), folder / "mistakes.png")
+    if history:
+        save_figure(plot_training_curves(history), folder / "curves.png")
+    if run is not None and not private:
+        save_figure(plot_heatmaps(split, labels, run), folder / "heatmaps.png")
+
+
+def format_metrics(folder: Path, figures: dict[str, Any]) -> list[str]:
+    """The metrics and the folder's plots, as lines of Markdown."""
+    lines = [*format_table(figures), ""]
+    for name, (title, caption) in PLOTS.items():
+        if (folder / name).exists():
+            lines += [caption, ""] if caption else []
+            lines += [f"![{title}]({name})", ""]
+    columns = list(next(iter(figures["per_class"].values())))
+    lines += ["| class | " + " | ".join(columns) + " |", "|---" * (1 + len(columns)) + "|"]
+    for name, values in figures["per_class"].items():
+        cells = ("" if v is None else f"{v:.4g}" for v in values.values())
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def format_table(figures: dict[str, Any], head: str = "| measure | value |") -> list[str]:
+    """The scalar figures as a Markdown table."""
+    rows = [
+        f"| {name.replace('_', ' ')} | {value:.6g} |"
+        for name, value in figures.items()
+        if isinstance(value, int | float)
+    ]
+    return [head, "|---|---|", *rows]
+
+
+def plot_confusion_matrix(counts: NDArray[np.int64], labels: Sequence[str]) -> Figure:
+    """The confusion matrix: true classes in rows, answers in columns."""
+    k = len(labels)
+    figure = Figure((0.45 * k + 1.8, 0.45 * k + 1.5) if k <= 30 else (9, 9))
+    axes = figure.add_subplot()
+    shares = counts / counts.sum(1, keepdims=True).clip(1)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    if k <= 30:
+        for i, j in np.ndindex(k, k):
+            if counts[i, j]:
+                color = "white" if shares[i, j] > 0.5 else "black"
+                axes.text(
+                    j, i, str(counts[i, j]), ha="center", va="center", fontsize=7, color=color
+                )
+        axes.set_xticks(range(k), labels, rotation=90, fontsize=8)
+        axes.set_yticks(range(k), labels, fontsize=8)
+    axes.set_xlabel("answered")
+    axes.set_ylabel("true")
+    return figure
+
+
+def plot_reliability(
+    probabilities: NDArray[np.float32], truth: NDArray[Any], bins: int = 15
+) -> Figure:
+    """A reliability diagram: accuracy by confidence; the diagonal is perfect calibration.
+
+    If multilabel, each label's probability counts as an answer.
+    """
+    if truth.ndim == 2:
+        sure, right = probabilities.ravel(), truth.ravel() > 0
+    else:
+        sure, right = probabilities.max(1), probabilities.argmax(1) == truth
+    place = np.minimum((sure * bins).astype(int), bins - 1)
+    figure = Figure((4, 3.6))
+    axes = figure.add_subplot()
+    axes.plot([0, 1], [0, 1], color="gray", linewidth=0.8)
+    for i in np.unique(place):
+        rows = place == i
+        axes.bar((i + 0.5) / bins, right[rows].mean(), 0.9 / bins, color="tab:blue", alpha=0.8)
+        axes.text((i + 0.5) / bins, 0.02, str(rows.sum()), fontsize=6, ha="center", rotation=90)
+    axes.set_xlabel("probability of the answer")
+    axes.set_ylabel("share that is right (count below)")
+    return figure
+
+
+def plot_training_curves(history: Sequence[dict[str, float]]) -> Figure:
+    """The losses and the validation accuracy by epoch."""
+    epochs = range(1, len(history) + 1)
+    figure = Figure((6, 3.2))
+    axes = figure.add_subplot()
+    axes.semilogy(epochs, [h["train_loss"] for h in history], label="training loss (distorted)")
+    axes.semilogy(epochs, [h["val_loss"] for h in history], label="validation loss")
+    axes.set_xlabel("epoch")
+    axes.legend(loc="center right", fontsize=7)
+    other = axes.twinx()
+    other.plot(epochs, [h["val_accuracy"] for h in history], color="tab:green", linewidth=0.8)
+    other.set_ylabel("validation accuracy", color="tab:green")
+    other.set_ylim(max(0, 2 * np.median([h["val_accuracy"] for h in history]) - 1.01), 1)
+    return figure
+
+
+def find_mistakes(
+    probabilities: NDArray[np.float32], truth: NDArray[Any], most: int = 24
+) -> NDArray[Any]:
+    """The indices of the wrong answers, the most confident first."""
+    wrong = np.flatnonzero(probabilities.argmax(1) != truth)
+    order: NDArray[Any] = np.argsort(-probabilities[wrong].max(1))[:most]
+    return np.asarray(wrong[order])
+
+
+def plot_mistakes(
+    split: Split, rows: NDArray[Any], probabilities: NDArray[np.float32], labels: Sequence[str]
+) -> Figure:
+    """The pictures of these rows, with true label, answer and probability."""
+    across = 8
+    down = -(-len(rows) // across)
+    figure = Figure((across * 1.1, down * 1.5))
+    for place, row in enumerate(rows):
+        axes = figure.add_subplot(down, across, place + 1)
+        axes.imshow(split.pictures[row].squeeze(), cmap="gray")
+        answer = probabilities[row].argmax()
+        names = f"{shorten_label(labels[split.labels[row]])}\n→ {shorten_label(labels[answer])}"
+        axes.set_title(f"{names}\n{probabilities[row, answer]:.2f}", fontsize=6)
+        axes.axis("off")
+    return figure
+
+
+def plot_heatmaps(split: Split, labels: Sequence[str], run: GraphRunner, most: int = 10) -> Figure:
+    """One picture per class: the picture, with its heatmap, and its signed heatmap."""
+    truth = split.labels.argmax(1) if split.labels.ndim == 2 else split.labels
+    classes = np.unique(truth)[:most]
+    rows = np.array([np.flatnonzero(truth == c)[0] for c in classes])
+    image = np.array(split.pictures[rows])
+    if image.shape[3] == 1:  # every other gray picture inverted, like ink on paper
+        image[1::2] = 255 - image[1::2]
+    _, probabilities, cam = run(image, np.full((len(rows), 1), -1, np.int64))
+    figure = Figure((1.1 * len(rows), 3.9))
+    for i in range(len(rows)):
+        base = np.broadcast_to(image[i], (*image.shape[1:3], 3)) / 255
+        h = render_heatmap(cam[i, 0], image.shape[1:3])[..., None]
+        color = colormaps["viridis"](h[..., 0])[..., :3]
+        signed = render_signed_heatmap(cam[i, 0], image.shape[1:3])
+        views = base, base * (1 - 0.6 * h) + color * 0.6 * h, colormaps["bwr"]((signed + 1) / 2)
+        for j, view in enumerate(views):
+            axes = figure.add_subplot(3, len(rows), j * len(rows) + i + 1)
+            axes.imshow(np.clip(view, 0, 1))
+            axes.axis("off")
+        answer = probabilities[i].argmax()
+        figure.axes[-3].set_title(
+            f"{shorten_label(labels[answer])}\n{probabilities[i, answer]:.3f}", fontsize=6
+        )
+    return figure
+
+
+def shorten_label(label: str) -> str:
+    """At most 12 characters of a label."""
+    return label if len(label) <= 12 else label[:11] + "…"
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Save as a small PNG of at most 128 colours."""
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png", dpi=80, bbox_inches="tight")
+    image = Image.open(buffer).convert("RGB")
+    image.quantize(128).save(path, optimize=True)
