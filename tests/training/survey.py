@@ -1,4 +1,4 @@
-"""Not a test: measures every family and keeps the table of docs/architectures.md.
+"""Not a test: measures every family and keeps the table of docs/reference/architectures-measured.md.
 
 Command: python -m tests.training.survey [architecture …]
 Cost: about ten seconds a row on a quiet machine; only the rows of what is named are measured anew.
@@ -28,7 +28,7 @@ from training.networks.classifier import Classifier, build_classifier, get_defau
 from training.networks.torchvision_zoo import get_torchvision_input
 from training.networks.weights import load_into_network, read_state_dict
 
-PAGE = Path(__file__).parents[2] / "docs" / "architectures.md"
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "architectures-measured.md"
 BEGIN, END = "<!-- parity -->\n", "<!-- /parity -->"
 HEAD = (
     "| architecture | weights | layer | map | compiler | probabilities | alpha | cam | map 0..1 | "
