@@ -3,20 +3,15 @@
 `python -m tests.docs.walkthrough docs/tutorials/quickstart.md` puts a page's answers in anew.
 """
 
-import contextlib
-import io
 import re
-import runpy
-import sys
 from contextlib import ExitStack
-from functools import cache
 from pathlib import Path
-from unittest import mock
 
 import pytest
 
 from tests import test_bento
 from tests.contract.artifacts import wait_loaded
+from tests.docs.command_line import read_help
 from tests.docs.pages import (
     PAGES,
     WRITTEN,
@@ -109,25 +104,11 @@ def test_every_command_exists(page: Path) -> None:
     assert {chore for line in lines for chore in CHORE.findall(line)} <= CHORES
     for line in lines:
         if called := COMMAND.search(line):
-            described = get_help(called["package"], called["command"])
+            described = read_help(called["package"], called["command"])
             options = re.findall(r"(?<= )--[a-z][a-z-]*", called["rest"])
             assert [option for option in options if option not in described] == [], line
         if line.startswith("bentoml"):
             assert line in (test_bento.BUILD, test_bento.SERVE), "no test runs this line"
-
-
-@cache
-def get_help(package: str, command: str) -> str:
-    """What `python -m package command --help` says; the test fails if there is no such command."""
-    output = io.StringIO()
-    with (
-        mock.patch.object(sys, "argv", [package, command, "--help"]),
-        contextlib.redirect_stdout(output),
-        pytest.raises(SystemExit) as ended,
-    ):
-        runpy.run_module(package, run_name="__main__", alter_sys=True)
-    assert ended.value.code == 0, f"python -m {package} {command}"
-    return output.getvalue()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=get_name)
