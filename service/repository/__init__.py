@@ -1,1 +1,1 @@
-"""The models being served: found, validated, loaded, replaced, removed."""
+"""The models that are served: found, validated, loaded, replaced and removed."""
