@@ -5,9 +5,8 @@ a helper process before it has threads, and the helper forks one child for each 
 on other systems files are loaded without this test. Knows processes and pipes. What runs in the
 child is passed in.
 
-The standard library's forkserver is not used. It cannot share the worker's memory pages, so it
-takes 40 MB and a second of CPU for each worker, and it runs the worker's main module again in each
-child.
+The standard library's forkserver is not used. It shares no memory pages with the worker, imports
+everything again at each start, and runs the worker's main module again in each child.
 """
 
 import atexit

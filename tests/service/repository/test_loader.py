@@ -90,13 +90,13 @@ def test_a_run_that_fails_is_an_invalid_artifact_but_a_failing_device_is_not(
     write_model(tmp_path / "model.onnx")
     artifact, content = read_artifact(tmp_path / "model.onnx")
     session = OnnxSession(content, artifact, "cpu", 1)
-    for fault, expected in (
+    for raised, expected in (
         (RuntimeError("bad"), InvalidArtifact),
         (DeviceError("x"), DeviceError),
     ):
 
-        def fail(*_: object, fault: Exception = fault) -> Outputs:
-            raise fault
+        def fail(*_: object, raised: Exception = raised) -> Outputs:
+            raise raised
 
         monkeypatch.setattr(session, "run", fail)
         with pytest.raises(expected):
