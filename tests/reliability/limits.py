@@ -16,8 +16,8 @@ import numpy as np
 import psutil
 from PIL import Image
 
-from tests.reliability import subject as subjects
 from tests.contract.test_memory import make_bomb
+from tests.reliability import subject as subjects
 from tests.reliability.client import read_reply
 from tests.reliability.photographs import BOUNDARY
 from tests.server import Server
