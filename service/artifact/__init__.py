@@ -1,1 +1,1 @@
-"""The model file on disk: where it is, its card, and its validation."""
+"""The model file on disk: its path, its card and its validation."""

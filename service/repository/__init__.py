@@ -1,1 +1,1 @@
-"""The models that are served: found, validated, loaded, replaced and removed."""
+"""The models being served: how they are found, validated, loaded, replaced and removed."""
