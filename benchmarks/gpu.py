@@ -38,8 +38,8 @@ from service.artifact.card import Artifact
 from service.artifact.validation import read_artifact
 from service.imaging.decoding import decode_image, open_image
 from service.machine import count_cores
-from service.runtime.batcher import Outputs
 from service.runtime.cuda import CPU, CUDA, BoundSession, Tuning, open_bound
+from service.runtime.engine import Outputs
 from service.runtime.session import has_cuda
 
 PAGE = ROOT / "docs" / "explanation" / "benchmarks-gpu.md"

@@ -13,7 +13,9 @@ import uvloop
 from numpy.typing import NDArray
 
 from benchmarks.samples import Sample
-from service.runtime.batcher import Batcher, Outputs, Row
+from service.runtime.batcher import BatchCallbacks, Batcher, Row
+from service.runtime.engine import Outputs
+from service.runtime.policy import BatchPolicy
 
 BATCH = 8  # the default on a CPU
 CLASSES = 10
@@ -30,7 +32,8 @@ def measure_queue(clients: int, seconds: float) -> Iterator[Sample]:
 async def spend(clients: int, seconds: float, brief: bool) -> float:
     """Seconds of CPU a row."""
     sizes = list[int]()
-    batcher = Batcher(answer_nothing, BATCH, 0, sizes.append, run_inline=brief)
+    policy = BatchPolicy(BATCH, run_inline=brief)
+    batcher = Batcher(answer_nothing, policy, BatchCallbacks(sizes.append))
     pixels = np.zeros((28, 28, 1), np.uint8)
     rows = 0
     ends = time.perf_counter() + seconds
