@@ -17,7 +17,7 @@ CLEAN, VULNERABLE, NO_VERDICT = 0, 1, 3
 
 
 def main() -> int:
-    """Print the verdict. Exit code: 0 if clean, 1 if vulnerable, 3 if the database did not answer."""
+    """Print the verdict. Exit with 0 if clean, 1 if vulnerable, 3 if there is no verdict."""
     parser = argparse.ArgumentParser(prog="python -m deploy.audit", description=__doc__)
     parser.add_argument(
         "requirements",
