@@ -1,1 +1,1 @@
-"""Trains CNNs and exports them with Grad-CAM compiled in. Knows nothing of the service."""
+"""Trains networks and exports them with Grad-CAM compiled in. Knows nothing of the service."""

@@ -1,4 +1,4 @@
-"""The commands: each reads its arguments, calls one module, prints what came of it."""
+"""The command line: each command reads its arguments, calls one module and prints the result."""
 
 import argparse
 import sys
@@ -9,33 +9,51 @@ from training.errors import UserError
 
 
 def main() -> int:
-    """Run one command; a user's mistake is one sentence and exit code 2."""
-    parser = argparse.ArgumentParser("training", description="Offline work on models.")
+    """Run one command. A user's mistake prints one sentence and exits with code 2."""
+    parser = argparse.ArgumentParser(
+        "training", description="Train, evaluate, export and import models."
+    )
     commands = parser.add_subparsers(required=True, metavar="command")
 
-    command = commands.add_parser("fit", help="train a network as a config says")
-    command.add_argument("config", help="a Python file, or a name from training/configs")
-    command.add_argument("--set", action="append", metavar="KEY=VALUE", help="change the config")
+    command = commands.add_parser("fit", help="train the network of a config")
+    command.add_argument(
+        "config", help="a Python file, or the name of a config in training/configs"
+    )
+    command.add_argument(
+        "--set", action="append", metavar="KEY=VALUE", help="replace one field of the config"
+    )
     command.add_argument("--out", type=Path, help="folder of the run (default: runs/<name>)")
-    command.add_argument("--resume", action="store_true", help="go on with the run found there")
+    command.add_argument("--resume", action="store_true", help="continue the run in that folder")
     command.set_defaults(act=run_fit)
 
     command = commands.add_parser("tune", help="search for better hyperparameters")
-    command.add_argument("config", help="a Python file, or a name from training/configs")
-    command.add_argument("--set", action="append", metavar="KEY=VALUE", help="change the config")
-    command.add_argument("--trials", type=int, default=20, help="how many to try now")
-    command.add_argument("--seconds", type=float, help="stop after the trial that passes this")
-    command.add_argument("--study", help="database URL (default: SQLite in the folder)")
-    command.add_argument("--out", type=Path, help="folder for the best config and the plots")
+    command.add_argument(
+        "config", help="a Python file, or the name of a config in training/configs"
+    )
+    command.add_argument(
+        "--set", action="append", metavar="KEY=VALUE", help="replace one field of the config"
+    )
+    command.add_argument(
+        "--trials", type=int, default=20, help="number of trials to run now (default: %(default)s)"
+    )
+    command.add_argument("--seconds", type=float, help="start no new trial after this time")
+    command.add_argument(
+        "--study", help="database URL of the study (default: SQLite in the folder)"
+    )
+    command.add_argument("--out", type=Path, help="folder of the best config and the plots")
     command.set_defaults(act=run_tune)
 
-    command = commands.add_parser("evaluate", help="measure a checkpoint on a split")
+    command = commands.add_parser(
+        "evaluate", help="measure a checkpoint on a split of its data set"
+    )
     command.add_argument("checkpoint", type=Path)
     command.add_argument("--split", default="test", choices=["train", "val", "test"])
-    command.add_argument("--out", type=Path, help="folder of the report (default: beside it)")
+    command.add_argument(
+        "--out", type=Path, help="folder of the report (default: next to the checkpoint)"
+    )
     command.set_defaults(act=run_evaluate)
 
-    command = commands.add_parser("export", help="make an artefact of a checkpoint")
+    command = commands.add_parser("export", help="export a checkpoint to a model file")
     command.add_argument("checkpoint", type=Path)
     command.add_argument(
         "--calibrate", action="store_true", help="fit a temperature on the validation split"
@@ -43,44 +61,58 @@ def main() -> int:
     add_export_arguments(command)
     command.set_defaults(act=run_export)
 
-    command = commands.add_parser("import", help="make an artefact of a network trained elsewhere")
+    command = commands.add_parser("import", help="export a network that was trained elsewhere")
     command.add_argument(
-        "architecture", help="torchvision's name, timm:<name>, package.module:build"
+        "architecture", help="a torchvision name, timm:<name> or package.module:function"
     )
-    command.add_argument("--weights", help="a file; without it, torchvision's own are fetched")
-    command.add_argument("--labels", type=Path, help="a name a line, or index, id, name by tabs")
-    command.add_argument("--size", type=int, help="side of the network's input")
     command.add_argument(
-        "--resize", type=int, help="shorter side before the centre crop; 0: squash"
+        "--weights", help="weights file (default: download those of torchvision or timm)"
     )
-    command.add_argument("--mean", type=float, nargs="+", help="by channel, of pixels in 0..1")
-    command.add_argument("--std", type=float, nargs="+", help="by channel, of pixels in 0..1")
+    command.add_argument(
+        "--labels",
+        type=Path,
+        help="file of labels: one per line, or tab-separated index, id, label",
+    )
+    command.add_argument("--size", type=int, help="height and width of the input, in pixels")
+    command.add_argument(
+        "--resize",
+        type=int,
+        help="resize the shorter side to this and crop the centre; 0: squash instead",
+    )
+    command.add_argument("--mean", type=float, nargs="+", help="per channel, for pixels in 0..1")
+    command.add_argument("--std", type=float, nargs="+", help="per channel, for pixels in 0..1")
     command.add_argument("--task", default="multiclass", choices=["multiclass", "multilabel"])
-    command.add_argument("--pictures", type=Path, help="labelled pictures to measure it on")
     command.add_argument(
-        "--pictures-are", default="", help="what they are, and whether it was trained on them"
+        "--pictures", type=Path, help="folder of labelled test pictures: <label>/*.jpg"
     )
-    command.add_argument("--private", action="store_true", help="show none of them in the report")
-    command.add_argument("--origin", default="", help="where the weights come from, for the card")
-    command.add_argument("--license", default="unknown", help="of the weights, for the card")
+    command.add_argument(
+        "--pictures-are",
+        default="",
+        help="description for the card, and whether the network was trained on them",
+    )
+    command.add_argument("--private", action="store_true", help="show no pictures in the report")
+    command.add_argument("--origin", default="", help="origin of the weights, for the card")
+    command.add_argument(
+        "--license", default="unknown", help="license of the weights, for the card"
+    )
     add_export_arguments(command)
     command.set_defaults(act=run_import)
 
-    command = commands.add_parser("describe", help="write the models' cards as pages, once more")
+    command = commands.add_parser("describe", help="write the page of each model's card again")
     command.add_argument("tree", type=Path, nargs="?", default=Path("models"))
     command.set_defaults(act=run_describe)
 
-    command = commands.add_parser("layers", help="list the layers that Grad-CAM can explain")
-    command.add_argument("network", help="a checkpoint, or an architecture as for import")
-    command.add_argument("--size", type=int, help="side of the network's input")
-    command.add_argument("--all", action="store_true", help="every layer, however deep")
+    command = commands.add_parser("layers", help="list the layers that Grad-CAM can target")
+    command.add_argument("network", help="a checkpoint, or an architecture as in import")
+    command.add_argument("--size", type=int, help="height and width of the input, in pixels")
+    command.add_argument("--all", action="store_true", help="list nested layers too")
     command.set_defaults(act=run_layers)
 
     arguments = parser.parse_args()
     try:
         arguments.act(arguments)
-    except UserError as fault:
-        print(fault, file=sys.stderr)
+    except UserError as error:
+        print(error, file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
@@ -88,24 +120,34 @@ def main() -> int:
 
 
 def add_export_arguments(command: argparse.ArgumentParser) -> None:
-    """What every command that writes an artefact takes."""
-    command.add_argument("--to", type=Path, default=Path("models"), help="the model tree")
-    command.add_argument("--name", help="the model's folder (default: the config's name)")
-    command.add_argument("--version", type=int, help="its version (default: the next free one)")
+    """Add the arguments of the commands that write a model file."""
     command.add_argument(
-        "--layer", help="Grad-CAM's target layer (default: the architecture's); auto: try them"
+        "--to",
+        type=Path,
+        default=Path("models"),
+        help="the model repository (default: %(default)s)",
+    )
+    command.add_argument(
+        "--name", help="name of the model (default: that of the config or architecture)"
+    )
+    command.add_argument(
+        "--version", type=int, help="version of the model (default: the next free one)"
+    )
+    command.add_argument(
+        "--layer", help="target layer (default: the architecture's); auto: choose by measurement"
     )
     command.add_argument(
         "--maps",
         type=int,
         default=200,
-        help="on how many pictures the maps are tried; 0: on none (default: %(default)s)",
+        help="number of pictures to measure the maps on; 0: none (default: %(default)s)",
     )
     command.add_argument(
         "--precision",
         default="fp32",
         choices=["fp32", "w16", "fp16", "int8"],
-        help="w16: weights stored in 16 bits; fp16: computed so, for GPUs; int8: for CPUs",
+        help="w16: store weights in 16 bits; fp16: compute in 16 bits, for GPUs; "
+        "int8: compute in 8 bits, for CPUs (default: %(default)s)",
     )
 
 
@@ -169,7 +211,7 @@ def run_export(arguments: argparse.Namespace) -> None:
     config, labels, model, rest = load_checkpoint(arguments.checkpoint)
     splits = load_dataset(config).splits
     history = rest["history"]
-    about = ModelInfo(
+    info = ModelInfo(
         arguments.name or config.name,
         config.architecture,
         labels,
@@ -185,7 +227,7 @@ def run_export(arguments: argparse.Namespace) -> None:
         },
     )
     folder = export_model(
-        about,
+        info,
         model,
         arguments.layer or config.layer or get_default_layer(model.network),
         splits["test"].pictures[:: max(len(splits["test"]) // 64, 1)][:64],
@@ -202,9 +244,12 @@ def run_export(arguments: argparse.Namespace) -> None:
 
 
 def get_validation_split(splits: dict[str, Any]) -> Any:
-    """The split that a temperature is fitted on: seen neither in training nor in the test."""
+    """The validation split, on which a temperature is fitted; UserError if there is none."""
     if "val" not in splits:
-        raise UserError("--calibrate needs a validation split: give the config a share of it.")
+        raise UserError(
+            "--calibrate needs a validation split. "
+            "Train with a config whose `validation` is above 0."
+        )
     return splits["val"]
 
 
@@ -238,15 +283,17 @@ def run_layers(arguments: argparse.Namespace) -> None:
 
     if Path(arguments.network).is_file():
         config, _, model, _ = load_checkpoint(Path(arguments.network))
-        wanted = config.input
+        input_spec = config.input
     else:
         name = arguments.network
-        wanted = get_torchvision_input(name) if name in list_torchvision_names() else Input()
+        input_spec = get_torchvision_input(name) if name in list_torchvision_names() else Input()
         if arguments.size:
             size = arguments.size
-            wanted = dataclasses.replace(wanted, height=size, width=size, resize=size)
-        model = build_classifier(name, 10, wanted, {})
-    image = torch.from_numpy(generate_images(4, wanted.height, wanted.width, wanted.channels))
+            input_spec = dataclasses.replace(input_spec, height=size, width=size, resize=size)
+        model = build_classifier(name, 10, input_spec, {})
+    image = torch.from_numpy(
+        generate_images(4, input_spec.height, input_spec.width, input_spec.channels)
+    )
     rows = list_target_layers(model, model.network, image, None if arguments.all else 2)
     print(f"{'layer':40} {'kind':22} {'map':>16}  compiler     cost")
     for row in rows:

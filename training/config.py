@@ -1,7 +1,7 @@
-"""What a training run is made of, and where it is written down: a small Python file.
+"""The settings of a training run, and the Python files that hold them.
 
-A config file's docstring states the command, the cost and the result; its `CONFIG` says the rest.
-Knows nothing of how a run goes.
+The docstring of a config file states its command, cost and result. Its `CONFIG` holds the settings.
+Knows nothing of the training loop.
 """
 
 import ast
@@ -21,21 +21,21 @@ CONFIGS = Path(__file__).parent / "configs"
 
 @dataclass(frozen=True)
 class Config:
-    """One run. Everything but the first four has a default that works."""
+    """The settings of one training run. All fields but the first four have working defaults."""
 
-    name: str  # of the model: its folder in the model tree
+    name: str  # of the model, and of its folder in the model repository
     architecture: str  # "lenet5", a torchvision classifier, "timm:<name>", "package.module:build"
     data: str  # "mnist", or a folder of images: <split>/<label>/*, or <label>/* to be split
     input: Input
-    options: dict[str, Any] = field(default_factory=dict)  # for the architecture
+    options: dict[str, Any] = field(default_factory=dict)  # keyword arguments of the architecture
     source: str = ""  # the data set's name and license, for the card
-    license: str = "Apache-2.0"  # of the artefact
+    license: str = "Apache-2.0"  # of the model file
     layer: str | None = None  # Grad-CAM's target layer; None: the architecture's own
 
     task: str = "multiclass"  # or "multilabel"
     one_neuron: bool = False  # two classes by one sigmoid neuron
-    validation: float = 0.1  # share taken from training where there is no split of that name
-    test: float = 0.2  # the same, for a folder without splits
+    validation: float = 0.1  # share of training to hold out if the data set has no such split
+    test: float = 0.2  # the same for the test split of a folder without splits
     seed: int = 0
 
     epochs: int = 30
@@ -46,19 +46,19 @@ class Config:
     weight_decay: float = 0.0
     l1: float = 0.0
     schedule: str = "onecycle"  # constant, step, cosine, exponential, onecycle
-    warmup: float = 0.0  # share of the steps; one-cycle's rise when it is not 0 there
+    warmup: float = 0.0  # share of the steps; onecycle: the length of its rise (0: 0.3)
     loss: str = "cross_entropy"  # or "focal"
     label_smoothing: float = 0.0
-    class_weights: bool = False  # each class by the inverse of its share
-    clip: float = 0.0  # largest norm of the gradient; 0: any
-    average: float = 0.0  # decay of the running mean of the weights that is kept; 0: none
-    patience: int = 0  # epochs without a better validation loss before stopping; 0: never
+    class_weights: bool = False  # weight each class by the inverse of its frequency
+    clip: float = 0.0  # largest gradient norm; 0: no limit
+    average: float = 0.0  # decay of the moving average of the weights; 0: no average
+    patience: int = 0  # stop after this many epochs without a lower validation loss; 0: never
     augment: Augmentation = field(default_factory=Augmentation)
 
     weights: str | None = None  # a file, or "torchvision"
     dropout: float = 0.0  # before the last linear layer
-    freeze_epochs: int = 0  # the first so many train the new head alone
-    body_rate: float = 1.0  # the body's learning rate as a share of the head's
+    freeze_epochs: int = 0  # epochs that train only the new head
+    body_rate: float = 1.0  # learning rate of the body as a share of the head's
 
     precision: str = "fp32"  # or "bf16"
     channels_last: bool = False
@@ -76,37 +76,41 @@ class Config:
 
 
 def get_data_folder() -> Path:
-    """Where data sets and weights lie: $SIGHTGLASS_DATA, else ./data."""
+    """The folder of data sets and weights: $SIGHTGLASS_DATA, or else ./data."""
     return Path(os.environ.get("SIGHTGLASS_DATA") or "data")
 
 
 def resolve_path(name: str) -> Path:
-    """A file or folder as it is named, or else of that name where data sets and weights lie."""
+    """The path as given if it exists, or else the path inside the data folder."""
     path = Path(name)
     return path if path.exists() else get_data_folder() / name
 
 
 def load_config(name: str, changes: list[str] | None = None) -> Config:
-    """The config of a file or of a name in `training/configs`, with `key=value` changes."""
+    """The config of a Python file, or of a name in `training/configs`, with `key=value` changes.
+
+    Raises:
+        UserError: there is no such config, it has no `CONFIG`, or a change is not valid.
+    """
     path = Path(name)
     if path.suffix != ".py":
         path = CONFIGS / f"{name}.py"
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in CONFIGS.glob("[a-z]*.py")))
-        raise UserError(f"There is no config {name}; give a file or one of: {known}.")
+        raise UserError(f"There is no config {name!r}. Give a Python file or one of: {known}.")
     config = runpy.run_path(str(path)).get("CONFIG")
     if not isinstance(config, Config):
-        raise UserError(f"{path} defines no CONFIG = Config(…).")
+        raise UserError(f"{path} does not define `CONFIG = Config(...)`.")
     for change in changes or []:
         config = apply_change(config, change)
     return config
 
 
 def apply_change(config: Config, change: str) -> Config:
-    """The config with one `key=value` (or `input.key=value`, `augment.…`, `options.…`) replaced."""
+    """The config with one `key=value` replaced; keys may be `input.…`, `augment.…`, `options.…`."""
     key, equals, text = change.partition("=")
     if not equals:
-        raise UserError(f"--set takes key=value, not {change!r}.")
+        raise UserError(f"--set must be key=value, got {change!r}.")
     try:
         value = ast.literal_eval(text)
     except (ValueError, SyntaxError):
@@ -114,20 +118,20 @@ def apply_change(config: Config, change: str) -> Config:
     outer, _, inner = key.partition(".")
     names = [f.name for f in dataclasses.fields(Config)]
     if outer not in names:
-        raise UserError(f"A config has no {outer!r}; it has {', '.join(names)}.")
+        raise UserError(f"A config has no field {outer!r}. Its fields are: {', '.join(names)}.")
     part = getattr(config, outer)
     if inner and isinstance(part, dict):
         value = {**part, inner: value}
     elif inner:
         if not dataclasses.is_dataclass(part) or inner not in vars(part):
-            raise UserError(f"{outer!r} has no {inner!r}.")
+            raise UserError(f"{outer!r} has no field {inner!r}.")
         value = replace_field(part, inner, value)
     result: Config = replace_field(config, outer, value)
     return result
 
 
 def replace_field(part: Any, name: str, value: Any) -> Any:
-    """The same with one field another."""
+    """A copy with one field replaced."""
     fields = {field.name: getattr(part, field.name) for field in dataclasses.fields(part)}
     return type(part)(**{**fields, name: value})
 

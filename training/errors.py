@@ -1,9 +1,9 @@
-"""The one error a command answers with a sentence instead of a traceback."""
+"""The errors that a command reports as one sentence instead of a traceback."""
 
 
 class UserError(Exception):
-    """What was wrong and what would be right, in one sentence."""
+    """A mistake of the user: the message says what is wrong and what is accepted."""
 
 
 class CheckError(UserError):
-    """The graph is not what it should be; nothing was written."""
+    """A check of an exported graph failed. No file was written."""

@@ -19,9 +19,9 @@ from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
 from tests.training.export.test_families import settle
 from training.config import get_data_folder
-from training.export.pipeline import compile_graph, compile_prediction_graph
 from training.gradcam.heatmap import resize_and_normalize
 from training.gradcam.reference import compute_gradcam, find_layer
+from training.graph.compilation import compile_graph, compile_prediction_graph
 from training.graph.session import measure_cost, open_session
 from training.imaging.synthetic import generate_images
 from training.networks.classifier import Classifier, build_classifier, get_default_layer

@@ -33,10 +33,10 @@ def test_changes_are_taken_at_any_depth() -> None:
 @pytest.mark.parametrize(
     ("name", "change", "sentence"),
     [
-        ("nothere", "epochs=1", "There is no config nothere; .* lenet5"),
-        ("lenet5", "epoch=1", "A config has no 'epoch'"),
-        ("lenet5", "augment.spin=1", "'augment' has no 'spin'"),
-        ("lenet5", "epochs", "key=value"),
+        ("nothere", "epochs=1", "There is no config 'nothere'. .* lenet5"),
+        ("lenet5", "epoch=1", "A config has no field 'epoch'"),
+        ("lenet5", "augment.spin=1", "'augment' has no field 'spin'"),
+        ("lenet5", "epochs", "must be key=value"),
     ],
 )
 def test_mistakes_are_one_sentence(name: str, change: str, sentence: str) -> None:

@@ -1,4 +1,4 @@
-"""The commands work end to end, and a mistake is one sentence and exit code 2."""
+"""The commands work end to end. A user's mistake prints one sentence and exits with code 2."""
 
 import sys
 from pathlib import Path
@@ -18,16 +18,16 @@ def call(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["fit", "nothere"], "There is no config nothere"),
+        (["fit", "nothere"], "There is no config 'nothere'"),
         (["fit", "lenet5", "--set", "epochs"], "key=value"),
-        (["evaluate", "nothere.pt"], "nothere.pt can't be read"),
-        (["export", "nothere.pt"], "nothere.pt can't be read"),
-        (["import", "squeezenet1_2"], "did you mean squeezenet1_1"),
+        (["evaluate", "nothere.pt"], "nothere.pt is not a readable checkpoint"),
+        (["export", "nothere.pt"], "nothere.pt is not a readable checkpoint"),
+        (["import", "squeezenet1_2"], "Did you mean squeezenet1_1"),
         (["import", "resnet18", "--weights", "nothere.npz"], "There is no weights file"),
-        (["import", "tests.nothere:build", "--labels", ".gitignore"], "can't be found"),
+        (["import", "tests.nothere:build", "--labels", ".gitignore"], "cannot be imported"),
     ],
 )
-def test_mistakes(
+def test_user_mistakes_are_one_sentence(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str],
     sentence: str,
 ) -> None:  # fmt: skip
@@ -38,7 +38,7 @@ def test_mistakes(
     assert len(said.splitlines()) == 1
 
 
-def test_from_a_folder_to_an_artefact(
+def test_from_a_folder_to_a_model_file(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """fit, evaluate, export: a tiny LeNet in colour on two kinds of pictures."""

@@ -1,4 +1,4 @@
-"""What an artefact says of itself: the JSON in its metadata. Knows nothing of the checks made."""
+"""The card of a model file: the JSON in its metadata. Knows nothing of how checks are made."""
 
 import datetime
 import importlib.metadata
@@ -26,7 +26,7 @@ REPORTED_TOOLS = (
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What a network is, whoever made it."""
+    """What is known of a network before it is exported."""
 
     name: str
     architecture: str
@@ -47,7 +47,7 @@ def make_card(
     golden: list[dict[str, Any]],
     precision: str,
 ) -> dict[str, Any]:
-    """The card; `metrics` None is replaced by nothing but the reason."""
+    """The card. If `metrics` is None, `unmeasured` is the reason that it gives."""
     return {
         "schema": 1,
         "architecture": model.architecture,
@@ -76,12 +76,13 @@ def make_card(
 
 
 def attach_card(proto: onnx.ModelProto, content: dict[str, Any]) -> None:
-    """Put the card into the file's metadata."""
+    """Write the card into the model's metadata."""
     text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     onnx.helper.set_model_props(proto, {METADATA_KEY: text})
 
 
 def find_installed_version(package: str) -> str | None:
+    """The version of an installed package, or None."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:

@@ -1,7 +1,7 @@
-"""Two pictures with the answers the exported graph gives: what any server of it must reproduce.
+"""Golden tests: two encoded pictures with the graph's answers, which every server must reproduce.
 
-One is larger or smaller than the network's input and not of its shape, one is rotated by EXIF and
-dark on light, so that the whole way from bytes to pixels is tried.
+One picture differs from the network's input in size and shape. The other is rotated by EXIF and
+dark on light. Together they cover the whole way from bytes to pixels.
 """
 
 import base64
@@ -15,22 +15,22 @@ from PIL import Image
 from training.graph.session import run_for_top1
 from training.imaging.preprocessing import GraphRunner, Input, Pixels, load_pixels, to_pil_image
 
-ROTATED_ORIENTATION = 6  # EXIF: shown a quarter turn clockwise
+ROTATED_ORIENTATION = 6  # EXIF: display rotated a quarter turn clockwise
 
 
 def make_golden_tests(
     run: GraphRunner,
     samples: Pixels,  # (N, H, W, C)
-    wanted: Input,
+    input_spec: Input,
     labels: tuple[str, ...],
 ) -> list[dict[str, Any]]:
-    """The card's `golden`: each the encoded picture, a target, and what comes of it."""
+    """The card's `golden`: encoded pictures, each with a target and the graph's answer."""
     found = []
     for index, pixels in enumerate(samples[pick_clearest_samples(run, samples)]):
         content = encode_png(
-            pad_to_wider_image(pixels, wanted, turned=index == 1), rotated=index == 1
+            pad_to_wider_image(pixels, input_spec, turned=index == 1), rotated=index == 1
         )
-        image = load_pixels(content, wanted)[None]  # (1, H, W, C)
+        image = load_pixels(content, input_spec)[None]  # (1, H, W, C)
         target = -1 if index == 0 else int(np.argsort(run_for_top1(run, image, 0)[0][0])[-2])
         logits, probabilities, cam = run(image, np.array([[target]]))
         found.append(
@@ -46,35 +46,36 @@ def make_golden_tests(
 
 
 def pick_clearest_samples(run: GraphRunner, samples: Pixels) -> list[int]:
-    """The two samples with the clearest answers, of different classes where there are."""
+    """The two samples with the largest margin of the top-1, of different classes if possible."""
     logits = run_for_top1(run, samples, 0)[0]
     best = logits.argmax(1)
-    ahead = np.sort(logits)[:, -1] - np.sort(logits)[:, -2]
-    order = list(np.argsort(-ahead))
+    margin = np.sort(logits)[:, -1] - np.sort(logits)[:, -2]
+    order = list(np.argsort(-margin))
     second = next((i for i in order if best[i] != best[order[0]]), order[1])
     return [order[0], second]
 
 
-def pad_to_wider_image(pixels: Pixels, wanted: Input, turned: bool) -> Image.Image:
-    """The sample in the middle of a wider picture; dark on light where `turned` and made for it.
+def pad_to_wider_image(pixels: Pixels, input_spec: Input, turned: bool) -> Image.Image:
+    """The sample in the middle of a wider image; inverted if `turned` and the network inverts.
 
-    At twice or half the size that is wanted, but in the size itself if it will be turned: turned
-    before or after a resize, pixels are a level off, and by that some maps change by hundredths.
+    The image has twice or half the network's size. If it will be turned it has that size itself:
+    pixels that are turned before or after a resize differ by one level, and some maps then differ
+    by hundredths.
     """
     image = to_pil_image(pixels)
-    if turned and wanted.resize is None:
+    if turned and input_spec.resize is None:
         return image
-    side = wanted.resize or wanted.height
+    side = input_spec.resize or input_spec.height
     height = side if turned else side // 2 if side > 100 else 2 * side
     image = image.resize((height, height), Image.Resampling.BILINEAR)
-    wide = Image.new(image.mode, (height * 3 // 2 // 2 * 2, height))
-    wide.paste(image, ((wide.width - height) // 2, 0))
-    dark = turned and wanted.dark_on_light
-    return Image.eval(wide, lambda value: 255 - value) if dark else wide
+    canvas = Image.new(image.mode, (height * 3 // 2 // 2 * 2, height))
+    canvas.paste(image, ((canvas.width - height) // 2, 0))
+    dark = turned and input_spec.dark_on_light
+    return Image.eval(canvas, lambda value: 255 - value) if dark else canvas
 
 
 def encode_png(image: Image.Image, rotated: bool) -> bytes:
-    """A PNG; lying on its side, with the orientation that sets it upright, where asked."""
+    """Encode as PNG; `rotated` stores it on its side with the EXIF orientation that rights it."""
     buffer = BytesIO()
     exif = Image.Exif()
     if rotated:
@@ -85,4 +86,5 @@ def encode_png(image: Image.Image, rotated: bool) -> bytes:
 
 
 def round_values(values: NDArray[np.float32]) -> list[float]:
+    """The values with eight significant digits, for JSON."""
     return [float(f"{value:.8g}") for value in values]

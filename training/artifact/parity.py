@@ -1,6 +1,6 @@
-"""Holds an exported graph against eager torch before anyone may have it.
+"""Checks an exported graph against eager torch in double precision.
 
-Knows nothing of how the graph was made, nor of where it goes.
+Knows nothing of how the graph was made or where it will be stored.
 """
 
 import copy
@@ -18,10 +18,10 @@ from training.graph.session import open_session, run_for_top1
 from training.imaging.preprocessing import Pixels
 
 CASES = ((1, 0), (1, 1), (2, 3), (7, 1), (2, 1), (7, 3), (5, 0))  # (N, T)
-LOGITS_TOLERANCE = 1e-4  # of the largest logit
+LOGITS_TOLERANCE = 1e-4  # over the largest logit
 PROBABILITIES_TOLERANCE = 1e-6
-CAM_TOLERANCE = 1e-4  # of a map's largest value
-ROWS_TOLERANCE = 1e-5  # between a row alone and among others
+CAM_TOLERANCE = 1e-4  # over the largest value of the map
+ROWS_TOLERANCE = 1e-5  # between a row alone and the same row in a batch
 
 
 def check_parity(
@@ -31,9 +31,13 @@ def check_parity(
     layer: nn.Module,
     pictures: Pixels,  # (N, H, W, C)
 ) -> dict[str, Any]:
-    """The figures of every check; the first that fails raises with its sentence."""
+    """Run every check; returns the worst deviations for the card.
+
+    Raises:
+        CheckError: a check failed; the message names it.
+    """
     check_signature(proto)
-    run, bare = open_session(proto), open_session(plain)
+    run, run_plain = open_session(proto), open_session(plain)
     exact = copy.deepcopy(model).double()
     exact_layer = exact.get_submodule(next(n for n, m in model.named_modules() if m is layer))
     classes = run_for_top1(run, pictures[:1], 0)[0].shape[1]
@@ -51,14 +55,18 @@ def check_parity(
         eager = compute_gradcam(model, *inputs, layer)
         if cam.shape != tuple(truth.cam.shape):
             raise CheckError(
-                f"cam has shape {cam.shape} for N={n}, T={t}, not {tuple(truth.cam.shape)}."
+                f"cam has shape {cam.shape} for N={n}, T={t}; it must be {tuple(truth.cam.shape)}."
             )
-        wanted = truth.logits.numpy()
-        record_worst(worst, "logits", np.abs(logits - wanted).max() / np.abs(wanted).max())
-        record_worst(worst, "probabilities", np.abs(probabilities - bare(image, target)[1]).max())
+        expected_logits = truth.logits.numpy()
+        record_worst(
+            worst, "logits", np.abs(logits - expected_logits).max() / np.abs(expected_logits).max()
+        )
+        record_worst(
+            worst, "probabilities", np.abs(probabilities - run_plain(image, target)[1]).max()
+        )
         for row, column in np.ndindex(n, t):
-            if target[row, column] < 0 and compute_margin(wanted[row]) < 1e-4:
-                continue  # the top-1 is a tie within rounding
+            if target[row, column] < 0 and compute_margin(expected_logits[row]) < 1e-4:
+                continue  # the two best classes differ by no more than rounding
             expected = truth.cam[row, column].numpy()
             size = max(float(np.abs(expected).max()), 1e-30)
             record_worst(worst, "cam", np.abs(cam[row, column] - expected).max() / size)
@@ -78,13 +86,13 @@ def check_parity(
 
 
 def reject_deviations(worst: dict[str, float], likeness: float) -> None:
-    """Refuse figures that are out of bounds, in one sentence."""
+    """Raise CheckError if a deviation exceeds its tolerance."""
     bounds = {
         "logits": LOGITS_TOLERANCE,
         "probabilities": PROBABILITIES_TOLERANCE,
         "rows": ROWS_TOLERANCE,
     }
-    # Where a gate of a ReLU flips on rounding, torch in 32 bits is off by as much itself.
+    # If rounding flips a ReLU, torch in 32 bits deviates from 64 bits by as much.
     torn = 3 * worst["cam_torch"] if likeness > 0.995 else 0.0
     bounds["cam"] = max(CAM_TOLERANCE, torn)
     bounds["rows"] = max(ROWS_TOLERANCE, torn)
@@ -92,46 +100,53 @@ def reject_deviations(worst: dict[str, float], likeness: float) -> None:
         if not worst[name] <= bound:
             raise CheckError(
                 f"The exported graph is not exact: {name} deviates by {worst[name]:.2g}, "
-                f"allowed is {bound:.2g}; nothing was written."
+                f"{bound:.2g} is allowed. No file was written."
             )
 
 
 def check_signature(proto: onnx.ModelProto) -> None:
-    """Inputs, outputs, opset and domain are the contract's."""
+    """Raise CheckError if inputs, outputs, opset or domains break the contract."""
     domains = {(o.domain, o.version) for o in proto.opset_import} | {
         (node.domain, 18) for node in proto.graph.node
     }
     if domains != {("", 18)} or proto.functions:
-        raise CheckError(f"The graph uses {sorted(domains)} instead of opset 18 alone.")
+        raise CheckError(
+            f"The graph uses {sorted(domains)}. Only opset 18 of the standard domain is allowed."
+        )
     found = {
         value.name: [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim]
         for value in [*proto.graph.input, *proto.graph.output]
     }
-    wanted = {
+    expected_shapes = {
         "image": ("N", int, int, int),
         "target": ("N", "T"),
         "logits": ("N", int),
         "probabilities": ("N", int),
         "cam": ("N", "T", int, int),
     }
-    for name, sizes in wanted.items():
+    for name, sizes in expected_shapes.items():
         dims = found.pop(name, [])
         if len(dims) != len(sizes) or any(
             d != s if isinstance(s, str) else not isinstance(d, s) or not d
             for d, s in zip(dims, sizes, strict=False)
         ):
-            raise CheckError(f"{name} has shape {dims}, which froze or freed a size.")
+            raise CheckError(
+                f"{name} has shape {dims}: a size that must vary is fixed, or the reverse."
+            )
     if found:
-        raise CheckError(f"The graph has inputs or outputs too many: {', '.join(found)}.")
+        raise CheckError(
+            f"The graph has inputs or outputs that are not allowed: {', '.join(found)}."
+        )
 
 
 def record_worst(worst: dict[str, float], name: str, value: Any) -> None:
+    """Keep the larger deviation; NaN counts as infinite."""
     value = float(value)
     worst[name] = max(worst[name], value) if value == value else float("inf")
 
 
 def compute_margin(logits: NDArray[np.float64]) -> float:
-    """How far the top-1 is ahead, as a share of its size."""
+    """The lead of the top-1 over the second logit, as a share of the largest |logit|."""
     if len(logits) < 2:
         return 1.0
     second, first = np.sort(logits)[-2:]
@@ -139,6 +154,7 @@ def compute_margin(logits: NDArray[np.float64]) -> float:
 
 
 def compute_cosine(a: NDArray[Any], b: NDArray[Any]) -> float:
+    """The cosine between two maps; 1 if both are zero."""
     a, b = a.ravel().astype(float), b.ravel().astype(float)
     size = float(np.linalg.norm(a) * np.linalg.norm(b))
     return float(a @ b) / size if size else float(not a.any() and not b.any())

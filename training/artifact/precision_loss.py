@@ -1,8 +1,8 @@
-"""What fewer bits cost: an exported graph held against the one in 32 bits, and refused if too much.
+"""The loss of a lower precision: a graph is compared with fp32, and rejected if it loses too much.
 
-`w16` stores weights in 16 bits and computes in 32; `fp16` computes in 16 bits, for GPUs; `int8`
-in 8 bits, its ranges calibrated on real pictures. Knows nothing of torch or of cards, nor how a
-graph is lowered.
+`w16` stores weights in 16 bits and computes in 32. `fp16` computes in 16 bits, for GPUs. `int8`
+computes in 8 bits, with ranges calibrated on real pictures. Knows nothing of torch, cards or how
+the precision is lowered.
 """
 
 from typing import Any
@@ -17,8 +17,8 @@ from training.errors import CheckError
 from training.graph.session import measure_latencies, open_session, run_for_top1
 from training.imaging.preprocessing import Pixels
 
-EXACT_PRECISIONS = ("fp32", "w16")  # torch computes the very same numbers
-ALLOWED_LOSSES = {  # against fp32: points of accuracy that may be lost, cosine of the maps at least
+EXACT_PRECISIONS = ("fp32", "w16")  # torch gives the same numbers
+ALLOWED_LOSSES = {  # (largest loss in points of accuracy, smallest mean cosine of the maps)
     "w16": (0.1, 0.999),
     "fp16": (0.1, 0.999),
     "int8": (0.5, 0.97),
@@ -29,10 +29,10 @@ BATCH = 32
 def compare_precisions(
     full: onnx.ModelProto, small: onnx.ModelProto, precision: str, test: Split | Pixels
 ) -> dict[str, Any]:
-    """What fewer bits change, on labelled pictures or, without labels, against fp32's answers.
+    """Compare accuracy, maps and speed. Without labels, fp32's answers count as the truth.
 
     Raises:
-        CheckFailed: more is lost than `LOSSES` allows.
+        CheckError: the loss exceeds `ALLOWED_LOSSES`.
     """
     pictures, labels = (test.pictures, test.labels) if isinstance(test, Split) else (test, None)
     runs = open_session(full), open_session(small)
@@ -63,7 +63,7 @@ def compare_precisions(
 
 
 def describe_loss(figures: dict[str, Any]) -> str:
-    """The comparison in a line."""
+    """The comparison in one line."""
     return (
         f"{figures['precision']}: {figures['accuracy_points']:+.2f} points of accuracy on "
         f"{figures['pictures']} pictures, cosine of the maps {figures['cam_cosine']:.4f}, "
@@ -72,29 +72,29 @@ def describe_loss(figures: dict[str, Any]) -> str:
 
 
 def reject_loss(figures: dict[str, Any]) -> None:
-    """Refuse a loss beyond the bounds, in one sentence."""
+    """Raise CheckError if the loss is larger than allowed."""
     precision, pictures = figures["precision"], figures["pictures"]
     points, cosine = ALLOWED_LOSSES[precision]
     if figures["accuracy_points"] < -points:
         raise CheckError(
             f"{precision} loses {-figures['accuracy_points']:.2f} points of accuracy on {pictures} "
-            f"pictures, allowed are {points}; nothing was written."
+            f"pictures, {points} are allowed. No file was written."
         )
     if not figures["cam_cosine"] >= cosine:
         raise CheckError(
-            f"{precision} moves the maps to a cosine of {figures['cam_cosine']:.4f} with fp32's, "
-            f"at least {cosine} is allowed; nothing was written."
+            f"{precision} changes the maps too much: their cosine with fp32's is "
+            f"{figures['cam_cosine']:.4f}, it must be at least {cosine}. No file was written."
         )
 
 
 def count_correct(probabilities: NDArray[np.float32], truth: NDArray[Any]) -> float:
-    """Pictures whose first label is right; with several labels each, the share of labels."""
+    """The number of correct pictures; with several labels each, the sum of correct shares."""
     if truth.ndim == 2:
         return float(((probabilities > 0.5) == (truth > 0)).mean(1).sum())
     return float((probabilities.argmax(1) == truth).sum())
 
 
 def extract_prediction_graph(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """The same graph without its explanation: what an explanation's cost is measured against."""
+    """The graph without its explanation, as the baseline of the explanation's cost."""
     inferred = onnx.shape_inference.infer_shapes(proto)
     return onnx.utils.Extractor(inferred).extract_model(["image"], ["logits", "probabilities"])

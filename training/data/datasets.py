@@ -1,6 +1,6 @@
-"""Labelled pictures as arrays in memory or on disk: MNIST, or a folder of images.
+"""Labelled pictures as arrays, in memory or on disk: MNIST, a folder of images, or a CSV table.
 
-Knows nothing of batches, distortions or networks.
+Knows nothing of batches, augmentation or networks.
 """
 
 import gzip
@@ -19,7 +19,7 @@ from training.imaging.preprocessing import Input, Pixels
 
 @dataclass(frozen=True)
 class Split:
-    """Pictures (N, H, W, C) uint8 with their labels: (N,) int64, or (N, K) float32 multi-label."""
+    """Pictures (N, H, W, C) uint8 and labels: (N,) int64, or (N, K) float32 if multilabel."""
 
     pictures: Pixels
     labels: np.ndarray
@@ -28,7 +28,7 @@ class Split:
         return len(self.labels)
 
     def class_shares(self, classes: int) -> np.ndarray:
-        """How common each class is: (K,)."""
+        """The frequency of each class: (K,), as shares of the pictures."""
         if self.labels.ndim == 2:
             return np.asarray(self.labels.mean(0))
         return np.bincount(self.labels, minlength=classes) / len(self.labels)
@@ -39,14 +39,18 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """The three splits and what the labels are called."""
+    """The splits `train`, `val` and `test`, and the names of the labels."""
 
     splits: dict[str, Split]
     labels: tuple[str, ...]
 
 
 def load_dataset(config: Config) -> Dataset:
-    """The data set that a config names."""
+    """Load the data set that a config names.
+
+    Raises:
+        UserError: there is no such data set, or a file in it cannot be read.
+    """
     if config.data == "mnist":
         return load_mnist(config.validation, config.seed)
     if config.data.endswith(".csv"):
@@ -55,7 +59,7 @@ def load_dataset(config: Config) -> Dataset:
 
 
 def load_mnist(validation: float, seed: int) -> Dataset:
-    """MNIST from its four original files; fetched by torchvision where they aren't there."""
+    """MNIST from its four original files. Torchvision downloads them if they are missing."""
     folder = get_data_folder() / "mnist"
     if not folder.is_dir():
         fetched = datasets.MNIST(str(get_data_folder()), download=True)
@@ -73,7 +77,7 @@ def load_mnist(validation: float, seed: int) -> Dataset:
 
 
 def load_image_folder(config: Config) -> Dataset:
-    """A folder of images; missing splits are taken from training, alike from each label."""
+    """A folder of images. Missing splits are held out of training, stratified by label."""
     listed = list_splits(resolve_path(config.data))
     rows = listed.get("train") or listed["all"]
     labels = tuple(sorted({label for _, label in rows}))
@@ -92,16 +96,17 @@ def load_image_folder(config: Config) -> Dataset:
     return Dataset(splits, labels)
 
 
-def load_split(rows: Listing, labels: tuple[str, ...], wanted: Input) -> Split:
-    """The pictures of a listing as the network takes them, each with its label's place."""
+def load_split(rows: Listing, labels: tuple[str, ...], input_spec: Input) -> Split:
+    """Decode the listed pictures; each label becomes its index in `labels`."""
     truth = np.array([labels.index(label) for _, label in rows])
-    return Split(decode_pictures([path for path, _ in rows], wanted), truth)
+    return Split(decode_pictures([path for path, _ in rows], input_spec), truth)
 
 
 def load_csv_table(config: Config) -> Dataset:
-    """A CSV of pictures beside it, their labels, and `split` where it has one.
+    """A CSV with labels of the pictures in its folder, and an optional column `split`.
 
-    With several labels to a picture (`task="multilabel"`) labels are (N, K); else each row has one.
+    With `task="multilabel"` a picture may have several labels, and labels are (N, K). Otherwise
+    each row must have one label.
     """
     path = resolve_path(config.data)
     rows, labels = read_csv_table(path)
@@ -109,7 +114,10 @@ def load_csv_table(config: Config) -> Dataset:
     several = config.task == "multilabel"
     if not several and (marks.sum(1) != 1).any():
         line = int(np.flatnonzero(marks.sum(1) != 1)[0]) + 2
-        raise UserError(f"{path}, line {line}: a picture has one label unless task=multilabel.")
+        raise UserError(
+            f"{path}, line {line}: the picture must have exactly one label. "
+            "For several labels per picture set task=multilabel."
+        )
     truth = marks if several else marks.argmax(1)
     split = np.array([row.get("split", "train") for row in rows])
     if "split" not in rows[0]:
@@ -122,26 +130,29 @@ def load_csv_table(config: Config) -> Dataset:
     for name in ("train", "val", "test"):
         chosen = np.flatnonzero(split == name)
         if not len(chosen):
-            raise UserError(f"{path} has no pictures in its {name} split.")
+            raise UserError(
+                f"{path} has no pictures in the split {name!r}. "
+                "Each of train, val and test needs some."
+            )
         files = [path.parent / rows[i]["file"] for i in chosen]
         splits[name] = Split(decode_pictures(files, config.input), truth[chosen])
     return Dataset(splits, labels)
 
 
 def read_idx_file(path: Path) -> Pixels:
-    """A gzipped file of LeCun's idx format: two zeros, type, number of dimensions, sizes, bytes."""
+    """Read a gzipped idx file: two zeros, type, number of dimensions, sizes, values."""
     try:
         content = gzip.decompress(path.read_bytes())
-    except (OSError, EOFError) as fault:
-        raise UserError(f"{path} can't be read as a gzipped idx file: {fault}.") from fault
+    except (OSError, EOFError) as error:
+        raise UserError(f"{path} is not a readable gzipped idx file: {error}.") from error
     if content[:3] != b"\0\0\x08":
-        raise UserError(f"{path} is no idx file of bytes.")
+        raise UserError(f"{path} is not an idx file of unsigned bytes.")
     shape = np.frombuffer(content, ">i4", content[3], 4)
     return np.frombuffer(content, np.uint8, -1, 4 + 4 * content[3]).reshape(shape)
 
 
 def sample_held_out(labels: np.ndarray, share: float, seed: int) -> np.ndarray:
-    """Which rows to hold out, the same share of each class: (N,) bool."""
+    """A random mask of the rows to hold out, the same share of each class: (N,) bool."""
     held = np.zeros(len(labels), bool)
     rng = np.random.default_rng(seed)
     for label in np.unique(labels):

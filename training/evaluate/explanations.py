@@ -1,6 +1,7 @@
-"""All that is measured of a model's explanations on held-out pictures, through the file itself.
+"""All measurements of a model's explanations on held-out pictures, through the exported graph.
 
-Puts faithfulness, randomisation, mosaics and attention side by side; knows how none of them works.
+Combines faithfulness, randomisation, the pointing game and mean maps. Knows nothing of how they
+work.
 """
 
 import time
@@ -32,16 +33,16 @@ from training.graph.session import run_for_top1
 from training.imaging.preprocessing import GraphRunner
 from training.networks.classifier import Classifier
 
-DEFAULT_MAPS = 200  # pictures whose maps are tried, unless told otherwise
-AVERAGED_PER_MAP = 10  # times as many are averaged
-RANDOMISATION_PICTURES = 32  # pictures for the randomisation test
+DEFAULT_MAPS = 200  # pictures whose maps are measured by default
+AVERAGED_PER_MAP = 10  # pictures in the mean map, per measured map
+RANDOMISATION_PICTURES = 32  # pictures of the randomisation test
 BATCH_SIZE = 32  # pictures
-MAX_INCOMPLETENESS = 1e-3  # of the largest logit without its bias
+MAX_INCOMPLETENESS = 1e-3  # as a share of the largest logit without its bias
 
 
 @dataclass(frozen=True)
 class ExplanationMetrics:
-    """What goes into the card, and what the plots are drawn from."""
+    """The figures for the card, and the data for the plots."""
 
     figures: dict[str, Any]  # `checks.faithfulness`
     attention: dict[str, Any]
@@ -50,7 +51,7 @@ class ExplanationMetrics:
 
 def measure_explanations(
     run: GraphRunner,  # the exported graph
-    model: Classifier,  # what it was checked against
+    model: Classifier,  # the network that the graph was checked against
     plan: Plan,
     test: Split,
     labels: Sequence[str],
@@ -58,26 +59,28 @@ def measure_explanations(
     count: int = DEFAULT_MAPS,
     seed: int = 0,
 ) -> ExplanationMetrics:
-    """Measure everything on a seeded sample of the held-out pictures."""
-    begun = time.monotonic()
-    some = sample_split(test, count * AVERAGED_PER_MAP, seed)
-    logits, cams = compute_top1_maps(run, some)
+    """Measure everything on a random sample of the held-out pictures."""
+    started = time.monotonic()
+    sampled = sample_split(test, count * AVERAGED_PER_MAP, seed)
+    logits, cams = compute_top1_maps(run, sampled)
     answers = logits.argmax(1)  # (N,)
     found = measure_faithfulness(
         lambda image: run_for_top1(run, image, 0)[1],
-        some.pictures[:count],
+        sampled.pictures[:count],
         cams[:count],
         answers[:count],
         seed,
     )
-    image = torch.tensor(np.asarray(some.pictures[:RANDOMISATION_PICTURES]))
+    image = torch.tensor(np.asarray(sampled.pictures[:RANDOMISATION_PICTURES]))
     target = torch.from_numpy(answers[:RANDOMISATION_PICTURES, None])
     shuffled = measure_randomisation(model, make_gradcam_explainer(plan.layer), image, target, seed)
-    pointing, reason = run_pointing_game(run, some, answers, (cams.shape[1], cams.shape[2]), seed)
-    gap = measure_incompleteness(model, plan, some, logits, cams)
-    told = find_faithfulness_doubts(found) + find_randomisation_doubts(shuffled)
+    pointing, reason = run_pointing_game(
+        run, sampled, answers, (cams.shape[1], cams.shape[2]), seed
+    )
+    gap = measure_incompleteness(model, plan, sampled, logits, cams)
+    doubts = find_faithfulness_doubts(found) + find_randomisation_doubts(shuffled)
     if gap is not None and gap > MAX_INCOMPLETENESS:
-        told.append(f"the map's sum misses the logit by {gap:.2g}")
+        doubts.append(f"the map's sum misses the logit by {gap:.2g}")
     figures = {
         "measured_on": measured_on
         if len(test) <= count
@@ -87,21 +90,21 @@ def measure_explanations(
         "randomisation": shuffled,
         "pointing": pointing,
         **({"pointing_reason": reason} if reason else {}),
-        "doubts": told + (find_pointing_doubts(pointing) if pointing else []),
-        "seconds": round(time.monotonic() - begun, 1),
+        "doubts": doubts + (find_pointing_doubts(pointing) if pointing else []),
+        "seconds": round(time.monotonic() - started, 1),
     }
     return ExplanationMetrics(figures, summarize_maps(cams, answers, labels), found)
 
 
 def sample_split(test: Split, count: int, seed: int) -> Split:
-    """At most so many pictures, in random order."""
+    """At most `count` pictures, in random order."""
     return test.select(np.random.default_rng(seed).permutation(len(test))[:count])
 
 
 def compute_top1_maps(
     run: GraphRunner, split: Split
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Logits (N, K), and cam of each picture's top-1 (N, h, w)."""
+    """The logits (N, K), and each picture's cam of its top-1 (N, h, w)."""
     passes = [
         run_for_top1(run, split.pictures[start : start + BATCH_SIZE], 1)
         for start in range(0, len(split), BATCH_SIZE)
@@ -110,13 +113,13 @@ def compute_top1_maps(
 
 
 def run_pointing_game(
-    run: GraphRunner, some: Split, answers: NDArray[np.int64], cells: tuple[int, int], seed: int
+    run: GraphRunner, sampled: Split, answers: NDArray[np.int64], cells: tuple[int, int], seed: int
 ) -> tuple[dict[str, Any] | None, str]:
-    """The pointing game's figures, or why it wasn't played."""
-    if some.labels.ndim == 2:
+    """The pointing game's figures, or None and the reason why it cannot be played."""
+    if sampled.labels.ndim == 2:
         return None, "where in a picture each of several labels lies is not known"
-    right = some.select(np.flatnonzero(answers == some.labels))
-    height, width = some.pictures.shape[1:3]
+    right = sampled.select(np.flatnonzero(answers == sampled.labels))
+    height, width = sampled.pictures.shape[1:3]
     reason = find_obstacle(height, width, cells, len(np.unique(right.labels)))
     if reason:
         return None, reason
@@ -126,15 +129,15 @@ def run_pointing_game(
 def measure_incompleteness(
     model: Classifier,
     plan: Plan,
-    some: Split,
+    sampled: Split,
     logits: NDArray[np.float32],
     cams: NDArray[np.float32],
 ) -> float | None:
-    """The largest |sum of cam - (logit - bias)| over the largest |logit - bias|, of the top-1.
+    """The largest |sum of cam - (logit - bias)| of the top-1, over the largest |logit - bias|.
 
-    It is 0 where the head averages the map and one linear layer follows; None elsewhere.
+    It should be 0 if the head averages the map and one linear layer follows. None for other heads.
     """
-    image = torch.tensor(np.asarray(some.pictures[:2]))
+    image = torch.tensor(np.asarray(sampled.pictures[:2]))
     if plan.seed is None or plan.pivot != plan.seed or not is_averaged(model, plan.layer, image):
         return None
     bias = model.network.get_submodule(plan.seed).bias
@@ -146,11 +149,11 @@ def measure_incompleteness(
 
 @torch.no_grad()
 def is_averaged(model: Classifier, layer: str, image: torch.Tensor) -> bool:
-    """Whether all that follows the layer makes of its map is the mean."""
+    """Whether the rest of the network uses only the mean of the layer's map."""
 
-    def level(_: torch.nn.Module, __: object, output: torch.Tensor) -> torch.Tensor:
+    def average_map(_: torch.nn.Module, __: object, output: torch.Tensor) -> torch.Tensor:
         return output.mean((2, 3), keepdim=True).expand_as(output).clone()
 
     expected = model(image)
-    with attach_hook(find_layer(model.network, layer), level):
+    with attach_hook(find_layer(model.network, layer), average_map):
         return torch.allclose(model(image), expected, rtol=1e-4, atol=1e-4)

@@ -1,9 +1,9 @@
-"""Where a model looks, on average: the reference that a service's own averages are held against.
+"""Where a model looks on average: the card's reference for the averages that a service observes.
 
-Heat is max(cam, 0) as a share of its sum. The border share is the part of that heat within a tenth
-of the side from any border, a cell that straddles counting by its covered area. A mean map is the
-mean of max(cam, 0) / max, at the graph's own resolution; one of more than 16 x 16 cells is left
-out, for a card is no place for pictures. Empty maps count for neither.
+Heat is max(cam, 0) as a share of its sum. The border share is the heat within a tenth of the side
+from any border; a cell across that line counts by its covered area. The mean map is the mean of
+max(cam, 0) / max(cam), in the graph's resolution. To keep cards small, maps of more than 16 x 16
+cells are left out. Empty maps are not counted.
 """
 
 from collections.abc import Sequence
@@ -14,17 +14,17 @@ from numpy.typing import NDArray
 
 from training.gradcam.heatmap import is_empty_map
 
-BORDER_WIDTH = 0.1  # of the side
-MAX_CELLS = 16  # of a mean map across, at most
-MAX_CLASSES = 20  # with more, the card holds only the mean over all
+BORDER_WIDTH = 0.1  # as a share of the side
+MAX_CELLS = 16  # per side of a mean map
+MAX_CLASSES = 20  # with more classes the card has only the mean over all
 
 
 def summarize_maps(
-    cams: NDArray[np.float32],  # (N, h, w), of each picture's top-1
-    answers: NDArray[np.int64],  # (N,): the class answered
+    cams: NDArray[np.float32],  # (N, h, w) of each picture's top-1
+    answers: NDArray[np.int64],  # (N,): the top-1 class
     labels: Sequence[str],
 ) -> dict[str, Any]:
-    """The card's `attention`."""
+    """The card's `attention`: the border share and mean map over all maps and per class."""
     some = np.array([not is_empty_map(cam) for cam in cams], bool)
     cams, answers = cams[some], answers[some]
     if not len(cams):
@@ -41,7 +41,7 @@ def summarize_maps(
 
 
 def average_maps(cams: NDArray[np.float32]) -> dict[str, Any]:
-    """The border share and mean map of maps (N, h, w) that aren't empty."""
+    """The border share and mean map of non-empty maps (N, h, w)."""
     heat = np.maximum(cams, 0)
     total = heat.sum((1, 2))
     shares = (heat * compute_border_weights(cams.shape[1], cams.shape[2])).sum((1, 2)) / total
@@ -53,7 +53,7 @@ def average_maps(cams: NDArray[np.float32]) -> dict[str, Any]:
 
 
 def compute_border_weights(height: int, width: int) -> NDArray[np.float64]:
-    """How much of each cell lies near a border: (h, w) in 0..1."""
+    """The share of each cell's area that lies near a border: (h, w) in 0..1."""
     inner = []
     for cells in (height, width):
         edges = np.arange(cells + 1) / cells

@@ -1,4 +1,4 @@
-"""What a classifier's probabilities are worth on labelled pictures. Knows nothing of networks."""
+"""Classification metrics of probabilities on labelled pictures. Knows nothing of networks."""
 
 import warnings
 from typing import Any
@@ -14,7 +14,7 @@ from training.imaging.preprocessing import Predictor
 
 
 def predict_split(run: Predictor, split: Split, size: int = 128) -> NDArray[np.float32]:
-    """What `run` gives for every picture, a batch at a time: (N, …)."""
+    """The output of `run` for every picture of the split, in batches: (N, …)."""
     starts = tqdm(range(0, len(split), size), "predicting", leave=False)
     return np.concatenate([run(split.pictures[start : start + size]) for start in starts])
 
@@ -35,7 +35,7 @@ def compute_metrics(
             classification.multiclass_f1_score,
         )
     ]
-    here = torch.from_numpy(np.unique(labels))  # a label without pictures has no figures
+    here = torch.from_numpy(np.unique(labels))  # labels without pictures are left out
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         auc = classification.multiclass_auroc(p, y, k, average="none")
@@ -67,7 +67,7 @@ def compute_metrics(
 def compute_multilabel_metrics(
     p: torch.Tensor, y: torch.Tensor, names: tuple[str, ...]
 ) -> dict[str, Any]:
-    """Mean average precision, macro F1 and ROC-AUC, the share of labels and pictures all right."""
+    """Mean average precision, macro F1 and ROC-AUC, label accuracy and exact match, (N, K) each."""
     k = len(names)
     precision = classification.multilabel_average_precision(p, y, k, average="none")
     auc = classification.multilabel_auroc(p, y, k, average="none")
@@ -94,9 +94,9 @@ def compute_multilabel_metrics(
 
 
 def compute_calibration_error(p: torch.Tensor, y: torch.Tensor, bins: int = 15) -> float | None:
-    """How far probabilities (N, K) are from how often they are right (Guo et al. 2017, eq. 3).
+    """Expected calibration error of probabilities (N, K) (Guo et al. 2017, equation 3).
 
-    Of the answer, for classes y (N,); of every label by itself, for y (N, K) of 0 and 1.
+    For classes y (N,) it is that of the top-1; for y (N, K) of 0 and 1, that of all labels.
     """
     if y.ndim == 2:
         found = classification.binary_calibration_error(p.flatten(), y.long().flatten(), bins)
@@ -106,10 +106,10 @@ def compute_calibration_error(p: torch.Tensor, y: torch.Tensor, bins: int = 15) 
 
 
 def drop_confusion_matrix(figures: dict[str, Any]) -> dict[str, Any]:
-    """The figures without the confusion matrix: what a card holds."""
+    """The metrics without the confusion matrix, for the card."""
     return {name: value for name, value in figures.items() if name != "confusion"}
 
 
 def round_or_none(value: torch.Tensor) -> float | None:
-    """Five digits; None for what can't be told from these pictures."""
+    """Round to five decimals; NaN, which these pictures cannot determine, becomes None."""
     return None if value.isnan() else round(float(value), 5)

@@ -1,9 +1,8 @@
-"""The pointing game on mosaics: four pictures of four classes in one; where is the heat for each?
+"""The pointing game on mosaics of four pictures of four classes.
 
 After Zhang et al. 2018, "Excitation Backprop", and Arias-Duart et al. 2022, "Focus!": the heat for
-a class must lie on that class's tile, and a guess would be right once in four times. Pictures are
-such as the network gets right alone: it can't point at what it doesn't know. Pure arrays and a
-function that runs the graph.
+a class must lie on that class's tile. A random guess is right in one of four cases. Only pictures
+that the network classifies correctly are used. Works on arrays and a function that runs the graph.
 """
 
 from typing import Any
@@ -15,13 +14,13 @@ from PIL import Image
 from training.gradcam.heatmap import render_heatmap
 from training.imaging.preprocessing import GraphRunner, Pixels, to_pil_image
 
-MIN_TILE_SIDE = 24  # pixels of a tile, at least
-MIN_MAP_CELLS = 4  # of the map across, at least: two a tile
+MIN_TILE_SIDE = 24  # pixels
+MIN_MAP_CELLS = 4  # per side: two per tile
 MIN_HIT_RATE = 0.9
 
 
 def find_obstacle(height: int, width: int, cells: tuple[int, int], classes: int) -> str:
-    """Why the game can't be played, in a sentence; or nothing."""
+    """The reason why the game cannot be played, or an empty string."""
     if min(height, width) // 2 < MIN_TILE_SIDE:
         return (
             f"a picture of {width} x {height} has no room for four: "
@@ -36,12 +35,12 @@ def find_obstacle(height: int, width: int, cells: tuple[int, int], classes: int)
 
 def play_pointing_game(
     run: GraphRunner,
-    pictures: Pixels,  # (N, H, W, C): answered right
+    pictures: Pixels,  # (N, H, W, C), classified correctly
     labels: NDArray[np.int64],  # (N,)
     count: int = 50,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """How often the hottest pixel lies on the tile asked for, and how much of the heat does."""
+    """How often the hottest pixel lies on the target's tile, and the share of heat on it."""
     rng = np.random.default_rng(seed)
     hits, inside = [], []
     for _ in range(count):
@@ -63,26 +62,26 @@ def play_pointing_game(
 
 
 def find_pointing_doubts(figures: dict[str, Any]) -> list[str]:
-    """Whether the aim is missed."""
+    """Whether the hit rate is too low."""
     if figures["hits"] >= MIN_HIT_RATE:
         return []
     return [f"of four pictures in one the map finds the right one in {figures['hits']:.0%}"]
 
 
 def make_mosaic(four: Pixels) -> Pixels:
-    """Four pictures (4, H, W, C), each at half its size, as one: (H, W, C)."""
-    made: Pixels = np.zeros_like(four[0])
-    places = make_tile_index(made.shape)
+    """Four pictures (4, H, W, C) at half their size, as one: (H, W, C)."""
+    mosaic: Pixels = np.zeros_like(four[0])
+    places = make_tile_index(mosaic.shape)
     for tile, picture in enumerate(four):
         ys, xs = np.nonzero(places == tile)
         size = int(xs.max() - xs.min() + 1), int(ys.max() - ys.min() + 1)
         small = np.asarray(to_pil_image(picture).resize(size, Image.Resampling.BILINEAR))
-        made[ys.min() : ys.max() + 1, xs.min() : xs.max() + 1] = small.reshape(*size[::-1], -1)
-    return made
+        mosaic[ys.min() : ys.max() + 1, xs.min() : xs.max() + 1] = small.reshape(*size[::-1], -1)
+    return mosaic
 
 
 def make_tile_index(size: tuple[int, ...]) -> NDArray[np.int64]:
-    """Which tile each pixel belongs to, 0..3 in reading order: (H, W)."""
+    """The tile of each pixel, 0..3 in reading order: (H, W)."""
     height, width = size[:2]
     below, right = np.arange(height) >= height // 2, np.arange(width) >= width // 2
     return np.asarray(2 * below[:, None] + right[None], np.int64)

@@ -1,9 +1,9 @@
-"""Does a map depend on what was learned? Weights are shuffled from the top down, layer by layer.
+"""Does a map depend on the learned weights? The cascading randomisation test.
 
-The cascading test of Adebayo et al. 2018, "Sanity Checks for Saliency Maps": a map that stays as it
-was shows the picture, not the network. Each layer's weights change places among themselves, so that
-their distribution stays and what they had learned doesn't. Computed in torch, on the network that
-the exported file was checked against. Knows nothing of files.
+From Adebayo et al. 2018, "Sanity Checks for Saliency Maps": weights are randomised layer by layer,
+from the top down. A map that does not change shows the picture and not the network. The weights of
+a layer are permuted, which keeps their distribution. Computed in torch, with the network that the
+exported file was checked against. Knows nothing of files.
 """
 
 import copy
@@ -20,8 +20,8 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 from training.gradcam.heatmap import render_heatmap
 from training.gradcam.reference import attach_hook, compute_gradcam, find_layer
 
-MAX_STEPS = 8  # of the cascade, at most
-MAX_RANK_CORRELATION = 0.5  # mean |rank correlation| at the end, at most
+MAX_STEPS = 8  # layers at which maps are compared, at most
+MAX_RANK_CORRELATION = 0.5  # at the end of the cascade
 
 Explainer = Callable[[nn.Module, torch.Tensor, torch.Tensor], torch.Tensor]  # to cam (N, h, w)
 
@@ -30,14 +30,14 @@ def measure_randomisation(
     model: nn.Module,
     explain: Explainer,
     image: torch.Tensor,  # (N, H, W, C) uint8
-    target: torch.Tensor,  # (N, 1): the same classes whatever the weights
+    target: torch.Tensor,  # (N, 1): class indices, kept for all weights
     seed: int = 0,
 ) -> dict[str, Any]:
-    """How like the first map the maps are after more and more layers.
+    """Compare the maps with the first ones while more and more layers are randomised.
 
-    `rank`: mean absolute Spearman correlation of cam, absolute because a map whose sign flips still
-    draws the same picture; `ssim`: structural similarity of what is shown. `others`: the rank
-    correlation of maps of different pictures, which is what no likeness looks like here.
+    `rank` is the mean absolute Spearman correlation of cam; absolute, because a map whose sign
+    flips still shows the same structure. `ssim` is the structural similarity of the heatmaps.
+    `others` is the rank correlation between maps of different pictures, as a baseline.
     """
     model = copy.deepcopy(model).eval()
     rng = torch.Generator().manual_seed(seed)
@@ -64,7 +64,7 @@ def measure_randomisation(
 
 
 def find_randomisation_doubts(figures: dict[str, Any]) -> list[str]:
-    """Whether the map outlives the network."""
+    """Whether the map survives the randomisation of the whole network."""
     last = figures["steps"][-1]["rank"]
     if last < MAX_RANK_CORRELATION:
         return []
@@ -72,7 +72,7 @@ def find_randomisation_doubts(figures: dict[str, Any]) -> list[str]:
 
 
 def make_gradcam_explainer(layer: str) -> Explainer:
-    """Grad-CAM at a layer of the network inside a classifier."""
+    """An explainer that computes Grad-CAM at a layer of a classifier's network."""
 
     def explain(model: nn.Module, image: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         inside = find_layer(model.get_submodule("network"), layer)
@@ -83,24 +83,24 @@ def make_gradcam_explainer(layer: str) -> Explainer:
 
 @torch.no_grad()
 def list_layers_in_order(model: nn.Module, image: torch.Tensor) -> list[str]:
-    """Names of the layers with weights of their own, as they run."""
+    """Names of the layers with parameters of their own, in execution order."""
     order: list[str] = []
     with ExitStack() as stack:
         for name, module in model.named_modules():
             if list(module.parameters(recurse=False)):
 
-                def note(_: nn.Module, __: Any, ___: Any, name: str = name) -> None:
+                def record_order(_: nn.Module, __: Any, ___: Any, name: str = name) -> None:
                     if name not in order:
                         order.append(name)
 
-                stack.enter_context(attach_hook(module, note))
+                stack.enter_context(attach_hook(module, record_order))
         model(image[:1])
     return order
 
 
 @torch.no_grad()
 def shuffle_weights(module: nn.Module, rng: torch.Generator) -> None:
-    """Every weight to another's place; a norm's statistics go along with its channels."""
+    """Permute the weights in place. The channels of a norm keep their statistics."""
     if isinstance(module, nn.modules.batchnorm._BatchNorm):
         held = [*module.parameters(recurse=False), module.running_mean, module.running_var]
         places = torch.randperm(module.num_features, generator=rng)
@@ -114,7 +114,7 @@ def shuffle_weights(module: nn.Module, rng: torch.Generator) -> None:
 
 
 def compute_rank_correlation(before: torch.Tensor, now: torch.Tensor) -> float:
-    """Mean |Spearman| of maps (N, h, w); one without any range is like nothing."""
+    """The mean |Spearman correlation| of maps (N, h, w); 0 for a constant map."""
     a, b = (maps.flatten(1).double() for maps in (before, now))
     each = [
         abs(float(spearman_corrcoef(x, y))) if x.std() > 0 and y.std() > 0 else 0.0
@@ -124,7 +124,7 @@ def compute_rank_correlation(before: torch.Tensor, now: torch.Tensor) -> float:
 
 
 def compute_similarity(before: torch.Tensor, now: torch.Tensor, size: tuple[int, int]) -> float:
-    """Mean structural similarity of the maps as shown, at the picture's size."""
+    """The mean structural similarity of the heatmaps, at the picture's size."""
     a, b = (
         torch.from_numpy(np.stack([render_heatmap(cam, size) for cam in maps.numpy()]))[:, None]
         for maps in (before, now)

@@ -1,7 +1,7 @@
-"""One temperature that makes probabilities mean what they say (Guo et al. 2017, section 4.2).
+"""Temperature scaling, which calibrates probabilities (Guo et al. 2017, section 4.2).
 
-Logits are divided by it before softmax, or sigmoid; logits and maps themselves stay as they are.
-Knows nothing of networks or graphs.
+Softmax or sigmoid get the logits divided by the temperature. The logits and maps that a model
+returns do not change. Knows nothing of graphs.
 """
 
 from typing import Any
@@ -16,9 +16,9 @@ from training.networks.classifier import compute_probabilities
 
 
 def find_temperature(logits: NDArray[Any], labels: NDArray[Any]) -> float:
-    """The temperature of least negative log-likelihood, in 0.05..20.
+    """The temperature in 0.05..20 with the smallest negative log-likelihood.
 
-    Takes logits (N, K), and labels (N,) of classes or (N, K) of 0 and 1 for several labels.
+    Takes logits (N, K) and labels: classes (N,), or 0 and 1 (N, K) if multilabel.
     """
     z, y = torch.from_numpy(logits).double(), torch.from_numpy(labels)
     slope = torch.zeros((), dtype=torch.float64, requires_grad=True)  # log of 1 / T
@@ -35,15 +35,17 @@ def find_temperature(logits: NDArray[Any], labels: NDArray[Any]) -> float:
 
 
 def describe_calibration(figures: dict[str, Any]) -> str:
-    """The card's `calibration` in a sentence."""
-    said = f"temperature {figures['temperature']:.3g}, fitted on {figures['fitted_on']:,} pictures"
+    """The card's `calibration` in one line."""
+    sentence = (
+        f"temperature {figures['temperature']:.3g}, fitted on {figures['fitted_on']:,} pictures"
+    )
     if "after" not in figures:
-        return said
+        return sentence
     before, after = figures["before"], figures["after"]
     changes = (
         f"{name.replace('_', ' ')} {before[name]:.4f} to {after[name]:.4f}" for name in before
     )
-    return f"{said}; on {figures['measured_on']:,} others: {', '.join(changes)}"
+    return f"{sentence}; on {figures['measured_on']:,} others: {', '.join(changes)}"
 
 
 def compute_log_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -58,12 +60,12 @@ def compare_calibration(
 ) -> dict[str, dict[str, float | None]]:
     """Calibration error and negative log-likelihood on held-out pictures, before and after."""
     y = torch.from_numpy(labels)
-    told: dict[str, dict[str, float | None]] = {}
+    comparison: dict[str, dict[str, float | None]] = {}
     for when, t in (("before", 1.0), ("after", temperature)):
         z = torch.from_numpy(logits)
         p = compute_probabilities(z, labels.ndim == 2, t)
-        told[when] = {
+        comparison[when] = {
             "calibration_error": compute_calibration_error(p, y),
             "negative_log_likelihood": round(float(compute_log_loss(z.double() / t, y)), 5),
         }
-    return told
+    return comparison

@@ -1,9 +1,9 @@
-"""Which layer's maps are the most faithful: the candidates are measured, one is taken.
+"""Chooses the target layer whose maps are the most faithful.
 
-A candidate is the last layer at each size of map, and the architecture's own. The criterion is the
-mean of insertion less deletion (`training/faithfulness.py`); of those within one standard error of
-the best, the one that costs least is taken, then the latest. Maps are eager torch's, which the
-exported graph is held against afterwards.
+Candidates are the last layer at each map size, and the architecture's default. The criterion is the
+mean score of `evaluate/faithfulness.py` (insertion minus deletion). Of the layers within one
+standard error of the best, the cheapest is chosen, and the latest if several cost the same. The
+maps are computed in eager torch, with which the exported graph is compared later.
 """
 
 from collections.abc import Callable
@@ -25,12 +25,12 @@ from training.networks.classifier import Classifier, compute_probabilities
 
 SCORED_PICTURES = 50
 BATCH_SIZE = 16  # pictures
-MIN_MAP_SIDE = 2  # cells of a map across
+MIN_MAP_SIDE = 2  # cells
 
 
 @dataclass(frozen=True)
 class LayerScore:
-    """A layer, with the mean score of its maps and that mean's standard error."""
+    """A layer with the mean score of its maps, its standard error, and the share of empty maps."""
 
     row: TargetLayer
     score: float
@@ -40,37 +40,43 @@ class LayerScore:
 
 def choose_layer(
     model: Classifier,
-    own: str | None,  # the architecture's default layer, if it has one
+    own: str | None,  # the architecture's default layer, or None
     test: Split | None,
     multilabel: bool,
     say: Callable[[str], None],
     count: int = SCORED_PICTURES,
 ) -> str:
-    """The most faithful layer's name; the table goes to `say`."""
+    """The name of the most faithful layer; the table of candidates is passed to `say`.
+
+    Raises:
+        UserError: there are no labelled pictures.
+    """
     if test is None:
-        raise UserError("--layer auto tries layers on labelled pictures: --pictures names them.")
-    some = sample_split(test, count, 0)
-    image = torch.tensor(np.asarray(some.pictures))
+        raise UserError(
+            "--layer auto needs labelled pictures. Give a folder of them with --pictures."
+        )
+    sampled = sample_split(test, count, 0)
+    image = torch.tensor(np.asarray(sampled.pictures))
     rows = select_candidates(list_target_layers(model, model.network, image[:4]), own)
     found = [
         score_layer(model, row, image, multilabel) for row in tqdm(rows, "layers", leave=False)
     ]
     best = max(found, key=lambda c: c.score)
-    near = [c for c in found if c.score >= best.score - best.error]
-    taken = min(reversed(near), key=lambda c: c.row.cost)
+    equivalent = [c for c in found if c.score >= best.score - best.error]
+    chosen = min(reversed(equivalent), key=lambda c: c.row.cost)
     say(f"{'layer':32} {'map':>9} {'cost':>6} {'empty':>7} {'insertion - deletion':>21}")
     for c in found:
         size = f"{c.row.height} x {c.row.width}"
-        mark = " (taken)" if c is taken else ""
+        mark = " (taken)" if c is chosen else ""
         say(
             f"{c.row.name:32} {size:>9} {c.row.cost:6.2f} {c.empty:7.1%} "
             f"{c.score:13.3f} ± {c.error:.3f}{mark}"
         )
-    return taken.row.name
+    return chosen.row.name
 
 
 def select_candidates(rows: list[TargetLayer], own: str | None) -> list[TargetLayer]:
-    """The last layer of each map size, in the order they run, and the architecture's own."""
+    """The last layer of each map size and the default layer, in execution order."""
     last = {(row.height, row.width): row.name for row in rows}
     names = {*last.values(), own}
     return [row for row in rows if row.name in names and min(row.height, row.width) >= MIN_MAP_SIDE]
@@ -79,7 +85,7 @@ def select_candidates(rows: list[TargetLayer], own: str | None) -> list[TargetLa
 def score_layer(
     model: Classifier, row: TargetLayer, image: torch.Tensor, multilabel: bool
 ) -> LayerScore:
-    """One layer's maps of the top-1 on these pictures (N, H, W, C)."""
+    """Score the maps of a layer for the top-1 of these pictures (N, H, W, C)."""
 
     def predict(pictures: Pixels) -> NDArray[np.float32]:
         logits = torch.from_numpy(model.predict(pictures))

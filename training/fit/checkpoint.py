@@ -14,22 +14,26 @@ from training.networks.heads import split_neuron
 
 
 def save_atomically(state: dict[str, Any], path: Path) -> None:
-    """Written beside, then renamed: a kill leaves the old file or the new one."""
-    beside = path.with_suffix(".part")
-    torch.save(state, beside)
-    os.replace(beside, path)
+    """Write to a temporary file and rename it, so that a kill leaves the old file or the new."""
+    partial = path.with_suffix(".part")
+    torch.save(state, partial)
+    os.replace(partial, path)
 
 
 def load_checkpoint(path: Path) -> tuple[Config, tuple[str, ...], Classifier, dict[str, Any]]:
-    """A checkpoint's config, labels, network with its weights, and the rest."""
+    """A checkpoint's config, labels, classifier with its weights, and remaining entries.
+
+    Raises:
+        UserError: the file is not a checkpoint.
+    """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         config = Config.from_json(state["config"])
         labels = tuple(state["labels"])
-    except Exception as fault:
+    except Exception as error:
         raise UserError(
-            f"{path} can't be read as a checkpoint of `training fit`: {fault}."
-        ) from fault
+            f"{path} is not a readable checkpoint of `training fit`: {error}."
+        ) from error
     model, _ = prepare_classifier(replace(config, weights=None), len(labels))
     model.network.load_state_dict(state.pop("weights"))
     if config.one_neuron:

@@ -1,6 +1,6 @@
-"""Several processes that train one network: who this one is, and what they share.
+"""Training on several processes, started by torchrun: ranks, gradients and shared numbers.
 
-Started by torchrun; a process alone shares with nobody. Knows nothing of batches or losses.
+Without torchrun there is one process. Knows nothing of batches or losses.
 """
 
 import os
@@ -13,39 +13,42 @@ from training.errors import UserError
 
 
 def get_rank() -> int:
+    """The index of this process; 0 if it is the only one."""
     return distributed.get_rank() if distributed.is_initialized() else 0
 
 
 def get_world_size() -> int:
+    """The number of processes."""
     return distributed.get_world_size() if distributed.is_initialized() else 1
 
 
 def join_process_group(device: str) -> torch.device:
-    """Join the others if torchrun started several; the device that is this process's own."""
-    place = int(os.environ.get("LOCAL_RANK", "0"))
+    """Join the process group if torchrun started one; returns this process's device."""
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     if device == "auto":
-        device = f"cuda:{place}" if torch.cuda.is_available() else "cpu"
+        device = f"cuda:{local_rank}" if torch.cuda.is_available() else "cpu"
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not distributed.is_initialized():
         distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo")
     return torch.device(device)
 
 
 def leave_process_group() -> None:
+    """Leave the process group, if this process is in one."""
     if distributed.is_initialized():
         distributed.destroy_process_group()
 
 
 def check_batch_size(batch: int) -> None:
-    """Refuse a batch that can't be dealt out evenly."""
+    """Raise UserError if the batch cannot be divided evenly among the processes."""
     if batch % get_world_size():
         raise UserError(
-            f"A batch of {batch} can't be dealt out evenly to {get_world_size()} processes."
+            f"batch_size must be a multiple of the {get_world_size()} processes, got {batch}."
         )
 
 
 @torch.no_grad()
 def average_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
-    """Every gradient becomes the mean of all processes' gradients."""
+    """Replace every gradient by its mean over all processes."""
     if get_world_size() == 1:
         return
     gradients = [p.grad for p in parameters if p.grad is not None]
@@ -59,7 +62,7 @@ def average_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
 
 
 def broadcast_from_first(values: Sequence[float], device: torch.device) -> list[float]:
-    """The first process's numbers, for all."""
+    """The numbers of the first process, in every process."""
     if get_world_size() == 1:
         return list(values)
     shared = torch.tensor(values, dtype=torch.float64, device=device)

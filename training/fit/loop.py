@@ -1,7 +1,7 @@
-"""The training loop: epochs over distorted batches, the best state kept, resumable after a kill.
+"""The training loop: epochs over augmented batches. It keeps the best state and can resume.
 
-Knows nothing of architectures, files of pictures or ONNX. Every random number follows from
-(seed, epoch), so a run that was killed and resumed reaches what an unbroken one does.
+Knows nothing of architectures, picture files or ONNX. Every random number follows from (seed,
+epoch), so a run that was killed and resumed gives the same result as an uninterrupted one.
 """
 
 import copy
@@ -35,14 +35,18 @@ from training.networks.classifier import Classifier, prepare_classifier
 
 
 def fit(config: Config, data: Dataset, folder: Path, resume: bool = False) -> dict[str, Any]:
-    """Train as the config says; the best state is left in `folder/best.pt`.
+    """Train as the config says, and leave the best state in `folder/best.pt`.
 
-    Returns the last epoch's figures: train and validation loss, validation accuracy, best so far.
+    Returns the last epoch's figures: losses, validation accuracy, learning rate and seconds.
+
+    Raises:
+        UserError: the folder holds a run and `resume` is false, or the config is not valid.
     """
     last = folder / "last.pt"
     if last.exists() and not resume:
         raise UserError(
-            f"{folder} holds a run: --resume goes on with it, --out names another folder."
+            f"{folder} already holds a run. "
+            "Continue it with --resume, or give another folder with --out."
         )
     device = join_process_group(config.device)
     check_batch_size(config.batch_size)
@@ -56,13 +60,13 @@ def fit(config: Config, data: Dataset, folder: Path, resume: bool = False) -> di
         run.load_state_dict(torch.load(last, map_location=device, weights_only=True))
     first = get_rank() == 0
     folder.mkdir(parents=True, exist_ok=True)
-    with SummaryWriter(str(folder / "log")) if first else nullcontext() as log:
+    with SummaryWriter(str(folder / "log")) if first else nullcontext() as writer:
         while not run.is_over():
             figures = run.run_epoch()
-            if log is None:
+            if writer is None:
                 continue
             for name, value in figures.items():
-                log.add_scalar(name, value, run.epochs_done)
+                writer.add_scalar(name, value, run.epochs_done)
             if run.improved:
                 save_atomically(run.make_checkpoint(data.labels), folder / "best.pt")
             save_atomically(run.state_dict(), last)
@@ -71,14 +75,14 @@ def fit(config: Config, data: Dataset, folder: Path, resume: bool = False) -> di
 
 
 class TrainingRun:
-    """Everything that changes while training."""
+    """The state of a training run: networks, optimizer, progress and history."""
 
     def __init__(
         self,
         config: Config,
         data: Dataset,
         model: Classifier,
-        head: set[str],  # names of the network's parameters that start anew
+        head: set[str],  # names of the parameters of the new head
         device: torch.device,
     ) -> None:
         self.config, self.data, self.model, self.device = config, data, model, device
@@ -101,15 +105,16 @@ class TrainingRun:
         self.history: list[dict[str, float]] = []
 
     def is_over(self) -> bool:
+        """Whether all epochs are done, or the validation loss has not improved for long."""
         waited = self.epochs_done - self.best_epoch
         tired = 0 < self.config.patience <= waited
         return self.epochs_done >= self.config.epochs or tired
 
     def run_epoch(self) -> dict[str, float]:
-        """One pass over the training pictures, then the validation loss and accuracy."""
-        config, begun = self.config, time.monotonic()
-        torch.manual_seed(100_003 * config.seed + self.epochs_done)  # dropout draws from it
-        order = torch.initial_seed()  # every process deals from the same order
+        """Train for one epoch, then measure the validation loss and accuracy."""
+        config, started = self.config, time.monotonic()
+        torch.manual_seed(100_003 * config.seed + self.epochs_done)  # dropout uses this generator
+        order = torch.initial_seed()  # the same order in every process
         torch.manual_seed(order + 7919 * get_rank())
         rng = torch.Generator(self.device).manual_seed(torch.initial_seed() + 1)
         self.model.train()
@@ -150,7 +155,7 @@ class TrainingRun:
             "val_loss": val_loss,
             "val_accuracy": accuracy,
             "learning_rate": self.optimizer.param_groups[0]["lr"],
-            "seconds": time.monotonic() - begun,
+            "seconds": time.monotonic() - started,
         }
         self.history.append(figures)
         if get_rank() == 0:
@@ -162,7 +167,7 @@ class TrainingRun:
         return figures
 
     def freeze_body(self, frozen: bool) -> None:
-        """Whether the body learns, and its batch-norms keep counting."""
+        """Freeze or unfreeze the body. Frozen batch-norms keep their statistics."""
         for weight in self.body:
             weight.requires_grad_(not frozen)
         if frozen:
@@ -172,7 +177,7 @@ class TrainingRun:
 
     @torch.no_grad()
     def update_average(self) -> None:
-        """Move the kept weights a little towards the trained ones."""
+        """Update the moving average of the weights."""
         if self.averaged is self.model:
             return
         both = self.averaged.state_dict(), self.model.state_dict()
@@ -206,7 +211,7 @@ class TrainingRun:
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """All that resuming needs."""
+        """Everything that resuming needs."""
         return {
             "model": self.model.state_dict(),
             "kept": self.averaged.state_dict(),
@@ -225,7 +230,7 @@ class TrainingRun:
             setattr(self, name, state[name])
 
     def make_checkpoint(self, labels: tuple[str, ...]) -> dict[str, Any]:
-        """All that evaluating and exporting needs."""
+        """Everything that evaluation and export need."""
         return {
             "config": self.config.to_json(),
             "labels": list(labels),
@@ -238,9 +243,10 @@ class TrainingRun:
 def iterate_batches(
     split: Split, size: int, seed: int | None = None
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """(n, H, W, C) uint8 and labels; shuffled by a seed, then without a smaller last batch.
+    """Batches of pictures (n, H, W, C) uint8 and labels.
 
-    A shuffled batch is dealt out to the processes that train together.
+    With a seed they are shuffled, a smaller last batch is dropped, and each process gets its share
+    of every batch.
     """
     order = np.arange(len(split))
     if seed is not None:

@@ -1,4 +1,4 @@
-"""Optimizers, learning-rate schedules and losses by name. Knows nothing of data or epochs."""
+"""Optimizers, learning rate schedules and losses by name. Knows nothing of data or epochs."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -21,7 +21,7 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
 
 
 def make_optimizer(config: Config, groups: Iterable[dict[str, object]]) -> torch.optim.Optimizer:
-    """The config's optimizer over groups of parameters, each with its own `share` of the rate."""
+    """The config's optimizer over parameter groups, each with its `share` of the learning rate."""
     rate, decay = config.learning_rate, config.weight_decay
     momentum = config.momentum
     match config.optimizer:
@@ -35,49 +35,51 @@ def make_optimizer(config: Config, groups: Iterable[dict[str, object]]) -> torch
             )
         case "rmsprop":
             return torch.optim.RMSprop(groups, rate, momentum=momentum, weight_decay=decay)
-    raise UserError(f"optimizer is adam, adamw, sgd or rmsprop, not {config.optimizer!r}.")
+    raise UserError(f"optimizer must be adam, adamw, sgd or rmsprop, got {config.optimizer!r}.")
 
 
 def compute_rate_factor(config: Config, done: float) -> float:
-    """The learning rate as a share of the config's, when `done` (0..1) of the steps are taken."""
-    if config.schedule == "onecycle":  # up from 1/25 and down to almost nothing, along cosines
+    """The learning rate as a share of the config's, after the share `done` (0..1) of the steps."""
+    if config.schedule == "onecycle":  # from 1/25 up to 1 and down to almost 0, along cosines
         rise = config.warmup or 0.3
         if done < rise:
             return 1 / 25 + (1 - 1 / 25) * 0.5 * (1 - math.cos(math.pi * done / rise))
         return max(SCHEDULES["cosine"]((done - rise) / (1 - rise)), 1e-5)
     if config.schedule not in SCHEDULES:
         known = ", ".join([*SCHEDULES, "onecycle"])
-        raise UserError(f"schedule is one of {known}, not {config.schedule!r}.")
+        raise UserError(f"schedule must be one of {known}, got {config.schedule!r}.")
     if done < config.warmup:
         return max(done / config.warmup, 1e-3)
     return SCHEDULES[config.schedule]((done - config.warmup) / (1 - config.warmup))
 
 
 def make_loss(config: Config, shares: torch.Tensor) -> LossFunction:
-    """The config's loss of logits (N, K) and labels; `shares` (K,) is how common each class is."""
+    """The config's loss of logits (N, K) and labels; `shares` (K,) are the class frequencies."""
     weight = None
     if config.class_weights:
         weight = 1 / shares.clamp_min(1e-6)
-        weight = weight / (weight * shares).sum()  # one on average over the training pictures
-    smooth = config.label_smoothing
+        weight = (
+            weight / (weight * shares).sum()
+        )  # so that the mean weight of a training picture is 1
+    smoothing = config.label_smoothing
     if config.task == "multilabel":
         positive = (1 - shares) / shares.clamp_min(1e-6) if config.class_weights else None
         return nn.BCEWithLogitsLoss(pos_weight=positive)
     if config.one_neuron:  # logits (N, 1) of the second label
-        odds = shares[0] / shares[1].clamp_min(1e-6) if config.class_weights else None
-        binary = nn.BCEWithLogitsLoss(pos_weight=odds)
-        return lambda logits, labels: binary(logits[:, 0], (1 - smooth) * labels + smooth / 2)
+        positive = shares[0] / shares[1].clamp_min(1e-6) if config.class_weights else None
+        binary = nn.BCEWithLogitsLoss(pos_weight=positive)
+        return lambda logits, labels: binary(logits[:, 0], (1 - smoothing) * labels + smoothing / 2)
     if config.loss == "focal":
         return lambda logits, labels: compute_focal_loss(logits, labels, weight)
     if config.loss != "cross_entropy":
-        raise UserError(f"loss is cross_entropy or focal, not {config.loss!r}.")
-    return nn.CrossEntropyLoss(weight, label_smoothing=smooth)
+        raise UserError(f"loss must be cross_entropy or focal, got {config.loss!r}.")
+    return nn.CrossEntropyLoss(weight, label_smoothing=smoothing)
 
 
 def compute_focal_loss(
     logits: torch.Tensor, labels: torch.Tensor, weight: torch.Tensor | None
 ) -> torch.Tensor:
-    """Cross-entropy that counts a picture less the surer it already is (Lin et al. 2017)."""
+    """Focal loss with gamma 2 (Lin et al. 2017): confident pictures count less."""
     each = F.cross_entropy(logits, labels, weight, reduction="none")  # (N,)
     sure = F.softmax(logits, 1).gather(1, labels[:, None])[:, 0]
     return ((1 - sure) ** 2 * each).mean()

@@ -1,7 +1,7 @@
-"""A search for better hyperparameters: trials that learn from each other, poor ones cut short.
+"""Hyperparameter search with Optuna: TPE sampling, and pruning of poor trials.
 
-The study lives in a database (a SQLite file, or any URL that several machines share) and goes on
-where it was cut off. Knows nothing of what a run does in an epoch.
+The study is stored in a database (a SQLite file, or a URL that several machines share), so an
+interrupted search continues. Knows nothing of what happens in an epoch.
 """
 
 import dataclasses
@@ -31,13 +31,11 @@ from training.imaging.augmentation import Augmentation
 from training.imaging.preprocessing import Input
 from training.networks.classifier import prepare_classifier
 
-HEARTBEAT_SECONDS = (
-    30  # seconds; a trial without one for twice as long was killed, and is tried again
-)
+HEARTBEAT_SECONDS = 30  # a trial without one for twice as long is repeated
 SEARCHED_FIELDS = (
     *("optimizer", "learning_rate", "batch_size", "weight_decay", "schedule", "dropout"),
     *("activation", "pooling", "width", "depth"),  # LeNet's
-    *("freeze_epochs", "body_rate"),  # with weights to start from
+    *("freeze_epochs", "body_rate"),  # if the config has weights
 )
 
 
@@ -49,7 +47,13 @@ def search_hyperparameters(
     folder: Path,
     seconds: float | None = None,
 ) -> Config:
-    """Try so many configs, the given one first; returns the one with the lowest validation loss."""
+    """Run `trials` trials, the first with the given config; returns the best config of the study.
+
+    The best config has the lowest validation loss. It is also written to `folder`, with plots.
+
+    Raises:
+        UserError: the study cannot be opened, or no trial has finished.
+    """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # heartbeats
     folder.mkdir(parents=True, exist_ok=True)
@@ -64,9 +68,9 @@ def search_hyperparameters(
             load_if_exists=True,
             pruner=optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=1),
         )
-    except Exception as fault:  # whatever a database has to say
-        raise UserError(f"The study {storage} can't be opened: {fault}.") from fault
-    # Whoever joins or goes on draws other numbers than those drawn already.
+    except Exception as error:  # each database raises its own kinds
+        raise UserError(f"The study {storage} cannot be opened: {error}.") from error
+    # A process that joins or continues the study must sample other numbers than before.
     seed = config.seed + len(study.trials)
     study.sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True)
     if not study.trials:
@@ -78,7 +82,10 @@ def search_hyperparameters(
         callbacks=[lambda study, trial: print_trial(study, trial)],
     )
     if not list_finished_trials(study):
-        raise UserError(f"No trial of {storage} has finished yet: run more, or longer.")
+        raise UserError(
+            f"No trial of {storage} has finished yet. "
+            "Run more trials with --trials, or give them more time with --seconds."
+        )
     best = suggest_config(config, optuna.trial.FixedTrial(study.best_trial.params))
     write_config(best, study.best_value, folder / f"{config.name}.py")
     save_study_plots(study, folder)
@@ -86,7 +93,7 @@ def search_hyperparameters(
 
 
 def suggest_config(config: Config, trial: Trial | optuna.trial.FixedTrial) -> Config:
-    """The config with what is searched for put in by a trial."""
+    """The config with the searched fields set to a trial's suggestions."""
     sizes = sorted({32, 64, 128, 256, config.batch_size})
     changes: dict[str, Any] = {
         "optimizer": trial.suggest_categorical("optimizer", ["adam", "adamw", "sgd", "rmsprop"]),
@@ -114,7 +121,7 @@ def suggest_config(config: Config, trial: Trial | optuna.trial.FixedTrial) -> Co
 
 
 def get_first_parameters(config: Config) -> dict[str, Any]:
-    """The given config's own values, as a trial."""
+    """The values of the given config, as the parameters of the first trial."""
     values = config.to_json()
     if config.architecture == "lenet5":
         lenet = {"activation": "sigmoid", "pooling": "average", "width": 1.0, "depth": 2}
@@ -124,12 +131,12 @@ def get_first_parameters(config: Config) -> dict[str, Any]:
 
 
 def list_finished_trials(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
-    """The trials that ran to their end."""
+    """The trials that ran to completion."""
     return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
 
 
 def run_trial(config: Config, data: Dataset, trial: Trial) -> float:
-    """Train one config; its lowest validation loss, or pruned on the way."""
+    """Train with one config; returns its lowest validation loss, or raises TrialPruned."""
     torch.manual_seed(config.seed)
     device = join_process_group(config.device)
     model, head = prepare_classifier(config, len(data.labels))
@@ -143,14 +150,14 @@ def run_trial(config: Config, data: Dataset, trial: Trial) -> float:
 
 
 def print_trial(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
-    """A line for each trial: its value and the best so far."""
+    """Print a line per trial: its value and the best so far."""
     value = "pruned" if trial.value is None else f"{trial.value:.4f}"
     best = f"{study.best_value:.4f}" if list_finished_trials(study) else "none"
     tqdm.write(f"trial {trial.number}: {value} (best {best})")
 
 
 def write_config(config: Config, value: float, path: Path) -> None:
-    """The config as a file that `fit` takes: what differs from the defaults."""
+    """Write the config as a file for `fit`, with the fields that differ from the defaults."""
     lines = []
     for field in dataclasses.fields(config):
         found = getattr(config, field.name)
@@ -177,7 +184,7 @@ def write_config(config: Config, value: float, path: Path) -> None:
 
 
 def save_study_plots(study: optuna.Study, folder: Path) -> None:
-    """History, importance and parallel coordinates, where there are trials enough."""
+    """Plot history, importance and parallel coordinates, if two trials have finished."""
     if len(list_finished_trials(study)) < 2:
         return
     kinds: dict[str, Callable[[], Any]] = {
@@ -195,9 +202,9 @@ def save_study_plots(study: optuna.Study, folder: Path) -> None:
         warnings.simplefilter("ignore")
         for name, plot in kinds.items():
             figure = plot().figure
-            if name == "history":  # on a plain scale one trial that diverged flattens the rest
+            if name == "history":  # on a linear scale one trial that diverged hides the others
                 figure.axes[0].set_yscale("log")
-            if name == "parallel":  # an axis for each value, with its ticks beside it
+            if name == "parallel":  # one axis per parameter
                 figure.set_size_inches(14, 5)
             figure.savefig(folder / f"{name}.png", dpi=80, bbox_inches="tight")
             pyplot.close(figure)

@@ -1,6 +1,6 @@
 """A classifier and its Grad-CAM as one traced graph of plain tensor operations.
 
-Knows nothing of ONNX, and of which shortcut is exact: `plan` says that.
+Knows nothing of ONNX. Which shortcut is exact is decided in `plan`.
 """
 
 from collections.abc import Callable
@@ -32,9 +32,9 @@ ExplainedForward = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, ..
 def make_explained_forward(
     model: nn.Module, network: nn.Module, plan: Plan, multilabel: bool, temperature: float = 1.0
 ) -> ExplainedForward:
-    """Pictures (N, H, W, C) and targets (N, T) to logits, probabilities, cam and alpha.
+    """A function of pictures (N, H, W, C) and targets (N, T) to logits, probabilities, cam, alpha.
 
-    A `Plan` says how alpha is had; only probabilities know of the temperature.
+    The plan selects how alpha is computed. The temperature changes the probabilities only.
     """
     layer, pivot = network.get_submodule(plan.layer), network.get_submodule(plan.pivot)
     seed = network.get_submodule(plan.seed) if plan.seed else None
@@ -63,7 +63,7 @@ def make_explained_forward(
         def head(
             at: torch.Tensor, image: torch.Tensor = image
         ) -> tuple[torch.Tensor, torch.Tensor]:
-            """From the pivot's output on, to where the gradient starts; and the logits."""
+            """Run the head on the pivot's output; returns the start of the gradient, and logits."""
             with ExitStack() as stack:
                 stack.enter_context(attach_hook(pivot, lambda *_: at.clone()))
                 if seed is not None:
@@ -72,7 +72,7 @@ def make_explained_forward(
             return (y if seed is None else held["seed"]), y
 
         def cotangent(rows: torch.Tensor) -> torch.Tensor:
-            """What the gradient starts with, for class indices of any shape: (…, C or inputs)."""
+            """The start of the backward pass for class indices: (…, C or inputs of the seed)."""
             if seed is not None:
                 assert isinstance(seed.weight, torch.Tensor)
                 return F.embedding(rows, seed.weight.detach())
@@ -86,17 +86,19 @@ def make_explained_forward(
         elif plan.is_closed_form:
             assert means is not None
             start, back, logits = differentiate_head(head, held["pivot"])
-            each = back(torch.ones_like(start))[0].sum((2, 3))  # (N, C): each logit by its bias
+            each = back(torch.ones_like(start))[0].sum(
+                (2, 3)
+            )  # (N, C): derivative of each logit by its bias
             rows = resolve_targets(target, logits)
             alpha = each.gather(1, rows)[..., None] * F.embedding(rows, means)
-        elif plan.kind == "linear":  # the head is small and runs forward once; targets come first
+        elif plan.kind == "linear":  # the head runs forward once; targets come first
             assert weights is not None
             start, back, logits = differentiate_head(head, held["pivot"])
             first = target.transpose(0, 1)  # (T, N)
             rows = torch.where(first < 0, logits.argmax(1), first)
             (gradient,) = vmap(back)(cotangent(rows))  # (T, N, outputs of the pivot)
-            # Scaled last and by a vector: onnxruntime 1.31 fuses a transpose right before a
-            # product, and a factor between them, into a kernel that divides by zero for T = 0.
+            # Scaled last and by a vector: onnxruntime 1.31 fuses a transpose, a factor and a
+            # product into one kernel, which divides by zero for T = 0.
             alpha = (gradient @ weights).transpose(0, 1) * scale  # (N, T, K)
         else:  # the head runs once more for each target
             rows = resolve_targets(target, logits)
@@ -115,19 +117,19 @@ def make_explained_forward(
 def differentiate_head(
     head: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]], at: torch.Tensor
 ) -> tuple[torch.Tensor, Callable[[torch.Tensor], tuple[torch.Tensor]], torch.Tensor]:
-    """What the head gives, the function that takes a cotangent back to its input, the logits."""
+    """The head's output, the function that maps a cotangent to its input, and the logits."""
     start, back, logits = vjp(head, at, has_aux=True)  # type: ignore[misc]
     return start, back, logits
 
 
 def repeat_rows(rows: torch.Tensor, times: int) -> torch.Tensor:
-    """Each row so many times in a row: (N, …) to (N T, …)."""
+    """Repeat each row `times` times: (N, …) to (N T, …)."""
     n, *rest = rows.shape
     return rows[:, None].expand(n, times, *rest).reshape(n * times, *rest)
 
 
 def trace_graph(run: ExplainedForward, image: torch.Tensor, target: torch.Tensor) -> GraphModule:
-    """The function as a graph, with the example's N and T dynamic and the pixels' sizes fixed."""
+    """Trace the function to a graph with dynamic N and T and fixed picture sizes."""
     fake = FakeTensorMode(shape_env=ShapeEnv(), allow_non_fake_inputs=True)
     dynamic, static = DimDynamic.DYNAMIC, DimDynamic.STATIC
     inputs = [

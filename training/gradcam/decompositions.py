@@ -1,6 +1,6 @@
-"""Backward operations that exporters have no translation for, written with ones they have.
+"""Decompositions of backward operations that the ONNX exporter lacks or translates wrongly.
 
-Only gradients with respect to inputs: weights are constants here. Knows nothing of Grad-CAM.
+Only gradients with respect to inputs: the weights are constants here. Knows nothing of Grad-CAM.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ Tensor = torch.Tensor
 
 def convolution_backward(
     gradient: Tensor,  # (N, O, h, w)
-    image: Tensor,  # (N, C, H, W); only its shape is used
+    image: Tensor,  # (N, C, H, W), used for its shape only
     weight: Tensor,  # (O, C / groups, kh, kw)
     _bias_sizes: list[int] | None,
     stride: list[int],
@@ -26,7 +26,7 @@ def convolution_backward(
     groups: int,
     output_mask: list[bool],
 ) -> Any:
-    """The transposed convolution that undoes the shapes: (N, C, H, W)."""
+    """A transposed convolution to the input's shape (N, C, H, W)."""
     if output_mask[1] or output_mask[2] or transposed:
         return NotImplemented
     rest = [
@@ -57,7 +57,7 @@ def avg_pool2d_backward(
     count_include_pad: bool,
     divisor: int | None,
 ) -> Tensor:
-    """Each output spread evenly over its window: a transposed convolution channel by channel."""
+    """Spread each output's gradient over its window, by a transposed convolution per channel."""
     kh, kw = expand_pair(kernel)
     sh, sw = expand_pair(stride) if stride else (kh, kw)
     ph, pw = expand_pair(padding)
@@ -66,7 +66,7 @@ def avg_pool2d_backward(
         ones = torch.ones(1, 1, height, width, dtype=gradient.dtype, device=gradient.device)
         counts = F.avg_pool2d(
             ones, (kh, kw), (sh, sw), (ph, pw), ceil_mode, count_include_pad, divisor_override=1
-        )  # pictures inside each window
+        )  # pixels inside each window
         if count_include_pad:
             padded = F.pad(ones, (pw, pw, ph, ph), value=1.0)
             counts = F.avg_pool2d(padded, (kh, kw), (sh, sw), 0, ceil_mode, True, 1)[..., :h, :w]
@@ -94,14 +94,14 @@ def avg_pool2d_backward(
         [max(r, 0) for r in rest],
         1,
     )  # (N C, 1, H, W)
-    if cut != [0, 0]:  # ceil_mode's last window hangs over the edge
+    if cut != [0, 0]:  # with ceil_mode the last window extends over the edge
         back = back[..., :height, :width]
     spread: Tensor = back.reshape(n, c, height, width)
     return spread
 
 
 def adaptive_avg_pool2d_backward(gradient: Tensor, image: Tensor) -> Tensor:
-    """Each output spread over its region: one constant matrix for rows, one for columns."""
+    """Spread each output over its region, by one constant matrix for rows and one for columns."""
     (height, width), (h, w) = image.shape[2:], gradient.shape[2:]
     if (h, w) == (1, 1):
         return (gradient / (height * width)).expand(image.shape)
@@ -111,7 +111,7 @@ def adaptive_avg_pool2d_backward(gradient: Tensor, image: Tensor) -> Tensor:
 
 
 def make_region_matrix(small: int, size: int, like: Tensor) -> Tensor:
-    """What share each of `size` inputs has in each of `small` averages: (small, size)."""
+    """The weight of each of `size` inputs in each of `small` averages: (small, size)."""
     index = torch.arange(small, device=like.device)
     begin, end = index * size // small, -(-(index + 1) * size // small)
     at = torch.arange(size, device=like.device)
@@ -120,17 +120,18 @@ def make_region_matrix(small: int, size: int, like: Tensor) -> Tensor:
 
 
 def hardtanh_backward(gradient: Tensor, image: Tensor, low: float, high: float) -> Tensor:
-    """Nothing at the bounds themselves: the exporter's own translation lets it through there."""
+    """Zero at the bounds, as in torch; the exporter's own translation passes the gradient there."""
     return torch.where((image > low) & (image < high), gradient, 0.0)
 
 
 def silu_backward(gradient: Tensor, image: Tensor) -> Tensor:
-    """Of x sigmoid(x), as EfficientNet has it."""
+    """The gradient of x sigmoid(x)."""
     share = image.sigmoid()
     return gradient * share * (1 + image * (1 - share))
 
 
 def expand_pair(sizes: list[int]) -> tuple[int, int]:
+    """Height and width of a size that may be given once for both."""
     return (sizes[0], sizes[-1])
 
 

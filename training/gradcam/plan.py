@@ -1,11 +1,14 @@
-"""How little of the head must be differentiated to get alpha exactly.
+"""The cheapest exact way to compute alpha, Grad-CAM's channel weights, for a target layer.
 
-alpha is the mean of dy/dA over the map. Where what follows the layer only pools it, the sum of the
-gradient at the pool's output is the same number; where the pooled map goes into a linear layer,
-so is the gradient at that layer's output times its weights summed over positions; and where that
-output is the logits, alpha is a row of a constant matrix. Each shortcut is a guess from the order
-of calls that counts only after it gave the definition's alpha in double precision, on maps of
-several sizes. Knows nothing of tracing or ONNX.
+alpha is the mean of dy/dA over the map A. Three shortcuts avoid part of the backward pass:
+
+- pool: if a pooling layer follows, the gradient summed at its output gives the same number.
+- linear: if a linear layer takes the pooled map, so does the gradient at its output, times its
+  weights summed over positions. If its output is the logits, alpha is a row of a constant matrix.
+- conv: if a 1x1 convolution computes a map of logits, alpha is a row of its weights, scaled.
+
+A shortcut is guessed from the order of calls. It is used only if it gives the definition's alpha in
+double precision, with the map at three scales. Knows nothing of tracing or ONNX.
 """
 
 import copy
@@ -29,19 +32,19 @@ POOLS = (
 
 @dataclass(frozen=True)
 class Plan:
-    """Where the gradient is taken, and how alpha comes of it."""
+    """The module at whose output the gradient is taken, and the way from it to alpha."""
 
     layer: str
-    kind: str  # "map", "pool", "linear", "conv": see `alpha`
-    pivot: str  # the module at whose output the gradient is taken
-    seed: str | None  # the linear layer that ends in the logits, if one does
+    kind: str  # "map", "pool", "linear" or "conv"
+    pivot: str  # name of the module at whose output the gradient is taken
+    seed: str | None  # name of the linear layer whose output is the logits, if there is one
     channels: int  # K of the map
     area: int  # h * w of the map
-    error: float  # largest deviation from the definition, as a share of the largest alpha
+    error: float  # largest deviation from the definition, over the largest alpha
 
     @property
     def is_closed_form(self) -> bool:
-        """Whether no backward pass through a head is left."""
+        """Whether alpha needs no backward pass through the head."""
         return self.kind == "conv" or (self.kind == "linear" and self.pivot == self.seed)
 
     @property
@@ -50,7 +53,7 @@ class Plan:
 
 
 def sum_over_positions(module: nn.Module, channels: int) -> torch.Tensor:
-    """A head layer's weights, each channel's positions summed: (out, K)."""
+    """A head layer's weights, summed over the positions of each channel: (out, K)."""
     weight = module.weight
     assert isinstance(weight, torch.Tensor)
     weight = weight.detach()
@@ -58,30 +61,38 @@ def sum_over_positions(module: nn.Module, channels: int) -> torch.Tensor:
 
 
 def make_plan(model: nn.Module, network: nn.Module, layer: str, image: torch.Tensor) -> Plan:
-    """The cheapest exact plan for this layer, tried out on these pictures (N, H, W, C)."""
+    """The cheapest exact plan for a layer, verified on these pictures (N, H, W, C).
+
+    Raises:
+        UserError: the layer does not exist, or its output is not a usable map.
+    """
     find_layer(network, layer)
     exact = copy.deepcopy(model).double()
     names = {m: n for n, m in model.named_modules()}
     inside = exact.get_submodule(names[network])
-    calls = record_forward(exact, inside, layer, image, 1.0)
-    _, k, h, w = calls.a.shape
+    record = record_forward(exact, inside, layer, image, 1.0)
+    _, k, h, w = record.a.shape
     candidates: list[tuple[str, str]] = []
-    for name, module, output in calls.after:
+    for name, module, output in record.after:
         if isinstance(module, nn.Linear) and module.in_features % k == 0:
             candidates.append(("linear", name))
         if isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1):
-            same = module.in_channels == k and output.shape[1] == calls.logits.shape[1]
+            same = module.in_channels == k and output.shape[1] == record.logits.shape[1]
             candidates += [("conv", name)] if same and module.groups == 1 else []
-    pools = [n for n, m, o in calls.after if isinstance(m, POOLS) and o.shape[1] == k]
+    pools = [n for n, m, o in record.after if isinstance(m, POOLS) and o.shape[1] == k]
     candidates += [("pool", name) for name in reversed(pools)]
     seed = next(
-        (n for n, m, o in reversed(calls.after) if isinstance(m, nn.Linear) and o is calls.logits),
+        (
+            n
+            for n, m, o in reversed(record.after)
+            if isinstance(m, nn.Linear) and o is record.logits
+        ),
         None,
     )
     errors = dict.fromkeys(candidates, 0.0)
     for size in (1.0, 0.3, 3.0):
-        calls = record_forward(exact, inside, layer, image, size)
-        for candidate, error in measure_deviations(calls, candidates).items():
+        record = record_forward(exact, inside, layer, image, size)
+        for candidate, error in measure_deviations(record, candidates).items():
             errors[candidate] = max(errors[candidate], error)
     for (kind, name), error in errors.items():
         if error < 1e-9:
@@ -91,7 +102,7 @@ def make_plan(model: nn.Module, network: nn.Module, layer: str, image: torch.Ten
 
 @dataclass
 class ForwardRecord:
-    """One pass: the map as a leaf, what leaf modules put out after it, the logits."""
+    """One forward pass: the map as a leaf, the outputs of modules after it, and the logits."""
 
     a: torch.Tensor
     after: list[tuple[str, nn.Module, torch.Tensor]]
@@ -101,14 +112,14 @@ class ForwardRecord:
 def record_forward(
     model: nn.Module, network: nn.Module, layer: str, image: torch.Tensor, size: float
 ) -> ForwardRecord:
-    """Run the model with the layer's map made larger or smaller, and note what comes after it."""
-    held: list[torch.Tensor] = []
+    """Run the model with the layer's map scaled by `size`, and record the calls after it."""
+    maps: list[torch.Tensor] = []
     after: list[tuple[str, nn.Module, torch.Tensor]] = []
     target = network.get_submodule(layer)
 
     def leaf(_: nn.Module, __: Any, output: torch.Tensor) -> torch.Tensor:
-        held.append((size * output.detach()).requires_grad_())
-        return held[-1].clone()
+        maps.append((size * output.detach()).requires_grad_())
+        return maps[-1].clone()
 
     with ExitStack() as stack:
         stack.enter_context(torch.enable_grad())
@@ -117,27 +128,27 @@ def record_forward(
             if name and module is not target and not list(module.children()):
 
                 def note(m: nn.Module, _: Any, output: torch.Tensor, name: str = name) -> None:
-                    if held and isinstance(output, torch.Tensor):
+                    if maps and isinstance(output, torch.Tensor):
                         after.append((name, m, output))
 
                 stack.enter_context(attach_hook(module, note))
         logits = model(image)
     counts = {name: sum(n == name for n, *_ in after) for name, *_ in after}
     once = [call for call in after if counts[call[0]] == 1 and call[2].requires_grad]
-    return ForwardRecord(get_single_map(held), once, logits)
+    return ForwardRecord(get_single_map(maps), once, logits)
 
 
 def measure_deviations(
-    calls: ForwardRecord, candidates: list[tuple[str, str]]
+    record: ForwardRecord, candidates: list[tuple[str, str]]
 ) -> dict[tuple[str, str], float]:
-    """How far each candidate's alpha is from the definition's, over its largest value."""
-    outputs = {name: (module, output) for name, module, output in calls.after}
-    n, k, h, w = calls.a.shape
-    classes = torch.arange(n) % calls.logits.shape[1]
-    y = calls.logits[torch.arange(n), classes].sum()
+    """The deviation of each candidate's alpha from the definition, over the largest alpha."""
+    outputs = {name: (module, output) for name, module, output in record.after}
+    n, k, h, w = record.a.shape
+    classes = torch.arange(n) % record.logits.shape[1]
+    y = record.logits[torch.arange(n), classes].sum()
     at = [outputs[name][1] for _, name in candidates]
     gradients: Sequence[torch.Tensor | None] = torch.autograd.grad(
-        y, [calls.a, *at], retain_graph=True, allow_unused=True
+        y, [record.a, *at], retain_graph=True, allow_unused=True
     )
     assert gradients[0] is not None
     expected = gradients[0].mean((2, 3))  # (N, K)
@@ -153,7 +164,7 @@ def measure_deviations(
         elif kind == "linear" and gradient.ndim == 2:
             alpha = gradient @ sum_over_positions(module, k) / (h * w)
         elif kind == "conv":
-            (each,) = torch.autograd.grad(calls.logits.sum(), output, retain_graph=True)
+            (each,) = torch.autograd.grad(record.logits.sum(), output, retain_graph=True)
             share = each.sum((2, 3))[torch.arange(n), classes]  # (N,)
             alpha = share[:, None] * sum_over_positions(module, k)[classes] / (h * w)
         error = float("inf") if alpha is None else float((alpha - expected).abs().max() / largest)

@@ -1,6 +1,6 @@
-"""Grad-CAM by its definition (Selvaraju et al. 2017, eq. 1-2), in eager torch.
+"""Grad-CAM by its definition (Selvaraju et al. 2017, equations 1 and 2), in eager torch.
 
-This is what every exported graph is held against. Knows nothing of ONNX.
+Every exported graph is compared with this reference. Knows nothing of ONNX.
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from training.errors import UserError
 
 @dataclass(frozen=True)
 class Explanation:
-    """One pass: logits (N, C), alpha (N, T, K) and signed, unnormalised maps cam (N, T, h, w)."""
+    """Logits (N, C), channel weights alpha (N, T, K), and signed raw maps cam (N, T, h, w)."""
 
     logits: torch.Tensor
     alpha: torch.Tensor
@@ -26,19 +26,22 @@ class Explanation:
 def compute_gradcam(
     model: nn.Module, image: torch.Tensor, target: torch.Tensor, layer: nn.Module
 ) -> Explanation:
-    """Why each target of each row: A at the layer, alpha = mean of dy/dA, cam = sum of alpha A.
+    """Grad-CAM of each target: A is the layer's output, alpha the mean of dy/dA, cam = sum alpha A.
 
-    Takes pictures (N, H, W, C) and class indices (N, T), -1 for the row's own top-1.
+    Takes pictures (N, H, W, C) and class indices (N, T); -1 stands for the row's top-1.
+
+    Raises:
+        UserError: the layer runs more than once, or its output is not a map larger than 1x1.
     """
-    held: list[torch.Tensor] = []
+    outputs: list[torch.Tensor] = []
 
     def leaf(_: nn.Module, __: Any, output: torch.Tensor) -> torch.Tensor:
-        held.append(output.detach().requires_grad_())
-        return held[-1].clone()  # whoever works in place works on the copy
+        outputs.append(output.detach().requires_grad_())
+        return outputs[-1].clone()  # later in-place operations change this copy
 
     with attach_hook(layer, leaf), torch.enable_grad():
         logits = model(image)  # (N, C)
-    a = get_single_map(held)  # (N, K, h, w)
+    a = get_single_map(outputs)  # (N, K, h, w)
     target = resolve_targets(target, logits)
     alphas = []
     for column in target.unbind(1):
@@ -52,7 +55,7 @@ def compute_gradcam(
 
 
 def prepare_network(model: nn.Module) -> None:
-    """In evaluation, its weights without gradients, and no layer writing over another's map."""
+    """Set evaluation mode, and switch off weight gradients and in-place activations."""
     model.eval().requires_grad_(False)
     for module in model.modules():
         if hasattr(module, "inplace"):
@@ -60,39 +63,42 @@ def prepare_network(model: nn.Module) -> None:
 
 
 def resolve_targets(target: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
-    """The targets (N, T) with each -1 replaced by the row's top-1."""
+    """The targets (N, T), with each -1 replaced by the row's top-1."""
     return torch.where(target < 0, logits.detach().argmax(1, keepdim=True), target)
 
 
 def find_layer(network: nn.Module, name: str) -> nn.Module:
-    """The network's layer of this name."""
+    """The layer of this name; raises UserError if there is none."""
     try:
         return network.get_submodule(name)
-    except AttributeError:
+    except AttributeError as error:
         names = [n for n, m in network.named_modules() if n and not list(m.children())]
-        raise UserError(f"There is no layer {name!r}; some there are: {', '.join(names[-8:])}.")  # noqa: B904
+        raise UserError(
+            f"There is no layer {name!r}. The last layers are: {', '.join(names[-8:])}."
+        ) from error
 
 
-def get_single_map(held: list[torch.Tensor]) -> torch.Tensor:
-    """The one map that the layer put out."""
-    if len(held) != 1:
+def get_single_map(outputs: list[torch.Tensor]) -> torch.Tensor:
+    """The layer's one output, a map (N, K, h, w) larger than 1x1."""
+    if len(outputs) != 1:
         raise UserError(
-            f"The target layer runs {len(held)} times in a pass; choose one that runs once."
+            f"The target layer runs {len(outputs)} times in a pass. Choose a layer that runs once."
         )
-    if held[0].ndim != 4:
+    if outputs[0].ndim != 4:
         raise UserError(
-            f"The target layer's output has shape {tuple(held[0].shape)}; a map has four."
+            f"The target layer's output has shape {tuple(outputs[0].shape)}. "
+            "Choose a layer with four dimensions (N, K, h, w)."
         )
-    if held[0].shape[2:] == (1, 1):
+    if outputs[0].shape[2:] == (1, 1):
         raise UserError(
-            "The target layer's map is 1x1: it can't show where; choose an earlier one."
+            "The target layer's map is 1x1, which cannot show a place. Choose an earlier layer."
         )
-    return held[0]
+    return outputs[0]
 
 
 @contextmanager
 def attach_hook(module: nn.Module, hook: Any, before: bool = False) -> Iterator[None]:
-    """The hook on the module, for as long as the block runs."""
+    """Attach a forward hook, or pre-hook, to the module while the block runs."""
     put = module.register_forward_pre_hook if before else module.register_forward_hook
     handle = put(hook)
     try:

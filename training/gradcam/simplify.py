@@ -1,4 +1,4 @@
-"""Takes out of a traced graph what tracing put in: copies, no-op shapes, spread-out products.
+"""Removes what tracing adds to a graph: copies, reshapes without effect, expanded products.
 
 Knows nothing of what the graph computes.
 """
@@ -19,7 +19,7 @@ SHAPE_OPERATIONS = {
 
 
 def simplify_graph(graph: GraphModule) -> GraphModule:
-    """The same function with fewer steps."""
+    """The same function with fewer nodes; the graph is changed in place."""
     for node in list(graph.graph.nodes):
         if node.op != "call_function":
             continue
@@ -30,10 +30,12 @@ def simplify_graph(graph: GraphModule) -> GraphModule:
             node.replace_all_uses_with(source)
         elif node.target is aten.as_strided_.default and keeps_order(node, source):
             node.replace_all_uses_with(source)
-            graph.graph.erase_node(node)  # it works in place: dead code would be kept
+            graph.graph.erase_node(
+                node
+            )  # it works in place, so dead code elimination would keep it
         elif node.target in (aten.view.default, aten._unsafe_view.default):
-            node.target = aten.reshape.default  # without the copies, strides are others
-        elif node.target is aten.bmm.default:  # products broadcast by themselves
+            node.target = aten.reshape.default  # without the copies, strides differ
+        elif node.target is aten.bmm.default:  # matmul broadcasts
             node.target = aten.matmul.default
             node.args = tuple(unexpand_matrix(argument) for argument in node.args)
         elif node.target is aten.mm.default:
@@ -44,7 +46,7 @@ def simplify_graph(graph: GraphModule) -> GraphModule:
 
 
 def unflatten_product(product: Node) -> None:
-    """Rows flattened for a product and spread out again: multiplied as they were."""
+    """Multiply rows as they are, instead of flattening them before a product and restoring them."""
     rows, weight = product.args
     for node in list(product.users):
         if not (
@@ -63,7 +65,7 @@ def unflatten_product(product: Node) -> None:
 
 
 def keeps_shape(node: Node, source: object) -> bool:
-    """Whether a shape operation leaves the shape as it is."""
+    """Whether a shape operation leaves the shape unchanged."""
     if not isinstance(source, Node):
         return False
     before, after = source.meta["val"].shape, node.meta["val"].shape
@@ -73,9 +75,9 @@ def keeps_shape(node: Node, source: object) -> bool:
 
 
 def keeps_order(node: Node, source: object) -> bool:
-    """Whether new strides leave every number where it was: they differ where the size is 1 alone.
+    """Whether new strides keep every number in place: they may differ only where the size is 1.
 
-    Torch's average pool of a channels-last map puts such strides on its 1x1 result.
+    Torch's average pooling of a channels-last map gives its 1x1 result such strides.
     """
     if not isinstance(source, Node) or not keeps_shape(node, source):
         return False
@@ -88,7 +90,7 @@ def keeps_order(node: Node, source: object) -> bool:
 
 
 def unexpand_matrix(node: object) -> object:
-    """A matrix that was repeated for a batched product, before it was."""
+    """The matrix before it was expanded for a batched product."""
     if isinstance(node, Node) and node.target is aten.expand.default:
         source = node.args[0]
         if isinstance(source, Node) and source.meta["val"].ndim == 2:

@@ -1,7 +1,8 @@
-"""Which layers of a network can be explained: their maps, and what each would cost.
+"""The layers of a network that Grad-CAM can target, with their maps and their cost.
 
-The cost is measured in torch on this machine: a forward pass and the gradient down to the layer,
-over a forward pass alone; a closed form needs no gradient. Knows nothing of ONNX.
+The cost is measured in torch on this machine: the time of a forward pass with the gradient down to
+the layer, divided by that of a forward pass alone. A closed form needs no gradient and costs 1.
+Knows nothing of ONNX.
 """
 
 import time
@@ -20,7 +21,7 @@ from training.gradcam.reference import attach_hook, compute_gradcam, prepare_net
 
 @dataclass(frozen=True)
 class TargetLayer:
-    """One layer that can be chosen."""
+    """A layer that Grad-CAM can target. `cost` is relative to a prediction."""
 
     name: str
     kind: str
@@ -34,7 +35,7 @@ class TargetLayer:
 def find_map_shapes(
     model: nn.Module, network: nn.Module, image: torch.Tensor
 ) -> dict[str, torch.Size]:
-    """Every layer that runs once and puts out a map larger than 1x1, with the map's shape."""
+    """Every layer that runs once and outputs a map larger than 1x1, with the map's shape."""
     shapes: dict[str, torch.Size] = {}
     runs: dict[str, int] = {}
     with ExitStack() as stack, torch.no_grad():
@@ -58,13 +59,17 @@ def find_map_shapes(
 def list_target_layers(
     model: nn.Module, network: nn.Module, image: torch.Tensor, depth: int | None = 2
 ) -> list[TargetLayer]:
-    """Each layer down to a depth of names, in the order they run."""
+    """The possible target layers down to a depth of module names, in execution order.
+
+    Raises:
+        UserError: no layer outputs a map.
+    """
     prepare_network(model)
     found = find_map_shapes(model, network, image)
     if depth is not None:
         found = {name: shape for name, shape in found.items() if name.count(".") < depth}
     if not found:
-        raise UserError("No layer of this network puts out a map: Grad-CAM has nothing to show.")
+        raise UserError("No layer of this network outputs a map, so Grad-CAM has nothing to show.")
     forward = time_fastest_call(lambda: model(image))
     rows = []
     for name, shape in found.items():
@@ -83,16 +88,16 @@ def list_target_layers(
 
 
 def time_gradient(model: nn.Module, layer: nn.Module, image: torch.Tensor) -> float:
-    """Seconds of a pass with the gradient of one target at the layer."""
+    """The seconds of a pass with the gradient of one target at the layer."""
     target = torch.zeros(len(image), 1, dtype=torch.int64)
     return time_fastest_call(lambda: compute_gradcam(model, image, target, layer))
 
 
 def time_fastest_call(call: Callable[[], object], rounds: int = 3) -> float:
-    """The fastest of a few calls, in seconds."""
-    taken = []
+    """The seconds of the fastest of a few calls."""
+    seconds = []
     for _ in range(rounds):
-        begun = time.perf_counter()
+        started = time.perf_counter()
         call()
-        taken.append(time.perf_counter() - begun)
-    return min(taken)
+        seconds.append(time.perf_counter() - started)
+    return min(seconds)

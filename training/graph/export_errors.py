@@ -1,6 +1,6 @@
-"""Why a network can't become one graph: the compilers' pages of reasons as one sentence.
+"""Turns torch's long errors about graphs that cannot be exported into one sentence.
 
-Knows nothing of what is being compiled.
+Knows nothing of what is exported.
 """
 
 import re
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch._dynamo.exc import UserError as Specialized
+from torch._dynamo.exc import UserError as DynamoUserError
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
     DynamicOutputShapeException,
@@ -22,31 +22,32 @@ OPERATION = re.compile(r"target=torch\.ops\.\w+\.(\w+)")
 
 @contextmanager
 def explain_export_errors(layer: str) -> Iterator[None]:
-    """What torch refuses while a graph with its explanation at this layer is made, as a sentence.
+    """Translate torch's export errors in this block to a UserError that names the target layer.
 
     Raises:
-        UserError: an operation that ONNX can't say, a branch on values, or a size that froze.
+        UserError: an operation is missing in the exporter, the network branches on values, or it
+            works for one batch size only.
     """
     try:
         yield
-    except torch.onnx.OnnxExporterError as fault:
-        found = OPERATION.search(str(fault))
+    except torch.onnx.OnnxExporterError as error:
+        match = OPERATION.search(str(error))
         raise UserError(
-            f"The exporter to ONNX can't say {found[1] if found else 'an operation'!r}, which this "
-            f"network needs for an explanation at {layer!r}; nothing was written. A later layer "
-            "may do without it."
-        ) from fault
+            f"The ONNX exporter does not support {match[1] if match else 'an operation'!r}, which "
+            f"this network needs for an explanation at {layer!r}. No file was written. "
+            "Try a later layer."
+        ) from error
     except (
         GuardOnDataDependentSymNode,
         DataDependentOutputException,
         DynamicOutputShapeException,
-    ) as fault:
+    ) as error:
         raise UserError(
-            "The network decides by the values of a picture what to compute, which one graph for "
-            "all pictures can't; nothing was written. torch.where in its place can."
-        ) from fault
-    except Specialized as fault:
+            "The network branches on the values of a picture, which a graph cannot do. "
+            "No file was written. Use torch.where instead of the branch."
+        ) from error
+    except DynamoUserError as error:
         raise UserError(
-            f"The network, or its gradient at {layer!r}, holds only for one size of the batch; "
-            "nothing was written. Its forward must not depend on how many pictures there are."
-        ) from fault
+            f"The network, or its gradient at {layer!r}, works for one batch size only. "
+            "No file was written. Its forward must not depend on the number of pictures."
+        ) from error

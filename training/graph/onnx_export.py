@@ -1,4 +1,4 @@
-"""The traced graph as one ONNX file: named inputs and outputs, opset 18, nothing that isn't needed.
+"""Export to ONNX: named inputs and outputs, opset 18, and no node or note without use.
 
 Knows nothing of cards, checks or folders.
 """
@@ -17,13 +17,13 @@ from torch.fx import GraphModule
 INPUTS = ("image", "target")
 OUTPUTS = ("logits", "probabilities", "cam", "alpha")
 OPSET = 18
-MIN_HALF_WEIGHTS = 256  # numbers; weights with fewer are not worth storing in 16 bits
+MIN_HALF_WEIGHTS = 256  # weights with fewer numbers stay in 32 bits
 
 
 def export_traced_graph(
     graph: GraphModule, image: torch.Tensor, target: torch.Tensor, alpha: bool = False
 ) -> onnx.ModelProto:
-    """The ONNX model of a traced graph; with alpha as a fourth output where a test asks for it."""
+    """The ONNX model of a traced graph. With `alpha`, for tests, it has alpha as fourth output."""
     if not alpha:
         (output,) = graph.graph.find_nodes(op="output")
         output.args = (output.args[0][:3],)
@@ -50,7 +50,7 @@ def export_traced_graph(
 
 
 def export_prediction_graph(run: Callable[..., Any], image: torch.Tensor) -> onnx.ModelProto:
-    """The ONNX model of a prediction alone: logits and probabilities."""
+    """The ONNX model of a prediction without explanation: logits and probabilities."""
 
     class Module(torch.nn.Module):
         def forward(self, image: torch.Tensor) -> Any:
@@ -73,7 +73,7 @@ def export_prediction_graph(run: Callable[..., Any], image: torch.Tensor) -> onn
 
 
 def name_dimensions(model: ir.Model) -> None:
-    """The batch is called N and the targets T, wherever a shape speaks of them."""
+    """Name the dynamic dimensions in all shapes: N for the batch, T for the targets."""
     target = next(value for value in model.graph.inputs if value.name == "target")
     assert target.shape is not None
     names = dict(zip((str(size) for size in target.shape), ("N", "T"), strict=True))
@@ -87,7 +87,7 @@ def name_dimensions(model: ir.Model) -> None:
 
 
 def fix_reshape_sizes(model: ir.Model) -> None:
-    """A reshape that keeps the leading dynamic sizes needs no arithmetic on shapes to say so."""
+    """Give reshapes that keep their leading dynamic sizes a constant shape."""
     for node in model.graph:
         if node.op_type != "Reshape" or node.inputs[0] is None:
             continue
@@ -99,7 +99,7 @@ def fix_reshape_sizes(model: ir.Model) -> None:
             if isinstance(size, int):
                 sizes.append(size)
             elif i < len(before) and str(before[i]) == str(size):
-                sizes.append(0)  # as it was
+                sizes.append(0)  # 0: the size of the input
         if len(sizes) < len(after) or any(size == 0 for size in after):
             continue
         shape = ir.tensor(np.array(sizes, np.int64), name=f"{node.outputs[0].name}_shape")
@@ -110,7 +110,7 @@ def fix_reshape_sizes(model: ir.Model) -> None:
 
 
 def strip_metadata(model: ir.Model) -> onnx.ModelProto:
-    """Without dead nodes, unused constants and the exporter's notes."""
+    """The model without dead nodes, unused constants and the exporter's metadata."""
     from onnx_ir.passes import common
 
     common.CommonSubexpressionEliminationPass()(model)
@@ -139,7 +139,7 @@ def strip_metadata(model: ir.Model) -> onnx.ModelProto:
 
 
 def store_half_weights(proto: onnx.ModelProto) -> None:
-    """Store in 16 bits what they hold exactly, each with a cast that a runtime folds on loading."""
+    """Store weights in 16 bits if that is exact; a runtime folds the added casts on loading."""
     casts = []
     for weight in proto.graph.initializer:
         if weight.data_type != onnx.TensorProto.FLOAT or np.prod(weight.dims) < MIN_HALF_WEIGHTS:

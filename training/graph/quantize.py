@@ -1,8 +1,8 @@
-"""An exported graph in fewer bits up to the target layer: `fp16` for GPUs, `int8` for CPUs.
+"""Lower precision of an exported graph up to the target layer: `fp16` for GPUs, `int8` for CPUs.
 
-What follows the target layer stays in 32 bits: the head's weights are alpha itself (or what alpha
-is differentiated through), so that a map is exact Grad-CAM of the network that is served. Knows
-ONNX alone; what the bits cost is `precision`'s to judge.
+Everything after the target layer stays in 32 bits. Alpha comes from the head's weights, so a map is
+still exact Grad-CAM of the network that is served. Knows ONNX only; `artifact/precision_loss.py`
+measures what the lower precision costs.
 """
 
 import logging
@@ -25,18 +25,21 @@ from onnxruntime.quantization import (
 from training.errors import UserError
 from training.imaging.preprocessing import Pixels
 
-CALIBRATION_PICTURES = 256  # pictures at most
+CALIBRATION_PICTURES = 256  # at most
 BATCH = 32
 PRODUCT_OPERATORS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-# What is computed in 8 bits: products, and what passes such numbers on between them.
+# The operators that are computed in 8 bits: products, and the operators between them.
 INT8_OPERATORS = ("Conv", "Add", "Relu", "Clip", "Concat", "MaxPool", "AveragePool")
-FP32_INPUTS = {("Resize", 1), ("Resize", 2)}  # regions and scales are in 32 bits by definition
+FP32_INPUTS = {("Resize", 1), ("Resize", 2)}  # ONNX defines regions and scales in 32 bits
 
 
 def reduce_precision(proto: onnx.ModelProto, precision: str, pictures: Pixels) -> onnx.ModelProto:
-    """The graph with its network up to the target layer in `fp16` or `int8`.
+    """The graph with the network up to the target layer in `fp16` or `int8`.
 
-    `pictures` (N, H, W, C) are what ranges of 8 bits are calibrated on.
+    `pictures` (N, H, W, C) calibrate the ranges of `int8`.
+
+    Raises:
+        UserError: the graph's `cam` does not come from a map.
     """
     named = onnx.shape_inference.infer_shapes(proto)
     for index, node in enumerate(named.graph.node):
@@ -47,11 +50,14 @@ def reduce_precision(proto: onnx.ModelProto, precision: str, pictures: Pixels) -
 
 
 def extract_body(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """The network from `image` to what later nodes take of it: the target layer's map above all."""
+    """The part from `image` to the target layer's map and whatever else later nodes use."""
     makers = {output: node for node in proto.graph.node for output in node.output}
     spread = makers[makers[makers["cam"].input[0]].input[1]]  # cam = reshape(alpha @ reshape(A))
     if spread.op_type != "Reshape":
-        raise UserError(f"cam comes from {spread.op_type}, not from a map: it can't be lowered.")
+        raise UserError(
+            f"The precision of this graph cannot be lowered: its cam comes from {spread.op_type}, "
+            "not from a map. Export it with --precision fp32 or w16."
+        )
     todo, inside = [spread.input[0]], set[str]()
     while todo:
         node = makers.get(todo.pop())
@@ -66,10 +72,10 @@ def extract_body(proto: onnx.ModelProto) -> onnx.ModelProto:
 def replace_body(
     whole: onnx.ModelProto, body: onnx.ModelProto, small: onnx.ModelProto
 ) -> onnx.ModelProto:
-    """The whole graph with `small` in place of `body`, without names that nobody needs."""
+    """The whole graph with `small` in place of `body`, without unused constants and names."""
     replaced = {node.name for node in body.graph.node}
     rest = [node for node in whole.graph.node if node.name not in replaced]
-    # A constant may serve both parts, in other types: what the body has gets names of its own.
+    # Both parts may use one constant, in different types, so the body gets names of its own.
     names = {n for node in small.graph.node for n in (*node.input, *node.output) if n}
     shared = {value.name for value in (*small.graph.input, *small.graph.output)}
     own = {name: name if name in shared else f"body_{name}" for name in names}
@@ -93,41 +99,41 @@ def replace_body(
 
 
 def find_product_range(body: onnx.ModelProto) -> tuple[int, int]:
-    """Places of the first and the last product: before lies preprocessing, after it the map."""
+    """The indices of the first and last product: preprocessing is before, the map after them."""
     at = [i for i, node in enumerate(body.graph.node) if node.op_type in PRODUCT_OPERATORS]
     return at[0], at[-1]
 
 
 def convert_to_fp16(body: onnx.ModelProto) -> onnx.ModelProto:
-    """In 16 bits from the first product on; pixels are scaled in 32, results widened to 32."""
+    """The body in 16 bits from its first product on. Preprocessing and outputs stay in 32."""
     graph = onnx.shape_inference.infer_shapes(body).graph
     kinds = {v.name: v.type.tensor_type.elem_type for v in (*graph.value_info, *graph.output)}
     weights = {tensor.name: tensor for tensor in graph.initializer}
     kinds |= {name: tensor.data_type for name, tensor in weights.items()}
     floats = {name for name, kind in kinds.items() if kind == TensorProto.FLOAT}
     first, _ = find_product_range(body)
-    nodes, there = list(graph.node[:first]), set[str]()
+    nodes, narrowed = list(graph.node[:first]), set[str]()
     for node in graph.node[first:]:
         for i, name in enumerate(node.input):
             if name not in floats or (node.op_type, i) in FP32_INPUTS:
                 continue
             narrow = node.input[i] = f"{name}_fp16"
-            if narrow in there:
+            if narrow in narrowed:
                 continue
-            there.add(narrow)
+            narrowed.add(narrow)
             if name in weights:
                 small = numpy_helper.to_array(weights[name]).astype(np.float16)
                 graph.initializer.append(numpy_helper.from_array(small, narrow))
             else:
                 nodes.append(helper.make_node("Cast", [name], [narrow], to=TensorProto.FLOAT16))
         node.output[:] = [f"{name}_fp16" if name in floats else name for name in node.output]
-        there |= set(node.output)
+        narrowed |= set(node.output)
         for attribute in node.attribute:
             if attribute.name == "to" and attribute.i == TensorProto.FLOAT:
                 attribute.i = TensorProto.FLOAT16
         nodes.append(node)
     for value in graph.output:
-        if f"{value.name}_fp16" in there:
+        if f"{value.name}_fp16" in narrowed:
             wide = helper.make_node(
                 "Cast", [f"{value.name}_fp16"], [value.name], to=TensorProto.FLOAT
             )
@@ -141,11 +147,11 @@ def convert_to_fp16(body: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def quantize_to_int8(body: onnx.ModelProto, pictures: Pixels) -> onnx.ModelProto:
-    """Weights in 7 of 8 bits channel by channel, activations in 8, by the range that they have.
+    """The body in 8 bits: weights per channel and in 7 of the 8 bits, activations by min and max.
 
-    Processors without a dot product of 8 bits add pairs of products in 16: a weight's eighth bit
-    would overflow there, and the same file would answer otherwise. What comes after the last
-    product, the sum that is the map, keeps its 32 bits.
+    Processors without an 8-bit dot product add pairs of products in 16 bits. A weight's eighth bit
+    would overflow there, and the file would give other answers. Nodes after the last product, whose
+    sum is the map, stay in 32 bits.
     """
     first, last = find_product_range(body)
     names = [node.name for node in body.graph.node]
@@ -168,21 +174,21 @@ def quantize_to_int8(body: onnx.ModelProto, pictures: Pixels) -> onnx.ModelProto
 
 
 class CalibrationReader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime ships no types
-    """Batches of pictures as onnxruntime's calibration takes them."""
+    """Batches of pictures in the form that onnxruntime's calibration reads."""
 
     def __init__(self, pictures: Pixels) -> None:
         chosen = pictures[:: max(len(pictures) // CALIBRATION_PICTURES, 1)][:CALIBRATION_PICTURES]
         self._batches = iter([chosen[i : i + BATCH] for i in range(0, len(chosen), BATCH)])
 
     def get_next(self) -> dict[str, Pixels] | None:
-        """The next batch as the graph's input."""
+        """The next batch as the graph's input, or None at the end."""
         batch = next(self._batches, None)
         return None if batch is None else {"image": batch}
 
 
 @contextmanager
 def silence_logging() -> Iterator[None]:
-    """Without the quantiser's advice on a step that the exporter has already taken."""
+    """Suppress the quantizer's advice on preprocessing, which the exporter has already done."""
     logger = logging.getLogger()
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""Random distortions made on a whole batch at once, in torch. Knows nothing of labels or models."""
+"""Random augmentation of a whole batch at once, in torch. Knows nothing of labels or models."""
 
 from dataclasses import dataclass
 
@@ -8,22 +8,22 @@ import torch.nn.functional as F
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How far a picture may be moved; all zero leaves it as it is."""
+    """The strength of each augmentation. With all at zero, pictures stay as they are."""
 
-    shift: float = 0.0  # of the side
+    shift: float = 0.0  # at most this share of the side
     rotate: float = 0.0  # degrees
     scale: float = 0.0  # 0.1: between 0.9 and 1.1
     shear: float = 0.0
     elastic: float = 0.0  # of the side
-    flip: bool = False  # left and right
-    turn: bool = False  # quarter turns and both flips: pictures without an up
-    brightness: float = 0.0  # 0.2: between 0.8 and 1.2, and contrast with it
-    fade: float = 0.0  # 0.3: black and white up to 0.3 of the range nearer, as on gray paper
-    noise: float = 0.0  # standard deviation up to this, of the range
+    flip: bool = False  # mirror left and right
+    turn: bool = False  # quarter turns and both flips, for pictures without an upright direction
+    brightness: float = 0.0  # 0.2: brightness and contrast between 0.8 and 1.2
+    fade: float = 0.0  # 0.3: move black and white up to 0.3 of the range inwards, as on gray paper
+    noise: float = 0.0  # largest standard deviation, as a share of the range
     padding: str = "zeros"  # "zeros", "border" or "reflection"
 
     def __call__(self, image: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
-        """(N, H, W, C) of 0..255, any dtype, to the same shape in float32."""
+        """Augment (N, H, W, C) of 0..255 and any dtype; returns the same shape as float32."""
         x = image.permute(0, 3, 1, 2).float()  # (N, C, H, W)
         if self.turn:
             x = apply_random_symmetry(x, rng)
@@ -48,7 +48,7 @@ class Augmentation:
         return x.permute(0, 2, 3, 1)
 
     def make_sampling_grid(self, x: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
-        """Where each pixel is taken from: (N, H, W, 2) in -1..1."""
+        """Where each output pixel is sampled from: (N, H, W, 2) in -1..1."""
         n = len(x)
         angle = sample_uniform(x, self.rotate, rng).view(n).deg2rad()
         zoom = 1 + sample_uniform(x, self.scale, rng).view(n)
@@ -67,12 +67,12 @@ class Augmentation:
 
 
 def sample_uniform(x: torch.Tensor, spread: float, rng: torch.Generator) -> torch.Tensor:
-    """A number in -spread..spread for each picture: (N, 1, 1, 1)."""
+    """A uniform random number in -spread..spread per picture: (N, 1, 1, 1)."""
     return (2 * torch.rand(len(x), 1, 1, 1, generator=rng, device=x.device) - 1) * spread
 
 
 def apply_random_symmetry(x: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
-    """Each picture under one of the square's eight symmetries."""
+    """Apply one of the square's eight symmetries to each picture (N, C, H, W)."""
     x = torch.where(sample_uniform(x, 1, rng) > 0, x.flip(2), x)
     x = torch.where(sample_uniform(x, 1, rng) > 0, x.flip(3), x)
     if x.shape[2] == x.shape[3]:

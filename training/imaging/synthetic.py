@@ -1,4 +1,4 @@
-"""Drawn pictures for checks where no photographs are at hand: blobs of colour, soft and hard."""
+"""Generated pictures for checks without photographs: coloured shapes, soft and sharp."""
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -7,13 +7,13 @@ from training.imaging.preprocessing import Pixels, to_pil_image
 
 
 def generate_images(count: int, height: int, width: int, channels: int, seed: int = 0) -> Pixels:
-    """So many different scenes: (N, H, W, C) uint8."""
+    """Generate `count` different pictures: (N, H, W, C) uint8."""
     rng = np.random.default_rng(seed)
     return np.stack([generate_image(rng, height, width, channels) for _ in range(count)])
 
 
 def generate_image(rng: np.random.Generator, height: int, width: int, channels: int) -> Pixels:
-    """A soft ground with a few hard shapes on it: (H, W, C)."""
+    """A blurred background with three to eight sharp shapes: (H, W, C) uint8."""
     ground = rng.integers(0, 256, (4, 4, channels), np.uint8)
     image = to_pil_image(ground).resize((width, height), Image.Resampling.BILINEAR)
     pen = ImageDraw.Draw(image)

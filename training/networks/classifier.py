@@ -1,4 +1,4 @@
-"""Networks by name, and the whole that is trained and exported: pixels in, logits out."""
+"""The classifier that is trained and exported (pixels to logits), built by architecture name."""
 
 import difflib
 import importlib
@@ -27,11 +27,11 @@ from training.networks.weights import StateDict, load_into_network, read_state_d
 
 
 class Classifier(nn.Module):
-    """(N, H, W, C) pixels of 0..255 to (N, K) logits."""
+    """A network behind its preprocessing: pixels (N, H, W, C) of 0..255 to logits (N, K)."""
 
-    def __init__(self, wanted: Input, network: nn.Module) -> None:
+    def __init__(self, input_spec: Input, network: nn.Module) -> None:
         super().__init__()
-        self.preprocess = Preprocessing(wanted)
+        self.preprocess = Preprocessing(input_spec)
         self.network = network
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
@@ -40,42 +40,51 @@ class Classifier(nn.Module):
 
     @torch.no_grad()
     def predict(self, pictures: Pixels) -> NDArray[np.float32]:
-        """The same from array to array, without a gradient."""
+        """Logits (N, K) of pixels (N, H, W, C), as arrays and without gradients."""
         logits: NDArray[np.float32] = self(torch.tensor(pictures)).numpy()
         return logits
 
 
 def build_classifier(
-    architecture: str, classes: int, wanted: Input, options: dict[str, Any]
+    architecture: str, classes: int, input_spec: Input, options: dict[str, Any]
 ) -> Classifier:
-    """An untrained network of this name for so many classes."""
+    """An untrained classifier of the named architecture with `classes` outputs.
+
+    Raises:
+        UserError: the name is unknown, or the architecture rejects an option.
+    """
     if architecture == "lenet5":
-        return Classifier(wanted, LeNet5(classes, wanted.channels, **options))
+        return Classifier(input_spec, LeNet5(classes, input_spec.channels, **options))
     if architecture in list_torchvision_names():
-        return Classifier(wanted, build_torchvision(architecture, classes, **options))
+        return Classifier(input_spec, build_torchvision(architecture, classes, **options))
     if architecture.startswith("timm:"):
-        return Classifier(wanted, build_timm(architecture.removeprefix("timm:"), classes, options))
+        return Classifier(
+            input_spec, build_timm(architecture.removeprefix("timm:"), classes, options)
+        )
     if ":" in architecture:
-        return Classifier(wanted, build_user_network(architecture, options))
+        return Classifier(input_spec, build_user_network(architecture, options))
     raise make_unknown_error(architecture)
 
 
 def make_unknown_error(architecture: str) -> UserError:
-    """The sentence for a name that nothing has."""
+    """The error for an unknown architecture, with the names that are close to it."""
     near = difflib.get_close_matches(architecture, ["lenet5", *list_torchvision_names()])
-    hint = f"; did you mean {' or '.join(near)}?" if near else "."
-    return UserError(f"There is no architecture {architecture!r}{hint}")
+    hint = f" Did you mean {' or '.join(near)}?" if near else ""
+    return UserError(
+        f"There is no architecture {architecture!r}.{hint} Accepted are lenet5, "
+        "torchvision's names, timm:<name> and package.module:function."
+    )
 
 
 def prepare_classifier(config: Config, classes: int) -> tuple[Classifier, set[str]]:
-    """The network a config starts from, and which of its parameters are the new head.
+    """The network that a config starts from, and the names of the parameters of its new head.
 
-    With weights, what doesn't fit the number of classes is fresh; without, the head is the last
-    layer.
+    The head is the last layer. If the config has weights, parameters whose shape does not match
+    them belong to the head too.
     """
     outputs = 1 if config.one_neuron else classes
     if config.one_neuron and classes != 2:
-        raise UserError(f"One neuron tells two labels apart, not {classes}.")
+        raise UserError(f"one_neuron needs exactly two labels, the data set has {classes}.")
     model = build_classifier(config.architecture, outputs, config.input, config.options)
     fresh = {f"{find_last_layer(model.network)[0]}.{kind}" for kind in ("weight", "bias")}
     if config.weights:
@@ -87,54 +96,58 @@ def prepare_classifier(config: Config, classes: int) -> tuple[Classifier, set[st
 
 
 def load_pretrained(config: Config) -> StateDict:
-    """The state dict that a config starts from: a file's, or torchvision's own (fetched)."""
+    """The state dict that a config starts from: of a file, or downloaded by torchvision."""
     assert config.weights is not None
     if config.weights != "torchvision":
         return read_state_dict(resolve_path(config.weights))
     if config.architecture not in list_torchvision_names():
-        raise UserError(f"torchvision has no weights for {config.architecture!r}.")
+        raise UserError(
+            f"torchvision has no weights for {config.architecture!r}. Set `weights` to a file."
+        )
     return download_torchvision_weights(config.architecture)
 
 
 def build_user_network(place: str, options: dict[str, Any]) -> nn.Module:
-    """What `package.module:function` returns: a network of (N, C, H, W) to logits (N, K)."""
+    """The network that `package.module:function` returns: (N, C, H, W) to logits (N, K)."""
     module, _, function = place.partition(":")
     sys.path.insert(0, os.getcwd())
     try:
         built = getattr(importlib.import_module(module), function)(**options)
-    except (ImportError, AttributeError) as fault:
-        raise UserError(f"{place} can't be found: {fault}.") from fault
+    except (ImportError, AttributeError) as error:
+        raise UserError(f"{place} cannot be imported: {error}.") from error
     finally:
         sys.path.remove(os.getcwd())
     if not isinstance(built, nn.Module):
-        raise UserError(f"{place} returned {type(built).__name__}, not a torch.nn.Module.")
+        raise UserError(
+            f"{place} must return a torch.nn.Module, it returned {type(built).__name__}."
+        )
     return built
 
 
 def compute_probabilities(
     logits: torch.Tensor, multilabel: bool = False, temperature: float = 1.0
 ) -> torch.Tensor:
-    """What logits (N, K) mean: softmax over the classes, or a sigmoid for each label."""
+    """Probabilities of logits (N, K): softmax over the classes, or a sigmoid per label."""
     if temperature != 1:
         logits = logits / temperature
     return logits.sigmoid() if multilabel else logits.softmax(1)
 
 
 def count_parameters(model: nn.Module) -> int:
-    """How many numbers are trained."""
+    """The number of parameters."""
     return sum(p.numel() for p in model.parameters())
 
 
 def find_known_layer(network: nn.Module) -> str | None:
-    """The layer that is known to suit an architecture, if one is."""
+    """The default target layer of a known architecture, or None."""
     return "features.act2" if isinstance(network, LeNet5) else find_torchvision_layer(network)
 
 
 def get_default_layer(network: nn.Module) -> str:
-    """The last convolutional stage's output after its norm and activation, never a pool."""
+    """The output of the last convolutional stage, after norm and activation and before pooling."""
     layer = find_known_layer(network)
     if layer is None:
         raise UserError(
-            f"{type(network).__name__} has no target layer of its own: --layer names one."
+            f"{type(network).__name__} has no default target layer. Name one with --layer."
         )
     return layer

@@ -1,4 +1,4 @@
-"""LeNet-5 as LeCun et al. 1998 is taught today. Knows nothing of pixels, data or training."""
+"""LeNet-5 (LeCun et al. 1998) in its common modern form. Knows nothing of data or training."""
 
 from collections import OrderedDict
 
@@ -17,7 +17,7 @@ POOLINGS: dict[str, type[nn.Module]] = {"average": nn.AvgPool2d, "max": nn.MaxPo
 
 
 class LeNet5(nn.Module):
-    """28x28 pixels to logits; 61,706 parameters for ten classes of gray pictures."""
+    """(N, C, 28, 28) to logits (N, K); 61,706 parameters for ten classes of gray pictures."""
 
     def __init__(
         self,
@@ -33,11 +33,11 @@ class LeNet5(nn.Module):
         super().__init__()
         if activation not in ACTIVATIONS or pooling not in POOLINGS:
             raise UserError(
-                f"LeNet-5 has activations {', '.join(ACTIVATIONS)} and poolings "
-                f"{', '.join(POOLINGS)}, not {activation!r} with {pooling!r}."
+                f"LeNet-5 cannot have {activation!r} with {pooling!r}. Activations are "
+                f"{', '.join(ACTIVATIONS)}; poolings are {', '.join(POOLINGS)}."
             )
         if depth < 2:
-            raise UserError(f"LeNet-5 has at least 2 convolutions, not {depth}.")
+            raise UserError(f"depth must be at least 2, got {depth}.")
         act, pool = ACTIVATIONS[activation], POOLINGS[pooling]
         c1, c2, f1, f2 = (round(size * width) for size in (6, 16, 120, 84))
         stages: OrderedDict[str, nn.Module] = OrderedDict()
@@ -46,7 +46,7 @@ class LeNet5(nn.Module):
             stages["norm1"] = nn.BatchNorm2d(c1)
         stages["act1"] = act()  # (N, 6, 28, 28)
         stages["pool1"] = pool(2)  # (N, 6, 14, 14)
-        for i in range(depth - 2):  # deeper than LeCun's: 3x3 convolutions between the pools
+        for i in range(depth - 2):  # depth > 2: extra 3x3 convolutions between the poolings
             stages[f"deep{i + 1}"] = nn.Conv2d(c1, c1, 3, padding=1)
             if batch_norm:
                 stages[f"deepnorm{i + 1}"] = nn.BatchNorm2d(c1)
@@ -54,7 +54,7 @@ class LeNet5(nn.Module):
         stages["conv2"] = nn.Conv2d(c1, c2, 5)
         if batch_norm:
             stages["norm2"] = nn.BatchNorm2d(c2)
-        stages["act2"] = act()  # (N, 16, 10, 10): where Grad-CAM looks by default
+        stages["act2"] = act()  # (N, 16, 10, 10): the default target layer
         stages["pool2"] = pool(2)  # (N, 16, 5, 5)
         self.features = nn.Sequential(stages)
         head: OrderedDict[str, nn.Module] = OrderedDict()

@@ -1,4 +1,4 @@
-"""Networks of timm, where timm is installed; it is not needed for anything else."""
+"""Networks of timm. The package is optional, and only these functions need it."""
 
 from typing import Any
 
@@ -9,16 +9,16 @@ from training.imaging.preprocessing import Input
 
 
 def build_timm(name: str, classes: int, options: dict[str, Any]) -> nn.Module:
-    """A network by timm's name for it; `pretrained=True` among the options fetches its weights."""
+    """A network by timm's name. The option `pretrained=True` downloads its weights."""
     try:
         network: nn.Module = import_timm().create_model(name, num_classes=classes, **options)
-    except (RuntimeError, OSError, ValueError) as fault:
-        raise UserError(f"timm can't make {name!r}: {str(fault).splitlines()[0]}") from fault
+    except (RuntimeError, OSError, ValueError) as error:
+        raise UserError(f"timm cannot build {name!r}: {str(error).splitlines()[0]}") from error
     return network
 
 
 def get_timm_input(name: str) -> Input:
-    """The pictures that timm's own weights of this name were trained for."""
+    """The input that timm's own weights of this name were trained with."""
     config = import_timm().get_pretrained_cfg(name, allow_unregistered=True)
     if config is None or not config.input_size:
         return Input()
@@ -35,9 +35,9 @@ def get_timm_input(name: str) -> Input:
 
 
 def import_timm() -> Any:
-    """timm itself, or one sentence."""
+    """Import timm, or raise a UserError that says how to install it."""
     try:
         import timm
-    except ImportError as fault:
-        raise UserError("timm is not installed: pip install timm.") from fault
+    except ImportError as error:
+        raise UserError("timm is not installed. Install it with `pip install timm`.") from error
     return timm

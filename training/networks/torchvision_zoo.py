@@ -1,4 +1,4 @@
-"""Torchvision's classifiers: how each is built, what it takes, and where Grad-CAM looks in it."""
+"""Torchvision's classifiers: their construction, input, weights and default target layers."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from torchvision import models
 from training.errors import UserError
 from training.imaging.preprocessing import Input
 
-# The last convolutional stage's output after its norm and activation, never a pool.
+# The output of the last convolutional stage, after norm and activation and before pooling.
 TARGET_LAYERS: tuple[tuple[type[nn.Module], str], ...] = (
     (models.AlexNet, "features.11"),
     (models.ResNet, "layer4"),
@@ -30,7 +30,7 @@ TARGET_LAYERS: tuple[tuple[type[nn.Module], str], ...] = (
 
 
 class DenseNet(models.DenseNet):  # type: ignore[misc]
-    """Torchvision's, with its last activation as a layer `features.relu5` that can be explained."""
+    """Torchvision's DenseNet, with its last activation as a module that Grad-CAM can target."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         pooled = F.adaptive_avg_pool2d(self.features(x), (1, 1)).flatten(1)
@@ -39,13 +39,13 @@ class DenseNet(models.DenseNet):  # type: ignore[misc]
 
 
 def list_torchvision_names() -> list[str]:
-    """Every classifier that torchvision has."""
+    """The names of all of torchvision's classifiers."""
     found: list[str] = models.list_models(torchvision.models)
     return found
 
 
 def build_torchvision(architecture: str, classes: int, stem: str = "imagenet") -> nn.Module:
-    """An untrained network; `stem="small"` leaves a ResNet's 64-pixel pictures a map of 4x4."""
+    """An untrained network. `stem="small"` gives a ResNet a map of 4x4 on 64-pixel pictures."""
     extra: dict[str, Any] = {}
     if architecture in ("googlenet", "inception_v3"):
         extra = {"aux_logits": False, "init_weights": True}
@@ -55,7 +55,7 @@ def build_torchvision(architecture: str, classes: int, stem: str = "imagenet") -
         network.__class__ = DenseNet
     if stem == "small":
         if not isinstance(network, models.ResNet):
-            raise UserError(f"Only ResNets have a small stem, not {architecture}.")
+            raise UserError(f"stem='small' works for ResNets only, not for {architecture}.")
         network.conv1 = nn.Conv2d(3, network.conv1.out_channels, 3, 2, 1, bias=False)
         nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out", nonlinearity="relu")
         network.maxpool = nn.Identity()
@@ -63,14 +63,14 @@ def build_torchvision(architecture: str, classes: int, stem: str = "imagenet") -
 
 
 def find_torchvision_layer(network: nn.Module) -> str | None:
-    """Where Grad-CAM looks unless told otherwise."""
+    """The default target layer, or None if the network is not torchvision's."""
     if isinstance(network, models.VGG):
         return f"features.{len(network.features) - 2}"  # the ReLU before the last pool
     return next((name for kind, name in TARGET_LAYERS if isinstance(network, kind)), None)
 
 
 def get_torchvision_input(architecture: str) -> Input:
-    """The pictures that torchvision's own weights were trained for."""
+    """The input that torchvision's own weights were trained with."""
     weights = models.get_model_weights(architecture)
     preset = next(iter(weights)).transforms()
     return Input(
@@ -84,14 +84,14 @@ def get_torchvision_input(architecture: str) -> Input:
 
 
 def download_torchvision_weights(architecture: str) -> dict[str, Any]:
-    """Torchvision's own first weights for ImageNet, fetched on first use."""
+    """Torchvision's first ImageNet weights, downloaded on first use."""
     own = next(iter(models.get_model_weights(architecture)))
     state: dict[str, Any] = own.get_state_dict(progress=True)
     return state
 
 
 def get_imagenet_labels(architecture: str) -> tuple[str, ...]:
-    """ImageNet's 1,000 names; one that torchvision has twice gets its number."""
+    """ImageNet's 1,000 labels. The second of two equal names gets the suffix " (2)"."""
     listed: list[str] = next(iter(models.get_model_weights(architecture))).meta["categories"]
     seen: dict[str, int] = {}
     unique = []

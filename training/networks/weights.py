@@ -1,4 +1,4 @@
-"""State dicts from files: .npz, .safetensors, .pt. Knows nothing of the networks they fit."""
+"""State dicts: read from .npz, .safetensors and .pt files, and loaded into networks."""
 
 from pathlib import Path
 
@@ -13,7 +13,11 @@ StateDict = dict[str, torch.Tensor]
 
 
 def read_state_dict(path: Path) -> StateDict:
-    """The tensors of a weights file by name; code in it is never run."""
+    """The tensors of a weights file by name. Code in the file is never executed.
+
+    Raises:
+        UserError: the file is missing, broken or of another kind.
+    """
     try:
         match path.suffix:
             case ".npz":
@@ -24,26 +28,30 @@ def read_state_dict(path: Path) -> StateDict:
             case ".pt" | ".pth" | ".bin":
                 state = torch.load(path, map_location="cpu", weights_only=True)
                 return unwrap_state_dict(state)
-    except FileNotFoundError as fault:
-        raise UserError(f"There is no weights file {path}.") from fault
-    except Exception as fault:  # any library's complaint about the file
-        raise UserError(f"{path} can't be read as weights: {fault}.") from fault
-    raise UserError(f"{path} is no .npz, .safetensors, .pt or .pth file.")
+    except FileNotFoundError as error:
+        raise UserError(f"There is no weights file {path}.") from error
+    except Exception as error:  # each library raises its own kinds
+        raise UserError(f"{path} is not a readable weights file: {error}.") from error
+    raise UserError(f"{path} must be a .npz, .safetensors, .pt, .pth or .bin file.")
 
 
 def unwrap_state_dict(state: object) -> StateDict:
-    """The tensors themselves, where a file holds them under a key as trainers like to."""
+    """The tensors of a file that may nest them under `weights`, `state_dict` or `model`."""
     while isinstance(state, dict):
         if state and all(isinstance(value, torch.Tensor) for value in state.values()):
             return {name.removeprefix("module."): value for name, value in state.items()}
         state = next((state[k] for k in ("weights", "state_dict", "model") if k in state), None)
-    raise ValueError("it holds no tensors by name")
+    raise ValueError("it has no named tensors")
 
 
 def load_into_network(network: nn.Module, state: StateDict, partly: bool = False) -> list[str]:
-    """Load a state into a network; `partly` keeps what has another shape, and returns its names.
+    """Load a state dict into a network and return the names of parameters that were not loaded.
 
-    Parts that only train (auxiliary heads) may be in the file without being in the network.
+    With `partly`, parameters that are missing in the state dict or have another shape keep their
+    values. Auxiliary heads, which are used in training only, may be in the state dict alone.
+
+    Raises:
+        UserError: names or shapes differ, or with `partly` more than half of them do.
     """
     own = network.state_dict()
     state = {name: value for name, value in state.items() if not name.lower().startswith("aux")}
@@ -53,9 +61,12 @@ def load_into_network(network: nn.Module, state: StateDict, partly: bool = False
     if extra or (fresh and not partly):
         names = ", ".join((extra + fresh)[:4])
         raise UserError(
-            f"The weights don't fit the network: {len(extra + fresh)} differ, as {names}."
+            f"The weights do not match the network: {len(extra + fresh)} tensors differ, "
+            f"such as {names}."
         )
     if len(fresh) > len(own) // 2:
-        raise UserError(f"The weights fit hardly anything of the network: not {fresh[0]}, for one.")
+        raise UserError(
+            f"The weights match less than half of the network. {fresh[0]}, for example, differs."
+        )
     network.load_state_dict({n: v for n, v in state.items() if n not in fresh}, strict=False)
     return fresh

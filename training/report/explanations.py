@@ -1,7 +1,4 @@
-"""The evidence for a model's maps, for people: plots, and what a card says as Markdown.
-
-Knows nothing of how it was measured.
-"""
+"""Plots and Markdown of the explanation metrics. Knows nothing of how they are measured."""
 
 from pathlib import Path
 from typing import Any
@@ -43,14 +40,14 @@ PARTS = {
 
 
 def save_explanation_plots(folder: Path, evidence: ExplanationMetrics) -> None:
-    """The plots, as PNGs in the folder."""
+    """Save the plots as PNGs in the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     save_figure(plot_faithfulness_curves(evidence), folder / "faithfulness.png")
     save_figure(plot_randomisation(evidence.figures["randomisation"]), folder / "randomisation.png")
 
 
 def plot_faithfulness_curves(evidence: ExplanationMetrics) -> Figure:
-    """Probability by share of pixels, for each order."""
+    """The probability by share of pixels, for each order."""
     figure = Figure((5, 3.4))
     axes = figure.add_subplot()
     for name, (color, style) in CURVE_STYLES.items():
@@ -71,14 +68,14 @@ def plot_faithfulness_curves(evidence: ExplanationMetrics) -> Figure:
 
 
 def plot_randomisation(figures: dict[str, Any]) -> Figure:
-    """Likeness by layer, from the top of the network down."""
+    """The similarity to the first maps by layer, from the top of the network down."""
     steps = figures["steps"]
     figure = Figure((5, 3))
     axes = figure.add_subplot()
     names = ["trained", *(step["layer"] for step in steps)]
     for key, color in (("rank", "tab:blue"), ("ssim", "tab:orange")):
-        said = {"rank": "|rank correlation|", "ssim": "structural similarity"}[key]
-        axes.plot([1, *(step[key] for step in steps)], color=color, marker="o", label=said)
+        caption = {"rank": "|rank correlation|", "ssim": "structural similarity"}[key]
+        axes.plot([1, *(step[key] for step in steps)], color=color, marker="o", label=caption)
     axes.axhline(figures["others"], color="tab:blue", linestyle="--", linewidth=0.8)
     axes.set_xticks(range(len(names)), names, rotation=40, ha="right", fontsize=7)
     axes.set_ylim(0, 1.05)
@@ -88,13 +85,13 @@ def plot_randomisation(figures: dict[str, Any]) -> Figure:
 
 
 def format_verdict(figures: dict[str, Any]) -> str:
-    """What the checks say, in a sentence."""
+    """The doubts in one sentence."""
     doubts = figures["doubts"]
     return "Doubts: " + "; ".join(doubts) + "." if doubts else "No check raised a doubt."
 
 
 def format_explanation_metrics(folder: Path, figures: dict[str, Any]) -> list[str]:
-    """The card's `checks.faithfulness` and the plots that lie in the folder, as Markdown."""
+    """The card's `checks.faithfulness` and the folder's plots, as Markdown."""
     lines = [f"On {figures['measured_on']}, through this very file ({figures['seconds']:.0f} s)."]
     lines += ["", f"**{format_verdict(figures)}**"]
     lines += ["", "| measure | value |", "|---|---|"]
@@ -108,8 +105,8 @@ def format_explanation_metrics(folder: Path, figures: dict[str, Any]) -> list[st
     }
     if figures["blurred"]:
         rows |= {
-            f"probability of the answer, {said}": f"{figures['blurred'][name]:.3f}"
-            for name, said in PARTS.items()
+            f"probability of the answer, {caption}": f"{figures['blurred'][name]:.3f}"
+            for name, caption in PARTS.items()
         }
         more = figures["blurred"]["hottest_hurts_more"]
         rows["pictures that the hottest fifth's blur hurts more than the coldest's"] = f"{more:.1%}"
@@ -125,7 +122,7 @@ def format_explanation_metrics(folder: Path, figures: dict[str, Any]) -> list[st
     else:
         rows["pointing game on mosaics"] = f"not played: {figures['pointing_reason']}"
     lines += [f"| {name} | {value} |" for name, value in rows.items()]
-    for name, (title, said) in PLOTS.items():
+    for name, (title, caption) in PLOTS.items():
         if (folder / name).exists():
-            lines += ["", said, "", f"![{title}]({name})"]
+            lines += ["", caption, "", f"![{title}]({name})"]
     return lines

@@ -1,7 +1,7 @@
-"""An artefact's card as a page for people: `report/README.md` beside `model.onnx`.
+"""The card of a model file as a Markdown page: `report/README.md` next to `model.onnx`.
 
-All of it is read from the file itself, so it can be written again at any time and never says what
-the file does not. Knows nothing of networks or data.
+Everything is read from the model file, so the page can be written again at any time. Knows nothing
+of networks or data.
 """
 
 import hashlib
@@ -39,7 +39,7 @@ CHECKS = {
 
 
 def write_model_page(name: str, folder: Path) -> Path:
-    """The page of `folder/model.onnx`, beside the plots that its report may have."""
+    """Write the page of `folder/model.onnx` and return its path."""
     page = folder / "report" / "README.md"
     page.parent.mkdir(exist_ok=True)
     page.write_text(render_model_page(name, folder), encoding="utf-8")
@@ -47,15 +47,19 @@ def write_model_page(name: str, folder: Path) -> Path:
 
 
 def find_model_files(tree: Path) -> Iterator[Path]:
-    """Every model file of a tree, in order."""
+    """Every model file of a repository, sorted; raises UserError if there is none."""
     found = sorted(tree.glob("*/*/model.onnx"))
     if not found:
-        raise UserError(f"{tree} has no <name>/<version>/model.onnx.")
+        raise UserError(f"{tree} is not a model repository: it has no <name>/<version>/model.onnx.")
     yield from found
 
 
 def render_model_page(name: str, folder: Path) -> str:
-    """The page as Markdown."""
+    """The page as Markdown.
+
+    Raises:
+        UserError: the model file has no readable card.
+    """
     content = (folder / "model.onnx").read_bytes()
     card = read_card(content)
     lines = [f"# Model card: {name}", "", *format_facts(card, content), ""]
@@ -85,28 +89,28 @@ def render_model_page(name: str, folder: Path) -> str:
 
 
 def read_card(content: bytes) -> dict[str, Any]:
-    """The card in a model file's bytes."""
+    """The card of a model file's bytes."""
     try:
         entries = {p.key: p.value for p in onnx.load_from_string(content).metadata_props}
         return dict(json.loads(entries[METADATA_KEY]))
-    except (DecodeError, KeyError, ValueError) as fault:
+    except (DecodeError, KeyError, ValueError) as error:
         raise UserError(
-            f"A model file without a card can't be described; `export` and `import` write one: "
-            f"{type(fault).__name__}."
-        ) from fault
+            f"The model file has no readable card ({type(error).__name__}). "
+            "Export the model with `export` or `import`, which write one."
+        ) from error
 
 
 def format_facts(card: dict[str, Any], content: bytes) -> list[str]:
-    """What it is, as a table."""
-    wanted, gradcam, training = card["input"], card["gradcam"], card["training"]
+    """The model's facts as a table."""
+    input_spec, gradcam, training = card["input"], card["gradcam"], card["training"]
     height, width = get_map_size(card)
-    kind = "gray" if wanted["mode"] == "L" else "colour"
-    fitted = (
-        f"shorter side to {wanted['resize']}, centre crop"
-        if wanted["crop"]
+    kind = "gray" if input_spec["mode"] == "L" else "colour"
+    geometry = (
+        f"shorter side to {input_spec['resize']}, centre crop"
+        if input_spec["crop"]
         else "squashed to that size"
     )
-    dearer = (
+    cost = (
         f"; {gradcam['cost']['ratio']:.2f} times a prediction's cost" if "cost" in gradcam else ""
     )
     epochs = f", {training['epochs']} epochs" if "epochs" in training else ""
@@ -115,60 +119,63 @@ def format_facts(card: dict[str, Any], content: bytes) -> list[str]:
         f"`{hashlib.sha256(content).hexdigest()}`",
         "architecture": f"`{card['architecture']}`",
         "answers": f"{describe_task(card)}: {shorten_labels(card['labels'])}",
-        "reads": f"{kind} pictures of {wanted['width']} x {wanted['height']} ({fitted}, "
-        f"{wanted['interpolation']})",
+        "reads": f"{kind} pictures of {input_spec['width']} x {input_spec['height']} ({geometry}, "
+        f"{input_spec['interpolation']})",
         "explains": f"layer `{gradcam['layer']}`, maps of {width} x {height}; "
-        f"{COMPILERS.get(gradcam['compiler'], gradcam['compiler'])}{dearer}",
+        f"{COMPILERS.get(gradcam['compiler'], gradcam['compiler'])}{cost}",
         "comes from": f"{training.get('data') or training.get('origin', 'not said')}{epochs}",
         "license": card["license"],
         "made": f"{card['created'][:10]} with "
         + ", ".join(f"{tool} {version}" for tool, version in card["tools"].items()),
     }
-    return ["| | |", "|---|---|", *(f"| {name} | {said} |" for name, said in rows.items())]
+    return ["| | |", "|---|---|", *(f"| {name} | {text} |" for name, text in rows.items())]
 
 
 def describe_task(card: dict[str, Any]) -> str:
+    """The number of labels, and whether they exclude each other."""
     count = f"{len(card['labels']):,}"
     return f"one of {count}" if card["task"] == "multiclass" else f"any of {count}, each by itself"
 
 
 def shorten_labels(labels: list[str]) -> str:
-    """The labels, or the first few of many."""
+    """The labels, or the first few if there are many."""
     return ", ".join(labels[:MAX_SHOWN_LABELS]) + (" …" if len(labels) > MAX_SHOWN_LABELS else "")
 
 
 def get_map_size(card: dict[str, Any]) -> tuple[int, int]:
+    """Height and width of the maps, in cells."""
     cam = card["golden"][0]["cam"]
     return len(cam), len(cam[0])
 
 
 def list_cautions(card: dict[str, Any]) -> list[str]:
-    """What follows from the facts, and is forgotten easily."""
-    wanted, (height, width) = card["input"], get_map_size(card)
-    cell = f"{wanted['width'] / width:.3g} x {wanted['height'] / height:.3g}"
-    said = []
+    """Limits that follow from the facts, as a list."""
+    input_spec, (height, width) = card["input"], get_map_size(card)
+    cell = f"{input_spec['width'] / width:.3g} x {input_spec['height'] / height:.3g}"
+    sentences = []
     if card["task"] == "multiclass":
-        said.append(
+        sentences.append(
             "It answers one of its labels to any picture, also to one that shows none of them; "
             "probabilities of all labels sum to 1."
         )
     else:
-        said.append("Each label has a probability of its own; none of them may be present.")
-    said.append(
-        f"It sees {wanted['width']} x {wanted['height']} pixels, whatever the picture's size"
-        + (": what lies outside the central square is not seen." if wanted["crop"] else ".")
+        sentences.append("Each label has a probability of its own; none of them may be present.")
+    sentences.append(
+        f"It sees {input_spec['width']} x {input_spec['height']} pixels, "
+        "whatever the picture's size"
+        + (": what lies outside the central square is not seen." if input_spec["crop"] else ".")
     )
-    said.append(
+    sentences.append(
         f"A cell of its map covers {cell} of these pixels; finer structure in a heatmap is "
         "interpolation."
     )
     if not card["metrics"]:
         reason = card.get("metrics_reason", "its card has no figures")
-        said.append(f"How often it is right is not known here; {reason}.")
+        sentences.append(f"How often it is right is not known here; {reason}.")
     figures = card["checks"].get("faithfulness")
     if not figures:
         reason = card["checks"].get("faithfulness_reason", "its card has no figures")
-        said.append(f"Whether its maps can be believed is not known here; {reason}.")
+        sentences.append(f"Whether its maps can be believed is not known here; {reason}.")
     elif figures["doubts"]:
-        said.append(f"Its maps: {'; '.join(figures['doubts'])}.")
-    return [f"- {sentence}" for sentence in said]
+        sentences.append(f"Its maps: {'; '.join(figures['doubts'])}.")
+    return [f"- {sentence}" for sentence in sentences]

@@ -1,4 +1,4 @@
-"""Figures for people: plots, and Markdown. Knows nothing of where the numbers come from."""
+"""Plots and Markdown of a classifier's metrics. Knows nothing of where the numbers come from."""
 
 from collections.abc import Sequence
 from io import BytesIO
@@ -15,8 +15,8 @@ from training.data.datasets import Split
 from training.gradcam.heatmap import render_heatmap, render_signed_heatmap
 from training.imaging.preprocessing import GraphRunner
 
-MAX_CONFUSION_CLASSES = 100  # classes in a confusion matrix, at most
-PLOTS = {  # in the order they are shown, each with what is said before it
+MAX_CONFUSION_CLASSES = 100  # with more classes the confusion matrix is not plotted
+PLOTS = {  # file: (title, caption), in page order
     "confusion.png": ("Confusion matrix", ""),
     "reliability.png": ("Reliability", ""),
     "mistakes.png": (
@@ -42,9 +42,9 @@ def save_report_plots(
     run: GraphRunner | None = None,
     private: bool = False,
 ) -> None:
-    """The plots, as PNGs in the folder; those of an earlier time go.
+    """Save the plots as PNGs in the folder, and remove older ones.
 
-    Plots that show pictures are left out where these are private.
+    If the pictures are private, plots that show pictures are left out.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for name in PLOTS:
@@ -66,11 +66,11 @@ def save_report_plots(
 
 
 def format_metrics(folder: Path, figures: dict[str, Any]) -> list[str]:
-    """The figures and the plots that lie in the folder, as lines of Markdown."""
+    """The metrics and the folder's plots, as lines of Markdown."""
     lines = [*format_table(figures), ""]
-    for name, (title, said) in PLOTS.items():
+    for name, (title, caption) in PLOTS.items():
         if (folder / name).exists():
-            lines += [said, ""] if said else []
+            lines += [caption, ""] if caption else []
             lines += [f"![{title}]({name})", ""]
     columns = list(next(iter(figures["per_class"].values())))
     lines += ["| class | " + " | ".join(columns) + " |", "|---" * (1 + len(columns)) + "|"]
@@ -81,7 +81,7 @@ def format_metrics(folder: Path, figures: dict[str, Any]) -> list[str]:
 
 
 def format_table(figures: dict[str, Any], head: str = "| measure | value |") -> list[str]:
-    """The single numbers as a Markdown table."""
+    """The scalar figures as a Markdown table."""
     rows = [
         f"| {name.replace('_', ' ')} | {value:.6g} |"
         for name, value in figures.items()
@@ -91,7 +91,7 @@ def format_table(figures: dict[str, Any], head: str = "| measure | value |") -> 
 
 
 def plot_confusion_matrix(counts: NDArray[np.int64], labels: Sequence[str]) -> Figure:
-    """True classes down, answers across."""
+    """The confusion matrix: true classes in rows, answers in columns."""
     k = len(labels)
     figure = Figure((0.45 * k + 1.8, 0.45 * k + 1.5) if k <= 30 else (9, 9))
     axes = figure.add_subplot()
@@ -114,9 +114,9 @@ def plot_confusion_matrix(counts: NDArray[np.int64], labels: Sequence[str]) -> F
 def plot_reliability(
     probabilities: NDArray[np.float32], truth: NDArray[Any], bins: int = 15
 ) -> Figure:
-    """How often an answer of some probability is right; the diagonal is perfect.
+    """A reliability diagram: accuracy by confidence; the diagonal is perfect calibration.
 
-    With several labels to a picture, each label's probability counts as an answer.
+    If multilabel, each label's probability counts as an answer.
     """
     if truth.ndim == 2:
         sure, right = probabilities.ravel(), truth.ravel() > 0
@@ -136,7 +136,7 @@ def plot_reliability(
 
 
 def plot_training_curves(history: Sequence[dict[str, float]]) -> Figure:
-    """Losses by epoch, and the validation accuracy."""
+    """The losses and the validation accuracy by epoch."""
     epochs = range(1, len(history) + 1)
     figure = Figure((6, 3.2))
     axes = figure.add_subplot()
@@ -154,7 +154,7 @@ def plot_training_curves(history: Sequence[dict[str, float]]) -> Figure:
 def find_mistakes(
     probabilities: NDArray[np.float32], truth: NDArray[Any], most: int = 24
 ) -> NDArray[Any]:
-    """The rows answered wrong, the surest first."""
+    """The indices of the wrong answers, the most confident first."""
     wrong = np.flatnonzero(probabilities.argmax(1) != truth)
     order: NDArray[Any] = np.argsort(-probabilities[wrong].max(1))[:most]
     return np.asarray(wrong[order])
@@ -163,7 +163,7 @@ def find_mistakes(
 def plot_mistakes(
     split: Split, rows: NDArray[Any], probabilities: NDArray[np.float32], labels: Sequence[str]
 ) -> Figure:
-    """These pictures with their true label, the answer and its probability."""
+    """The pictures of these rows, with true label, answer and probability."""
     across = 8
     down = -(-len(rows) // across)
     figure = Figure((across * 1.1, down * 1.5))
@@ -178,12 +178,12 @@ def plot_mistakes(
 
 
 def plot_heatmaps(split: Split, labels: Sequence[str], run: GraphRunner, most: int = 10) -> Figure:
-    """One picture of each class: as it is, with the map over it, and signed."""
+    """One picture per class: the picture, with its heatmap, and its signed heatmap."""
     truth = split.labels.argmax(1) if split.labels.ndim == 2 else split.labels
     classes = np.unique(truth)[:most]
     rows = np.array([np.flatnonzero(truth == c)[0] for c in classes])
     image = np.array(split.pictures[rows])
-    if image.shape[3] == 1:  # every other digit dark on light, as people write
+    if image.shape[3] == 1:  # every other gray picture inverted, like ink on paper
         image[1::2] = 255 - image[1::2]
     _, probabilities, cam = run(image, np.full((len(rows), 1), -1, np.int64))
     figure = Figure((1.1 * len(rows), 3.9))
@@ -205,11 +205,12 @@ def plot_heatmaps(split: Split, labels: Sequence[str], run: GraphRunner, most: i
 
 
 def shorten_label(label: str) -> str:
+    """At most 12 characters of a label."""
     return label if len(label) <= 12 else label[:11] + "…"
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """As a small PNG of at most 64 colours."""
+    """Save as a small PNG of at most 128 colours."""
     buffer = BytesIO()
     figure.savefig(buffer, format="png", dpi=80, bbox_inches="tight")
     image = Image.open(buffer).convert("RGB")

@@ -76,20 +76,20 @@ def test_two_labels_are_several(pictures: Path) -> None:
     """A picture with two of them is refused, with its line, unless the task says so."""
     rows = [f"{i}.png,1,{int(i == 3)}" for i in range(40)]
     (pictures / "labels.csv").write_text("\n".join(["file,sea,land", *rows]))
-    with pytest.raises(UserError, match="line 5: a picture has one label unless task=multilabel"):
+    with pytest.raises(UserError, match="line 5: the picture must have exactly one label"):
         load_dataset(load_config("eurosat", [f"data={pictures / 'labels.csv'}"]))
 
 
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        ("", "needs a header"),
-        ("name,sea\n0.png,1", "needs a header"),
-        ("file\n0.png", "no column for a label"),
-        ("file,sea\n0.png,yes", "line 2: every label is 0 or 1"),
-        ("file,sea\n0.png,1,1", "line 2: every label is 0 or 1"),
-        ("file,split,sea\n0.png,dev,1", "split is train, val or test"),
-        ("file,sea\n0.png,1\nnothere.png,1", r"line 3: there is no file nothere\.png"),
+        ("", "must have a header"),
+        ("name,sea\n0.png,1", "must have a header"),
+        ("file\n0.png", "has no label column"),
+        ("file,sea\n0.png,yes", "line 2: every label must be 0 or 1"),
+        ("file,sea\n0.png,1,1", "line 2: every label must be 0 or 1"),
+        ("file,split,sea\n0.png,dev,1", "split must be train, val or test"),
+        ("file,sea\n0.png,1\nnothere.png,1", r"line 3: there is no file 'nothere\.png'"),
     ],
 )
 def test_mistakes_are_named_by_line(pictures: Path, content: str, sentence: str) -> None:

@@ -127,5 +127,5 @@ def test_the_most_faithful_layer_is_taken() -> None:
 
 def test_layers_are_tried_on_pictures() -> None:
     """Without any, one sentence."""
-    with pytest.raises(UserError, match="--pictures names them"):
+    with pytest.raises(UserError, match="with --pictures"):
         choose_layer(blobs.lesson().model, None, None, False, print)

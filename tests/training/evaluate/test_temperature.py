@@ -6,7 +6,7 @@ import torch
 
 from tests.training import blobs
 from training.evaluate.temperature import compare_calibration, find_temperature
-from training.export.pipeline import compile_graph
+from training.graph.compilation import compile_graph
 from training.graph.session import open_session
 
 

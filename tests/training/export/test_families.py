@@ -9,8 +9,8 @@ import torch
 import torchvision
 from torch import nn
 
-from training.export.pipeline import compile_graph
 from training.gradcam.reference import compute_gradcam, find_layer
+from training.graph.compilation import compile_graph
 from training.graph.session import open_session
 from training.imaging.preprocessing import Input
 from training.imaging.synthetic import generate_images

@@ -114,14 +114,14 @@ def test_int8_is_calibrated_on_every_other_picture_and_measured_on_the_rest(
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"architecture": "mine:nothere"}, "mine:nothere can't be found"),
-        ({"architecture": "nothere:build"}, "nothere:build can't be found"),
-        ({"labels": None}, "--labels names the file"),
+        ({"architecture": "mine:nothere"}, "mine:nothere cannot be imported"),
+        ({"architecture": "nothere:build"}, "nothere:build cannot be imported"),
+        ({"labels": None}, "file of labels with --labels"),
         ({"layer": "neck"}, "There is no layer 'neck'"),
-        ({"layer": "head"}, "a map has four"),
-        ({"layer": None}, "--layer names one"),
-        ({"mean": [0.5], "std": [0.5, 0.5]}, "--mean and --std take one number each"),
-        ({"mean": [0.5], "std": [0.5]}, "doesn't run on pictures of 24 x 24"),
+        ({"layer": "head"}, "four dimensions"),
+        ({"layer": None}, "Name one with --layer"),
+        ({"mean": [0.5], "std": [0.5, 0.5]}, "--mean and --std must both have one number"),
+        ({"mean": [0.5], "std": [0.5]}, "does not run on pictures of 24 x 24"),
     ],
 )
 def test_mistakes_are_one_sentence(
@@ -136,7 +136,7 @@ def test_mistakes_are_one_sentence(
 
 @pytest.mark.parametrize(
     ("text", "sentence"),
-    [("a\nb\na\n", "has 'a' twice"), ("a\nb\n", "3 outputs and there are 2 labels")],
+    [("a\nb\na\n", "label 'a' more than once"), ("a\nb\n", "3 outputs, but there are 2 labels")],
 )
 def test_labels_that_do_not_fit_are_refused(
     ask: Callable[..., ImportRequest], tmp_path: Path, text: str, sentence: str

@@ -85,7 +85,7 @@ def test_a_bad_name_is_one_sentence(
     lenet: Classifier, grays: Pixels, tmp_path: Path, name: str
 ) -> None:
     """Before anything is computed."""
-    with pytest.raises(UserError, match="is no model name"):
+    with pytest.raises(UserError, match="is not a valid model name"):
         make(lenet, grays, tmp_path, name=name)
 
 
@@ -191,9 +191,9 @@ class Undecided(torch.nn.Module):
 @pytest.mark.parametrize(
     ("between", "said"),
     [
-        (torch.nn.Mish(), "can't say 'mish_backward'.*at '0'; nothing was written"),
-        (torch.nn.LocalResponseNorm(2), "only for one size of the batch; nothing was written"),
-        (Undecided(), "by the values of a picture.*; nothing was written"),
+        (torch.nn.Mish(), "does not support 'mish_backward'.*at '0'. No file was written"),
+        (torch.nn.LocalResponseNorm(2), "for one batch size only. No file was written"),
+        (Undecided(), "the values of a picture.* No file was written"),
     ],
     ids=["operation", "size", "branch"],
 )

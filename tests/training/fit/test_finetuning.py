@@ -11,9 +11,9 @@ from torch import nn
 from training.config import Config, load_config
 from training.data.datasets import Dataset, Split
 from training.errors import UserError
-from training.export.pipeline import compile_graph
 from training.fit.checkpoint import load_checkpoint
 from training.fit.loop import TrainingRun, fit
+from training.graph.compilation import compile_graph
 from training.graph.session import open_session
 from training.networks.classifier import build_classifier, prepare_classifier
 from training.networks.heads import find_last_layer
@@ -102,7 +102,7 @@ def test_one_neuron_becomes_two_labels(resnet: Config, tiles: Dataset, tmp_path:
 
 def test_one_neuron_needs_two_labels(resnet: Config) -> None:
     """Three are one sentence."""
-    with pytest.raises(UserError, match="two labels apart, not 3"):
+    with pytest.raises(UserError, match="exactly two labels, the data set has 3"):
         prepare_classifier(replace(resnet, one_neuron=True), 3)
 
 
@@ -140,10 +140,10 @@ def test_weights_come_from_other_files_too(resnet: Config, tmp_path: Path, suffi
 @pytest.mark.parametrize(
     ("name", "content", "sentence"),
     [
-        ("w.npz", b"no", "can't be read as weights"),
-        ("w.pt", b"no", "can't be read as weights"),
-        ("w.safetensors", b"no", "can't be read as weights"),
-        ("w.onnx", b"no", "is no .npz, .safetensors, .pt or .pth file"),
+        ("w.npz", b"no", "is not a readable weights file"),
+        ("w.pt", b"no", "is not a readable weights file"),
+        ("w.safetensors", b"no", "is not a readable weights file"),
+        ("w.onnx", b"no", "must be a .npz, .safetensors, .pt, .pth or .bin file"),
     ],
 )
 def test_broken_weights_are_one_sentence(
@@ -159,13 +159,13 @@ def test_another_networks_weights_are_refused(resnet: Config) -> None:
     """All of them at import; and hardly fitting ones even when parts may be new."""
     state = read_state_dict(Path(str(resnet.weights)))
     other = build_classifier("squeezenet1_1", 7, resnet.input, {}).network
-    with pytest.raises(UserError, match="don't fit the network"):
+    with pytest.raises(UserError, match="do not match the network"):
         load_into_network(other, state)
-    with pytest.raises(UserError, match="don't fit the network"):
+    with pytest.raises(UserError, match="do not match the network"):
         load_into_network(other, state, partly=True)
 
 
 def test_the_last_layer_of_a_network_without_any_is_one_sentence() -> None:
     """It says which network."""
-    with pytest.raises(UserError, match="ReLU has neither"):
+    with pytest.raises(UserError, match="ReLU has no linear"):
         find_last_layer(nn.ReLU())

@@ -102,7 +102,7 @@ def test_a_checkpoint_is_the_kept_network(quick: Config, strokes: Dataset, tmp_p
 def test_what_is_no_checkpoint_is_one_sentence(tmp_path: Path) -> None:
     """It names the file."""
     (tmp_path / "best.pt").write_text("nothing")
-    with pytest.raises(UserError, match=r"best.pt can't be read as a checkpoint"):
+    with pytest.raises(UserError, match=r"best.pt is not a readable checkpoint"):
         load_checkpoint(tmp_path / "best.pt")
 
 

@@ -100,5 +100,5 @@ def test_a_database_that_is_not_there_is_one_sentence(
     quick: Config, strokes: Dataset, tmp_path: Path
 ) -> None:
     """It names the study."""
-    with pytest.raises(UserError, match="can't be opened"):
+    with pytest.raises(UserError, match="cannot be opened"):
         search_hyperparameters(quick, strokes, "sqlite:////nowhere/at/all.db", 1, tmp_path)

@@ -11,9 +11,9 @@ from torch import nn
 
 from tests.training.gradcam.test_plan import HEADS
 from training.artifact.parity import check_parity
-from training.export.pipeline import compile_graph, compile_prediction_graph
 from training.gradcam.heatmap import resize_and_normalize
 from training.gradcam.reference import attach_hook, find_layer
+from training.graph.compilation import compile_graph, compile_prediction_graph
 from training.graph.session import open_session
 from training.imaging.preprocessing import Input, Pixels
 from training.imaging.synthetic import generate_images

@@ -133,7 +133,11 @@ def test_other_weights_give_another_map_and_other_biases_do_not(
     ("head", "layer", "sentence"),
     [
         (nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 3)), "head.0", "1x1"),
-        (nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 3)), "head.2", "four"),
+        (
+            nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 3)),
+            "head.2",
+            "four dimensions",
+        ),
         (nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 3)), "neck", "neck"),
     ],
 )

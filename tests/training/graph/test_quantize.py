@@ -14,7 +14,8 @@ from training.artifact.parity import CASES, check_signature
 from training.artifact.precision_loss import ALLOWED_LOSSES, compare_precisions
 from training.data.datasets import Dataset, Split
 from training.errors import UserError
-from training.export.pipeline import compile_graph, export_model
+from training.export.pipeline import export_model
+from training.graph.compilation import compile_graph
 from training.graph.quantize import reduce_precision
 from training.graph.session import open_session
 from training.imaging.preprocessing import Pixels
@@ -119,7 +120,7 @@ def test_what_fewer_bits_change_is_on_the_card(
 def test_too_great_a_loss_writes_nothing(lenet: Classifier, grays: Pixels, tmp_path: Path) -> None:
     """Ranges calibrated on black pictures fit no others: one sentence says what was lost."""
     black = np.zeros_like(grays)
-    with pytest.raises(UserError, match=r"int8 (loses .* points of accuracy|moves the maps)"):
+    with pytest.raises(UserError, match=r"int8 (loses .* points of accuracy|changes the maps)"):
         export_model(
             about(lenet), lenet, "features.act2", grays, tmp_path / "tree",
             precision="int8", calibration=black,

@@ -88,7 +88,7 @@ def test_what_is_no_picture_is_one_sentence(content: bytes, tmp_path: Path) -> N
     """It names the file."""
     file = tmp_path / "katze.jpg"
     file.write_bytes(content)
-    with pytest.raises(UserError, match=r"katze.jpg can't be read as a picture"):
+    with pytest.raises(UserError, match=r"katze.jpg is not a picture"):
         load_pixels(file, Input())
 
 

@@ -50,7 +50,7 @@ def test_a_copied_version_keeps_its_page(tmp_path: Path) -> None:
 def test_a_file_without_a_card_is_one_sentence(tmp_path: Path) -> None:
     """And so is a tree without models."""
     (tmp_path / "model.onnx").write_bytes(b"no model")
-    with pytest.raises(UserError, match="without a card"):
+    with pytest.raises(UserError, match="no readable card"):
         write_model_page("x", tmp_path)
     with pytest.raises(UserError, match="has no <name>"):
         list(find_model_files(tmp_path))

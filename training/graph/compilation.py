@@ -1,0 +1,84 @@
+"""From a classifier to its ONNX graph, with or without Grad-CAM. Nothing is checked here."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+import torch
+from torch import nn
+
+from training.gradcam.compiler import make_explained_forward, trace_graph
+from training.gradcam.plan import Plan, make_plan
+from training.gradcam.reference import find_layer, prepare_network
+from training.graph.export_errors import explain_export_errors
+from training.graph.fuse_batchnorm import fuse_batchnorms
+from training.graph.onnx_export import (
+    MIN_HALF_WEIGHTS,
+    export_prediction_graph,
+    export_traced_graph,
+    store_half_weights,
+)
+from training.imaging.preprocessing import Pixels
+from training.networks.classifier import compute_probabilities
+
+EXAMPLE_SIZES = (5, 2)  # N and T of the traced example: equal to no other size
+
+
+@dataclass(frozen=True)
+class CompiledGraph:
+    """A graph with Grad-CAM, and the plan by which it computes alpha."""
+
+    proto: onnx.ModelProto
+    plan: Plan
+
+
+def compile_graph(
+    model: nn.Module,
+    network: nn.Module,
+    layer: str,
+    pictures: Pixels,  # (N, H, W, C)
+    multilabel: bool = False,
+    precision: str = "fp32",
+    alpha: bool = False,
+    temperature: float = 1.0,
+) -> CompiledGraph:
+    """The ONNX graph of a classifier with Grad-CAM at a layer, computing in 32 bits.
+
+    For precisions below fp32 batch-norms are fused, and for w16 weights are rounded, in `model`
+    itself.
+
+    Raises:
+        UserError: the layer cannot be explained, or the network cannot be exported.
+    """
+    prepare_network(model)
+    image = torch.from_numpy(np.resize(pictures, (EXAMPLE_SIZES[0], *pictures.shape[1:])))
+    if precision != "fp32":
+        fuse_batchnorms(model, image, find_layer(network, layer))
+    if precision == "w16":
+        for weight in model.parameters():
+            if weight.numel() >= MIN_HALF_WEIGHTS:
+                weight.copy_(weight.half())
+    target = torch.arange(EXAMPLE_SIZES[0] * EXAMPLE_SIZES[1]).reshape(EXAMPLE_SIZES) % 2
+    plan = make_plan(model, network, layer, image[:3])
+    run = make_explained_forward(model, network, plan, multilabel, temperature)
+    with explain_export_errors(layer):
+        proto = export_traced_graph(trace_graph(run, image, target), image, target, alpha)
+    if precision == "w16":
+        store_half_weights(proto)
+    return CompiledGraph(proto, plan)
+
+
+def compile_prediction_graph(
+    model: nn.Module,
+    pictures: Pixels,
+    multilabel: bool = False,
+    temperature: float = 1.0,
+) -> onnx.ModelProto:
+    """The ONNX graph of the classifier without explanation, as the baseline of the checks."""
+
+    def predict(image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        logits = model(image)
+        return logits, compute_probabilities(logits, multilabel, temperature)
+
+    image = np.resize(pictures, (EXAMPLE_SIZES[0], *pictures.shape[1:]))
+    return export_prediction_graph(predict, torch.from_numpy(image))
