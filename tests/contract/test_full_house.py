@@ -147,4 +147,4 @@ def test_the_inference_protocol_is_refused_in_its_own_words(full: Server) -> Non
     with fill(full):
         answer = full.client.post("/v2/models/quadrants/infer", content=b"{}")
     assert answer.status_code == 429
-    assert "No room for more images" in answer.json()["error"]
+    assert "The queue is full" in answer.json()["error"]

@@ -215,7 +215,7 @@ def test_concurrent_calls_are_all_answered(client: triton.InferenceServerClient)
         (
             [make_input("image", np.array([b"no picture"], dtype=np.object_), "BYTES")],
             "415",
-            "no image of an accepted format",
+            "not an image in an accepted format",
         ),
     ],
 )
