@@ -1,5 +1,6 @@
 """Options: the parameters of a request, each known, given once and in range."""
 
+import re
 from reprlib import repr as shorten
 from typing import Any, TypeVar
 
@@ -45,18 +46,19 @@ def validate_options(kind: type[Options], values: dict[str, Any]) -> Options:
 
 def _describe(kind: type[PredictOptions], exc: ValidationError) -> str:
     """Write one sentence on the first parameter that is wrong."""
-    error = exc.errors(include_url=False)[0]
-    name = ".".join(str(step) for step in error["loc"][:1])
-    if error["type"] == "extra_forbidden":
+    details = exc.errors(include_url=False)
+    place = details[0]["loc"][:1]
+    if details[0]["type"] == "extra_forbidden":
         known = ", ".join(["image", *kind.model_fields])
-        return f"There is no parameter '{name}' here: use {known}."
-    if not name:
-        conflict = error["msg"].removeprefix("Value error, ")
+        return f"There is no parameter '{place[0]}' here: use {known}."
+    if not place:
+        conflict = details[0]["msg"].removeprefix("Value error, ")
         return f"The parameters contradict each other: {conflict}."
-    return f"'{name}' must {describe_rule(error)}, got {shorten(error['input'])}."
+    rules = dict.fromkeys(describe_rule(detail) for detail in details if detail["loc"][:1] == place)
+    return f"'{place[0]}' must {' or '.join(rules)}, got {shorten(details[0]['input'])}."
 
 
-def describe_rule(error: ErrorDetails) -> str:
+def describe_rule(detail: ErrorDetails) -> str:
     """Return what pydantic says that a value should do, such as "be a valid integer"."""
-    _, _, rule = error["msg"].partition("should ")
-    return rule.partition(", unable")[0] or "be valid"
+    _, _, rule = detail["msg"].partition("should ")
+    return re.split(", unable| after validation", rule)[0] or "be valid"

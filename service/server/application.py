@@ -100,7 +100,7 @@ class Application:
 def make_endpoints(
     settings: Settings, lifecycle: Lifecycle, repository: Repository, admission: Admission
 ) -> list[Endpoint]:
-    """Make the route table, with the paths that need speed first."""
+    """Make the route table."""
     classifier = Classifier(settings, admission)
     images = ImageEndpoints(settings, repository, admission, classifier)
     status = StatusEndpoints(repository, lifecycle, admission)

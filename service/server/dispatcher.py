@@ -52,6 +52,12 @@ class Dispatcher:
         self.api_keys = ApiKeys(settings.api_keys, settings.public_paths)
         self._lifecycle = lifecycle
         self._endpoints = endpoints
+        self._by_path = {
+            endpoint.path: [other for other in endpoints if other.path == endpoint.path]
+            for endpoint in endpoints
+            if not endpoint.param_convertors
+        }
+        self._with_parameters = [endpoint for endpoint in endpoints if endpoint.param_convertors]
         self._tracer = tracer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -76,7 +82,7 @@ class Dispatcher:
     def find_endpoint(self, scope: Scope) -> tuple[Endpoint | None, bool]:
         """Return the endpoint of the path, and whether it is for the method, too."""
         found = None
-        for endpoint in self._endpoints:
+        for endpoint in self._by_path.get(scope["path"], self._with_parameters):
             match, path_params = endpoint.matches(scope)
             if match is Match.FULL:
                 scope.update(path_params)
