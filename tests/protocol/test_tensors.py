@@ -35,8 +35,8 @@ def test_numbers_are_the_same_in_json_and_binary(datatype: str, shape: list[int]
 @pytest.mark.parametrize(
     ("data", "told"),
     [
-        ([1, 2], "2 values"),
-        ([1, 2, 3, 4], "4 values"),
+        ([1, 2], "3 values, got 2"),
+        ([1, 2, 3, 4], "3 values, got 4"),
         ([1, 2, 256], "range of UINT8, 0 to 255"),
         ([-1, 2, 3], "range of UINT8, 0 to 255"),
         ([1, 2, 10**400], "range of UINT8, 0 to 255"),

@@ -160,8 +160,8 @@ def _attach_binary(inputs: list[InputTensor], rest: memoryview) -> None:
             continue
         if size > len(rest):
             raise BadRequest(
-                f"The input '{tensor.name}' must have {size} binary bytes, but {len(rest)} are left "
-                "after the JSON and the inputs before it."
+                f"The input '{tensor.name}' must have {size} binary bytes, but {len(rest)} are "
+                "left after the JSON and the inputs before it."
             )
         tensor.data, rest = rest[:size], rest[size:]
     if rest:
