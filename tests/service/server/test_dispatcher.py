@@ -64,7 +64,7 @@ class Client:
         return asyncio.run(self._ask(method, path, options))
 
     async def _ask(self, method: str, path: str, options: dict[str, Any]) -> httpx.Response:
-        transport = httpx.ASGITransport(self._app)  # type: ignore[arg-type]
+        transport = httpx.ASGITransport(self._app)
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
             return await client.request(method, path, **options)
 
