@@ -27,16 +27,15 @@ from service.api.v2.schemas import (
     ModelReadiness,
     ServerMetadata,
     ServerReadiness,
-    TensorConfig,
-    TensorMetadata,
 )
 from service.api.v2.signature import (
     IMAGE,
     TARGET,
     Image,
-    Signature,
     describe_inputs,
     describe_outputs,
+    list_config,
+    list_metadata,
     make_outputs,
     read_images,
     read_inputs,
@@ -166,8 +165,8 @@ class V2Endpoints:
             "name": model.name,
             "versions": [version["version"] for version in versions if version["provider"]],
             "platform": PLATFORM,
-            "inputs": _describe_tensors(describe_inputs(model)),
-            "outputs": _describe_tensors(describe_outputs(model)),
+            "inputs": list_metadata(describe_inputs(model)),
+            "outputs": list_metadata(describe_outputs(model)),
         }
         return JSONResponse(metadata)
 
@@ -178,7 +177,7 @@ class V2Endpoints:
     async def config(self, request: Request) -> Response:
         """`GET /v2/models/<name>/config`: the tensors as a Triton configuration."""
         model = self._find(request)
-        inputs = _configure_tensors(describe_inputs(model))
+        inputs = list_config(describe_inputs(model))
         for tensor in inputs:
             tensor["optional"] = tensor["name"] == TARGET
         kind = "KIND_GPU" if model.provider == "cuda" else "KIND_CPU"
@@ -188,7 +187,7 @@ class V2Endpoints:
             "backend": "onnxruntime",
             "max_batch_size": self._max_images,  # of one request
             "input": inputs,
-            "output": _configure_tensors(describe_outputs(model)),
+            "output": list_config(describe_outputs(model)),
             "dynamic_batching": {"preferred_batch_size": [model.batcher.max_batch_size]},
             "instance_group": [{"kind": kind, "count": 1}],
         }
@@ -262,18 +261,3 @@ def _describe_entry(name: str, version: ModelVersion) -> IndexEntry:
         "state": "READY" if is_served else unserved,
         "reason": version["reason"] or "",
     }
-
-
-def _describe_tensors(tensors: Signature) -> list[TensorMetadata]:
-    return [
-        {"name": name, "datatype": datatype, "shape": shape}
-        for name, (datatype, shape) in tensors.items()
-    ]
-
-
-def _configure_tensors(tensors: Signature) -> list[TensorConfig]:
-    """Describe tensors as Triton's configuration does: without N."""
-    return [
-        {"name": name, "data_type": f"TYPE_{datatype}", "dims": shape[1:]}
-        for name, (datatype, shape) in tensors.items()
-    ]

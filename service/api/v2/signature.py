@@ -10,7 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from service.api.v2.schemas import InferCall, InputTensor, WantedOutput
+from service.api.v2.schemas import (
+    InferCall,
+    InputTensor,
+    TensorConfig,
+    TensorMetadata,
+    WantedOutput,
+)
 from service.api.v2.tensors import BYTES, OutputTensor, read_array, read_elements
 from service.artifact.card import TOP_1
 from service.errors import BadRequest
@@ -42,6 +48,22 @@ def describe_outputs(model: Model) -> Signature:
         **dict.fromkeys(SCORES, scores),
         MAP: ("FP32", [-1, -1, *model.artifact.map_shape]),
     }
+
+
+def list_metadata(tensors: Signature) -> list[TensorMetadata]:
+    """List tensors as the protocol describes them."""
+    return [
+        {"name": name, "datatype": datatype, "shape": shape}
+        for name, (datatype, shape) in tensors.items()
+    ]
+
+
+def list_config(tensors: Signature) -> list[TensorConfig]:
+    """List tensors as a Triton configuration describes them: without N."""
+    return [
+        {"name": name, "data_type": f"TYPE_{datatype}", "dims": shape[1:]}
+        for name, (datatype, shape) in tensors.items()
+    ]
 
 
 def read_inputs(call: InferCall) -> dict[str, InputTensor]:
