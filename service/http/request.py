@@ -68,7 +68,9 @@ class Request(starlette.requests.Request):
 
     def header(self, name: str) -> str:
         """Return a header's value: empty if it is absent, a list if it was sent several times."""
-        return ", ".join(self.headers.getlist(name))
+        key = name.encode()  # Starlette's `headers` would do the same in twice the time
+        values = [value for own, value in self.scope["headers"] if own == key]
+        return b", ".join(values).decode("latin-1")
 
     async def read_body(self, limit: int, reserve: Callable[[int], None]) -> bytes:
         """Read the whole body. Call `reserve` for bytes that were not announced by a header.
@@ -125,7 +127,7 @@ class Request(starlette.requests.Request):
         """Return the number of bytes announced; None if the body comes in chunks."""
         if announced := self.header("content-length"):
             return int(announced)  # the HTTP parser rejects what is not a number
-        return None if "transfer-encoding" in self.headers else 0
+        return None if self.header("transfer-encoding") else 0
 
 
 class DisconnectWatch:
