@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.server import ROOT, Server, start_server
+from tests.server import ROOT, LaunchedServer, Server, start_server
 from tests.service.quadrants import write_model
+from tests.warm import start_worker
 
 
 @pytest.fixture(scope="session")
@@ -30,7 +31,17 @@ def quadrants_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def server(quadrants_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The real service with the tiny model, all settings at their defaults; shared: leave it up."""
-    with start_server(quadrants_dir, tmp_path_factory.mktemp("server")) as running:
+    with start_worker(quadrants_dir, tmp_path_factory.mktemp("server")) as running:
+        running.wait_ready()
+        yield running
+
+
+@pytest.fixture(scope="session")
+def launched(
+    quadrants_dir: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[LaunchedServer]:
+    """The same, started as a person starts it, in processes of its own; leave it up as well."""
+    with start_server(quadrants_dir, tmp_path_factory.mktemp("launched")) as running:
         running.wait_ready()
         yield running
 
@@ -39,6 +50,6 @@ def server(quadrants_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
 def bundled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The service as `make serve` starts it: bundled models, the one for photographs as default."""
     folder = tmp_path_factory.mktemp("bundled")
-    with start_server(ROOT / "models", folder, default_model="squeezenet1_1") as running:
+    with start_worker(ROOT / "models", folder, default_model="squeezenet1_1") as running:
         running.wait_ready()
         yield running

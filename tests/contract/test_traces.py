@@ -17,6 +17,7 @@ from service.settings import SettingsError
 from tests.contract.collector import Collector, collect, read
 from tests.contract.tree import PICTURE
 from tests.server import ROOT, Server, start_server
+from tests.warm import start_worker
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
@@ -24,8 +25,8 @@ SOON = "50"  # ms until spans are sent
 LATER = "600000"
 UNTRACED = """
 import service.__main__, service.server.router, service.api.v2.endpoints, sys
-from service.server.tracing import open_traces
-assert open_traces() is None
+from service.server.tracing import open_tracer
+assert open_tracer() is None
 assert not [name for name in sys.modules if name.startswith("opentelemetry")]
 """
 
@@ -61,7 +62,7 @@ def traced(
     variables = {ENDPOINT: collector.url, "OTEL_BSP_SCHEDULE_DELAY": SOON}
     with (
         environment(**variables),
-        start_server(folder / "models", folder, **settings) as running,
+        start_worker(folder / "models", folder, **settings) as running,
     ):
         running.wait_ready()
         yield running

@@ -13,7 +13,8 @@ from tests.reliability.loss import find_nginx, make_quarters, start_nginx, stop_
 from tests.reliability.malice import endure_all
 from tests.reliability.mutations import make_pictures
 from tests.reliability.versions import deploy
-from tests.server import Server, start_server
+from tests.server import Server
+from tests.warm import start_worker
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +27,7 @@ def models(quadrants_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 def own(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server to be mistreated, and at last stopped."""
     folder = tmp_path_factory.mktemp("reliability")
-    with start_server(models, folder, model_poll_seconds=0.2, request_timeout_ms=6000) as server:
+    with start_worker(models, folder, model_poll_seconds=0.2, request_timeout_ms=6000) as server:
         server.wait_ready()
         yield server
 

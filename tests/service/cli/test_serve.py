@@ -12,12 +12,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.server import PATIENCE, ROOT, Server, start_server, wait_until
+from tests.server import PATIENCE, ROOT, LaunchedServer, Server, start_server, wait_until
 from tests.service.quadrants import encode, light
 
 
 @pytest.fixture
-def patient(quadrants_dir: Path, tmp_path: Path) -> Iterator[Server]:
+def patient(quadrants_dir: Path, tmp_path: Path) -> Iterator[LaunchedServer]:
     """A server that would drain for longer than any of these tests waits."""
     with start_server(quadrants_dir, tmp_path, drain_seconds=600) as server:
         server.wait_ready()
@@ -32,13 +32,13 @@ def run_serve(*arguments: str, **environment: str) -> subprocess.CompletedProces
     )
 
 
-def test_ctrl_c_ends_it_without_draining_and_leaves_no_process(patient: Server) -> None:
+def test_ctrl_c_ends_it_without_draining_and_leaves_no_process(patient: LaunchedServer) -> None:
     family = [patient.process.pid, *patient.find_workers()]
     assert patient.stop(signal.SIGINT) == 0
     wait_until(lambda: not any(psutil.pid_exists(pid) for pid in family))
 
 
-def test_ctrl_c_while_draining_ends_it_at_once(patient: Server) -> None:
+def test_ctrl_c_while_draining_ends_it_at_once(patient: LaunchedServer) -> None:
     patient.process.send_signal(signal.SIGTERM)
     wait_until(lambda: patient.client.get("/readyz").status_code == 503)
     assert patient.client.post("/predict", content=encode(light(1))).status_code == 200
@@ -58,9 +58,9 @@ def test_a_launcher_killed_without_a_word_takes_the_server_along(
         wait_until(lambda: not any(child.is_running() for child in family))
 
 
-def test_the_ready_line_comes_with_a_curl_that_works(server: Server, tmp_path: Path) -> None:
-    wait_until(lambda: "-o heatmap.png\n" in server.read_log(), describe=server.read_log)
-    told = server.read_log().partition("is ready on")[2].splitlines()
+def test_the_ready_line_comes_with_a_curl_that_works(launched: Server, tmp_path: Path) -> None:
+    wait_until(lambda: "-o heatmap.png\n" in launched.read_log(), describe=launched.read_log)
+    told = launched.read_log().partition("is ready on")[2].splitlines()
     line = next(line for line in told if "/predict" in line)
     (tmp_path / "picture.jpg").write_bytes(encode(light(1)))
     ran = subprocess.run(line, shell=True, cwd=tmp_path, capture_output=True, check=True)
@@ -101,8 +101,8 @@ def test_cuda_without_a_gpu_refuses_to_start_and_names_what_is_missing() -> None
     assert "SIGHTGLASS_DEVICE=cuda can't be" in ran.stderr
 
 
-def test_the_server_has_no_torch_and_no_opencv_in_it(server: Server) -> None:
-    [worker] = server.find_workers()
+def test_the_server_has_no_torch_and_no_opencv_in_it(launched: Server) -> None:
+    [worker] = launched.find_workers()
     maps = Path(f"/proc/{worker}/maps")
     if not maps.exists():
         pytest.skip("needs /proc")
