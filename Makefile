@@ -14,7 +14,7 @@ BIN := $(VENV)/bin
 UV := $(BIN)/python -m uv pip
 
 .DEFAULT_GOAL := help
-.PHONY: help serve setup test check format load bench bench-gpu reliability soak image image-test manifests audit lock clean
+.PHONY: help serve setup test test-all test-slow check format load bench bench-gpu reliability soak image image-test manifests audit lock clean
 
 help: ## these chores, a line each
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -38,8 +38,16 @@ serve: $(VENV)/serve.installed ## the service on http://127.0.0.1:3000 with the 
 
 setup: $(VENV)/dev.installed ## torch and all else for training and tests, into .venv
 
-test: check ## make check, then every test
-	$(BIN)/python -m pytest
+# Two processes share the test files. The result is the last that a run prints.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadscope
+test: check ## make check, then all tests but the slow ones
+	$(PYTEST) -m "not slow"
+
+test-all: check ## make check, then all tests
+	$(PYTEST)
+
+test-slow: $(VENV)/dev.installed ## the slow tests alone
+	$(PYTEST) -m slow
 
 check: $(VENV)/dev.installed manifests ## format, lint, types, dependency rule, manifests, alert rules
 	$(BIN)/ruff format --check
