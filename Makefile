@@ -14,7 +14,7 @@ BIN := $(VENV)/bin
 UV := $(BIN)/python -m uv pip
 
 .DEFAULT_GOAL := help
-.PHONY: help serve setup test check format load bench bench-gpu reliability soak image image-test manifests audit lock clean
+.PHONY: help serve setup test test-all test-slow check format load bench bench-gpu reliability soak image image-test manifests audit lock clean
 
 help: ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 13
@@ -38,8 +38,16 @@ serve: $(VENV)/serve.installed ## start the service on http://127.0.0.1:3000 wit
 
 setup: $(VENV)/dev.installed ## install torch and everything else for training and tests into .venv
 
-test: check ## run make check, then all tests
-	$(BIN)/python -m pytest
+# Two processes share the test files. The result is the last that a run prints.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadscope
+test: check ## run make check, then all tests except the slow ones
+	$(PYTEST) -m "not slow"
+
+test-all: check ## run make check, then all tests
+	$(PYTEST)
+
+test-slow: $(VENV)/dev.installed ## run only the slow tests
+	$(PYTEST) -m slow
 
 check: $(VENV)/dev.installed manifests ## check format, lint, types, import layers, manifests and alert rules
 	$(BIN)/ruff format --check

@@ -19,7 +19,7 @@ from benchmarks.server import Server
 from benchmarks.table import write_pages
 from benchmarks.targets import TARGETS
 from benchmarks.trial import Trial
-from tests import server as tests_server
+from tests.server import LaunchedServer
 from tests.service.quadrants import encode, light
 
 SECONDS = 0.3
@@ -34,8 +34,8 @@ def pictures(quadrants_dir: Path) -> Pictures:
 
 
 @pytest.fixture
-def trial(server: tests_server.Server) -> Trial:
-    return Trial(Server(OURS, server.port, server.process, 1.5), OURS, SECONDS)
+def trial(launched: LaunchedServer) -> Trial:
+    return Trial(Server(OURS, launched.port, launched.process, 1.5), OURS, SECONDS)
 
 
 def load(trial: Trial, requests: list[Request], clients: int) -> Sample:

@@ -21,6 +21,7 @@ from tests.contract.tree import PICTURE
 from tests.contract.wire import connect, read_answer, read_metric, start_post
 from tests.server import PATIENCE, ROOT, Server, find_free_port, start_server, wait_until
 from tests.service.quadrants import encode
+from tests.warm import start_worker
 
 POISONED = encode(Image.new("RGB", (32, 32), (POISON, 0, 0)))
 
@@ -129,7 +130,7 @@ def test_a_working_gpu_is_accepted() -> None:
 def test_the_provider_that_auto_chose_is_shown_everywhere(
     quadrants_dir: Path, tmp_path: Path
 ) -> None:
-    with start_server(quadrants_dir, tmp_path) as server:
+    with start_worker(quadrants_dir, tmp_path) as server:
         server.wait_ready()
         assert server.client.get("/readyz").json()["provider"] == "cuda"
         [version] = server.client.get("/models/quadrants").json()["versions"]

@@ -8,15 +8,16 @@ import httpx
 
 from tests.contract.artifacts import write_slow_model
 from tests.contract.tree import PICTURE, Tree
-from tests.server import PATIENCE, start_server, wait_until
+from tests.server import PATIENCE, wait_until
 from tests.service.quadrants import LABELS, write_model
+from tests.warm import start_worker
 
 OTHER_LABELS = ["north west", "north east", "south west", "south east"]
 
 
 def test_while_loading_it_is_alive_not_ready_and_says_why(tmp_path: Path) -> None:
     write_slow_model(tmp_path / "models" / "slow" / "1" / "model.onnx", seconds=0.3)
-    with start_server(tmp_path / "models", tmp_path) as server:
+    with start_worker(tmp_path / "models", tmp_path) as server:
         server.wait_answering()
         readiness = server.client.get("/readyz")
         assert readiness.status_code == 503
@@ -38,7 +39,7 @@ def test_while_loading_it_is_alive_not_ready_and_says_why(tmp_path: Path) -> Non
 
 
 def test_an_empty_repository_is_not_ready_until_a_model_is_added(tmp_path: Path) -> None:
-    with start_server(tmp_path / "models", tmp_path, model_poll_seconds=0.1) as server:
+    with start_worker(tmp_path / "models", tmp_path, model_poll_seconds=0.1) as server:
         server.wait_answering()
         wait_until(lambda: "no model" in server.client.get("/readyz").text)
         assert server.client.get("/readyz").status_code == 503
@@ -60,7 +61,7 @@ def test_an_empty_repository_is_not_ready_until_a_model_is_added(tmp_path: Path)
 def test_without_its_default_model_the_service_is_not_ready(
     quadrants_dir: Path, tmp_path: Path
 ) -> None:
-    with start_server(quadrants_dir, tmp_path, default_model="nobody") as server:
+    with start_worker(quadrants_dir, tmp_path, default_model="nobody") as server:
         server.wait_answering()
         wait_until(lambda: "quadrants" in server.client.get("/readyz").text)
         readiness = server.client.get("/readyz")
@@ -215,7 +216,7 @@ def test_files_that_do_not_match_the_layout_are_ignored(tree: Tree) -> None:
 def test_without_polling_new_models_are_not_loaded(quadrants_dir: Path, tmp_path: Path) -> None:
     models = tmp_path / "models"
     shutil.copytree(quadrants_dir, models)
-    with start_server(models, tmp_path, model_poll_seconds=0) as server:
+    with start_worker(models, tmp_path, model_poll_seconds=0) as server:
         server.wait_ready()
         write_model(models / "later" / "1" / "model.onnx")
         pause = threading.Event()

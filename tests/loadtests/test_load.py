@@ -128,6 +128,7 @@ def test_every_endpoint_is_called_without_an_error(loaded: Server, tmp_path: Pat
         assert all(endpoint in (tmp_path / name).read_text() for endpoint in rows)
 
 
+@pytest.mark.slow
 def test_two_workers_share_the_load_of_one_master(loaded: Server, tmp_path: Path) -> None:
     port = str(find_free_port())
     master = ["--master", "--expect-workers", "2", "-u", "4", "-t", "6s", "-H", loaded.url]

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
-from tests.server import Server, start_server
+from tests.server import Server
 from tests.service.quadrants import write_model
+from tests.warm import start_worker
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = (
@@ -75,7 +76,7 @@ def site(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         ("gray/1", "L", 28),
     ):
         write_model(folder / "models" / name / "model.onnx", mode=mode, side=side)
-    with start_server(folder / "models", folder, workers=1) as running:
+    with start_worker(folder / "models", folder, workers=1) as running:
         running.wait_ready()
         yield running
 

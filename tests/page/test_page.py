@@ -18,8 +18,9 @@ from service.imaging.heatmap import AGAINST, FOR, place_on_picture
 from service.imaging.saliency import normalize_cam, normalize_signed_cam
 from tests.page.conftest import PATIENCE_MS, Watch
 from tests.page.person import find_pressed, read_classes, read_heat, upload
-from tests.server import Server, start_server
+from tests.server import Server
 from tests.service.quadrants import LABELS, encode, light
+from tests.warm import start_worker
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 SEND_FILE = """([kind, name, bytes]) => {
@@ -302,7 +303,7 @@ def test_the_page_asks_for_a_key_only_if_needed_and_keeps_it_for_the_session(
     settings = {"api_keys": "open-sesame", "public_paths": public, "workers": 1}
     watch = Watch()
     with (
-        start_server(quadrants_dir, tmp_path, **settings) as guarded,
+        start_worker(quadrants_dir, tmp_path, **settings) as guarded,
         browser.new_context(base_url=guarded.url) as context,
     ):
         guarded.wait_ready()

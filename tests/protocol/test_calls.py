@@ -16,8 +16,9 @@ from tests.contract.artifacts import POISON
 from tests.contract.wire import read_metric
 from tests.protocol.conftest import MAX_QUEUE_SIZE, MAX_REQUEST_BYTES
 from tests.protocol.inputs import make_pixels
-from tests.server import Server, start_server
+from tests.server import Server
 from tests.service.quadrants import encode, light
+from tests.warm import start_worker
 
 INFER = "/v2/models/quadrants/infer"
 JSON_LENGTH = "Inference-Header-Content-Length"
@@ -237,7 +238,7 @@ def test_rows_share_batches_with_those_of_other_calls(quadrants_dir: Path, tmp_p
     # A batch waits until it is full, and two rows fill it: alone, each would wait in vain.
     settings = {"max_batch_size": 2, "max_queue_delay_ms": 60_000}
     with (
-        start_server(quadrants_dir, tmp_path, **settings) as server,
+        start_worker(quadrants_dir, tmp_path, **settings) as server,
         ThreadPoolExecutor() as threads,
     ):
         server.wait_ready()

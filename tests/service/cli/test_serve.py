@@ -12,12 +12,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.server import PATIENCE, ROOT, Server, start_server, wait_until
+from tests.server import PATIENCE, ROOT, LaunchedServer, Server, start_server, wait_until
 from tests.service.quadrants import encode, light
 
 
 @pytest.fixture
-def slow_draining(quadrants_dir: Path, tmp_path: Path) -> Iterator[Server]:
+def slow_draining(quadrants_dir: Path, tmp_path: Path) -> Iterator[LaunchedServer]:
     """A server that would drain for longer than any test here waits."""
     with start_server(quadrants_dir, tmp_path, drain_seconds=600) as server:
         server.wait_ready()
@@ -33,14 +33,14 @@ def run_serve(*arguments: str, **environment: str) -> subprocess.CompletedProces
 
 
 def test_ctrl_c_ends_the_service_without_draining_and_leaves_no_process(
-    slow_draining: Server,
+    slow_draining: LaunchedServer,
 ) -> None:
     pids = [slow_draining.process.pid, *slow_draining.find_workers()]
     assert slow_draining.stop(signal.SIGINT) == 0
     wait_until(lambda: not any(psutil.pid_exists(pid) for pid in pids))
 
 
-def test_ctrl_c_while_draining_ends_the_service_at_once(slow_draining: Server) -> None:
+def test_ctrl_c_while_draining_ends_the_service_at_once(slow_draining: LaunchedServer) -> None:
     slow_draining.process.send_signal(signal.SIGTERM)
     wait_until(lambda: slow_draining.client.get("/readyz").status_code == 503)
     assert slow_draining.client.post("/predict", content=encode(light(1))).status_code == 200
@@ -58,9 +58,11 @@ def test_the_server_ends_if_its_launcher_is_killed(quadrants_dir: Path, tmp_path
         wait_until(lambda: not any(child.is_running() for child in children))
 
 
-def test_the_ready_message_has_a_curl_command_that_works(server: Server, tmp_path: Path) -> None:
-    wait_until(lambda: "-o heatmap.png\n" in server.read_log(), describe=server.read_log)
-    message = server.read_log().partition("is ready on")[2].splitlines()
+def test_the_ready_message_has_a_curl_command_that_works(
+    launched: LaunchedServer, tmp_path: Path
+) -> None:
+    wait_until(lambda: "-o heatmap.png\n" in launched.read_log(), describe=launched.read_log)
+    message = launched.read_log().partition("is ready on")[2].splitlines()
     command = next(line for line in message if "/predict" in line)
     (tmp_path / "picture.jpg").write_bytes(encode(light(1)))
     run = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, check=True)
@@ -103,8 +105,8 @@ def test_cuda_without_a_gpu_stops_the_start_and_names_what_is_missing() -> None:
     assert "SIGHTGLASS_DEVICE=cuda" in run.stderr
 
 
-def test_the_server_loads_neither_torch_nor_opencv(server: Server) -> None:
-    [worker] = server.find_workers()
+def test_the_server_loads_neither_torch_nor_opencv(launched: LaunchedServer) -> None:
+    [worker] = launched.find_workers()
     maps = Path(f"/proc/{worker}/maps")
     if not maps.exists():
         pytest.skip("needs /proc")
