@@ -32,7 +32,7 @@ from tests.reliability import subject as subjects
 from tests.reliability.soak import soak
 from tests.reliability.soak_plot import summarise
 from tests.reliability.subject import SIGHTGLASS, STOCK, SUBJECTS
-from tests.server import ROOT, LaunchedServer, start_server
+from tests.server import ROOT, LaunchedServer, Server, start_server
 from tests.service.quadrants import write_model
 
 REPORTS = ROOT / "runs" / "reliability"

@@ -16,7 +16,7 @@ import psutil
 
 from tests.reliability.photographs import make_form
 from tests.reliability.stock_bento import MODEL_VARIABLE
-from tests.server import ROOT, LaunchedServer, find_free_port, run_server, start_server
+from tests.server import ROOT, LaunchedServer, Server, find_free_port, run_server, start_server
 
 PHOTOGRAPHS = "squeezenet1_1"  # the bundled model for photographs
 SIGHTGLASS, STOCK = "sightglass", "stock"

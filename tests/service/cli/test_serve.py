@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.server import PATIENCE, ROOT, LaunchedServer, Server, start_server, wait_until
+from tests.server import PATIENCE, ROOT, LaunchedServer, start_server, wait_until
 from tests.service.quadrants import encode, light
 
 
