@@ -1,1 +1,1 @@
-"""What the service costs beside what the hardware could do, and beside other servers."""
+"""Compares the service with the limit of the hardware and with other servers."""

@@ -1,15 +1,15 @@
-"""The commands: `run` measures and writes the pages, `page` writes them from the last run."""
+"""Runs the benchmarks: `run` measures and writes pages, `page` writes them from the last run."""
 
 import argparse
 import sys
 from pathlib import Path
 
-from benchmarks.client import ClientFault
+from benchmarks.client import ClientError
 from benchmarks.material import ROOT
 from benchmarks.plot import draw
 from benchmarks.rounds import FULL, RESULTS, Plan, run
 from benchmarks.samples import Results, read_results
-from benchmarks.server import ServerFault
+from benchmarks.server import ServerError
 from benchmarks.table import make_targets, write_pages
 
 PAGES = [
@@ -19,14 +19,20 @@ PICTURE = ROOT / "docs" / "pictures" / "benchmarks.png"
 
 
 def main() -> int:
-    """Read the command line and do what it says; a fault is one sentence."""
+    """Run the command that the command line names. An error is one sentence."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("command", choices=("run", "page"), nargs="?", default="run")
-    parser.add_argument("--full", action="store_true", help="the whole matrix, for hours")
-    parser.add_argument("--rounds", type=int, help="at most so many")
-    parser.add_argument("--minutes", type=float, help="no round begins that would not end by then")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="the raw figures")
-    parser.add_argument("--only-ours", action="store_true", help="no others, and no page")
+    parser.add_argument(
+        "--full", action="store_true", help="measure all combinations, which takes hours"
+    )
+    parser.add_argument("--rounds", type=int, help="maximum number of rounds, for example 3")
+    parser.add_argument(
+        "--minutes", type=float, help="start no round that would end later, for example 20"
+    )
+    parser.add_argument("--results", type=Path, default=RESULTS, help="file of the raw figures")
+    parser.add_argument(
+        "--only-ours", action="store_true", help="measure no other servers and write no page"
+    )
     options = parser.parse_args()
     try:
         results = (
@@ -34,8 +40,8 @@ def main() -> int:
             if options.command == "run"
             else read_results(options.results)
         )
-    except (ClientFault, ServerFault) as fault:
-        sys.exit(str(fault))
+    except (ClientError, ServerError) as exc:
+        sys.exit(str(exc))
     if not options.only_ours:
         write(results)
     print(make_targets(results))
@@ -43,7 +49,7 @@ def main() -> int:
 
 
 def make_plan(options: argparse.Namespace) -> Plan:
-    """What the command line asks for."""
+    """Make the plan that the command line describes."""
     plan = FULL if options.full else Plan()
     given = {name: getattr(options, name) for name in ("rounds", "minutes")}
     changes = {name: value for name, value in given.items() if value is not None}
@@ -53,7 +59,7 @@ def make_plan(options: argparse.Namespace) -> Plan:
 
 
 def write(results: Results) -> None:
-    """The pages and their picture."""
+    """Write the pages and their picture."""
     write_pages(results, PAGES)
     draw(results, PICTURE)
 

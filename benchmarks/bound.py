@@ -1,7 +1,7 @@
-"""What the cores can do without a server: decoding and `session.run`, alone and together.
+"""Measures what the cores can do without a server: decoding and `session.run`, alone and together.
 
-Written anew here, on Pillow and onnxruntime alone, so that the service's own code can fall short
-of it. Images a second; knows no HTTP.
+This code uses only Pillow and onnxruntime, so the service's own code can be slower than this
+bound. The unit is images per second. It knows nothing about HTTP.
 """
 
 import io
@@ -20,14 +20,14 @@ from benchmarks.material import Pictures
 from benchmarks.samples import Sample
 
 BATCH_SIZES = (1, 8, 32)
-CORES = 2  # layouts are compared for as many; see `lay_out`
-SPARE = 2  # a JPEG is decoded at no less than so many times the input's size
+CORES = 2  # layouts of threads are compared for this many cores
+DRAFT_MARGIN = 2  # a JPEG is decoded at this many times the input's size or more
 
 Decode = Callable[[bytes], NDArray[np.uint8]]
 
 
 def open_session(pictures: Pictures, threads: int) -> ort.InferenceSession:
-    """The model with so many threads, which do not spin."""
+    """Open the model with `threads` threads that do not spin."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -35,7 +35,7 @@ def open_session(pictures: Pictures, threads: int) -> ort.InferenceSession:
 
 
 def infer(session: ort.InferenceSession, images: NDArray[np.uint8], targets: int = 0) -> list[int]:
-    """The most probable class of each of `images` (N, H, W, C), explained or not."""
+    """The most probable class of each of `images` (N, H, W, C), with `targets` maps each."""
     target = np.full((len(images), targets), -1, np.int64)  # (N, T)
     outputs = ("probabilities", "cam") if targets else ("probabilities",)
     top: list[int] = (
@@ -45,9 +45,9 @@ def infer(session: ort.InferenceSession, images: NDArray[np.uint8], targets: int
 
 
 def make_decoder(pictures: Pictures, boxed: bool) -> Decode:
-    """Bytes to (H, W, C): resize, then crop; or `boxed`, with `draft` and one resize from a box."""
-    wanted = pictures.card["input"]
-    mode, size = wanted["mode"], (wanted["width"], wanted["height"])
+    """A decoder to (H, W, C) that resizes, then crops; if `boxed`, with `draft` and one resize."""
+    spec = pictures.card["input"]
+    mode, size = spec["mode"], (spec["width"], spec["height"])
     shape = size[1], size[0], len(mode)
     bilinear = Image.Resampling.BILINEAR
 
@@ -56,14 +56,14 @@ def make_decoder(pictures: Pictures, boxed: bool) -> Decode:
         width, height = image.size
         if (width, height) == size:
             return np.asarray(image.convert(mode)).reshape(shape)
-        scale = (wanted["resize"] or size[0]) / min(width, height)
+        scale = (spec["resize"] or size[0]) / min(width, height)
         resized = int(width * scale), int(height * scale)
         left, top = round((resized[0] - size[0]) / 2), round((resized[1] - size[1]) / 2)
         if not boxed:
             whole = image.convert(mode).resize(resized, bilinear)
             cut = whole.crop((left, top, left + size[0], top + size[1]))
             return np.asarray(cut).reshape(shape)
-        image.draft(None, (resized[0] * SPARE, resized[1] * SPARE))
+        image.draft(None, (resized[0] * DRAFT_MARGIN, resized[1] * DRAFT_MARGIN))
         x, y = image.width / resized[0], image.height / resized[1]
         box = left * x, top * y, (left + size[0]) * x, (top + size[1]) * y
         return np.asarray(image.convert(mode).resize(size, bilinear, box=box)).reshape(shape)
@@ -72,13 +72,13 @@ def make_decoder(pictures: Pictures, boxed: bool) -> Decode:
 
 
 def decode_batch(pictures: Pictures, size: int) -> NDArray[np.uint8]:
-    """So many pictures as the model takes them, `boxed`: (N, H, W, C)."""
+    """Decode `size` pictures to the model's input, (N, H, W, C)."""
     decode = make_decoder(pictures, boxed=True)
     return np.stack([decode(pictures.files[i % len(pictures.files)]) for i in range(size)])
 
 
 def find_answers(pictures: Pictures) -> tuple[Pictures, list[int]]:
-    """The right class of each picture, without pictures whose class the way of decoding decides."""
+    """The right class of each picture. Pictures whose class depends on the decoder are left out."""
     session, found = open_session(pictures, 1), []
     plain, boxed = make_decoder(pictures, boxed=False), make_decoder(pictures, boxed=True)
     for content in pictures.files:
@@ -89,16 +89,16 @@ def find_answers(pictures: Pictures) -> tuple[Pictures, list[int]]:
 
 
 def measure_bound(pictures: Pictures, seconds: float) -> Iterator[Sample]:
-    """Every part alone, then the layouts of all together; so many seconds each."""
-    wanted = pictures.card["input"]
-    shape = wanted["height"], wanted["width"], len(wanted["mode"])
+    """Measure each part alone, then the layouts of all parts together, `seconds` seconds each."""
+    spec = pictures.card["input"]
+    shape = spec["height"], spec["width"], len(spec["mode"])
     black = np.zeros((max(BATCH_SIZES), *shape), np.uint8)  # (N, H, W, C)
     sessions = {threads: open_session(pictures, threads) for threads in (1, CORES)}
     plain, boxed = make_decoder(pictures, boxed=False), make_decoder(pictures, boxed=True)
-    turn = count()
+    numbers = count()
 
-    def take() -> bytes:
-        return pictures.files[next(turn) % len(pictures.files)]
+    def take_file() -> bytes:
+        return pictures.files[next(numbers) % len(pictures.files)]
 
     def sample(layout: str, rate: float) -> Sample:
         return Sample(pictures.name, f"bound: {layout}", 1, {"rps": rate})
@@ -109,14 +109,14 @@ def measure_bound(pictures: Pictures, seconds: float) -> Iterator[Sample]:
                 rate = repeat(lambda: len(infer(session, black[:batch], targets)), 1, seconds)  # noqa: B023
                 kind = "explain" if targets else "predict"
                 yield sample(f"{kind} batch {batch}, {threads} threads", rate)
-    yield sample("decode", repeat(lambda: len(plain(take())[:1]), 1, seconds))
-    yield sample("decode boxed", repeat(lambda: len(boxed(take())[:1]), 1, seconds))
+    yield sample("decode", repeat(lambda: len(plain(take_file())[:1]), 1, seconds))
+    yield sample("decode boxed", repeat(lambda: len(boxed(take_file())[:1]), 1, seconds))
     for batch in (1, 8):
         for threads in (1, CORES):
             for workers in sorted({1, CORES}):
 
                 def work() -> int:
-                    images = np.stack([boxed(take()) for _ in range(batch)])  # noqa: B023
+                    images = np.stack([boxed(take_file()) for _ in range(batch)])  # noqa: B023
                     return len(infer(sessions[threads], images))  # noqa: B023
 
                 layout = f"together batch {batch}, {workers} workers, {threads} threads"
@@ -124,7 +124,7 @@ def measure_bound(pictures: Pictures, seconds: float) -> Iterator[Sample]:
 
 
 def repeat(work: Callable[[], int], workers: int, seconds: float) -> float:
-    """Images a second when so many threads call `work`, which returns how many it did."""
+    """Images per second if `workers` threads call `work`, which returns its number of images."""
     work()
     started = time.perf_counter()
     ends = started + seconds

@@ -30,15 +30,15 @@
 
 #define KINDS 8
 #define MAX_CONNECTIONS 1024
-#define BACKLOG (1 << 20)      /* requests of an open loop that wait for a free connection */
-#define GRACE_SECONDS 10.0     /* how long answers are waited for after the end */
+#define BACKLOG (1 << 20)      /* requests of an open loop that can wait for a free connection */
+#define GRACE_SECONDS 10.0     /* time to wait for answers after the end */
 
 typedef struct { uint32_t kind, length, needle_length; char *bytes, *needle; } Request;
 typedef struct {
   int fd, busy;
   double intended;
   Request *request;
-  size_t sent, got, room, wanted; /* wanted: length of the whole answer, 0 while unknown */
+  size_t sent, got, room, wanted; /* wanted: length of the complete answer, 0 while unknown */
   char *answer;
 } Connection;
 
@@ -108,7 +108,7 @@ static void finish(Connection *c, int fine) {
 static void push(Connection *c) {
   while (c->sent < c->request->length) {
     ssize_t n = send(c->fd, c->request->bytes + c->sent, c->request->length - c->sent, MSG_NOSIGNAL);
-    if (n < 0) return; /* later, or the reading end finds the fault */
+    if (n < 0) return; /* try later, or the reader finds the error */
     c->sent += n;
   }
 }
@@ -122,7 +122,7 @@ static void start_request(Connection *c, double intended) {
   push(c);
 }
 
-/* Length of the whole answer once its head is there. */
+/* Find the length of the complete answer once its headers are there. */
 static size_t measure_answer(Connection *c) {
   char *head = memmem(c->answer, c->got, "\r\n\r\n", 4);
   if (!head) return 0;
@@ -133,7 +133,7 @@ static size_t measure_answer(Connection *c) {
   return head + 4 - c->answer;
 }
 
-/* Returns 1 when the answer is whole. */
+/* Return 1 when the answer is complete. */
 static int pull(Connection *c) {
   for (;;) {
     if (c->room - c->got < 65536) {
@@ -142,7 +142,7 @@ static int pull(Connection *c) {
     }
     ssize_t n = recv(c->fd, c->answer + c->got, c->room - c->got - 1, 0);
     if (n < 0) return 0;
-    if (n == 0) { /* closed by the server: an error only in the middle of a request */
+    if (n == 0) { /* the server closed: an error only in the middle of a request */
       close(c->fd);
       if (c->busy) finish(c, 0);
       open_connection(c);

@@ -1,6 +1,6 @@
-"""The load: requests for the C client, compiled on the spot, and what it saw.
+"""Compiles the load client, which is written in C, runs it and reads its results.
 
-Knows bytes and time; no server and no model.
+It knows bytes and times; it knows nothing about servers or models.
 """
 
 import json
@@ -15,16 +15,16 @@ from benchmarks.material import CACHE
 
 SOURCE = Path(__file__).with_name("client.c")
 GRACE_SECONDS = 60
-MAX_CONNECTIONS = 512  # of an open loop
+MAX_CONNECTIONS = 512  # in an open loop
 
 
-class ClientFault(Exception):
-    """Why there is no load; one sentence."""
+class ClientError(Exception):
+    """The load client can't run; the message is one sentence."""
 
 
 @dataclass(frozen=True)
-class Ask:
-    """One HTTP request, what its answer must contain, and which kind of request it is."""
+class Request:
+    """One HTTP request, the bytes that its answer must contain, and the kind of request."""
 
     message: bytes
     needle: bytes
@@ -33,7 +33,7 @@ class Ask:
 
 @dataclass(frozen=True)
 class Latency:
-    """Answers of one kind; milliseconds."""
+    """The answers to one kind of request; times in milliseconds."""
 
     answers: int
     p50: float
@@ -43,7 +43,7 @@ class Latency:
 
 @dataclass(frozen=True)
 class Load:
-    """What the client saw; `cpu` in seconds and `finished`, of requests, include the warm-up."""
+    """The results of the client. `cpu` (seconds) and `finished` (requests) include the warm-up."""
 
     errors: int
     fault: str
@@ -53,67 +53,71 @@ class Load:
 
     @property
     def answers(self) -> int:
-        """Right answers of all kinds."""
+        """The number of right answers of all kinds."""
         return sum(latency.answers for latency in self.kinds.values())
 
 
 def post(path: str, body: bytes, headers: dict[str, str]) -> bytes:
-    """A POST as it goes over the wire."""
+    """The bytes of a POST request."""
     lines = {"Host": "127.0.0.1", "Content-Length": str(len(body)), **headers}
     head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
     return f"POST {path} HTTP/1.1\r\n{head}\r\n".encode() + body
 
 
 def make_form(name: str, contents: Sequence[bytes]) -> tuple[bytes, str]:
-    """A multipart body as curl's `-F name=@…` makes it, and its type."""
-    mark = "------------------------5f3e0c2a9b1d7e46"
+    """A multipart body as curl's `-F name=@…` makes it, and its media type."""
+    boundary = "------------------------5f3e0c2a9b1d7e46"
     head = (
-        f'--{mark}\r\nContent-Disposition: form-data; name="{name}"; filename="picture"\r\n'
+        f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"; filename="picture"\r\n'
         "Content-Type: application/octet-stream\r\n\r\n"
     ).encode()
     parts = [head + content + b"\r\n" for content in contents]
-    return b"".join(parts) + f"--{mark}--\r\n".encode(), f"multipart/form-data; boundary={mark}"
+    return b"".join(
+        parts
+    ) + f"--{boundary}--\r\n".encode(), f"multipart/form-data; boundary={boundary}"
 
 
 def build_client() -> Path:
-    """The compiled client.
+    """Compile the client if its source is newer than the program.
 
     Raises:
-        ClientFault: there is no compiler, or it refuses.
+        ClientError: there is no compiler, or the source does not compile.
     """
     program = CACHE / "client"
     if program.exists() and program.stat().st_mtime > SOURCE.stat().st_mtime:
         return program
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None:
-        raise ClientFault("The load's client is C: install a compiler, as in: apt install gcc")
+        raise ClientError(
+            "The load client needs a C compiler. Install one, for example: apt install gcc"
+        )
     CACHE.mkdir(parents=True, exist_ok=True)
     command = [compiler, "-O2", "-o", str(program), str(SOURCE), "-lm"]
-    ran = subprocess.run(command, capture_output=True, text=True)  # noqa: S603
-    if ran.returncode:
-        raise ClientFault(f"The load's client does not compile (it needs Linux): {ran.stderr}")
+    result = subprocess.run(command, capture_output=True, text=True)  # noqa: S603
+    if result.returncode:
+        raise ClientError(f"The load client does not compile. It needs Linux: {result.stderr}")
     return program
 
 
 def send_load(
     port: int,
-    asks: Sequence[Ask],
+    requests: Sequence[Request],
     connections: int,
     seconds: float,
     warmup: float,
     rate: float = 0,
     poisson: bool = False,
 ) -> Load:
-    """Send `asks` in turn for so long; with a `rate` (requests a second) in an open loop.
+    """Send `requests` in rotation. With a `rate` (requests per second) the loop is open.
 
     Raises:
-        ClientFault: the client could not connect.
+        ClientError: the client could not connect.
     """
-    packed = [struct.pack("=I", len(asks))]
-    for ask in asks:
-        packed += [struct.pack("=II", ask.kind, len(ask.message)), ask.message]
-        packed += [struct.pack("=I", len(ask.needle)), ask.needle]
-    ran = subprocess.run(  # noqa: S603
+    packed = [struct.pack("=I", len(requests))]
+    for request in requests:
+        packed += [struct.pack("=II", request.kind, len(request.message)), request.message]
+        packed += [struct.pack("=I", len(request.needle)), request.needle]
+    result = subprocess.run(  # noqa: S603
         [
             str(build_client()),
             *(str(value) for value in (port, connections, seconds, warmup, rate, int(poisson))),
@@ -122,8 +126,8 @@ def send_load(
         capture_output=True,
         timeout=seconds + warmup + GRACE_SECONDS,
     )
-    if ran.returncode:
-        raise ClientFault(f"The load's client failed: {ran.stderr.decode()}")
-    told = json.loads(ran.stdout)
-    kinds = {int(kind): Latency(**seen) for kind, seen in told["kinds"].items()}
-    return Load(told["errors"], told["fault"], told["client_cpu"], told["finished"], kinds)
+    if result.returncode:
+        raise ClientError(f"The load client failed: {result.stderr.decode()}")
+    report = json.loads(result.stdout)
+    kinds = {int(kind): Latency(**seen) for kind, seen in report["kinds"].items()}
+    return Load(report["errors"], report["fault"], report["client_cpu"], report["finished"], kinds)

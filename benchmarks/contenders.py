@@ -1,6 +1,6 @@
-"""Who is compared: how each is started and asked, in the settings its documentation recommends.
+"""The servers that are compared, each with the settings that its documentation recommends.
 
-Each alternative lives in an environment of its own under `.cache/bench/env`.
+Each alternative has its own virtual environment under `.cache/bench/env`.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import quote
 
-from benchmarks.client import Ask, make_form, post
+from benchmarks.client import Request, make_form, post
 from benchmarks.material import CACHE, MODELS, ROOT, Pictures
 from benchmarks.server import Server, start_server
 
@@ -35,24 +35,24 @@ class Contender:
     """A server with one set of settings."""
 
     name: str
-    kind: str  # of PACKAGES
+    kind: str  # a key of PACKAGES
     command: tuple[str, ...]
     processes: int
-    threads: int  # of one run
+    threads: int  # for one run of the model
     batch: int = 8
     ready_path: str = "/metrics"
     path: str = "/predict"
-    body: Literal["raw", "form", "json"] = "raw"  # as its documentation takes a picture
+    body: Literal["raw", "form", "json"] = "raw"  # how its documentation sends a picture
     spaced: bool = False  # its JSON has a space after each colon
 
-    def make_asks(self, pictures: Pictures, tops: Sequence[int]) -> list[Ask]:
-        """A request for each picture; its answer must name the class that is right."""
-        asks = []
+    def make_requests(self, pictures: Pictures, tops: Sequence[int]) -> list[Request]:
+        """Make a request for each picture. Its answer must contain the right class."""
+        requests = []
         for content, top in zip(pictures.files, tops, strict=True):
             body, media_type = self._make_body(content)
             needle = f'"index":{" " if self.spaced else ""}{top},'.encode()
-            asks.append(Ask(post(self.path, body, {"Content-Type": media_type}), needle))
-        return asks
+            requests.append(Request(post(self.path, body, {"Content-Type": media_type}), needle))
+        return requests
 
     def _make_body(self, content: bytes) -> tuple[bytes, str]:
         if self.body == "form":
@@ -63,7 +63,7 @@ class Contender:
 
     @contextlib.contextmanager
     def start(self, pictures: Pictures) -> Iterator[Server]:
-        """The server with the model for such pictures."""
+        """Run the server with the model for these pictures."""
         home = CACHE / "bentoml"
         home.mkdir(parents=True, exist_ok=True)
         environment = {
@@ -105,25 +105,25 @@ ALTERNATIVES = (
 )
 
 
-def make_our_asks(
+def make_our_requests(
     pictures: Pictures,
     tops: Sequence[int],
     call: str = "/predict",
     query: str = "",
     accept: str = "*/*",
     kind: int = 0,
-) -> list[Ask]:
-    """Requests to our own service; an answer must name the right label first."""
+) -> list[Request]:
+    """Make requests to our own service. An answer must list the right label first."""
     path = f"{call}?model={pictures.model}{query}"
     headers = {"Content-Type": pictures.media_type, "Accept": accept}
-    asks = []
+    requests = []
     for content, top in zip(pictures.files, tops, strict=True):
         label = pictures.labels[top]
         needle = f'"predictions":[{{"label":"{label}",'
         if call == "/gradcam" and accept.startswith("image/"):
             needle = f"x-predicted-label: {quote(label, safe='')}\r\n"
-        asks.append(Ask(post(path, content, headers), needle.encode(), kind))
-    return asks
+        requests.append(Request(post(path, content, headers), needle.encode(), kind))
+    return requests
 
 
 @contextlib.contextmanager
@@ -133,7 +133,7 @@ def start_ours(
     cores: Sequence[int] | None = None,
     **settings: str,
 ) -> Iterator[Server]:
-    """Our own service in its defaults, but for `settings`, once the model `awaited` answers."""
+    """Run our own service with its defaults and `settings`, until the model `awaited` answers."""
     environment = {"SIGHTGLASS_MODELS_DIR": str(models_dir)}
     environment |= {f"SIGHTGLASS_{name.upper()}": value for name, value in settings.items()}
     command = [sys.executable, "-m", "service", "serve", "--port", "{port}"]
@@ -144,7 +144,7 @@ def start_ours(
 
 @contextlib.contextmanager
 def start_empty() -> Iterator[Server]:
-    """BentoML with a service that does nothing."""
+    """Run BentoML with a service that does nothing."""
     command = [
         sys.executable,
         "-m",
@@ -161,7 +161,7 @@ def start_empty() -> Iterator[Server]:
 
 
 def find_python(kind: str) -> Path:
-    """The interpreter of an alternative's environment, which is made first if there is none."""
+    """The interpreter of an alternative's environment, which is created if it is missing."""
     folder = ENVIRONMENTS / kind
     program = folder / "bin" / "python"
     done = folder / "done"

@@ -1,9 +1,9 @@
-"""What a GPU brings: `python -m benchmarks.gpu`, one command on a machine that has one.
+"""Measures a GPU: run `python -m benchmarks.gpu` on a machine that has one.
 
-Prints the providers and where each node lies; measures ResNet-50 in 32 and 16 bits in process, by
-batch size, with and without bound memory and captured graphs, explained and plain; then what is
-served against the smaller of what the GPU and the decoding cores could do. All that is compared is
-measured in turn, and each figure is a median of rounds. `--on cpu` tries the script itself.
+It prints the providers and the provider of each node. It measures ResNet-50 in 32 and 16 bits in
+process, by batch size, with and without bound memory and captured graphs, explained and plain. Then
+it compares the service with the slower of the GPU and the decoding cores. Everything compared is
+measured alternately, and each figure is the median of several rounds. `--on cpu` tests the script.
 """
 
 import argparse
@@ -24,7 +24,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from benchmarks.client import Ask, make_form, post, send_load
+from benchmarks.client import Request, make_form, post, send_load
 from benchmarks.material import (
     CACHE,
     ROOT,
@@ -38,13 +38,13 @@ from service.artifact.card import Artifact
 from service.artifact.validation import read_artifact
 from service.imaging.decoding import decode_image, open_image
 from service.machine import count_cores
-from service.runtime.batcher import Outputs
 from service.runtime.cuda import CPU, CUDA, BoundSession, Tuning, open_bound
+from service.runtime.engine import Outputs
 from service.runtime.session import has_cuda
 
 PAGE = ROOT / "docs" / "explanation" / "benchmarks-gpu.md"
 MODELS = CACHE / "gpu-models"
-PRECISIONS = {"fp32": "resnet50", "fp16": "resnet50-fp16"}  # and the models' names
+PRECISIONS = {"fp32": "resnet50", "fp16": "resnet50-fp16"}  # the names of the models
 BATCHES = (1, 8, 32)
 TUNINGS = {
     "graphs": Tuning(),
@@ -60,17 +60,23 @@ Figures = dict[str, Any]
 
 
 def main() -> int:
-    """Measure, print, and write the page."""
+    """Measure, print and write the page."""
     parser = argparse.ArgumentParser("benchmarks.gpu", description=__doc__)
-    parser.add_argument("--models", type=Path, default=MODELS, help="tree with both ResNet-50")
-    parser.add_argument("--on", choices=["cuda", "cpu"], default="cuda", help="cpu: a dry run")
-    parser.add_argument("--seconds", type=float, default=5, help="of each measurement")
+    parser.add_argument(
+        "--models", type=Path, default=MODELS, help="folder of models with both ResNet-50"
+    )
+    parser.add_argument(
+        "--on", choices=["cuda", "cpu"], default="cuda", help="cpu is a dry run of the script"
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=5, help="seconds per measurement, for example 2"
+    )
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     if arguments.on == "cuda" and not has_cuda():
         say(
-            "There is no GPU to measure: onnxruntime has no CUDA provider here, or there is no "
-            "driver. `--on cpu` tries the script."
+            "There is no GPU to measure, because onnxruntime has no CUDA provider or the machine "
+            "has no driver. Use `--on cpu` to test the script."
         )
         return 2
     if arguments.on == "cuda":
@@ -96,16 +102,16 @@ def main() -> int:
 
 
 def name_device(on: str) -> str:
-    """The GPU as its driver calls it."""
+    """The name that the driver gives the GPU."""
     if on == "cpu":
         return f"a CPU ({platform.machine()})"
     command = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
-    ran = subprocess.run(command, capture_output=True, text=True)  # noqa: S603
-    return ran.stdout.strip().splitlines()[0] if ran.returncode == 0 else "a GPU"
+    result = subprocess.run(command, capture_output=True, text=True)  # noqa: S603
+    return result.stdout.strip().splitlines()[0] if result.returncode == 0 else "a GPU"
 
 
 def make_models(tree: Path) -> None:
-    """Export both where they are missing; with `SIGHTGLASS_DATA` from trained weights."""
+    """Export missing models. With `SIGHTGLASS_DATA` they get trained weights."""
     data = find_data()
     weights = data and data / "weights" / "resnet50_imagenet.npz"
     trained = ("--weights", str(weights)) if weights and weights.exists() else ()
@@ -117,7 +123,7 @@ def make_models(tree: Path) -> None:
 def measure_model(
     content: bytes, artifact: Artifact, on: str, rounds: int, seconds: float
 ) -> Figures:
-    """Where its nodes lie; images a second by tuning and batch; what an explanation costs."""
+    """Measure the provider of each node, images per second, and the cost of explanations."""
     placed = find_placement(content, artifact, on)
     say(f"nodes by provider: {placed}")
     sessions = {name: open_model(content, artifact, on, tuning) for name, tuning in TUNINGS.items()}
@@ -141,7 +147,7 @@ def measure_model(
 
 
 def open_model(content: bytes, artifact: Artifact, on: str, tuning: Tuning) -> BoundSession:
-    """The model as the service opens it."""
+    """Open the model as the service does."""
     if on == "cuda":
         return open_bound(content, artifact, BATCHES[-1], ort.SessionOptions(), tuning)
     session = ort.InferenceSession(content, providers=[CPU])
@@ -150,8 +156,8 @@ def open_model(content: bytes, artifact: Artifact, on: str, tuning: Tuning) -> B
 
 def make_batch(artifact: Artifact, size: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Random pixels, since zeros are too easy, and each row's own top-1 to explain."""
-    wanted = artifact.card.input
-    shape = (size, wanted.height, wanted.width, wanted.channels)
+    spec = artifact.card.input
+    shape = (size, spec.height, spec.width, spec.channels)
     image = np.random.default_rng(size).integers(0, 256, shape, np.uint8)
     return image, np.full((size, 1), -1, np.int64)
 
@@ -203,12 +209,12 @@ def find_placement(content: bytes, artifact: Artifact, on: str) -> dict[str, dic
 
 
 def measure_decoding(artifact: Artifact, rounds: int, seconds: float) -> float:
-    """Photographs of 500 x 375 decoded to the model's input a second, on all cores."""
+    """Photographs of 500 x 375 that all cores decode to the model's input per second."""
     files = make_photographs("photo", 500, 375).files
-    wanted = artifact.card.input
+    spec = artifact.card.input
 
     def decode(number: int) -> None:
-        decode_image(open_image(files[number % len(files)], MAX_PIXELS), wanted)
+        decode_image(open_image(files[number % len(files)], MAX_PIXELS), spec)
 
     rates = []
     with ThreadPoolExecutor(count_cores()) as threads:
@@ -222,8 +228,8 @@ def measure_decoding(artifact: Artifact, rounds: int, seconds: float) -> float:
 
 
 def measure_served(tree: Path, on: str, rounds: int, seconds: float) -> dict[str, float]:
-    """Predictions of ResNet-50 in 16 bits a second through HTTP, by the number of workers."""
-    asks = make_asks(PRECISIONS["fp16"])
+    """Predictions per second of ResNet-50 in 16 bits over HTTP, by number of workers."""
+    requests = make_requests(PRECISIONS["fp16"])
     rates: dict[str, list[float]] = {}
     for _ in range(min(rounds, 3)):
         for workers in WORKERS:
@@ -238,21 +244,23 @@ def measure_served(tree: Path, on: str, rounds: int, seconds: float) -> dict[str
             }
             command = [sys.executable, "-m", "service", "serve", "--port", "{port}"]
             with start_server("gpu", command, ROOT, environment, "/readyz") as server:
-                load = send_load(server.port, asks, CONNECTIONS, max(seconds, 1), max(seconds, 1))
+                load = send_load(
+                    server.port, requests, CONNECTIONS, max(seconds, 1), max(seconds, 1)
+                )
             assert not load.errors, load.fault
             rates.setdefault(str(workers), []).append(load.answers / max(seconds, 1))
             say(f"served with {workers} workers: {rates[str(workers)][-1]:.0f}/s")
     return {workers: median(each) for workers, each in rates.items()}
 
 
-def make_asks(model: str) -> list[Ask]:
-    """`POST /predict` of each photograph, as curl sends it."""
-    asks = []
+def make_requests(model: str) -> list[Request]:
+    """Make a `POST /predict` for each photograph, as curl sends it."""
+    requests = []
     for file in make_photographs("photo", 500, 375).files:
         body, media_type = make_form("image", [file])
         message = post(f"/predict?model={model}", body, {"Content-Type": media_type})
-        asks.append(Ask(message, b'"predictions"'))
-    return asks
+        requests.append(Request(message, b'"predictions"'))
+    return requests
 
 
 def make_page(figures: Figures) -> str:
@@ -269,8 +277,8 @@ def make_page(figures: Figures) -> str:
     ]
     for precision in PRECISIONS:
         for size, rates in figures[precision]["rates"].items():
-            told = " | ".join(f"{rates[name]:,.0f}" for name in names)
-            lines.append(f"| {precision}, {size} | {told} |")
+            cells = " | ".join(f"{rates[name]:,.0f}" for name in names)
+            lines.append(f"| {precision}, {size} | {cells} |")
     bound = max(figures["fp16"]["rates"][str(BATCHES[-1])].values())
     limit = min(bound, figures["decode"])
     lines += [
@@ -284,14 +292,14 @@ def make_page(figures: Figures) -> str:
             for precision in PRECISIONS
         ),
         f"- Decoding 500 x 375 on all cores: {figures['decode']:,.0f} images a second.",
-        *tell_served(figures["served"], limit),
+        *describe_served(figures["served"], limit),
         "",
     ]
     return "\n".join(lines)
 
 
-def tell_served(served: dict[str, float], limit: float) -> Sequence[str]:
-    """What came through HTTP against the smaller bound."""
+def describe_served(served: dict[str, float], limit: float) -> Sequence[str]:
+    """Compare the rates over HTTP with the smaller bound."""
     return [
         f"- Served with {workers} workers: {rate:,.0f} a second, {rate / limit:.2f} of the smaller "
         "bound."
@@ -300,7 +308,7 @@ def tell_served(served: dict[str, float], limit: float) -> Sequence[str]:
 
 
 def say(text: str) -> None:
-    """To whoever waits."""
+    """Print progress."""
     print(text, flush=True)  # noqa: T201
 
 

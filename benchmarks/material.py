@@ -1,7 +1,8 @@
-"""What is measured with: models, pictures, and the answers that are right.
+"""Makes the models and pictures for the measurements.
 
-All is made from what the repository has, under `.cache/bench`; with `SIGHTGLASS_DATA` ResNet-18
-has its trained weights, else random ones, which cost the same. Knows no server.
+Everything is made from files of the repository, under `.cache/bench`. With `SIGHTGLASS_DATA`
+ResNet-18 has trained weights, otherwise random ones of the same cost. It knows nothing about
+servers.
 """
 
 import io
@@ -34,7 +35,7 @@ SEED = 1
 
 @dataclass(frozen=True)
 class Pictures:
-    """Pictures of one kind, encoded, and the model they are for."""
+    """Encoded pictures of one kind, and the model for them."""
 
     name: str
     model: str
@@ -44,31 +45,31 @@ class Pictures:
 
     @cached_property
     def card(self) -> dict[str, Any]:
-        """What the model's file says of itself."""
+        """The card in the model's file."""
         return read_card(ort.InferenceSession(self.path, providers=["CPUExecutionProvider"]))
 
     @property
     def labels(self) -> list[str]:
-        """The model's K labels."""
+        """The labels of the model."""
         labels: list[str] = self.card["labels"]
         return labels
 
 
 def make_digits() -> Pictures:
-    """28 x 28 PNGs, each another."""
-    source = random.Random(SEED)  # noqa: S311  # digits need no secrecy
+    """Different PNGs of 28 x 28 pixels."""
+    source = random.Random(SEED)  # noqa: S311  # not used for secrets
     files = tuple(draw_digit(number % 10, source) for number in range(DIGITS))
     return Pictures("digit", "lenet5", find_model("lenet5"), "image/png", files)
 
 
 def read_card(session: ort.InferenceSession) -> dict[str, Any]:
-    """What a file says of itself."""
+    """Read the card in a model file."""
     card: dict[str, Any] = json.loads(session.get_modelmeta().custom_metadata_map["sightglass"])
     return card
 
 
 def make_photographs(name: str, width: int, height: int) -> Pictures:
-    """JPEGs of one size, made of the examples and their mirror images."""
+    """JPEGs of one size, made from the examples and their mirror images."""
     files = []
     for photograph in PHOTOGRAPHS:
         with Image.open(ROOT / "docs" / "examples" / photograph) as opened:
@@ -81,19 +82,19 @@ def make_photographs(name: str, width: int, height: int) -> Pictures:
 
 
 def add_grain(image: Image.Image) -> Image.Image:
-    """The fine noise that a camera leaves: an enlarged picture without it is too easy to decode."""
+    """Add the noise of a camera. An enlarged picture without noise is too easy to decode."""
     noise = np.random.default_rng(SEED).normal(0, 3, (image.height, image.width, 1))
     pixels: NDArray[np.float64] = np.asarray(image) + noise  # (H, W, 3)
     return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
 
 
 def find_model(name: str, tree: Path = MODELS) -> Path:
-    """The file of a model in a tree."""
+    """The path of a model's file."""
     return tree / name / "1" / "model.onnx"
 
 
 def make_models() -> None:
-    """A tree with LeNet-5 as bundled, and one that has ResNet-18 at 224 x 224, too; then kept."""
+    """Make a folder with LeNet-5, and one with ResNet-18 at 224 x 224 as well. Both are kept."""
     for tree in (DIGIT_MODELS, MODELS):
         shutil.copytree(ROOT / "models" / "lenet5", tree / "lenet5", dirs_exist_ok=True)
     if find_model("resnet18").exists():
@@ -102,25 +103,25 @@ def make_models() -> None:
 
 
 def import_network(architecture: str, tree: Path, name: str, *options: str) -> None:
-    """One of torchvision's as the first version of a model in a tree."""
+    """Import a torchvision network as version 1 of a model."""
     command = [sys.executable, "-m", "training", "import", architecture, "--to", str(tree)]
     command += ["--name", name, "--version", "1", *options]
     subprocess.run(command, cwd=ROOT, check=True)  # noqa: S603
 
 
 def find_data() -> Path | None:
-    """The data set's folder, where one is named."""
+    """The folder of the data sets, if SIGHTGLASS_DATA names one."""
     folder = os.environ.get("SIGHTGLASS_DATA")
     return Path(folder) if folder else None
 
 
 def find_weights() -> Path:
-    """The trained weights where they are at hand, else random ones from a fixed seed."""
+    """The trained weights if available, otherwise random ones from a fixed seed."""
     if data := find_data():
         trained = data / "weights" / "resnet18_imagenet.npz"
         if trained.exists():
             return trained
-    import torch  # only here, and only once
+    import torch  # slow to import, and needed only once
     from torchvision.models import resnet18
 
     torch.manual_seed(SEED)

@@ -1,49 +1,49 @@
-"""What only our own service has: explanations, batches, mixed loads; and its open loop."""
+"""Measures what only our service offers: explanations, batches, mixed loads, an open loop."""
 
 from collections.abc import Callable, Sequence
 from urllib.parse import quote
 
-from benchmarks.client import Ask, make_form, post
-from benchmarks.contenders import make_our_asks
+from benchmarks.client import Request, make_form, post
+from benchmarks.contenders import make_our_requests
 from benchmarks.material import Pictures
 from benchmarks.samples import Sample
 from benchmarks.trial import Trial
 
 JSON, JPEG, PNG = "application/json", "image/jpeg", "image/png"
 CLIENTS = (1, 8, 32)
-MIDDLE = 8  # clients, where one number must do
+MEDIUM_CLIENTS = 8  # for measurements with a single number of clients
 BATCH = 32
 BATCH_CLIENTS = 4
 SHARES = (50, 80, 95)  # % of capacity
 TARGETS = 5
-Keep = Callable[[Sample], None]
+Record = Callable[[Sample], None]
 
 
-def measure_ours(trial: Trial, pictures: Pictures, tops: Sequence[int], keep: Keep) -> None:
-    """Explanations and an open loop; batches of digits, more maps of photographs."""
-    predictions = make_our_asks(pictures, tops)
+def measure_ours(trial: Trial, pictures: Pictures, tops: Sequence[int], record: Record) -> None:
+    """Measure explanations and an open loop, then batches of digits or more maps of photographs."""
+    predictions = make_our_requests(pictures, tops)
     for clients in CLIENTS:
-        asks = make_our_asks(pictures, tops, "/gradcam", accept=JSON)
-        keep(trial.load(f"{pictures.name} gradcam json", asks, clients))
+        requests = make_our_requests(pictures, tops, "/gradcam", accept=JSON)
+        record(trial.load(f"{pictures.name} gradcam json", requests, clients))
     capacity = trial.load(f"{pictures.name} capacity", predictions, max(CLIENTS))
-    keep(capacity)
+    record(capacity)
     for share in SHARES:
         rate = capacity.figures["rps"] * share / 100
-        keep(trial.pace(f"{pictures.name} paced {share} %", predictions, rate))
+        record(trial.pace(f"{pictures.name} paced {share} %", predictions, rate))
     rate = capacity.figures["rps"] * 0.8
-    keep(trial.pace(f"{pictures.name} poisson 80 %", predictions, rate, poisson=True))
+    record(trial.pace(f"{pictures.name} poisson 80 %", predictions, rate, poisson=True))
     if pictures.name == "photo":
-        measure_maps(trial, pictures, tops, keep)
+        measure_maps(trial, pictures, tops, record)
     else:
-        keep(measure_batches(trial, pictures, tops))
+        record(measure_batches(trial, pictures, tops))
 
 
-def measure_maps(trial: Trial, photographs: Pictures, tops: Sequence[int], keep: Keep) -> None:
-    """Predictions, maps in each form, five at once, and one in five requests a map."""
-    predictions = make_our_asks(photographs, tops)
+def measure_maps(trial: Trial, photographs: Pictures, tops: Sequence[int], record: Record) -> None:
+    """Measure predictions, maps in each format, five maps at once, and a mix of both calls."""
+    predictions = make_our_requests(photographs, tops)
     labels = [photographs.labels[top] for top in dict.fromkeys(tops)]
     others = [label for label in photographs.labels if label not in labels]
-    keep(trial.load("photo predict", predictions, MIDDLE))
+    record(trial.load("photo predict", predictions, MEDIUM_CLIENTS))
     for name, accept, query in (
         ("json", JSON, ""),
         ("jpeg", JPEG, ""),
@@ -52,20 +52,20 @@ def measure_maps(trial: Trial, photographs: Pictures, tops: Sequence[int], keep:
         (f"{TARGETS} targets", JSON, name_targets(others[:TARGETS])),
         (f"top {TARGETS}", JSON, f"&target_top={TARGETS}"),
     ):
-        asks = make_our_asks(photographs, tops, "/gradcam", query, accept)
-        keep(trial.load(f"photo {name}", asks, MIDDLE))
+        requests = make_our_requests(photographs, tops, "/gradcam", query, accept)
+        record(trial.load(f"photo {name}", requests, MEDIUM_CLIENTS))
     for name, kind in (("json", JSON), ("png", PNG)):
-        maps = make_our_asks(photographs, tops, "/gradcam", accept=kind, kind=1)
-        keep(trial.load(f"photo mixed {name}", mix(predictions, maps), MIDDLE))
+        maps = make_our_requests(photographs, tops, "/gradcam", accept=kind, kind=1)
+        record(trial.load(f"photo mixed {name}", mix(predictions, maps), MEDIUM_CLIENTS))
 
 
 def name_targets(labels: Sequence[str]) -> str:
-    """As parameters of a URL."""
+    """The labels as URL parameters."""
     return "".join(f"&target={quote(label)}" for label in labels)
 
 
-def mix(predictions: Sequence[Ask], maps: Sequence[Ask]) -> list[Ask]:
-    """Four predictions, then a map, until all maps have had their turn."""
+def mix(predictions: Sequence[Request], maps: Sequence[Request]) -> list[Request]:
+    """Put four predictions before each map."""
     mixed = []
     for number, explained in enumerate(maps):
         mixed += [predictions[(4 * number + i) % len(predictions)] for i in range(4)]
@@ -74,11 +74,11 @@ def mix(predictions: Sequence[Ask], maps: Sequence[Ask]) -> list[Ask]:
 
 
 def measure_batches(trial: Trial, digits: Pictures, tops: Sequence[int]) -> Sample:
-    """Digits by `/predict/batch`."""
-    asks = []
+    """Measure digits with `/predict/batch`."""
+    requests = []
     for start in range(0, len(digits.files), BATCH):
         body, media_type = make_form("image", digits.files[start : start + BATCH])
         path = f"/predict/batch?model={digits.model}"
         needle = f'"predictions":[{{"label":"{digits.labels[tops[start]]}",'.encode()
-        asks.append(Ask(post(path, body, {"Content-Type": media_type}), needle))
-    return trial.load(f"digit batches of {BATCH}", asks, BATCH_CLIENTS, BATCH)
+        requests.append(Request(post(path, body, {"Content-Type": media_type}), needle))
+    return trial.load(f"digit batches of {BATCH}", requests, BATCH_CLIENTS, BATCH)

@@ -1,4 +1,4 @@
-"""The measured as one picture: who serves how much, and what happens as the work grows."""
+"""Draws the results: throughput of each server, latency, and throughput as the work grows."""
 
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,10 @@ TITLES = {
     "large": "ResNet-18, 2000x1500 JPEG",
 }
 LINES = {
-    "by cores": ("cores", "rps", "500x375 a second"),
-    "by size": ("megapixels", "rps", "photographs a second"),
-    "by batch": ("digits in a request", "images", "digits a second"),
-    "by models": ("models loaded", "rps", "digits a second"),
+    "by cores": ("cores", "rps", "500x375 per second"),
+    "by size": ("megapixels", "rps", "photographs per second"),
+    "by batch": ("digits in a request", "images", "digits per second"),
+    "by models": ("models loaded", "rps", "digits per second"),
 }
 OUR_COLOUR, RIVAL_COLOURS = (
     "#d1495b",
@@ -26,8 +26,8 @@ CLIENTS = (1, 8, 32)
 
 
 def draw(results: Results, path: Path) -> None:
-    """Write the picture."""
-    import matplotlib  # heavy, and only for this
+    """Draw and write the picture."""
+    import matplotlib  # slow to import, and needed only here
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
@@ -43,7 +43,7 @@ def draw(results: Results, path: Path) -> None:
 
 
 def draw_case(results: Results, case: str, ax: Any) -> None:
-    """Requests a second of each server by clients, with the spread; the bound as a line."""
+    """Draw requests per second of each server by clients, with the spread, and the bound."""
     names = [OURS, *sorted(filter(is_rival, {name for c in TITLES for name in results.names(c)}))]
     asked = [clients for clients in CLIENTS if results.find(case, OURS, clients, "rps")]
     width = 0.8 / len(names)
@@ -67,13 +67,13 @@ def draw_case(results: Results, case: str, ax: Any) -> None:
     if most := bound(results, case):
         ax.axhline(spread(most.values()).middle, color="black", linestyle=":", label="bound")
     ax.set_xticks([i + 0.4 - width / 2 for i in range(len(asked))], [str(n) for n in asked])
-    ax.set(title=TITLES[case], xlabel="clients", ylabel="requests a second")
+    ax.set(title=TITLES[case], xlabel="clients", ylabel="requests per second")
     if ax.get_legend_handles_labels()[0]:
         ax.legend(fontsize=8, ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.15))
 
 
 def draw_latency(results: Results, ax: Any) -> None:
-    """The open loop: percentiles by the share of the capacity that is asked for."""
+    """Draw the percentiles of the open loop by share of the capacity."""
     shares = (50, 80, 95)
     for case, style in (("digit", "--"), ("photo", "-")):
         for figure, colour in (("p50", "#30638e"), ("p99", OUR_COLOUR)):
@@ -93,8 +93,8 @@ def draw_latency(results: Results, ax: Any) -> None:
 
 
 def draw_line(results: Results, case: str, ax: Any) -> None:
-    """Throughput as one thing grows."""
-    what, figure, told = LINES[case]
+    """Draw throughput as one quantity grows."""
+    quantity, figure, unit = LINES[case]
     numbers = sorted({sample.clients for sample in results.samples if sample.case == case})
     found = [
         results.find(case, OURS, n, figure) or results.find(case, OURS, n, "rps") for n in numbers
@@ -110,5 +110,5 @@ def draw_line(results: Results, case: str, ax: Any) -> None:
         ax.set_xscale("log")
     ax.minorticks_off()
     ax.set_xticks([n * scale for n in numbers], [f"{n * scale:.2g}" for n in numbers])
-    ax.set(title=f"by {what}", xlabel=what, ylabel=told)
+    ax.set(title=f"by {quantity}", xlabel=quantity, ylabel=unit)
     ax.set_ylim(bottom=0)

@@ -1,6 +1,6 @@
-"""Fewer bits on a CPU: the same network's file in `w16` and `int8` beside the one in 32 bits.
+"""Measures lower precision on a CPU: files of one network in `w16`, `int8` and 32 bits.
 
-8 bits are calibrated on labelled photographs; without the data set none of it is measured.
+The 8-bit file is calibrated on labelled photographs. Without the data set nothing is measured.
 """
 
 import shutil
@@ -27,7 +27,7 @@ CASE = "explaining in fewer bits"
 
 
 def make_precisions() -> dict[str, Path]:
-    """The files by precision, made once; none without the data set."""
+    """The files by precision, made once. There are none without the data set."""
     data = find_data()
     if data is None or not (data / "photos" / "imagenet").is_dir():
         return {}
@@ -41,33 +41,33 @@ def make_precisions() -> dict[str, Path]:
             "--precision": precision,
             "--maps": 0,
         }
-        words = [str(word) for option in options.items() for word in option]
-        import_network("resnet18", TREE, precision, *words)
+        arguments = [str(part) for option in options.items() for part in option]
+        import_network("resnet18", TREE, precision, *arguments)
     return files
 
 
 def sort_by_label(photographs: Path, labels: Path) -> Path:
-    """A folder for each label, as `--pictures` takes them, of files named `<wnid>_<…>`."""
+    """Copy files named `<wnid>_<…>` into one folder per label, as `--pictures` expects."""
     folder = CACHE / "photographs"
     names = [line.split("\t") for line in labels.read_text().splitlines()]
-    of = {wnid: name for _, wnid, name in names}
+    labels_by_wnid = {wnid: name for _, wnid, name in names}
     for file in photographs.iterdir():
-        copy = folder / of[file.name.partition("_")[0]] / file.name
+        copy = folder / labels_by_wnid[file.name.partition("_")[0]] / file.name
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, copy)
     return folder
 
 
 def measure_precisions(pictures: Pictures, seconds: float) -> Iterator[Sample]:
-    """Images a second with one map each, and what the bits cost by the files' own cards."""
-    made = make_precisions()
-    if not made:
+    """Measure images per second with one map each; the losses come from the files' cards."""
+    files = make_precisions()
+    if not files:
         return
     images = decode_batch(pictures, BATCH)
-    for precision, file in ({"fp32": pictures.path} | made).items():
+    for precision, file in ({"fp32": pictures.path} | files).items():
         session = open_session(replace(pictures, path=file), CORES)
         figures = {"rps": repeat(lambda: len(infer(session, images, 1)), 1, seconds)}  # noqa: B023
-        if precision in made:
-            lost = read_card(session)["checks"]["precision"]
-            figures |= {"points": lost["accuracy_points"], "cosine": lost["cam_cosine"]}
+        if precision in files:
+            loss = read_card(session)["checks"]["precision"]
+            figures |= {"points": loss["accuracy_points"], "cosine": loss["cam_cosine"]}
         yield Sample(CASE, precision, BATCH, figures)

@@ -1,7 +1,7 @@
-"""What the queue itself costs a row, submitted, batched and answered by a model that does nothing.
+"""Measures the cost of the queue for one row, with a model that does nothing.
 
-Microseconds of CPU, on the event loop that the service runs on; the run is handed to a thread, or
-not, as for models that take long and that don't.
+The unit is microseconds of CPU on the service's event loop. The model runs in a thread, as slow
+models do, or on the event loop, as fast models do.
 """
 
 import asyncio
@@ -13,7 +13,9 @@ import uvloop
 from numpy.typing import NDArray
 
 from benchmarks.samples import Sample
-from service.runtime.batcher import Batcher, Outputs, Row
+from service.runtime.batcher import BatchCallbacks, Batcher, Row
+from service.runtime.engine import Outputs
+from service.runtime.policy import BatchPolicy
 
 BATCH = 8  # the default on a CPU
 CLASSES = 10
@@ -21,28 +23,29 @@ CASE = "queue"
 
 
 def measure_queue(clients: int, seconds: float) -> Iterator[Sample]:
-    """So many clients, each with one row at a time."""
-    for who, brief in (("in a thread", False), ("on the loop", True)):
-        spent = uvloop.run(spend(clients, seconds, brief))
+    """Measure `clients` clients, each with one row at a time."""
+    for who, run_inline in (("in a thread", False), ("on the loop", True)):
+        spent = uvloop.run(measure_cpu(clients, seconds, run_inline))
         yield Sample(CASE, who, clients, {"us": spent * 1e6})
 
 
-async def spend(clients: int, seconds: float, brief: bool) -> float:
-    """Seconds of CPU a row."""
+async def measure_cpu(clients: int, seconds: float, run_inline: bool) -> float:
+    """Seconds of CPU per row."""
     sizes = list[int]()
-    batcher = Batcher(answer_nothing, BATCH, 0, sizes.append, run_inline=brief)
+    policy = BatchPolicy(BATCH, run_inline=run_inline)
+    batcher = Batcher(answer_nothing, policy, BatchCallbacks(sizes.append))
     pixels = np.zeros((28, 28, 1), np.uint8)
     rows = 0
     ends = time.perf_counter() + seconds
 
-    async def ask() -> None:
+    async def submit_rows() -> None:
         nonlocal rows
         while time.perf_counter() < ends:
             await batcher.submit(Row(pixels, ()))
             rows += 1
 
     started = time.process_time()
-    await asyncio.gather(*(ask() for _ in range(clients)))
+    await asyncio.gather(*(submit_rows() for _ in range(clients)))
     return (time.process_time() - started) / rows
 
 

@@ -1,4 +1,4 @@
-"""What was measured: one figure sheet for each case, server and round, kept as JSON."""
+"""The measurements: the figures of each case, server and round, stored as JSON."""
 
 import json
 from collections.abc import Callable, Iterable
@@ -10,39 +10,39 @@ from typing import Any
 
 @dataclass
 class Sample:
-    """One measurement of `case` by `who` with so many clients, in one round."""
+    """One measurement of the server `who` in `case`, in one round."""
 
     case: str
     who: str
     clients: int
     figures: dict[str, float]
     round: int = 0
-    fault: str = ""  # the first answer that was wrong
+    fault: str = ""  # the first wrong answer
 
 
 @dataclass(frozen=True)
 class Spread:
-    """A median with the least and the most of the rounds."""
+    """The median, the smallest and the largest value of the rounds."""
 
     middle: float
     low: float
     high: float
 
-    def tell(self, form: Callable[[float], str]) -> str:
-        """As text, in which one round has no spread."""
+    def format(self, form: Callable[[float], str]) -> str:
+        """The values as text. A single round has no spread."""
         if self.low == self.high:
             return form(self.middle)
         return f"{form(self.middle)} ({form(self.low)}–{form(self.high)})"  # noqa: RUF001
 
 
 def spread(values: Iterable[float]) -> Spread:
-    """Of at least one value."""
+    """The spread of at least one value."""
     values = list(values)
     return Spread(median(values), min(values), max(values))
 
 
 class Results:
-    """All samples of one run, and where it ran."""
+    """All samples of one run and a description of the machine."""
 
     def __init__(self, about: dict[str, Any], samples: Iterable[Sample] = ()) -> None:
         self.about = about
@@ -58,24 +58,24 @@ class Results:
         }
 
     def find(self, case: str, who: str, clients: int, figure: str) -> Spread | None:
-        """One figure over the rounds; None where it was not measured."""
+        """The spread of one figure over the rounds; None if it was not measured."""
         values = self.by_round(case, who, clients, figure)
         return spread(values.values()) if values else None
 
     def names(self, case: str) -> list[str]:
-        """Who was measured in a case, in the order of the run."""
+        """The servers measured in a case, in the order of the run."""
         return list(dict.fromkeys(sample.who for sample in self.samples if sample.case == case))
 
     def write(self, path: Path) -> None:
-        """As JSON; a cut-off run leaves the last whole file."""
+        """Write JSON. An interrupted run leaves the last complete file."""
         content = {"about": self.about, "samples": [asdict(sample) for sample in self.samples]}
         path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_suffix(".part")
-        beside.write_text(json.dumps(content, indent=1))
-        beside.rename(path)
+        partial = path.with_suffix(".part")
+        partial.write_text(json.dumps(content, indent=1))
+        partial.rename(path)
 
 
 def read_results(path: Path) -> Results:
-    """What `Results.write` wrote."""
+    """Read what `Results.write` wrote."""
     content = json.loads(path.read_text())
     return Results(content["about"], [Sample(**sample) for sample in content["samples"]])

@@ -1,6 +1,6 @@
-"""A server under test: started, waited for, its processes' CPU and memory read, ended.
+"""Starts and stops a server under test, and reads the CPU time and memory of its processes.
 
-Knows no protocol but that a path answers 200 once it is ready.
+It knows only that a path answers 200 once the server is ready.
 """
 
 import contextlib
@@ -23,14 +23,14 @@ from benchmarks.material import CACHE
 START_SECONDS = 90
 STOP_SECONDS = 15
 POLL_SECONDS = 0.02
-LOOK_SECONDS = 0.3
-IDLE_SHARE = 0.1  # of a core: what servers do that poll
+CHECK_SECONDS = 0.3
+IDLE_SHARE = 0.1  # of a core, which servers use to poll
 SETTLING_SECONDS = 10
 PEAK = re.compile(r"^VmHWM:\s+(\d+) kB", re.M)
 
 
-class ServerFault(Exception):
-    """Why a server can't be measured; one sentence."""
+class ServerError(Exception):
+    """A server can't be measured; the message is one sentence."""
 
 
 @dataclass
@@ -43,12 +43,12 @@ class Server:
     start_seconds: float
 
     def find_processes(self) -> list[psutil.Process]:
-        """The parent and all below it."""
+        """The parent process and all its descendants."""
         parent = psutil.Process(self.process.pid)
         return [parent, *parent.children(recursive=True)]
 
     def read_cpu(self) -> float:
-        """Seconds of CPU that its processes have used."""
+        """The CPU seconds that all processes have used."""
         seconds = 0.0
         for process in self.find_processes():
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -57,16 +57,16 @@ class Server:
         return seconds
 
     def read_peaks(self) -> list[float]:
-        """The most each process had resident since it was forgotten, in MB, the largest first."""
+        """The peak memory of each process since the last reset, in MB, the largest first."""
         peaks = []
         for process in self.find_processes():
             with contextlib.suppress(OSError):
                 status = Path(f"/proc/{process.pid}/status").read_text()
-                peaks += [int(kb) / 1024 for kb in PEAK.findall(status)]  # none of a zombie
+                peaks += [int(kb) / 1024 for kb in PEAK.findall(status)]  # a zombie has none
         return sorted(peaks, reverse=True)
 
-    def forget_peaks(self) -> None:
-        """Begin anew with what each process has resident now."""
+    def reset_peaks(self) -> None:
+        """Reset the peak of each process to its current memory."""
         for process in self.find_processes():
             with contextlib.suppress(OSError):
                 Path(f"/proc/{process.pid}/clear_refs").write_text("5")
@@ -81,10 +81,10 @@ def start_server(
     ready_path: str,
     cores: Sequence[int] | None = None,
 ) -> Iterator[Server]:
-    """Run `command`, in which `{port}` stands for a free port, until the block is left.
+    """Run `command`, with a free port for `{port}`, until the block ends.
 
     Raises:
-        ServerFault: it ended or was not ready in time; the sentence says where its log is.
+        ServerError: it ended or was not ready in time; the message names its log.
     """
     port = find_free_port()
     log_path = CACHE / "logs" / f"{name}.log"
@@ -112,10 +112,10 @@ def start_server(
 
 
 def wait_ready(server: Server, path: str, log_path: Path) -> None:
-    """Return once `path` answers 200.
+    """Wait until `path` answers 200.
 
     Raises:
-        ServerFault: as `start_server` says.
+        ServerError: as `start_server` says.
     """
     end = time.monotonic() + START_SECONDS
     url = f"http://127.0.0.1:{server.port}{path}"
@@ -124,34 +124,36 @@ def wait_ready(server: Server, path: str, log_path: Path) -> None:
             if answer.status == 200:
                 return
         if server.process.poll() is not None or time.monotonic() > end:
-            raise ServerFault(f"{server.name} did not start; {log_path} may say why.")
+            raise ServerError(
+                f"{server.name} did not start. Its log may give the reason: {log_path}"
+            )
         time.sleep(POLL_SECONDS)
 
 
 def wait_idle(server: Server) -> None:
-    """Return once it does next to nothing: the first worker that is ready may not be the last."""
+    """Wait until the server is idle, because other workers may still be starting."""
     end = time.monotonic() + SETTLING_SECONDS
-    used, before = LOOK_SECONDS, server.read_cpu()
-    while used > IDLE_SHARE * LOOK_SECONDS and time.monotonic() < end:
-        time.sleep(LOOK_SECONDS)
+    used, before = CHECK_SECONDS, server.read_cpu()
+    while used > IDLE_SHARE * CHECK_SECONDS and time.monotonic() < end:
+        time.sleep(CHECK_SECONDS)
         now = server.read_cpu()
         used, before = now - before, now
 
 
 def stop(server: Server) -> None:
-    """End all its processes, politely first."""
+    """Interrupt the server, then kill the processes that remain."""
     with contextlib.suppress(psutil.NoSuchProcess):
         processes = server.find_processes()
         server.process.send_signal(signal.SIGINT)
-        _, left = psutil.wait_procs(processes, STOP_SECONDS)
-        for process in left:
+        _, alive = psutil.wait_procs(processes, STOP_SECONDS)
+        for process in alive:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
     server.process.wait()
 
 
 def find_free_port() -> int:
-    """A port that nobody listens on now."""
+    """A free port."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])

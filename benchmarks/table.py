@@ -1,4 +1,4 @@
-"""The results as Markdown, put between the markers of docs/explanation/benchmarks*.md."""
+"""Writes the results as Markdown between the markers in docs/explanation/benchmarks*.md."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -17,9 +17,9 @@ MISSING = "not measured"
 
 
 def write_pages(results: Results, pages: Iterable[Path]) -> None:
-    """Renew every generated block; the text around the blocks is written by hand.
+    """Replace every generated block. The text around the blocks is written by hand.
 
-    Each block stands on one of the pages.
+    Each block is on one of the pages.
     """
     texts = {page: page.read_text() for page in pages}
     for name, make in BLOCKS.items():
@@ -32,7 +32,7 @@ def write_pages(results: Results, pages: Iterable[Path]) -> None:
 
 
 def make_about(results: Results) -> str:
-    """Where it was measured, and how often."""
+    """The machine, the date and the number of rounds."""
     about, rounds = results.about, len({s.round for s in results.samples} - {0})
     return (
         f"Measured {about['date']} on {about['machine']}; {rounds} rounds; {about['versions']}. "
@@ -43,72 +43,78 @@ def make_about(results: Results) -> str:
 
 
 def make_targets(results: Results) -> str:
-    """What was to be reached, and was it."""
+    """The targets and whether they were met."""
     rows = []
     for target in TARGETS:
-        wanted = f"{target.sense} {target.bar:g} {target.unit}"
+        goal = f"{target.sense} {target.bar:g} {target.unit}"
         if judged := target.judge(results):
             measured, met = judged
-            told = measured.tell(short)
-            rows.append((target.what, wanted, told, "met" if met else "**missed**"))
+            figure = measured.format(format_number)
+            rows.append((target.what, goal, figure, "met" if met else "**missed**"))
         else:
-            rows.append((target.what, wanted, MISSING, ""))
+            rows.append((target.what, goal, MISSING, ""))
     return make_table(("what", "target", "measured", ""), rows)
 
 
 def make_servers(results: Results) -> str:
-    """Every server in every case."""
+    """All servers in all cases."""
     rows = []
     for case, title in CASES.items():
         for clients in CLIENTS:
             for name in [OURS, *filter(is_rival, results.names(case))]:
-                if told := tell_load(results, case, name, clients):
-                    shown = f"**{name}**" if name == OURS else name
-                    rows.append((title, str(clients), shown, *told))
+                if cells := format_load(results, case, name, clients):
+                    server = f"**{name}**" if name == OURS else name
+                    rows.append((title, str(clients), server, *cells))
     return make_table(("case", "clients", "server", *LOAD_HEAD), rows)
 
 
 def make_ours(results: Results) -> str:
-    """What only our service was asked for, and how it grows."""
-    asked = dict.fromkeys((s.case, s.who, s.clients) for s in results.samples)
+    """The calls that only our service offers, and its throughput as the work grows."""
+    measured = dict.fromkeys((s.case, s.who, s.clients) for s in results.samples)
     rows = []
-    for case, who, clients in asked:
-        if who == OURS and case not in CASES and (told := tell_load(results, case, who, clients)):
-            rows.append((case, str(clients or "open loop"), *told))
+    for case, who, clients in measured:
+        if (
+            who == OURS
+            and case not in CASES
+            and (cells := format_load(results, case, who, clients))
+        ):
+            rows.append((case, str(clients or "open loop"), *cells))
     return make_table(("case", "clients", *LOAD_HEAD), rows)
 
 
-def tell_load(results: Results, case: str, who: str, clients: int) -> list[str] | None:
+def format_load(results: Results, case: str, who: str, clients: int) -> list[str] | None:
     """The figures of a load, in the order of `LOAD_FIGURES`."""
     found = [results.find(case, who, clients, figure) for figure in LOAD_FIGURES]
-    return tell_found(found) if found[0] else None
+    return format_spreads(found) if found[0] else None
 
 
-def tell_found(found: Iterable[Spread | None]) -> list[str]:
-    """Each as text, empty where it was not measured."""
-    return [one.tell(short) if one else "" for one in found]
+def format_spreads(spreads: Iterable[Spread | None]) -> list[str]:
+    """Each spread as text, empty if it was not measured."""
+    return [one.format(format_number) if one else "" for one in spreads]
 
 
 def make_bound(results: Results) -> str:
-    """What the cores do in process."""
+    """The bound of the cores without a server."""
     rows = []
     for case, title in CASES.items():
         for name in filter(lambda name: name.startswith("bound"), results.names(case)):
             rates = results.by_round(case, name, 1, "rps").values()
-            rows.append((title, name.removeprefix("bound: "), spread(rates).tell(short)))
+            rows.append((title, name.removeprefix("bound: "), spread(rates).format(format_number)))
         if most := bound(results, case):
-            told = spread(most.values()).tell(short)
-            rows.append((title, "**the bound: the best of these together**", told))
+            rate = spread(most.values()).format(format_number)
+            rows.append((title, "**the bound: the best of these together**", rate))
     return make_table(("case", "layout", "images/s"), rows)
 
 
 def make_precisions(results: Results) -> str:
-    """One network's file in more and in fewer bits."""
+    """One network in several precisions."""
     figures = ("rps", "points", "cosine")
     rows = [
         (
             name,
-            *tell_found(results.find(precisions.CASE, name, precisions.BATCH, f) for f in figures),
+            *format_spreads(
+                results.find(precisions.CASE, name, precisions.BATCH, f) for f in figures
+            ),
         )
         for name in results.names(precisions.CASE)
     ]
@@ -117,9 +123,14 @@ def make_precisions(results: Results) -> str:
 
 
 def make_queue(results: Results) -> str:
-    """What a row costs in the queue."""
+    """The cost of one row in the queue."""
     rows = [
-        (name, *tell_found(results.find(queueing.CASE, name, clients, "us") for clients in CLIENTS))
+        (
+            name,
+            *format_spreads(
+                results.find(queueing.CASE, name, clients, "us") for clients in CLIENTS
+            ),
+        )
         for name in results.names(queueing.CASE)
     ]
     head = ("the run is", *(f"{clients} rows at a time" for clients in CLIENTS))
@@ -127,13 +138,13 @@ def make_queue(results: Results) -> str:
 
 
 def make_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Markdown."""
+    """The rows as a Markdown table."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def short(value: float) -> str:
-    """Three digits, and no more than there are."""
+def format_number(value: float) -> str:
+    """Three significant digits, or an integer from 100 on."""
     if abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.3g}"

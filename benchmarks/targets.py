@@ -1,6 +1,6 @@
-"""The targets: which ratio of what was measured must reach what, and did it.
+"""The targets: ratios and differences of the measurements, and the values they must reach.
 
-A ratio is taken within each round; its median counts, and the spread is shown.
+A ratio is computed within each round. Its median counts, and the spread is shown.
 """
 
 from collections.abc import Callable, Iterable
@@ -26,7 +26,7 @@ class Target:
     find: Find
 
     def judge(self, results: Results) -> tuple[Spread, bool] | None:
-        """The measured spread and whether its median reaches the bar; None if not measured."""
+        """The spread and whether its median reaches the target; None if it was not measured."""
         values = self.find(results)
         if not values:
             return None
@@ -41,7 +41,7 @@ def take(results: Results, case: str, clients: int, figure: str = "rps", who: st
 
 
 def combine(a: Value, b: Value, how: Callable[[float, float], float]) -> Value:
-    """Round by round, where both were measured."""
+    """Combine two figures in each round that has both."""
     return {number: how(a[number], b[number]) for number in a.keys() & b.keys() if b[number]}
 
 
@@ -56,7 +56,7 @@ def subtract(a: Value, b: Value) -> Value:
 
 
 def best(results: Results, case: str, clients: int, names: Iterable[str]) -> Value:
-    """The most requests a second of any of `names`, by round."""
+    """The most requests per second of any of `names`, by round."""
     found: Value = {}
     for name in names:
         for number, rate in take(results, case, clients, who=name).items():
@@ -65,7 +65,7 @@ def best(results: Results, case: str, clients: int, names: Iterable[str]) -> Val
 
 
 def best_rival(results: Results, case: str, clients: int, figure: str = "rps") -> Value:
-    """A figure of whoever but us has the most requests a second, by round."""
+    """A figure of the other server with the most requests per second, by round."""
     rivals = [name for name in results.names(case) if is_rival(name)]
     rates = {name: take(results, case, clients, who=name) for name in rivals}
     found: Value = {}
@@ -76,29 +76,29 @@ def best_rival(results: Results, case: str, clients: int, figure: str = "rps") -
 
 
 def is_rival(name: str) -> bool:
-    """Whether a name is another server's."""
+    """Whether a name is that of another server."""
     return name != OURS and not name.startswith("bound")
 
 
 def bound(results: Results, case: str) -> Value:
-    """The most that any layout of threads does in process."""
+    """The rate of the best layout of threads without a server."""
     layouts = [name for name in results.names(case) if name.startswith("bound: together")]
     return best(results, case, 1, layouts)
 
 
 def bound_latency(results: Results, case: str) -> Value:
-    """Milliseconds of one picture at a time in process, in the best layout for it."""
+    """Milliseconds for one picture at a time without a server, in the best layout."""
     layouts = [name for name in results.names(case) if "together batch 1, 1 workers" in name]
     return {number: 1000 / rate for number, rate in best(results, case, 1, layouts).items()}
 
 
 def over_bound(clients: int) -> Find:
-    """Photographs served over the bound."""
+    """Photographs served, divided by the bound."""
     return lambda r: divide(take(r, "photo", clients), bound(r, "photo"))
 
 
 def over_rivals(case: str, clients: int, rival: str = "") -> Find:
-    """Our requests a second over a rival's, or over the best one's."""
+    """Our requests per second, divided by those of one rival or of the best one."""
 
     def find(results: Results) -> Value:
         names = [name for name in results.names(case) if rival in name]
@@ -111,42 +111,42 @@ def over_rivals(case: str, clients: int, rival: str = "") -> Find:
 
 
 def tail_over_rival(clients: int) -> Find:
-    """Our p99 over that of the best rival."""
+    """Our p99, divided by that of the best rival."""
     return lambda r: divide(
         take(r, "photo", clients, "p99"), best_rival(r, "photo", clients, "p99")
     )
 
 
-def over_own(case: str, other: str, figure: str = "rps") -> Find:
-    """A figure of ours in one case over that in another, of photographs at the same load."""
+def compare_cases(case: str, other: str, figure: str = "rps") -> Find:
+    """Our figure in one case, divided by that in another, for photographs at the same load."""
     return lambda r: divide(
         take(r, f"photo {case}", 8, figure), take(r, f"photo {other}", 8, figure)
     )
 
 
 def added_latency(case: str) -> Find:
-    """What one idle client waits beyond decoding and inference, in ms."""
+    """Milliseconds that a single client waits in addition to decoding and inference."""
     return lambda r: subtract(take(r, case, 1, "p50"), bound_latency(r, case))
 
 
 def paced_tail(case: str) -> Find:
-    """p99 of the open loop at 80 % over the idle p50."""
+    """p99 of the open loop at 80 % of the capacity, divided by the idle p50."""
     return lambda r: divide(take(r, f"{case} paced 80 %", 0, "p99"), take(r, case, 1, "p50"))
 
 
 def beyond_empty(case: str, clients: int, figure: str) -> Find:
-    """A figure of ours less that of an empty BentoML service, started and asked for nothing."""
+    """Our figure minus that of an empty BentoML service without requests."""
     return lambda r: subtract(take(r, case, clients, figure), take(r, "start", 0, figure, "empty"))
 
 
-def lower(results: Results, precision: str, figure: str = "rps") -> Value:
-    """A figure of the file in so many bits."""
+def find_precision(results: Results, precision: str, figure: str = "rps") -> Value:
+    """A figure of the file in one precision."""
     return take(results, precisions.CASE, precisions.BATCH, figure, precision)
 
 
 def in_8_bits(figure: str) -> Find:
-    """What the card of the file in 8 bits says that was lost."""
-    return lambda r: lower(r, "int8", figure)
+    """A loss that the card of the 8-bit file gives."""
+    return lambda r: find_precision(r, "int8", figure)
 
 
 TARGETS = (
@@ -194,10 +194,10 @@ TARGETS = (
     ),
     Target("digit, 1 client: p50 beyond in process", "≤", 0.4, "ms", added_latency("digit")),
     Target("500x375, 1 client: p50 beyond in process", "≤", 0.4, "ms", added_latency("photo")),
-    Target("gradcam / predict, JSON", "≥", 0.95, "x", over_own("json", "predict")),
-    Target("gradcam / predict, JPEG", "≥", 0.80, "x", over_own("jpeg", "predict")),
-    Target("gradcam / predict, PNG", "≥", 0.50, "x", over_own("png", "predict")),
-    Target("gradcam, 5 targets / 1", "≥", 0.90, "x", over_own("5 targets", "1 target")),
+    Target("gradcam / predict, JSON", "≥", 0.95, "x", compare_cases("json", "predict")),
+    Target("gradcam / predict, JPEG", "≥", 0.80, "x", compare_cases("jpeg", "predict")),
+    Target("gradcam / predict, PNG", "≥", 0.50, "x", compare_cases("png", "predict")),
+    Target("gradcam, 5 targets / 1", "≥", 0.90, "x", compare_cases("5 targets", "1 target")),
     Target(
         "gradcam in process: ONNX / pytorch-grad-cam",
         "≥",
@@ -213,21 +213,21 @@ TARGETS = (
         "≤",
         1.25,
         "x",
-        over_own("mixed json", "predict", "p99"),
+        compare_cases("mixed json", "predict", "p99"),
     ),
     Target(
         "p99 of predict among 20 % gradcam (PNG) / alone",
         "≤",
         1.25,
         "x",
-        over_own("mixed png", "predict", "p99"),
+        compare_cases("mixed png", "predict", "p99"),
     ),
     Target(
         "ResNet-18 in 8 bits / in 32, in process",
         "≥",
         2,
         "x",
-        lambda r: divide(lower(r, "int8"), lower(r, "fp32")),
+        lambda r: divide(find_precision(r, "int8"), find_precision(r, "fp32")),
     ),
     Target("… its accuracy, less that in 32 bits", "≥", -0.5, "points", in_8_bits("points")),
     Target("… its maps beside those in 32 bits, cosine", "≥", 0.97, "", in_8_bits("cosine")),

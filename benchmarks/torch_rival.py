@@ -1,4 +1,4 @@
-"""Explanations in process: the compiled graph in onnxruntime against pytorch-grad-cam on torch."""
+"""Compares the compiled graph in onnxruntime with pytorch-grad-cam on torch, without a server."""
 
 import importlib.util
 from collections.abc import Iterator
@@ -13,10 +13,10 @@ BATCH = 8
 
 
 def measure_explaining(pictures: Pictures, seconds: float) -> Iterator[Sample]:
-    """Images a second of both, one batch size; nothing where there is no torch."""
+    """Measure images per second of both with one batch size. Without torch nothing is measured."""
     if not importlib.util.find_spec("pytorch_grad_cam"):
         return
-    import torch  # only here: the rest of the suite needs neither
+    import torch  # only this module needs torch
     from pytorch_grad_cam import GradCAM
     from torchvision.models import resnet18
 

@@ -1,1 +1,1 @@
-"""What a team needs to run Sightglass: image, manifests, dashboards, alerts, and their checks."""
+"""Image, manifests, dashboard and alerts to run Sightglass, and the checks of them."""

@@ -1,7 +1,8 @@
-"""Asks for known vulnerabilities of everything that is installed, image and training alike.
+"""Lists known vulnerabilities of all packages of the image and of training.
 
-An unreachable database gives no verdict, and pip-audit's exit code alone does not tell: a package
-index that answers "not found" to everything looks clean to it. So what was asked is counted here.
+There is no verdict if the database does not answer. pip-audit's exit code does not show this: an
+index that answers "not found" for every package looks clean to it. So this command counts the
+packages that were really checked.
 """
 
 import argparse
@@ -11,59 +12,69 @@ import sys
 from typing import Any
 
 REQUIREMENTS = ("requirements/cpu.txt", "requirements/gpu.txt", "requirements/dev.txt")
-PATIENCE_SECONDS = 300
+TIMEOUT_SECONDS = 300
 CLEAN, VULNERABLE, NO_VERDICT = 0, 1, 3
 
 
 def main() -> int:
-    """Print a verdict; exit with 0 if clean, 1 if not, 3 if nobody could be asked."""
+    """Print the verdict. Exit with 0 if clean, 1 if vulnerable, 3 if there is no verdict."""
     parser = argparse.ArgumentParser(prog="python -m deploy.audit", description=__doc__)
-    parser.add_argument("requirements", nargs="*", default=REQUIREMENTS, help="hashed files")
+    parser.add_argument(
+        "requirements",
+        nargs="*",
+        default=REQUIREMENTS,
+        help="requirements files with hashes, for example requirements/cpu.txt",
+    )
     parser.add_argument(
         "--tolerate-no-verdict",
         action="store_true",
-        help="exit with 0 if nobody could be asked; the verdict says so all the same",
+        help="exit with 0 if the database does not answer; the verdict still says so",
     )
     options = parser.parse_args()
-    code, verdict = judge(*ask(options.requirements))
+    exit_code, verdict = make_verdict(*run_pip_audit(options.requirements))
     print(verdict)
-    return CLEAN if code == NO_VERDICT and options.tolerate_no_verdict else code
+    return CLEAN if exit_code == NO_VERDICT and options.tolerate_no_verdict else exit_code
 
 
-def ask(requirements: list[str]) -> tuple[list[dict[str, Any]], str]:
-    """What pip-audit found for each package, and what it said besides."""
+def run_pip_audit(requirements: list[str]) -> tuple[list[dict[str, Any]], str]:
+    """What pip-audit found for each package, and the last line of its messages."""
     command = [sys.executable, "-m", "pip_audit", "--format", "json", "--progress-spinner", "off"]
     command += ["--disable-pip", "--require-hashes"]
     command += [part for path in requirements for part in ("--requirement", path)]
     try:
-        ran = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS)  # noqa: S603
+        result = subprocess.run(  # noqa: S603
+            command, capture_output=True, text=True, timeout=TIMEOUT_SECONDS
+        )
     except subprocess.TimeoutExpired:
-        return [], f"no answer within {PATIENCE_SECONDS} s"
-    said = (ran.stderr.strip().splitlines() or ["pip-audit said nothing"])[-1]
+        return [], f"no answer within {TIMEOUT_SECONDS} s"
+    message = (result.stderr.strip().splitlines() or ["pip-audit printed nothing"])[-1]
     try:
-        return json.loads(ran.stdout)["dependencies"], said
+        return json.loads(result.stdout)["dependencies"], message
     except (ValueError, KeyError):
-        return [], said
+        return [], message
 
 
-def judge(packages: list[dict[str, Any]], said: str) -> tuple[int, str]:
-    """The exit code and its sentences."""
+def make_verdict(packages: list[dict[str, Any]], message: str) -> tuple[int, str]:
+    """The exit code and the text of the verdict."""
     lines = [
-        f"{package['name']} {package['version']}: {flaw['id']}, "
-        f"fixed in {', '.join(flaw['fix_versions']) or 'no version yet'}"
+        f"{package['name']} {package['version']}: {vulnerability['id']}, "
+        f"fixed in {', '.join(vulnerability['fix_versions']) or 'no version yet'}"
         for package in packages
-        for flaw in package.get("vulns", ())
+        for vulnerability in package.get("vulns", ())
     ]
-    unasked = sorted(package["name"] for package in packages if "skip_reason" in package)
-    asked = len(packages) - len(unasked)
+    skipped = sorted(package["name"] for package in packages if "skip_reason" in package)
+    checked = len(packages) - len(skipped)
     if lines:
         return VULNERABLE, "\n".join(["AUDIT: known vulnerabilities.", *lines])
-    if not asked:
-        reason = packages[0]["skip_reason"] if packages else said
-        return NO_VERDICT, f"AUDIT: NO VERDICT, the database could not be asked: {reason}"
-    if unasked:
-        return NO_VERDICT, f"AUDIT: NO VERDICT on {', '.join(unasked)}; {asked} others are clean."
-    return CLEAN, f"AUDIT: clean, no known vulnerability in {asked} packages."
+    if not checked:
+        reason = packages[0]["skip_reason"] if packages else message
+        return NO_VERDICT, f"AUDIT: NO VERDICT, the database did not answer: {reason}"
+    if skipped:
+        return (
+            NO_VERDICT,
+            f"AUDIT: NO VERDICT on {', '.join(skipped)}; {checked} other packages are clean.",
+        )
+    return CLEAN, f"AUDIT: clean, no known vulnerability in {checked} packages."
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Holds the Kubernetes manifests against the API's own schemas, without a cluster or a network.
+"""Validates the Kubernetes manifests against the API's own schemas, without a cluster or network.
 
-What is judged is what `kubectl apply -k` would send, built by kustomize (or by the one in kubectl);
-where neither is installed only the files as they are can be, and the verdict says so. KServe's
-schema is no part of Kubernetes': of its InferenceService the pod is judged, which is most of it.
+It validates what `kubectl apply -k` would send, built by kustomize or kubectl. If neither is
+installed, it validates the files as they are and says so. Kubernetes' schemas do not contain
+KServe's, so of an InferenceService it validates only the pod, which is most of it.
 """
 
 import shutil
@@ -23,40 +23,45 @@ KUSTOMIZATIONS = {
     "base with models-volume": ["../base", "../models-volume"],
     "gpu with models-image": ["../gpu", "../models-image"],
 }
-VERSIONS = ("1.30", "1.37")  # the oldest whose pods know how to sleep before a stop, and the newest
-KSERVE_FIELDS = {"minReplicas", "maxReplicas", "scaleMetric", "scaleTarget"}  # beside the pod's own
+VERSIONS = ("1.30", "1.37")  # the oldest whose preStop hooks can sleep, and the newest
+KSERVE_FIELDS = {
+    "minReplicas",
+    "maxReplicas",
+    "scaleMetric",
+    "scaleTarget",
+}  # fields that a pod does not have
 
 Document = dict[str, Any]
 
 
-class ManifestFault(Exception):
-    """A manifest that Kubernetes would refuse; one sentence says which and why."""
+class ManifestError(Exception):
+    """Kubernetes would reject a manifest; the message says which one and why."""
 
 
 def main() -> int:
-    """Judge all there is; a fault is one sentence."""
+    """Validate all manifests. An error is one sentence."""
     try:
-        judged = [*judge_kubernetes(ROOT / "kubernetes"), *judge_kserve(ROOT / "kserve")]
-    except ManifestFault as fault:
-        print(fault, file=sys.stderr)
+        valid = [*validate_kubernetes(ROOT / "kubernetes"), *validate_kserve(ROOT / "kserve")]
+    except ManifestError as exc:
+        print(exc, file=sys.stderr)
         return 1
     versions = " and ".join(VERSIONS)
-    print(f"Valid for Kubernetes {versions}: {', '.join(judged)}.")
+    print(f"Valid for Kubernetes {versions}: {', '.join(valid)}.")
     return 0
 
 
-def judge_kubernetes(folder: Path) -> Iterator[str]:
-    """What each kustomization builds, or the base's files as they are."""
+def validate_kubernetes(folder: Path) -> Iterator[str]:
+    """Validate what each kustomization builds, or the files of the base as they are."""
     builder = find_builder()
     if builder is None:
-        print("Neither kustomize nor kubectl is here: NOT judged is what the overlays make of it.")
+        print("The overlays were NOT checked, because neither kustomize nor kubectl is installed.")
         for path in sorted(folder.rglob("*.yaml")):
             if path.parent.name == "base" and path.name != "kustomization.yaml":
-                judge(path.name, read(path.read_text()))
+                validate(path.name, read_documents(path.read_text()))
                 yield path.name
         return
     for name, parts in KUSTOMIZATIONS.items():
-        judge(name, read(build(builder, folder, parts)))
+        validate(name, read_documents(build(builder, folder, parts)))
         yield name
 
 
@@ -72,51 +77,53 @@ def build(builder: list[str], folder: Path, parts: list[str]) -> str:
     """The YAML of a base or overlay with components, as a user would combine them.
 
     Raises:
-        ManifestFault: kustomize refuses it.
+        ManifestError: kustomize can't build it.
     """
     head = {"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization"}
     kinds = {"resources": parts[:1], "components": parts[1:]}
-    with tempfile.TemporaryDirectory() as own:
-        together = shutil.copytree(folder, Path(own, "kubernetes")) / "together"
-        together.mkdir()
-        (together / "kustomization.yaml").write_text(yaml.safe_dump(head | kinds))
-        ran = subprocess.run([*builder, together], capture_output=True, text=True)  # noqa: S603
-    if ran.returncode:
-        raise ManifestFault(f"{' + '.join(parts)} can't be built: {ran.stderr.strip()}")
-    return ran.stdout
+    with tempfile.TemporaryDirectory() as temporary:
+        combined = shutil.copytree(folder, Path(temporary, "kubernetes")) / "combined"
+        combined.mkdir()
+        (combined / "kustomization.yaml").write_text(yaml.safe_dump(head | kinds))
+        result = subprocess.run([*builder, combined], capture_output=True, text=True)  # noqa: S603
+    if result.returncode:
+        raise ManifestError(f"{' + '.join(parts)} can't be built: {result.stderr.strip()}")
+    return result.stdout
 
 
-def read(text: str) -> list[Document]:
+def read_documents(text: str) -> list[Document]:
     """The documents of a YAML file."""
     return [document for document in yaml.safe_load_all(text) if document]
 
 
-def judge(source: str, documents: list[Document]) -> None:
-    """Each document against the schema of its kind, unknown fields refused, in each version.
+def validate(source: str, documents: list[Document]) -> None:
+    """Validate each document against the schema of its kind in each version of Kubernetes.
+
+    Unknown fields are errors.
 
     Raises:
-        ManifestFault: one does not fit.
+        ManifestError: a document is not valid.
     """
     for document in documents:
-        told = f"{source}: {document['kind']} {document['metadata'].get('name', '')}".strip()
+        name = f"{source}: {document['kind']} {document['metadata'].get('name', '')}".strip()
         for version in VERSIONS:
             try:
                 kubernetes_validate.validate(document, version, strict=True)
-            except kubernetes_validate.ValidationError as fault:
-                where = ".".join(map(str, fault.path)) or "at its top"
-                sentence = f"{told} is no valid manifest for Kubernetes {version}"
-                raise ManifestFault(f"{sentence}, {where}: {fault.message}.") from None
+            except kubernetes_validate.ValidationError as exc:
+                field = ".".join(map(str, exc.path)) or "top level"
+                sentence = f"{name} is not a valid manifest for Kubernetes {version}"
+                raise ManifestError(f"{sentence}, {field}: {exc.message}.") from None
 
 
-def judge_kserve(folder: Path) -> Iterator[str]:
-    """The pod that KServe would make of each InferenceService."""
+def validate_kserve(folder: Path) -> Iterator[str]:
+    """Validate the pod that KServe would make from each InferenceService."""
     for path in sorted(folder.glob("*.yaml")):
-        for document in read(path.read_text()):
+        for document in read_documents(path.read_text()):
             predictor = document["spec"]["predictor"]
             spec = {name: part for name, part in predictor.items() if name not in KSERVE_FIELDS}
             name = document["metadata"]["name"]
             pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
-            judge(path.name, [pod])
+            validate(path.name, [pod])
         yield f"KServe's pod of {path.name}"
 
 

@@ -1,6 +1,6 @@
-"""Load from Locust: predictions, maps and batches of small and large pictures, with a verdict.
+"""A load test with Locust: predictions, maps and batches of small and large pictures.
 
-`make load`, or: locust -f loadtests/locustfile.py --headless --shape spike -u 32 -H <url>
+Run `make load`, or: locust -f loadtests/locustfile.py --headless --shape spike -u 32 -H <url>
 """
 
 import argparse
@@ -19,34 +19,37 @@ from loadtests.digits import draw_digit
 from loadtests.photographs import take_photograph
 from loadtests.record import Sample, find_windows, take_sample
 from loadtests.shapes import SHAPES, count_users
-from loadtests.verdict import is_met, judge, make_table, read_objectives, tell_verdict
+from loadtests.verdict import compare, describe_verdict, is_met, make_table, read_objectives
 
 BATCH_SIZE = 8
 LARGE_SHARE = 0.25
-REQUESTS_PER_SECOND = 5  # of each user, at most
+REQUESTS_PER_SECOND = 5  # maximum per user
 SAMPLE_SECONDS = 1
 MODELS = {"small": "lenet5", "large": "squeezenet1_1"}
 
 
 @events.init_command_line_parser.add_listener
-def take_arguments(parser: argparse.ArgumentParser) -> None:
-    """What Locust itself does not know."""
-    told = "; ".join(f"{name}: {shape.tells}" for name, shape in SHAPES.items())
-    parser.add_argument("--shape", choices=list(SHAPES), default="steady", help=told)
-    parser.add_argument("--model", help="one model for all pictures (default: the bundled two)")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add our own arguments to those of Locust."""
+    shapes = "; ".join(f"{name}: {shape.description}" for name, shape in SHAPES.items())
+    parser.add_argument("--shape", choices=list(SHAPES), default="steady", help=shapes)
     parser.add_argument(
-        "--report", help="folder of the page (default: runs/load/<time>-<shape>)", default=""
+        "--model",
+        help="model for all pictures, for example lenet5 (default: the two bundled models)",
+    )
+    parser.add_argument(
+        "--report", help="folder for the report (default: runs/load/<time>-<shape>)", default=""
     )
 
 
 class Client(FastHttpUser):
-    """Four in five ask what it is, one in seven why, a few send several at once."""
+    """A user: 80 % of its calls are predictions, 15 % are maps and 5 % are batches."""
 
     wait_time = constant_throughput(REQUESTS_PER_SECOND)
 
     def on_start(self) -> None:
-        """Each user takes pictures of its own."""
-        self.source = random.Random()  # noqa: S311  # pictures need no secrecy
+        """Give each user its own source of pictures."""
+        self.source = random.Random()  # noqa: S311  # not used for secrets
 
     @task(80)
     def predict(self) -> None:
@@ -55,7 +58,7 @@ class Client(FastHttpUser):
 
     @task(15)
     def gradcam(self) -> None:
-        """`POST /gradcam`, a picture."""
+        """`POST /gradcam`, answered with a picture."""
         self.send("/gradcam", 1)
 
     @task(5)
@@ -64,36 +67,36 @@ class Client(FastHttpUser):
         self.send("/predict/batch", BATCH_SIZE)
 
     def send(self, path: str, count: int) -> None:
-        """Ask with so many pictures of one kind; only the right kind of answer counts."""
+        """Send `count` pictures of one size and check the kind of response."""
         size = "large" if self.source.random() < LARGE_SHARE else "small"
-        files: Any = [("image", self.take(size)) for _ in range(count)]
+        files: Any = [("image", self.make_file(size)) for _ in range(count)]
         data = {"model": self.environment.parsed_options.model or MODELS[size]}
         with self.client.post(
             path, name=f"{path} {size}", data=data, files=files, catch_response=True
-        ) as answer:
-            if answer.status_code != 200:
-                answer.failure(f"{answer.status_code}: {answer.text}")
-            elif path == "/gradcam" and not answer.content.startswith(b"\x89PNG"):
-                answer.failure("no picture")
-            elif path == "/predict" and not answer.json()["predictions"]:
-                answer.failure("no predictions")
-            elif path == "/predict/batch" and len(answer.json()["results"]) != count:
-                answer.failure("not as many results as pictures")
+        ) as response:
+            if response.status_code != 200:
+                response.failure(f"{response.status_code}: {response.text}")
+            elif path == "/gradcam" and not response.content.startswith(b"\x89PNG"):
+                response.failure("the answer is not a picture")
+            elif path == "/predict" and not response.json()["predictions"]:
+                response.failure("the answer has no predictions")
+            elif path == "/predict/batch" and len(response.json()["results"]) != count:
+                response.failure("the number of results differs from the number of pictures")
 
-    def take(self, size: str) -> tuple[str, bytes, str]:
-        """A form's file."""
+    def make_file(self, size: str) -> tuple[str, bytes, str]:
+        """One file of a form."""
         if size == "small":
             return "digit.png", draw_digit(self.source.randint(0, 9), self.source), "image/png"
         return "photograph.jpg", take_photograph(self.source), "image/jpeg"
 
 
-class Chosen(LoadTestShape):
-    """The shape that the command names; `--run-time` overrides how long it takes."""
+class NamedShape(LoadTestShape):
+    """The shape that `--shape` names; `--run-time` sets its duration."""
 
     use_common_options = True
 
     def tick(self) -> tuple[int, float] | None:
-        """Users wanted now, and how fast they may come."""
+        """The number of users now, and how many may start per second."""
         assert self.runner
         options: Any = self.runner.environment.parsed_options
         run_seconds = options.run_time or SHAPES[options.shape].seconds
@@ -107,13 +110,13 @@ samples: list[Sample] = []
 
 @events.test_start.add_listener
 def start_sampling(environment: Environment, **_: Any) -> None:
-    """Note every second how things stand, where all requests are seen."""
+    """Sample every second, in the process that sees all requests."""
     if not isinstance(environment.runner, WorkerRunner):
-        gevent.spawn(sample, environment)
+        gevent.spawn(sample_forever, environment)
 
 
-def sample(environment: Environment) -> None:
-    """Until the process ends."""
+def sample_forever(environment: Environment) -> None:
+    """Append samples until the process ends."""
     started = time.perf_counter()
     while True:
         seconds = time.perf_counter() - started
@@ -123,25 +126,27 @@ def sample(environment: Environment) -> None:
 
 
 @events.quitting.add_listener
-def give_verdict(environment: Environment, **_: Any) -> None:
-    """Print the table, write the page; the exit code says whether the objectives were met."""
+def report_verdict(environment: Environment, **_: Any) -> None:
+    """Print the table and write the report. The exit code is 0 if the objectives were met."""
     if isinstance(environment.runner, WorkerRunner):
         return
-    from loadtests import page  # matplotlib is heavy, and only wanted once the load is over
+    from loadtests import page  # matplotlib loads slowly, and only the end needs it
 
     options: Any = environment.parsed_options
     entries = {name: entry for (name, _), entry in environment.stats.entries.items()}
-    rows = judge(entries, read_objectives())
-    shares = {
+    rows = compare(entries, read_objectives())
+    curves = {
         name: [entry.get_response_time_percentile(share) for share in page.SHARES]
         for name, entry in entries.items()
     }
     now = datetime.now().astimezone()
     folder = Path(options.report or f"runs/load/{now:%Y-%m-%d-%H%M%S}-{options.shape}")
     users = f"at most {options.num_users} users"
-    about = f"{SHAPES[options.shape].tells}; {users}, {environment.host}, {now:%Y-%m-%d %H:%M}"
-    page.write(
-        page.Run(f"Load, {options.shape}", about, rows, shares, find_windows(samples)), folder
+    about = (
+        f"{SHAPES[options.shape].description}; {users}, {environment.host}, {now:%Y-%m-%d %H:%M}"
     )
-    print(f"\n{make_table(rows)}\n{tell_verdict(rows)}\n{folder / 'verdict.html'}")  # noqa: T201
+    page.write(
+        page.Run(f"Load, {options.shape}", about, rows, curves, find_windows(samples)), folder
+    )
+    print(f"\n{make_table(rows)}\n{describe_verdict(rows)}\n{folder / 'verdict.html'}")  # noqa: T201
     environment.process_exit_code = 0 if is_met(rows) else 1

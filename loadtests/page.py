@@ -1,6 +1,6 @@
-"""A run on one page, as Markdown and as HTML: the verdict, the table, two plots.
+"""Writes one page per run, as Markdown and HTML: the verdict, the table and two plots.
 
-Knows rows and windows; knows nothing of Locust.
+It knows rows and windows; it knows nothing about Locust.
 """
 
 import html
@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 from loadtests.record import PERCENTILES, Window
-from loadtests.verdict import Row, is_met, tell_verdict
+from loadtests.verdict import Row, describe_verdict, is_met
 
 mpl.use("svg")
 SHARES = (0.5, 0.75, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999)
@@ -38,7 +38,7 @@ HTML_CELL = ("{} <small>≤ {}</small>", "<b>{}</b>")
 
 
 class Run(NamedTuple):
-    """All that a page tells."""
+    """Everything that a page shows."""
 
     title: str
     about: str
@@ -48,7 +48,7 @@ class Run(NamedTuple):
 
 
 def write(run: Run, folder: Path) -> None:
-    """Put `verdict.md`, `verdict.html` and the plots into the folder."""
+    """Write `verdict.md`, `verdict.html` and the plots into the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     plots = {"percentiles": draw_percentiles(run), "time": draw_time(run)}
     for name, svg in plots.items():
@@ -58,37 +58,37 @@ def write(run: Run, folder: Path) -> None:
 
 
 def make_markdown(run: Run, plots: list[str]) -> str:
-    """The page for people who read text; the plots lie beside it."""
-    lines = [f"# {run.title}", "", f"**{tell_verdict(run.rows)}** {run.about}", ""]
-    lines += [f"| {' | '.join(_heads())} |", "|---|--:|--:|--:|--:|--:|---|"]
-    lines += [f"| {' | '.join(_cells(row, '{} (≤ {})', '**{}**'))} |" for row in run.rows]
+    """The page as Markdown, with links to the plots."""
+    lines = [f"# {run.title}", "", f"**{describe_verdict(run.rows)}** {run.about}", ""]
+    lines += [f"| {' | '.join(_list_headers())} |", "|---|--:|--:|--:|--:|--:|---|"]
+    lines += [f"| {' | '.join(_format_cells(row, '{} (≤ {})', '**{}**'))} |" for row in run.rows]
     return "\n".join([*lines, "", *(f"![{name}]({name}.svg)" for name in plots), ""])
 
 
 def make_html(run: Run, plots: list[str]) -> str:
-    """The page for a browser, whole in one file."""
-    heads = "".join(f"<th>{head}</th>" for head in _heads())
+    """The page as a single HTML file."""
+    headers = "".join(f"<th>{header}</th>" for header in _list_headers())
     rows = "".join(
-        "<tr>" + "".join(f"<td>{cell}</td>" for cell in _cells(row, *HTML_CELL)) + "</tr>"
+        "<tr>" + "".join(f"<td>{cell}</td>" for cell in _format_cells(row, *HTML_CELL)) + "</tr>"
         for row in run.rows
     )
-    kind = "met" if is_met(run.rows) else "missed"
+    css_class = "met" if is_met(run.rows) else "missed"
     return (
         f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{html.escape(run.title)}"
         f"</title><style>{STYLE}</style><h1>{html.escape(run.title)}: "
-        f"<span class='{kind}'>{tell_verdict(run.rows)}</span></h1>"
+        f"<span class='{css_class}'>{describe_verdict(run.rows)}</span></h1>"
         f"<p class='about'>{html.escape(run.about)}</p>"
-        f"<table><tr>{heads}</tr>{rows}</table>{''.join(plots)}</html>\n"
+        f"<table><tr>{headers}</tr>{rows}</table>{''.join(plots)}</html>\n"
     )
 
 
 def draw_percentiles(run: Run) -> str:
-    """Latency against the share of requests that it covers, a line an endpoint."""
+    """Draw the latency by percentile, one line per endpoint."""
     figure, axes = plt.subplots(figsize=(10, 4))
-    places = list(range(len(SHARES)))
+    positions = list(range(len(SHARES)))
     for endpoint, curve in run.curves.items():
-        axes.plot(places, [max(ms, 1) for ms in curve], marker="o", markersize=3, label=endpoint)
-    axes.set_xticks(places, [f"p{100 * share:g}" for share in SHARES])
+        axes.plot(positions, [max(ms, 1) for ms in curve], marker="o", markersize=3, label=endpoint)
+    axes.set_xticks(positions, [f"p{100 * share:g}" for share in SHARES])
     _scale_milliseconds(axes)
     axes.set_title("Latency by percentile", loc="left")
     axes.grid(alpha=0.3)
@@ -98,25 +98,27 @@ def draw_percentiles(run: Run) -> str:
 
 
 def draw_time(run: Run) -> str:
-    """Latency of all requests over time; below it, users, requests a second and failures."""
-    figure, (above, below) = plt.subplots(2, 1, figsize=(10, 5.5), sharex=True)
-    answered = [window for window in run.windows if window.percentiles]
+    """Draw the latency over time, and below it users, requests per second and failures."""
+    figure, (latency_axes, rate_axes) = plt.subplots(2, 1, figsize=(10, 5.5), sharex=True)
+    with_answers = [window for window in run.windows if window.percentiles]
     for index, share in enumerate(PERCENTILES):
-        times = [max(window.percentiles[index], 1) for window in answered]
-        above.plot([window.seconds for window in answered], times, label=f"p{100 * share:g}")
-    _scale_milliseconds(above)
-    above.set_title("All requests over time", loc="left")
+        times = [max(window.percentiles[index], 1) for window in with_answers]
+        latency_axes.plot(
+            [window.seconds for window in with_answers], times, label=f"p{100 * share:g}"
+        )
+    _scale_milliseconds(latency_axes)
+    latency_axes.set_title("All requests over time", loc="left")
     seconds = [window.seconds for window in run.windows]
-    below.plot(seconds, [window.rate for window in run.windows], label="requests a second")
-    below.plot(
+    rate_axes.plot(seconds, [window.rate for window in run.windows], label="requests per second")
+    rate_axes.plot(
         seconds, [window.users for window in run.windows], label="users", drawstyle="steps-mid"
     )
-    below.plot(
+    rate_axes.plot(
         seconds, [window.failures for window in run.windows], label="failed", color="#a3261a"
     )
-    below.set_xlabel("seconds")
-    below.set_ylim(bottom=0)
-    for axes in (above, below):
+    rate_axes.set_xlabel("seconds")
+    rate_axes.set_ylim(bottom=0)
+    for axes in (latency_axes, rate_axes):
         axes.grid(alpha=0.3)
         axes.legend(**LEGEND)
     return _save(figure)
@@ -129,17 +131,17 @@ def _scale_milliseconds(axes: Axes) -> None:
     axes.set_ylabel("milliseconds")
 
 
-def _heads() -> list[str]:
+def _list_headers() -> list[str]:
     return ["endpoint", "requests", "failed", "p50 ms", "p95 ms", "p99 ms", "verdict"]
 
 
-def _cells(row: Row, limited: str, missed: str) -> list[str]:
+def _format_cells(row: Row, limited: str, missed: str) -> list[str]:
     times = []
     for name, ms in row.times.items():
-        told = f"{ms:,.0f}"
+        cell = f"{ms:,.0f}"
         if limit := row.limits.get(name):
-            told = limited.format(missed.format(told) if ms > limit else told, limit)
-        times.append(told)
+            cell = limited.format(missed.format(cell) if ms > limit else cell, limit)
+        times.append(cell)
     verdict = "missed" if row.missed else "met"
     return [row.endpoint, f"{row.requests:,}", f"{row.failures:,}", *times, verdict]
 

@@ -1,4 +1,4 @@
-"""Measured latencies against the objectives: a row an endpoint, and whether all were met."""
+"""Compares measured latencies with the objectives: one row per endpoint, and the verdict."""
 
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -10,33 +10,33 @@ PERCENTILES = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
 
 
 class Measured(Protocol):
-    """What Locust knows of one endpoint."""
+    """Locust's statistics of one endpoint."""
 
     num_requests: int
     num_failures: int
 
     def get_response_time_percentile(self, percent: float) -> float:
-        """Milliseconds that so large a share of the requests stayed under."""
+        """The milliseconds within which this share of the requests was answered."""
 
 
 class Row(NamedTuple):
-    """One endpoint, judged."""
+    """The result of one endpoint."""
 
     endpoint: str
     requests: int
     failures: int
-    times: dict[str, float]  # milliseconds by the names of `PERCENTILES`
+    times: dict[str, float]  # milliseconds by name of percentile
     limits: dict[str, float]
     missed: list[str]
 
 
 def read_objectives(path: Path = OBJECTIVES_FILE) -> dict[str, Any]:
-    """The objectives as they stand in the file."""
+    """Read the objectives from the file."""
     return tomllib.loads(path.read_text())
 
 
-def judge(measured: Mapping[str, Measured], objectives: Mapping[str, Any]) -> list[Row]:
-    """A row for each endpoint that was asked, by name."""
+def compare(measured: Mapping[str, Measured], objectives: Mapping[str, Any]) -> list[Row]:
+    """Make a row for each endpoint that was called, sorted by name."""
     rows = []
     for endpoint, entry in sorted(measured.items()):
         times = {name: entry.get_response_time_percentile(p) for name, p in PERCENTILES.items()}
@@ -47,33 +47,33 @@ def judge(measured: Mapping[str, Measured], objectives: Mapping[str, Any]) -> li
 
 
 def is_met(rows: list[Row]) -> bool:
-    """Whether something was measured, and all of it within the objectives."""
+    """Whether anything was measured and all objectives were met."""
     return bool(rows) and not any(row.missed for row in rows)
 
 
-def tell_verdict(rows: list[Row]) -> str:
-    """The verdict in a sentence."""
+def describe_verdict(rows: list[Row]) -> str:
+    """The verdict in one sentence."""
     if not rows:
         return "Objectives missed: nothing was measured."
     missed = [row for row in rows if row.missed]
     if not missed:
         return "All objectives met."
-    return f"Objectives missed at {len(missed)} of {len(rows)} endpoints."
+    return f"Objectives missed by {len(missed)} of {len(rows)} endpoints."
 
 
 def make_table(rows: list[Row]) -> str:
-    """The rows for a terminal."""
+    """The rows as a table for a terminal."""
     heads = "".join(f"{name:>8}" for name in PERCENTILES)
     lines = [f"{'endpoint':<22}{'requests':>10}{'failed':>8}{heads}  verdict"]
     for row in rows:
-        told = "".join(f"{row.times[name]:>8.0f}" for name in PERCENTILES)
+        times = "".join(f"{row.times[name]:>8.0f}" for name in PERCENTILES)
         counts = f"{row.requests:>10}{row.failures:>8}"
-        lines.append(f"{row.endpoint:<22}{counts}{told}  {tell_missed(row)}")
+        lines.append(f"{row.endpoint:<22}{counts}{times}  {describe_missed(row)}")
     return "\n".join(lines)
 
 
-def tell_missed(row: Row) -> str:
-    """Met, or what was missed."""
+def describe_missed(row: Row) -> str:
+    """The objectives that one endpoint missed, or "met"."""
     return "missed: " + ", ".join(row.missed) if row.missed else "met"
 
 

@@ -1,1 +1,1 @@
-"""Serves image classifiers exported to ONNX, reasons compiled in. Knows nothing of torch."""
+"""Serves image classifiers from ONNX files with Grad-CAM in their graph. It never uses torch."""

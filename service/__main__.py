@@ -1,6 +1,6 @@
-"""The service's commands: serve, and what needs no server: check and explain.
+"""The commands of the service: serve, check and explain.
 
-Each imports what it needs itself: a server starts half a second sooner without the others'.
+Each command imports its own modules, so that a server starts half a second sooner.
 """
 
 import argparse
@@ -9,96 +9,142 @@ import sys
 from pathlib import Path
 
 from service.errors import BadRequest
-from service.settings import ConfigurationError, read_settings, with_bundled_default
+from service.settings import ConfigurationError, apply_bundled_default, read_settings
+
+DESCRIPTION = "Serve image classifiers that explain their answers with Grad-CAM."
+EPILOG = """examples:
+  python -m service serve --port 8080
+  python -m service check models
+  python -m service explain cat.jpg -o heatmap.png --target "Egyptian cat"
+
+The environment variables SIGHTGLASS_… configure all commands.
+"""
+SERVE_EPILOG = "example: python -m service serve --host 0.0.0.0 --port 8080"
+CHECK_EPILOG = "example: python -m service check models"
+EXPLAIN_EPILOG = (
+    'example: python -m service explain cat.jpg -o heatmap.png --target "Egyptian cat" --verify'
+)
+EXPLAIN_OPTIONS = ("model", "target", "against", "view", "colormap", "alpha", "size", "verify")
 
 
 def main() -> int:
-    """Read the command line and do what it says; a fault is one sentence."""
-    parser = argparse.ArgumentParser(prog="python -m service", description=__doc__)
+    """Run the command that the command line names. A mistake in it ends with one sentence."""
+    parser = argparse.ArgumentParser(
+        prog="python -m service",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     commands = parser.add_subparsers(required=True, metavar="command")
-    add_serve(commands.add_parser("serve", help="answer HTTP requests until told to stop"))
-    add_check(commands.add_parser("check", help="load a tree as the server would, and report"))
-    add_explain(commands.add_parser("explain", help="explain one picture"))
-    options = parser.parse_args()
+    for name, add_arguments, help_text, epilog in (
+        ("serve", add_serve, "start the HTTP server", SERVE_EPILOG),
+        ("check", add_check, "load all models as the server would and report", CHECK_EPILOG),
+        ("explain", add_explain, "explain one picture without a server", EXPLAIN_EPILOG),
+    ):
+        add_arguments(
+            commands.add_parser(name, help=help_text, description=help_text, epilog=epilog)
+        )
+    arguments = parser.parse_args()
     try:
-        code: int = options.run(options)
-    except (ConfigurationError, BadRequest) as fault:
-        sys.exit(str(fault))
-    return code
+        exit_code: int = arguments.run(arguments)
+    except (ConfigurationError, BadRequest) as exc:
+        sys.exit(str(exc))
+    return exit_code
 
 
 def add_serve(parser: argparse.ArgumentParser) -> None:
-    """`serve --host --port`."""
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
-    parser.add_argument("--port", type=int, default=3000, help="port to listen on")
+    """Add the arguments of `serve`."""
+    parser.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="address to listen on; 0.0.0.0 accepts calls from other machines (default: 127.0.0.1)",
+    )
+    parser.add_argument(
+        "--port", type=int, default=3000, help="port to listen on, for example 8080 (default: 3000)"
+    )
     parser.set_defaults(run=run_serve)
 
 
-def run_serve(options: argparse.Namespace) -> int:
-    """Serve until told to stop."""
+def run_serve(arguments: argparse.Namespace) -> int:
+    """Serve until a signal stops the server."""
     from service.cli.serve import serve
 
-    return serve(options.host, options.port)
+    return serve(arguments.host, arguments.port)
 
 
 def add_check(parser: argparse.ArgumentParser) -> None:
-    """`check MODELS`; its exit code is 1 if any model is unfit."""
-    parser.add_argument("models", type=Path, nargs="?", help="the tree; else MODELS_DIR")
+    """Add the arguments of `check`."""
+    parser.add_argument(
+        "models",
+        type=Path,
+        nargs="?",
+        help="folder <name>/<version>/model.onnx, for example models "
+        "(default: SIGHTGLASS_MODELS_DIR)",
+    )
     parser.set_defaults(run=run_check)
 
 
-def run_check(options: argparse.Namespace) -> int:
-    """Print the table."""
+def run_check(arguments: argparse.Namespace) -> int:
+    """Print the table; return 1 if a model can't be served."""
     from service.cli.offline import check
 
     settings = read_settings()
-    table, fit = check(options.models or settings.models_dir, settings)
+    table, is_valid = check(arguments.models or settings.models_dir, settings)
     print(table)
-    return 0 if fit else 1
+    return 0 if is_valid else 1
 
 
 def add_explain(parser: argparse.ArgumentParser) -> None:
-    """`explain PICTURE -o HEATMAP`, with the parameters of `POST /gradcam`."""
-    parser.add_argument("picture", type=Path)
-    parser.add_argument("-o", "--output", type=Path, required=True, help="a .png, .jpg or .webp")
-    parser.add_argument("--model", help="name or name/version; else the default model")
-    parser.add_argument("--target", help="the label to explain; else the most probable")
-    parser.add_argument("--against", help="why the target and not this label")
-    parser.add_argument("--view", help="overlay, heatmap or signed")
-    parser.add_argument("--colormap", help="viridis, turbo or gray")
-    parser.add_argument("--alpha", help="opacity of full heat, 0..1")
-    parser.add_argument("--size", help="longer side of the drawn picture")
-    parser.add_argument("--verify", action="store_true", default=None, help="test the map, too")
+    """Add the arguments of `explain`, which are the parameters of `POST /gradcam`."""
+    parser.add_argument("picture", type=Path, help="picture to explain, for example cat.jpg")
+    for flags, help_text in (
+        (("--model",), "name or name/version, for example lenet5/1 (default: the default model)"),
+        (("--target",), 'label to explain, for example "tabby cat" (default: the most probable)'),
+        (("--against",), 'explain the target rather than this label, for example "tiger cat"'),
+        (("--view",), "overlay, heatmap or signed (default: overlay)"),
+        (("--colormap",), "viridis, turbo or gray (default: viridis)"),
+        (("--alpha",), "opacity of the hottest point, 0 to 1, for example 0.4 (default: 0.6)"),
+        (("--size",), "longer side of the output in pixels, for example 512; 0 keeps the size"),
+    ):
+        parser.add_argument(*flags, help=help_text)
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        required=True,
+        help="file to write, for example heatmap.png; .jpg and .webp work too",
+    )
+    parser.add_argument(
+        "--verify",
+        action="store_true",
+        default=None,
+        help="blur the hottest fifth, then the coldest fifth, and print the new probabilities",
+    )
     parser.set_defaults(run=run_explain)
 
 
-def run_explain(options: argparse.Namespace) -> int:
-    """Write the picture, print what the model says."""
+def run_explain(arguments: argparse.Namespace) -> int:
+    """Write the heatmap and print what the model says."""
     from service.api.options import validate_options
-    from service.cli.offline import CommandError, explain
+    from service.cli.offline import CommandError, describe_explanation, explain
     from service.imaging.heatmap import ENCODINGS
     from service.schemas import ExplainOptions
 
-    media_type = mimetypes.guess_type(options.output.name)[0]
+    media_type = mimetypes.guess_type(arguments.output.name)[0]
     if media_type not in ENCODINGS:
-        raise CommandError(f"{options.output} is no picture's name: end it in .png, .jpg or .webp.")
-    names = ("model", "target", "against", "view", "colormap", "alpha", "size", "verify")
-    given = {name: value for name in names if (value := getattr(options, name)) is not None}
+        raise CommandError(
+            f'The output must be a .png, .jpg or .webp file, got "{arguments.output}".'
+        )
+    given = {
+        name: value for name in EXPLAIN_OPTIONS if (value := getattr(arguments, name)) is not None
+    }
     if "target" in given:
         given["target"] = [given["target"]]
-    wishes = validate_options(ExplainOptions, given)
-    model, drawing = explain(
-        options.picture, wishes, media_type, with_bundled_default(read_settings())
-    )
-    options.output.write_bytes(drawing.content)
-    predicted, target = drawing.predicted, drawing.target
-    print(f"{model}: {predicted['label']} ({predicted['probability']:.1%})")
-    print(f"{options.output}: why {target['label']} ({target['probability']:.1%})")
-    if (verified := drawing.verification) and verified["hot_blurred"] is not None:
-        print(f"without the hottest fifth {verified['hot_blurred']:.1%}")
-        print(f"without the coldest fifth {verified['cold_blurred']:.1%}")
-    elif verified:
-        print("the map is empty: there is nothing to verify")
+    options = validate_options(ExplainOptions, given)
+    settings = apply_bundled_default(read_settings())
+    explained = explain(arguments.picture, options, media_type, settings)
+    arguments.output.write_bytes(explained.rendered.content)
+    print(describe_explanation(explained, arguments.output))
     return 0
 
 

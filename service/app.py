@@ -1,4 +1,4 @@
-"""The BentoML service: processes, lifecycle and packaging are BentoML's, the data plane is ours."""
+"""The BentoML service. BentoML starts the processes and packages them; requests are ours."""
 
 import sys
 from typing import Any
@@ -6,31 +6,31 @@ from typing import Any
 import bentoml
 
 SUPERVISOR = "bentoml._internal.utils.circus"
-CHECK_SECONDS = 2.0  # until a dead worker is noticed, at most; BentoML takes ten
+CHECK_SECONDS = 2.0  # between looking for dead workers; BentoML waits ten
 
 
 class SightglassService(bentoml.Service[Any]):  # type: ignore[misc]  # BentoML loads it lazily
-    """A BentoML service that serves the data plane, with BentoML's own application behind it.
+    """A BentoML service whose requests reach our application first.
 
-    As one of BentoML's middlewares the data plane would stand behind others, which cost a task and
-    a timer, kept for a minute, for every request.
+    As one of BentoML's middlewares it would stand behind others. They cost a task and a timer for
+    every request, and keep the timer for a minute.
     """
 
     def to_asgi(self, is_main: bool = True) -> Any:
-        """What BentoML's worker serves; it asks before it makes its server."""
-        # BentoML's parent process imports this module as well, but has no use for these.
+        """Return the application that a worker serves. BentoML calls this before uvicorn starts."""
+        # BentoML's parent process imports this module, too, but does not need these.
         from service.server.application import Application
         from service.server.uvicorn_protocol import install_protocol
         from service.settings import read_settings
 
         settings = read_settings()
-        plane = Application(super().to_asgi(is_main), settings)
-        install_protocol(settings, plane.door.turn_away)
-        return plane
+        application = Application(super().to_asgi(is_main), settings)
+        install_protocol(settings, application.early_rejection)
+        return application
 
 
 def shorten_worker_checks(supervisor: Any) -> None:
-    """Have BentoML's parent look for dead workers more often: there is no setting for it."""
+    """Make BentoML's parent look for dead workers more often. There is no setting for it."""
 
     class WatchfulArbiter(supervisor.Arbiter):  # type: ignore[misc]
         def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -39,7 +39,7 @@ def shorten_worker_checks(supervisor: Any) -> None:
     supervisor.Arbiter = WatchfulArbiter
 
 
-if SUPERVISOR in sys.modules:  # in the parent alone: importing it would delay a worker's start
+if SUPERVISOR in sys.modules:  # only in the parent: the import would delay a worker's start
     shorten_worker_checks(sys.modules[SUPERVISOR])
 
 

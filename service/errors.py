@@ -1,7 +1,7 @@
-"""What a client can do wrong, or find the server unable to do: a sentence, code and status each.
+"""The errors of the API. Each has a status, a code and a sentence for the client.
 
-One class per status of the HTTP contract; whoever notices the fault raises it, and only the
-front door (`app`) turns it into a response. A programmer's fault is an assert, never one of these.
+There is one class for each code. The function that finds an error raises it, and only the
+dispatcher turns it into a response. A programmer's mistake is an assert, never one of these.
 """
 
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from typing_extensions import TypedDict
 
 
 class ErrorDetail(TypedDict):
-    """What was wrong, and what would be right."""
+    """What is wrong, and what to do."""
 
     code: str
     message: str
@@ -18,64 +18,64 @@ class ErrorDetail(TypedDict):
 
 
 class ApiError(Exception):
-    """A request that gets no answer but one sentence: what was wrong, what would be right."""
+    """A request that fails. The message is one sentence: what is wrong, and what to do."""
 
     status = 500
     code = "internal"
 
     def __init__(self, message: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(message)
-        # JSON may carry half a surrogate pair, UTF-8 may not: it is told as an escape.
+        # JSON may have half a surrogate pair, but UTF-8 may not: write it as an escape.
         self.message = message.encode(errors="backslashreplace").decode()
         self.headers = dict(headers or {})
 
     def body(self, request_id: str) -> "ErrorDetail":
-        """The `error` object of the answer."""
+        """Return the `error` object of the response."""
         return {"code": self.code, "message": self.message, "request_id": request_id}
 
 
 class InternalError(ApiError):
-    """Our fault."""
+    """An error of the server, never of the request."""
 
 
 class BadRequest(ApiError):
-    """A field missing, unknown, given twice or out of range; malformed JSON or multipart."""
+    """A field is missing, unknown, given twice or out of range; or the body is malformed."""
 
     status, code = 400, "bad_request"
 
 
 class Unauthorized(ApiError):
-    """API keys are set and the request carries none of them."""
+    """The server needs an API key, and the request has no valid one."""
 
     status, code = 401, "unauthorized"
 
     def __init__(self) -> None:
         super().__init__(
-            "This service wants an API key: send it as 'Authorization: Bearer <key>'.",
+            "This server needs an API key: send it as 'Authorization: Bearer <key>'.",
             {"www-authenticate": "Bearer"},
         )
 
 
 class NotFound(ApiError):
-    """No such path."""
+    """There is no such path."""
 
     status, code = 404, "not_found"
 
 
 class ModelNotFound(ApiError):
-    """No such model, or no such version of it."""
+    """There is no such model, or no such version of it."""
 
     status, code = 404, "model_not_found"
 
 
 class MethodNotAllowed(ApiError):
-    """The path is right, the method is not."""
+    """The path does not support this method."""
 
     status, code = 405, "method_not_allowed"
 
 
 class NotAcceptable(ApiError):
-    """None of the media types in `Accept` can be served here."""
+    """The server has none of the media types in `Accept`."""
 
     status, code = 406, "not_acceptable"
 
@@ -87,37 +87,37 @@ class RequestTimeout(ApiError):
 
 
 class PayloadTooLarge(ApiError):
-    """More bytes or more images than even an idle server takes."""
+    """The request has more bytes or images than an idle server accepts."""
 
     status, code = 413, "payload_too_large"
 
 
 class UnsupportedMediaType(ApiError):
-    """The bytes are no image of an accepted format."""
+    """The bytes are not an image of a supported format."""
 
     status, code = 415, "unsupported_media_type"
 
 
 class InvalidImage(ApiError):
-    """An image of an accepted format, but truncated or corrupt."""
+    """The image has a supported format, but it is truncated or corrupt."""
 
     status, code = 422, "invalid_image"
 
 
 class ImageTooLarge(ApiError):
-    """More pixels than allowed, by the picture's own header."""
+    """The image has more pixels than allowed, by its own header."""
 
     status, code = 422, "image_too_large"
 
 
 class UnknownLabel(ApiError):
-    """The model knows no such label."""
+    """The model has no such label."""
 
     status, code = 422, "unknown_label"
 
 
 class Overloaded(ApiError):
-    """No room now; `Retry-After` says when to come back."""
+    """The queue is full; `Retry-After` says when to try again."""
 
     status, code = 429, "overloaded"
 
@@ -126,7 +126,7 @@ class Overloaded(ApiError):
 
 
 class NotReady(ApiError):
-    """Still loading, or already draining."""
+    """The server or the model is still loading, or the server is shutting down."""
 
     status, code = 503, "not_ready"
 
@@ -135,6 +135,6 @@ class NotReady(ApiError):
 
 
 class Timeout(ApiError):
-    """Accepted, but not answered before the deadline."""
+    """The request was accepted, but not answered before its deadline."""
 
     status, code = 504, "timeout"

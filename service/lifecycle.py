@@ -1,7 +1,8 @@
-"""Starting, serving, draining, gone: how a worker stops without losing a request.
+"""Stops a worker without losing a request: serving, draining, closed.
 
-On SIGTERM `/readyz` turns at once, requests are answered for `DRAIN_SECONDS` more, and only then
-the server below is told to finish what it has and exit. After Ctrl-C it is told at once.
+On SIGTERM `/readyz` answers 503 at once. Requests are answered for `DRAIN_SECONDS` more. Only then
+does the server below receive the signal, finish its open requests and exit. Ctrl-C reaches it at
+once.
 """
 
 import asyncio
@@ -19,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 class Lifecycle:
-    """Which phase of its life this worker is in."""
+    """Which of these phases this worker is in."""
 
     def __init__(self, drain_seconds: float) -> None:
         self.draining = False
@@ -28,7 +29,7 @@ class Lifecycle:
 
     @contextmanager
     def catch_signals(self) -> Iterator[None]:
-        """Stand before the server's own handlers while it runs; entered on its event loop."""
+        """Handle signals before the server's own handlers do; enter this on its event loop."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -55,7 +56,7 @@ class Lifecycle:
 
     def _drain(self, stop: Callable[[], Any]) -> None:
         if self.draining and self._drain_seconds:
-            return  # told twice
+            return  # a second SIGTERM
         self.draining = True
         log.info("draining", extra=with_fields(seconds=self._drain_seconds))
         asyncio.get_running_loop().call_later(self._drain_seconds, self._close, stop)

@@ -1,4 +1,4 @@
-"""The shapes of requests and answers: what validates them here also describes them in OpenAPI."""
+"""The schemas of requests and answers. They validate both and describe them in OpenAPI."""
 
 from typing import Annotated, Any, Literal, NotRequired, Self
 
@@ -17,41 +17,57 @@ from service.imaging.heatmap import Colormap, View
 
 MAX_TARGETS = 8
 MAX_BATCH_IMAGES = 64
-# Text of a form or query is read as a number everywhere else, but not for a literal.
+# Pydantic reads "0" from a form or query as a number, but not where the type is a literal.
 Zero = Annotated[Literal[0], BeforeValidator(lambda value: 0 if value == "0" else value)]
 
 
 class PredictOptions(BaseModel):
-    """Parameters of a prediction: form fields, query parameters or JSON keys."""
+    """Parameters of a prediction, given as form fields, query parameters or JSON keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    model: str | None = Field(None, description="`name` or `name/version`; else the default model")
-    top_k: NonNegativeInt = Field(5, description="Labels to answer; 0 is all")
+    model: str | None = Field(
+        None, description="`name` or `name/version`. Default: the default model"
+    )
+    top_k: NonNegativeInt = Field(5, description="Number of labels to return. 0 returns all")
 
 
 class ExplainOptions(PredictOptions):
     """Parameters of an explanation."""
 
     target: Annotated[tuple[str, ...], Field(max_length=MAX_TARGETS)] = Field(
-        (), description="Labels to explain; else the most probable one. May be repeated for JSON"
+        (),
+        description="Label to explain. Default: the most probable label. Repeat it for several "
+        "labels, which only JSON answers allow",
     )
-    target_index: NonNegativeInt | None = Field(None, description="A label's index instead")
+    target_index: NonNegativeInt | None = Field(
+        None, description="Index of the label to explain, in place of `target`"
+    )
     target_top: Annotated[int, Field(ge=1, le=MAX_TARGETS)] | None = Field(
-        None, description="Explain the n most probable labels instead; JSON only if more than one"
+        None,
+        description="Explain this many of the most probable labels, in place of `target`. "
+        "More than one needs a JSON answer",
     )
-    against: str | None = Field(None, description="Why the target and not this label")
-    against_index: NonNegativeInt | None = Field(None, description="Its index instead")
-    view: View | None = Field(None, description="What is drawn; `overlay` where a picture is asked")
-    alpha: Annotated[float, Field(ge=0, le=1)] = Field(0.6, description="Opacity of full heat")
-    colormap: Colormap = Field(Colormap.VIRIDIS, description="Colours of heat")
+    against: str | None = Field(None, description="Explain the target rather than this label")
+    against_index: NonNegativeInt | None = Field(
+        None, description="Index of that label, in place of `against`"
+    )
+    view: View | None = Field(
+        None, description="What is drawn. Default: `overlay` for a picture, nothing for JSON"
+    )
+    alpha: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.6, description="Opacity of the hottest point"
+    )
+    colormap: Colormap = Field(Colormap.VIRIDIS, description="Colours of the heatmap")
     size: Zero | Annotated[int, Field(ge=16, le=4096)] | None = Field(
         None,
-        description="Longer side of the drawn picture; 0 is the uploaded size; "
-        "else the uploaded size kept within 224..1024",
+        description="Longer side of the drawn picture in pixels. 0 keeps the uploaded size. "
+        "Default: the uploaded size, but at least 224 and at most 1024",
     )
     verify: bool = Field(
-        False, description="Also ask the model without the map's hottest, and its coldest, part"
+        False,
+        description="Also run the model with the hottest fifth of the map blurred, and with the "
+        "coldest fifth blurred",
     )
 
     @model_validator(mode="after")
@@ -72,16 +88,16 @@ class Prediction(TypedDict):
 
 
 class ImageSize(TypedDict):
-    """The uploaded picture's size as shown, EXIF rotation applied."""
+    """The size of the uploaded picture as shown, with EXIF rotation applied."""
 
     width: int
     height: int
 
 
 class Verification(TypedDict):
-    """The target's probability as it is, and with a part of the picture blurred.
+    """The probability of the target, and the same with a part of the picture blurred.
 
-    Null where the map is empty: there is no hottest part then.
+    The blurred ones are null if the map is empty, because it has no hottest part.
     """
 
     probability: float
@@ -90,7 +106,7 @@ class Verification(TypedDict):
 
 
 class Explanation(TypedDict):
-    """Where the evidence for one target lies."""
+    """Where the evidence for one target is."""
 
     target: Prediction
     against: Prediction | None
@@ -104,7 +120,7 @@ class Explanation(TypedDict):
 
 
 class Result(TypedDict):
-    """What one image gets."""
+    """The result for one image."""
 
     predictions: list[Prediction]
     image: ImageSize
@@ -112,20 +128,20 @@ class Result(TypedDict):
 
 
 class Answer(Result):
-    """What a call with one image gets."""
+    """The answer to a call with one image."""
 
     model: str
     version: str
 
 
 class ErrorAnswer(TypedDict):
-    """A refusal."""
+    """An error."""
 
     error: ErrorDetail
 
 
 class BatchAnswer(TypedDict):
-    """What a call with several images gets, in the order sent."""
+    """The answer to a call with several images, in the order they were sent."""
 
     model: str
     version: str
@@ -144,7 +160,7 @@ class ModelVersion(TypedDict):
 
 
 class ModelEntry(TypedDict):
-    """One model of the tree."""
+    """One model of the repository."""
 
     name: str
     default: bool
@@ -152,13 +168,13 @@ class ModelEntry(TypedDict):
 
 
 class Models(TypedDict):
-    """All models of the tree."""
+    """All models of the repository."""
 
     models: list[ModelEntry]
 
 
 class AttentionMap(TypedDict):
-    """A mean of so many maps, each over its own peak; null where there is none."""
+    """The mean of `maps` maps, each divided by its own peak; null if there is no map."""
 
     maps: int
     border_share: float | None
@@ -166,7 +182,7 @@ class AttentionMap(TypedDict):
 
 
 class ClassAttention(TypedDict):
-    """Where the model looks here, and where it did at the export; null where the card has none."""
+    """The mean map of this service and the one from the export, which may be missing."""
 
     observed: AttentionMap
     reference: AttentionMap | None
@@ -174,7 +190,7 @@ class ClassAttention(TypedDict):
 
 
 class AttentionAnswer(ClassAttention):
-    """The same for all pictures together, and by predicted label."""
+    """The mean maps of all pictures, and of each predicted label."""
 
     model: str
     version: str
@@ -182,7 +198,7 @@ class AttentionAnswer(ClassAttention):
 
 
 class Readiness(TypedDict):
-    """Whether the default model can answer, why not, and on what."""
+    """Whether the default model can answer, the reasons if not, and its provider."""
 
     ready: bool
     reasons: list[str]

@@ -1,4 +1,4 @@
-"""The settings: environment variables SIGHTGLASS_…, read once and checked at the start."""
+"""The settings: environment variables SIGHTGLASS_…, read once and validated at the start."""
 
 from pathlib import Path
 from typing import Annotated, Final, Literal
@@ -7,135 +7,164 @@ from pydantic import Field, PositiveInt, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 AUTO: Final = "auto"
-BUNDLED_DEFAULT = "squeezenet1_1"  # of the models in this repository
+BUNDLED_DEFAULT = "squeezenet1_1"  # one of the models in this repository
 PREFIX = "SIGHTGLASS_"
 PositiveOrAuto = PositiveInt | Literal["auto"]
-Words = Annotated[tuple[str, ...], NoDecode]  # comma-separated in the environment
+CommaSeparated = Annotated[tuple[str, ...], NoDecode]
 
 
 class ConfigurationError(Exception):
-    """What whoever starts the service, or a command of it, got wrong; one sentence."""
+    """Something that the person who starts a command must correct; the message is one sentence."""
 
 
 class SettingsError(ConfigurationError):
-    """A setting that stops the start; its message is one sentence."""
+    """A setting has a value that is not allowed, so the service does not start."""
 
 
 class DeviceError(ConfigurationError):
-    """The device that the settings insist on does not work; one sentence says what is missing."""
+    """The device that the settings demand does not work; the message says what is missing."""
 
 
 class Settings(BaseSettings):
-    """Limits are per worker. Each field's description is its line in the README."""
+    """All settings. Limits apply to each worker. The descriptions make the settings table."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True)
 
-    models_dir: Path = Field(Path("models"), description="The tree `<name>/<version>/model.onnx`")
+    models_dir: Path = Field(
+        Path("models"),
+        description="Folder of the models, laid out as `<name>/<version>/model.onnx`",
+    )
     default_model: str | None = Field(
         None,
-        description="Answers when no model is named; else the only one, else the first by name",
+        description="Model for requests that name none. If unset, the only model, or the first "
+        "by name",
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto",
-        description="`cuda` refuses to start without a working GPU; `auto` says what it chose",
+        description="`auto` uses a GPU if one works and logs its choice. `cuda` stops the start "
+        "if no GPU works",
     )
     max_batch_size: PositiveOrAuto = Field(
-        AUTO, description="Rows in one pass of the model; auto is 8 on a CPU, 32 on a GPU"
+        AUTO,
+        description="Maximum number of images in one run of the model. `auto` is 8 on a CPU and "
+        "32 on a GPU",
     )
     max_queue_delay_ms: float = Field(
         0,
         ge=0,
         allow_inf_nan=False,
-        description="How long a batch may wait for more rows; 0 runs it at once",
+        description="Milliseconds that a batch waits for more images. With `0` it runs as soon as "
+        "the model is free",
     )
-    max_queue_size: PositiveInt = Field(256, description="Images accepted and not yet answered")
+    max_queue_size: PositiveInt = Field(
+        256, description="Maximum number of images that are accepted but not yet answered"
+    )
     max_inflight_bytes: PositiveInt = Field(
-        268_435_456, description="Bodies and decoded pixels held at a time"
+        268_435_456,
+        description="Maximum number of bytes of request bodies and decoded images in memory",
     )
     request_timeout_ms: PositiveInt = Field(
-        10_000, description="From the headers' arrival to the answer"
+        10_000,
+        description="Deadline of a request in milliseconds, counted from the arrival of its "
+        "headers",
     )
-    max_upload_bytes: PositiveInt = Field(10_485_760, description="One image, encoded")
+    max_upload_bytes: PositiveInt = Field(
+        10_485_760, description="Maximum size of one encoded image in bytes"
+    )
     max_request_bytes: PositiveInt = Field(
-        67_108_864, description="A whole request of several images"
+        67_108_864, description="Maximum size of a request with several images in bytes"
     )
-    max_image_pixels: PositiveInt = Field(50_000_000, description="One image, decoded")
+    max_image_pixels: PositiveInt = Field(
+        50_000_000, description="Maximum number of pixels in one image, width times height"
+    )
     model_poll_seconds: float = Field(
         2,
         ge=0,
         allow_inf_nan=False,
-        description="How often the tree is looked at for new versions; 0 is never",
+        description="Seconds between two searches for new model versions. `0` turns the search off",
     )
     drain_seconds: float = Field(
         5,
         ge=0,
         allow_inf_nan=False,
-        description="How long a stopping server goes on answering new requests",
+        description="Seconds that a stopping server keeps answering new requests",
     )
-    api_keys: Words = Field(
-        (), repr=False, description="Comma-separated; a request must carry one; empty is open"
+    api_keys: CommaSeparated = Field(
+        (),
+        repr=False,
+        description="Accepted API keys, comma-separated. A request must carry one of them. "
+        "If empty, no key is needed",
     )
-    public_paths: Words = Field(
-        ("/livez", "/readyz", "/v2/health/*"), description="Open although keys are set"
+    public_paths: CommaSeparated = Field(
+        ("/livez", "/readyz", "/v2/health/*"),
+        description="Paths that need no API key, comma-separated. `*` matches any characters",
     )
-    cors_origins: Words = Field((), description="Origins whose pages may call, comma-separated")
+    cors_origins: CommaSeparated = Field(
+        (),
+        description="Origins whose web pages may call the service, comma-separated. "
+        "`*` allows all origins",
+    )
     workers: PositiveOrAuto = Field(
         AUTO,
-        description="Processes, each with its own models; `auto` is one, or one a core (up to 8) "
-        "where every model is done within 0.1 ms",
+        description="Number of worker processes, each with its own models. `auto` is one process, "
+        "or one per core (at most 8) if every model takes at most 0.1 ms per image",
     )
     decode_threads: PositiveOrAuto = Field(
-        AUTO, description="Threads that decode and draw pictures"
+        AUTO,
+        description="Number of threads that decode and draw images. `auto` is one per core",
     )
-    intra_op_threads: PositiveOrAuto = Field(AUTO, description="Threads of one pass of the model")
+    intra_op_threads: PositiveOrAuto = Field(
+        AUTO,
+        description="Number of threads for one run of a model. `auto` is 1 for a small model, and "
+        "one per core for a larger one",
+    )
 
     @field_validator("api_keys", "public_paths", "cors_origins", mode="before")
     @classmethod
-    def _split(cls, words: str | tuple[str, ...]) -> tuple[str, ...]:
-        if isinstance(words, str):
-            return tuple(word.strip() for word in words.split(",") if word.strip())
-        return words
+    def _split(cls, value: str | tuple[str, ...]) -> tuple[str, ...]:
+        if isinstance(value, str):
+            return tuple(item.strip() for item in value.split(",") if item.strip())
+        return value
 
 
 def read_settings() -> Settings:
     """Read the environment.
 
     Raises:
-        SettingsFault: a value that can't be; the sentence names the variable and what would do.
+        SettingsError: a value is not allowed; the message says what is.
     """
     try:
         return Settings()  # type: ignore[call-arg]  # the environment supplies the fields
-    except ValidationError as fault:
-        raise SettingsError(_explain(fault)) from None
+    except ValidationError as exc:
+        raise SettingsError(_describe_first_error(exc)) from None
 
 
 def render_settings() -> str:
-    """The README's table of them."""
+    """The settings as a Markdown table, for the reference page."""
     lines = ["| Variable | Default | Meaning |", "|---|---|---|"]
     for name, field in Settings.model_fields.items():
-        words = isinstance(field.default, tuple)
-        default = ",".join(field.default) if words else field.default
-        told = "" if default in (None, "") else f"`{default}`"
-        lines.append(f"| `{PREFIX}{name.upper()}` | {told} | {field.description} |")
+        default = ",".join(field.default) if isinstance(field.default, tuple) else field.default
+        cell = "" if default in (None, "") else f"`{default}`"
+        lines.append(f"| `{PREFIX}{name.upper()}` | {cell} | {field.description} |")
     return "\n".join(lines)
 
 
-def with_bundled_default(settings: Settings) -> Settings:
-    """With the bundled model for photographs as default, if neither model nor tree is set."""
+def apply_bundled_default(settings: Settings) -> Settings:
+    """Make the bundled photo model the default if neither a model nor a folder is set."""
     if {"default_model", "models_dir"} & settings.model_fields_set:
         return settings
     return settings.model_copy(update={"default_model": BUNDLED_DEFAULT})
 
 
-def _explain(fault: ValidationError) -> str:
-    """One sentence for the first variable at fault."""
-    errors = fault.errors(include_url=False)
+def _describe_first_error(exc: ValidationError) -> str:
+    """One sentence for the first variable whose value is not allowed."""
+    errors = exc.errors(include_url=False)
     name = str(errors[0]["loc"][0])
-    wishes = [
-        error["msg"].partition(", unable to parse")[0]
+    allowed = [
+        error["msg"].partition(", unable to parse")[0].removeprefix("Input should be ")
         for error in errors
         if error["loc"][0] == name
     ]
-    wanted = " or ".join(dict.fromkeys(wish.removeprefix("Input should be ") for wish in wishes))
-    value = "" if name == "api_keys" else f"={errors[0]['input']}"
-    return f"{PREFIX}{name.upper()}{value} can't be: it should be {wanted}."
+    # A key is a secret, so its value is never shown.
+    value = "" if name == "api_keys" else f', got "{errors[0]["input"]}"'
+    return f"{PREFIX}{name.upper()} must be {' or '.join(dict.fromkeys(allowed))}{value}."

@@ -1,13 +1,18 @@
 """What every test may ask for."""
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.server import ROOT, Server, start_server
+from tests.server import ROOT, LaunchedServer, Server, start_server
 from tests.service.quadrants import write_model
+from tests.warm import start_worker
+
+# torch would import it for GPU kernels that nothing here uses, and it prints its leaks at the exit.
+sys.modules["triton"] = None  # type: ignore[assignment]
 
 
 @pytest.fixture(scope="session")
@@ -29,14 +34,24 @@ def quadrants_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def server(quadrants_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The real service with the tiny model, all settings at their defaults; shared: leave it up."""
-    with start_server(quadrants_dir, tmp_path_factory.mktemp("server")) as running:
+    """A worker with the tiny model, all settings at their defaults; shared: leave it up."""
+    with start_worker(quadrants_dir, tmp_path_factory.mktemp("server")) as running:
         running.wait_ready()
         yield running
 
 
 @pytest.fixture(scope="session")
-def bundled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def launched(
+    quadrants_dir: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[LaunchedServer]:
+    """The same model behind launcher and supervisor, as a person starts it; leave it up as well."""
+    with start_server(quadrants_dir, tmp_path_factory.mktemp("launched")) as running:
+        running.wait_ready()
+        yield running
+
+
+@pytest.fixture(scope="session")
+def bundled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LaunchedServer]:
     """The service as `make serve` starts it: bundled models, the one for photographs as default."""
     folder = tmp_path_factory.mktemp("bundled")
     with start_server(ROOT / "models", folder, default_model="squeezenet1_1") as running:

@@ -1,4 +1,7 @@
-"""The real service as a subprocess on a free port of this machine."""
+"""The real service as a subprocess on a free port of this machine.
+
+Most tests need no more than one worker of it: `tests.warm.start_worker` starts that much faster.
+"""
 
 import contextlib
 import json
@@ -24,15 +27,15 @@ PATIENCE = 120  # seconds until what must happen has happened, however busy the 
 class Server:
     """A running service; `client` talks to it."""
 
-    url: str
-    process: subprocess.Popen[bytes]
+    port: int
+    pid: int
     log_path: Path
     client: httpx.Client
 
     @property
-    def port(self) -> int:
+    def url(self) -> str:
         """Where it listens."""
-        return int(self.url.rpartition(":")[2])
+        return f"http://127.0.0.1:{self.port}"
 
     def read_log(self) -> str:
         """All it has said so far."""
@@ -51,31 +54,49 @@ class Server:
         """Return once the port answers at all."""
         wait_until(self._is_alive, describe=lambda: f"not alive:\n{self.read_log()}")
 
+    def is_running(self) -> bool:
+        """Whether its process has not ended."""
+        return bool(psutil.pid_exists(self.pid))
+
     def find_workers(self) -> list[int]:
-        """The processes that answer requests; what they forked off has their command line, too."""
+        """The processes that answer requests."""
+        return [self.pid]
+
+    def _is_ready(self) -> bool:
+        assert self.is_running(), f"it ended:\n{self.read_log()}"
+        with contextlib.suppress(httpx.TransportError):
+            return self.client.get("/readyz").status_code == 200
+        return False
+
+    def _is_alive(self) -> bool:
+        assert self.is_running(), f"it ended:\n{self.read_log()}"
+        with contextlib.suppress(httpx.TransportError):
+            return self.client.get("/livez").status_code == 200
+        return False
+
+
+@dataclass
+class LaunchedServer(Server):
+    """One that was started as a person starts it: launcher, supervisor and workers."""
+
+    process: subprocess.Popen[bytes]
+
+    def is_running(self) -> bool:
+        return self.process.poll() is None
+
+    def find_workers(self) -> list[int]:
+        """What they forked off has their command line, too, and is left out."""
         found = {}
-        for child in psutil.Process(self.process.pid).children(recursive=True):
+        for child in psutil.Process(self.pid).children(recursive=True):
             with contextlib.suppress(psutil.Error):  # it may have ended meanwhile
                 if "_bentoml_impl.worker.service" in child.cmdline():
                     found[child.pid] = child.ppid()
         return [pid for pid, parent in found.items() if parent not in found]
 
     def stop(self, number: int = signal.SIGTERM) -> int:
-        """Signal the parent alone and wait for its end."""
+        """Signal the launcher alone and wait for its end."""
         self.process.send_signal(number)
         return self.process.wait(PATIENCE)
-
-    def _is_ready(self) -> bool:
-        assert self.process.poll() is None, f"it ended:\n{self.read_log()}"
-        with contextlib.suppress(httpx.TransportError):
-            return self.client.get("/readyz").status_code == 200
-        return False
-
-    def _is_alive(self) -> bool:
-        assert self.process.poll() is None, f"it ended:\n{self.read_log()}"
-        with contextlib.suppress(httpx.TransportError):
-            return self.client.get("/livez").status_code == 200
-        return False
 
 
 def wait_until(
@@ -97,7 +118,7 @@ def find_free_port() -> int:
 
 def start_server(
     models_dir: Path, folder: Path, **settings: object
-) -> contextlib.AbstractContextManager[Server]:
+) -> contextlib.AbstractContextManager[LaunchedServer]:
     """Start `python -m service serve` with `settings` (lower-case names), and end it afterwards.
 
     `folder` takes its log. The server may not be ready yet: see `Server.wait_ready`.
@@ -108,11 +129,9 @@ def start_server(
 @contextlib.contextmanager
 def start_server_at(
     port: int, models_dir: Path, folder: Path, **settings: object
-) -> Iterator[Server]:
+) -> Iterator[LaunchedServer]:
     """The same, at a port of the caller's choice."""
-    own = {f"SIGHTGLASS_{name.upper()}": str(value) for name, value in settings.items()}
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith("SIGHTGLASS_")}
-    environment = inherited | {"SIGHTGLASS_MODELS_DIR": str(models_dir)} | own
+    environment = make_environment({"models_dir": models_dir, **settings})
     command = [sys.executable, "-m", "service", "serve", "--port", str(port)]
     with run_server(command, port, environment, folder / f"server-{port}.log") as server:
         yield server
@@ -125,17 +144,27 @@ def run_server(
     environment: Mapping[str, str],
     log_path: Path,
     folder: Path = ROOT,
-) -> Iterator[Server]:
+) -> Iterator[LaunchedServer]:
     """Run a command that serves at `port`, in `folder`; interrupt it if it runs at the end."""
     with log_path.open("wb") as log_file:
         process = subprocess.Popen(
             command, cwd=folder, env=environment, stdout=log_file, stderr=subprocess.STDOUT
         )
-    url = f"http://127.0.0.1:{port}"
-    with httpx.Client(base_url=url, timeout=PATIENCE) as client:
-        server = Server(url, process, log_path, client)
+    with connect_client(port) as client:
+        server = LaunchedServer(port, process.pid, log_path, client, process)
         try:
             yield server
         finally:
             if process.poll() is None:
                 server.stop(signal.SIGINT)
+
+
+def make_environment(settings: Mapping[str, object]) -> dict[str, str]:
+    """This process's environment with `settings` (lower-case names), and no others of ours."""
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith("SIGHTGLASS_")}
+    return inherited | {f"SIGHTGLASS_{k.upper()}": str(v) for k, v in settings.items()}
+
+
+def connect_client(port: int) -> httpx.Client:
+    """A client of the server at `port` of this machine."""
+    return httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE)

@@ -26,7 +26,8 @@ from service.imaging.decoding import decode_image, open_image
 from tests.contract.artifacts import wait_loaded
 from tests.reliability.client import Client, Reply, connect
 from tests.reliability.photographs import make_request
-from tests.server import Server, start_server
+from tests.server import Server
+from tests.warm import start_worker
 from training.artifact.card import ModelInfo
 from training.artifact.golden import encode_png, pad_to_wider_image
 from training.export.pipeline import export_model
@@ -79,7 +80,7 @@ def served(samples: Pixels, tmp_path_factory: pytest.TempPathFactory) -> Iterato
             lower, copy.deepcopy(model), layer, samples, tree, unmeasured="untrained",
             precision=precision, calibration=samples, say=lambda _: None,
         )  # fmt: skip
-    with start_server(tree, tmp_path_factory.mktemp("server")) as server:
+    with start_worker(tree, tmp_path_factory.mktemp("server")) as server:
         wait_loaded(server)
         yield Served(model, server)
 

@@ -62,6 +62,7 @@ def test_it_carries_the_container_and_what_either_variant_of_it_wants(bento: Pat
     assert "torch==" not in cpu + gpu
 
 
+@pytest.mark.slow
 def test_make_image_hands_it_to_the_engine(environment: dict[str, str], tmp_path: Path) -> None:
     installed = ("-o", f"{sys.prefix}/serve.installed")
     asked = (

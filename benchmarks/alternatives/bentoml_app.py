@@ -20,5 +20,5 @@ class Classifier:
 
     @bentoml.api(batchable=True, max_batch_size=8, max_latency_ms=10_000)
     def predict(self, images: list[Path]) -> list[dict[str, Any]]:
-        """Decode and run the batch."""
+        """Decode and classify the batch."""
         return self.model.predict([self.model.decode(path.read_bytes()) for path in images])

@@ -14,5 +14,5 @@ model = Model()
 
 @app.post("/predict")
 def predict(image: bytes = Body(media_type="application/octet-stream")) -> dict[str, Any]:
-    """One picture as the raw body."""
+    """Classify the picture in the raw body."""
     return model.predict([model.decode(image)])[0]

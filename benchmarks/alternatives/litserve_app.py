@@ -1,4 +1,4 @@
-"""LitServe: decoding in its worker, batches of 8, two workers."""
+"""LitServe with two workers that decode and run batches of 8."""
 
 import os
 import sys
@@ -10,26 +10,26 @@ from alternatives.model import Model
 
 
 class Classifier(litserve.LitAPI):
-    """The five steps that LitServe asks for; batching and unbatching are its own."""
+    """The five steps that LitServe requires. LitServe forms and splits the batches itself."""
 
     def setup(self, device: str) -> None:
-        """Load the model, once in each worker."""
+        """Load the model once in each worker."""
         self.model = Model()
 
     def decode_request(self, request: dict[str, str]) -> bytes:
-        """The picture is base64 in JSON."""
+        """Decode the base64 picture in the JSON body."""
         return b64decode(request["image"])
 
     def batch(self, inputs: list[bytes]) -> list[bytes]:
-        """Keep the pictures a list."""
+        """Keep the pictures as a list."""
         return inputs
 
     def predict(self, contents: list[bytes]) -> list[dict[str, Any]]:
-        """Decode and run the batch."""
+        """Decode and classify the batch."""
         return self.model.predict([self.model.decode(content) for content in contents])
 
     def unbatch(self, output: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Each its own."""
+        """Return one answer per picture."""
         return output
 
     def encode_response(self, output: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What all alternatives share: the same file in onnxruntime, the same picture to the same pixels.
+"""The parts that all alternatives share: the model in onnxruntime and the decoding of pictures.
 
 Resize, then centre crop, as torchvision's presets do. Knows no server.
 """
@@ -15,7 +15,7 @@ from PIL import Image
 
 
 class Model:
-    """The file named by BENCH_MODEL, with BENCH_THREADS threads for one run."""
+    """The model in the file BENCH_MODEL, with BENCH_THREADS threads for one run."""
 
     def __init__(self) -> None:
         options = ort.SessionOptions()
@@ -29,7 +29,7 @@ class Model:
         self._input: dict[str, Any] = card["input"]
 
     def decode(self, content: bytes) -> Any:
-        """The bytes of a picture to (H, W, C) uint8."""
+        """Decode a picture to (H, W, C) uint8."""
         wanted = self._input
         image: Image.Image = Image.open(io.BytesIO(content))
         if image.mode != wanted["mode"]:
@@ -47,7 +47,7 @@ class Model:
         return np.asarray(image).reshape(size[1], size[0], len(wanted["mode"]))
 
     def predict(self, pixels: Sequence[Any]) -> list[dict[str, Any]]:
-        """A batch of decoded pictures to the most probable class of each."""
+        """Return the most probable class of each decoded picture."""
         image = np.stack(pixels)  # (N, H, W, C) uint8
         [probabilities] = self._session.run(
             ["probabilities"], {"image": image, "target": np.zeros((len(image), 0), np.int64)}

@@ -1,4 +1,4 @@
-"""mosec: a Rust front, Python workers in processes that decode and run batches of 8."""
+"""mosec: a Rust server in front of Python worker processes that decode and run batches of 8."""
 
 import json
 import os
@@ -9,22 +9,22 @@ from mosec import Server, Worker
 
 
 class Classifier(Worker):
-    """Takes raw bytes, gives JSON."""
+    """Takes raw bytes and returns JSON."""
 
     def __init__(self) -> None:
         super().__init__()
         self.model = Model()
 
     def deserialize(self, data: bytes) -> bytes:
-        """The picture is the raw body."""
+        """Return the raw body, which is the picture."""
         return data
 
     def serialize(self, data: dict[str, Any]) -> bytes:
-        """JSON."""
+        """Encode the answer as JSON."""
         return json.dumps(data).encode()
 
     def forward(self, data: Any) -> Any:
-        """One picture, or a batch where batches are on."""
+        """Classify one picture, or a batch if batches are on."""
         if isinstance(data, list):
             return self.model.predict([self.model.decode(content) for content in data])
         return self.model.predict([self.model.decode(data)])[0]

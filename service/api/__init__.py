@@ -1,1 +1,1 @@
-"""The HTTP calls: what each reads from a request and writes into its response."""
+"""The HTTP calls: each reads a request and writes a response."""

@@ -1,40 +1,68 @@
-"""What any operation of the OpenAPI description is made of: references, answers, refusals."""
+"""What the OpenAPI document says about one endpoint. `openapi` makes the document of it."""
 
 import base64
 import io
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from PIL import Image
 
+from service import errors
 from service.errors import ApiError
-from service.http.form import JSON_TYPE
-from service.schemas import ErrorAnswer
 
 REF = "#/components/schemas/{model}"
 JsonObject = dict[str, Any]
 
+MODEL_ERRORS = (errors.ModelNotFound, errors.NotReady)
+INFERENCE_ERRORS = (
+    errors.BadRequest,
+    *MODEL_ERRORS,
+    errors.RequestTimeout,
+    errors.PayloadTooLarge,
+    errors.UnsupportedMediaType,
+    errors.InvalidImage,
+    errors.ImageTooLarge,
+    errors.Overloaded,
+    errors.Timeout,
+    errors.InternalError,
+)
+
+
+class RequestBody(Protocol):
+    """The body of a request, and the parameters that belong to it."""
+
+    @property
+    def schemas(self) -> tuple[Any, ...]:
+        """The shapes that the description refers to."""
+
+    def describe_parameters(self) -> list[JsonObject]:
+        """Return the parameters in the query and the headers."""
+
+    def describe_content(self) -> JsonObject:
+        """Return the schema of the body by media type."""
+
+
+@dataclass(frozen=True)
+class Operation:
+    """The description of one endpoint; its path and method are in `Endpoint`."""
+
+    id: str
+    summary: str
+    response: Mapping[str, Any]  # by media type: a type, or a JSON schema
+    errors: tuple[type[ApiError], ...] = ()
+    body: RequestBody | None = None
+    query: tuple[JsonObject, ...] = ()
+    not_ready: str | None = None  # what 503 means, with the same response
+
 
 def refer(shape: Any) -> JsonObject:
-    """A reference to a shape among the document's components."""
+    """Return a reference to a type among the components of the document."""
     return {"$ref": REF.format(model=shape.__name__)}
 
 
-def describe_errors(faults: Iterable[type[ApiError]], shape: Any = ErrorAnswer) -> JsonObject:
-    """The refusals by status, told in that shape."""
-    told: dict[str, list[str]] = {}
-    for fault in faults:
-        meaning = (fault.__doc__ or "").splitlines()[0]
-        told.setdefault(str(fault.status), []).append(f"`{fault.code}`: {meaning}")
-    content = {JSON_TYPE: {"schema": refer(shape)}}
-    return {
-        status: {"description": " ".join(texts), "content": content}
-        for status, texts in sorted(told.items())
-    }
-
-
-def make_example() -> str:
-    """A picture that any model takes, in base64."""
+def make_example_image() -> str:
+    """Return an image that every model accepts, in base64."""
     file = io.BytesIO()
     Image.linear_gradient("L").resize((32, 32)).save(file, "PNG")
     return base64.b64encode(file.getvalue()).decode()

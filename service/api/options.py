@@ -1,8 +1,11 @@
-"""Reading a request's parameters: given once, known, in range."""
+"""Options: the parameters of a request, each known, given once and in range."""
 
+import re
+from reprlib import repr as shorten
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from service.errors import BadRequest
 from service.http.form import Form
@@ -13,10 +16,10 @@ Options = TypeVar("Options", bound=PredictOptions)
 
 
 def read_options(kind: type[Options], form: Form) -> Options:
-    """The parameters of a request, checked.
+    """Read and check the parameters of a request.
 
     Raises:
-        BadRequest: one is given twice, unknown or out of range.
+        BadRequest: A parameter is given twice, unknown or out of range.
     """
     values: dict[str, Any] = {}
     for name, given in form.values.items():
@@ -30,24 +33,32 @@ def read_options(kind: type[Options], form: Form) -> Options:
 
 
 def validate_options(kind: type[Options], values: dict[str, Any]) -> Options:
-    """The parameters by name, checked.
+    """Check parameters that are given by name.
 
     Raises:
-        BadRequest: one is unknown or out of range.
+        BadRequest: A parameter is unknown or out of range.
     """
     try:
         return kind.model_validate(values)
-    except ValidationError as fault:
-        raise BadRequest(_explain(kind, fault)) from None
+    except ValidationError as exc:
+        raise BadRequest(_describe(kind, exc)) from None
 
 
-def _explain(kind: type[PredictOptions], fault: ValidationError) -> str:
-    error = fault.errors(include_url=False)[0]
-    name = ".".join(str(step) for step in error["loc"][:1])
-    wish = error["msg"].removeprefix("Value error, ").removeprefix("Input ")
-    if error["type"] == "extra_forbidden":
+def _describe(kind: type[PredictOptions], exc: ValidationError) -> str:
+    """Write one sentence on the first parameter that is wrong."""
+    details = exc.errors(include_url=False)
+    place = details[0]["loc"][:1]
+    if details[0]["type"] == "extra_forbidden":
         known = ", ".join(["image", *kind.model_fields])
-        return f"There is no parameter '{name}' here; there are: {known}."
-    if not name:
-        return f"The parameters contradict each other: {wish}."
-    return f"'{name}' can't be {error['input']!r}: it {wish}."
+        return f"There is no parameter '{place[0]}' here: use {known}."
+    if not place:
+        conflict = details[0]["msg"].removeprefix("Value error, ")
+        return f"The parameters contradict each other: {conflict}."
+    rules = dict.fromkeys(describe_rule(detail) for detail in details if detail["loc"][:1] == place)
+    return f"'{place[0]}' must {' or '.join(rules)}, got {shorten(details[0]['input'])}."
+
+
+def describe_rule(detail: ErrorDetails) -> str:
+    """Return what pydantic says that a value should do, such as "be a valid integer"."""
+    _, _, rule = detail["msg"].partition("should ")
+    return re.split(", unable| after validation", rule)[0] or "be valid"

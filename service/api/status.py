@@ -1,60 +1,104 @@
 """The calls about the service itself: alive, ready, models, metrics."""
 
-from service.api.endpoints import answer_json
+from starlette.responses import Response
+
+from service import errors
+from service.api.operations import MODEL_ERRORS, JsonObject, Operation
 from service.api.prometheus import render_metrics, set_gauges
+from service.api.routing import Endpoint
 from service.errors import BadRequest
-from service.http.request import Request, Response
+from service.http.form import JSON_TYPE
+from service.http.request import Request
+from service.http.response import JSONResponse
 from service.inference.admission import Admission
 from service.lifecycle import Lifecycle
 from service.repository.repository import Repository
+from service.schemas import AttentionAnswer, ModelEntry, Models, Readiness
+
+ALIVE: JsonObject = {"type": "object", "additionalProperties": {"type": "boolean"}}
+VERSION: JsonObject = {
+    "name": "version",
+    "in": "query",
+    "description": "The version; default: the one that answers",
+    "schema": {"type": "string"},
+}
 
 
 class StatusEndpoints:
-    """Each call is a function of a request."""
+    """`/livez`, `/readyz`, `/metrics` and `/models`."""
 
     def __init__(self, repository: Repository, lifecycle: Lifecycle, admission: Admission) -> None:
         self._repository = repository
         self._lifecycle = lifecycle
         self._admission = admission
 
+    def endpoints(self) -> list[Endpoint]:
+        """Return this part of the route table."""
+        attention_errors = (errors.BadRequest, *MODEL_ERRORS)
+        return [
+            Endpoint("GET", "/models", self.models, Operation(
+                "models", "List all models and their versions", {JSON_TYPE: Models},
+            )),
+            Endpoint("GET", "/models/{name}", self.model, Operation(
+                "model", "Describe one model", {JSON_TYPE: ModelEntry}, (errors.ModelNotFound,),
+            )),
+            Endpoint("GET", "/models/{name}/attention", self.attention, Operation(
+                "attention",
+                "Compare where a model looks now with where it looked at its export",
+                {JSON_TYPE: AttentionAnswer}, attention_errors, query=(VERSION,),
+            )),
+            Endpoint("GET", "/livez", self.livez, Operation(
+                "livez", "Say whether the process is alive", {JSON_TYPE: ALIVE},
+            )),
+            Endpoint("GET", "/readyz", self.readyz, Operation(
+                "readyz",
+                "Say whether the server is ready for requests",
+                {JSON_TYPE: Readiness}, not_ready="Not ready, with the reasons",
+            )),
+            Endpoint("GET", "/metrics", self.metrics, Operation(
+                "metrics", "Return the metrics for Prometheus", {"text/plain": {}},
+            )),
+        ]  # fmt: skip
+
     def reasons_not_ready(self) -> list[str]:
-        """Why requests should go elsewhere; empty when they should come."""
+        """Return why requests should go to another server; empty if this one is ready."""
         reasons = ["This server is draining."] if self._lifecycle.draining else []
         return reasons + self._repository.reasons_not_ready()
 
     async def livez(self, _: Request) -> Response:
         """`GET /livez`: the process answers."""
-        return answer_json({"alive": True})
+        return JSONResponse({"alive": True})
 
     async def readyz(self, _: Request) -> Response:
-        """`GET /readyz`: whether requests should be sent here, and why not."""
+        """`GET /readyz`: whether requests should be sent here, and if not, why."""
         reasons = self.reasons_not_ready()
-        told = {
+        readiness: Readiness = {
             "ready": not reasons,
             "reasons": reasons,
             "provider": self._repository.provider(),
         }
-        return answer_json(told, 503 if reasons else 200)
+        return JSONResponse(readiness, 503 if reasons else 200)
 
     async def models(self, _: Request) -> Response:
-        """`GET /models`: all that is in the tree."""
+        """`GET /models`: all models in the repository."""
         names = self._repository.names()
-        return answer_json({"models": [self._repository.describe(name) for name in names]})
+        return JSONResponse({"models": [self._repository.describe(name) for name in names]})
 
-    async def model(self, _: Request, name: str) -> Response:
-        """`GET /models/<name>`: one of them."""
-        return answer_json(self._repository.describe(name))
+    async def model(self, request: Request) -> Response:
+        """`GET /models/<name>`: one model."""
+        return JSONResponse(self._repository.describe(request.path_params["name"]))
 
-    async def attention(self, request: Request, name: str) -> Response:
-        """`GET /models/<name>/attention`: where it looks, beside where it looked at the export."""
-        given = request.query
-        if any(parameter != "version" for parameter, _ in given) or len(given) > 1:
-            raise BadRequest("The only parameter here is 'version': give it once, or leave it out.")
-        model = self._repository.find("/".join([name, *(version for _, version in given)]))
-        return answer_json(model.attention.describe(model.name, model.version))
+    async def attention(self, request: Request) -> Response:
+        """`GET /models/<name>/attention`: where the model looks now and looked at its export."""
+        query = request.query
+        if any(parameter != "version" for parameter, _ in query) or len(query) > 1:
+            raise BadRequest("The only parameter here is 'version': give it once or not at all.")
+        reference = "/".join([request.path_params["name"], *(version for _, version in query)])
+        model = self._repository.find(reference)
+        return JSONResponse(model.attention.describe(model.name, model.version))
 
     async def metrics(self, _: Request) -> Response:
-        """`GET /metrics`: for Prometheus."""
+        """`GET /metrics`: the page for Prometheus."""
         set_gauges(self._admission)
         page, media_type = render_metrics(self._repository)
-        return Response(page, media_type)
+        return Response(page, media_type=media_type)

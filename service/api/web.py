@@ -1,27 +1,32 @@
-"""What a browser shows: the page, the interactive docs and their parts. All of it is local."""
+"""The pages for a browser: the page, the interactive docs and their parts. All files are local."""
 
 import mimetypes
-from functools import cache
+from collections.abc import Sequence
+from functools import cache, cached_property
 from pathlib import Path
 
 import bentoml
+from starlette.responses import Response
 
-from service.api.endpoints import answer_json
 from service.api.openapi import make_openapi
+from service.api.operations import JsonObject, Operation
+from service.api.routing import Endpoint
 from service.errors import NotFound
-from service.http.request import Request, Response
+from service.http.form import JSON_TYPE
+from service.http.request import Request
+from service.http.response import JSONResponse
 from service.imaging.heatmap import COLORMAPS_FILE
 
 PAGE_DIR = Path(__file__).parents[1] / "page"
 EXAMPLES_DIR = Path(__file__).parents[2] / "docs" / "examples"
 SWAGGER_DIR = Path(bentoml.__file__).parent / "_internal" / "server" / "static_content"
-SWAGGER_FILES = ("swagger-ui.css", "swagger-ui-bundle.js")  # BentoML ships them
+SWAGGER_FILES = ("swagger-ui.css", "swagger-ui-bundle.js")  # BentoML brings them along
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'{inline}; "
     "img-src 'self' data: blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'"
 )
-INLINE_STYLED = "docs.html"  # Swagger's parts set styles of their own
+INLINE_STYLED = "docs.html"  # Swagger sets inline styles
 SECURITY_HEADERS = {
     "referrer-policy": "no-referrer",
     "cache-control": "no-cache",
@@ -29,10 +34,28 @@ SECURITY_HEADERS = {
 
 
 class WebPages:
-    """Each call is a function of a request."""
+    """`/`, `/docs`, their parts, and the description of all endpoints."""
 
-    def __init__(self, needs_key: bool) -> None:
+    def __init__(self, endpoints: Sequence[Endpoint], needs_key: bool) -> None:
+        self._described = [*endpoints, *self.endpoints()]
         self._needs_key = needs_key
+
+    def endpoints(self) -> list[Endpoint]:
+        """Return this part of the route table."""
+        return [
+            Endpoint("GET", "/", self.index, Operation(
+                "page", "Return the page for people", {"text/html": {}},
+            )),
+            Endpoint("GET", "/docs", self.docs, Operation(
+                "docs", "Return the interactive docs", {"text/html": {}},
+            )),
+            Endpoint("GET", "/page/{name}", self.part, Operation(
+                "part", "Return a file that a page loads", {"*/*": {}}, (NotFound,),
+            )),
+            Endpoint("GET", "/openapi.json", self.openapi, Operation(
+                "openapi", "Return this document", {JSON_TYPE: {}},
+            )),
+        ]  # fmt: skip
 
     async def index(self, _: Request) -> Response:
         """`GET /`: the page."""
@@ -42,33 +65,40 @@ class WebPages:
         """`GET /docs`: the interactive docs."""
         return serve_file("docs.html")
 
-    async def part(self, _: Request, name: str) -> Response:
-        """`GET /page/<name>`: what the pages are made of."""
-        return serve_file(name)
+    async def part(self, request: Request) -> Response:
+        """`GET /page/<name>`: a file that a page loads."""
+        return serve_file(request.path_params["name"])
 
     async def openapi(self, _: Request) -> Response:
-        """`GET /openapi.json`: the description of all this."""
-        return answer_json(make_openapi(self._needs_key))
+        """`GET /openapi.json`: the description of all endpoints."""
+        return JSONResponse(self._document)
+
+    @cached_property
+    def _document(self) -> JsonObject:
+        return make_openapi(self._described, self._needs_key)
 
 
 def serve_file(name: str) -> Response:
-    """A file of the pages, with the headers that fence a browser in.
+    """Return a file of the pages, with the headers that restrict what the browser may load.
 
     Raises:
-        NotFound: there is no such file.
+        NotFound: There is no such file.
     """
     content = read_files().get(name)
     if content is None:
-        raise NotFound(f"There is no part of a page called '{name}'.")
+        raise NotFound(f"There is no file '{name}' under /page.")
     media_type = mimetypes.guess_type(name)[0] or "application/octet-stream"
     inline = " 'unsafe-inline'" if name == INLINE_STYLED else ""
-    policy = {"content-security-policy": POLICY.format(inline=inline)}
-    return Response(content, media_type, headers=SECURITY_HEADERS | policy)
+    headers = {
+        "content-type": media_type,  # as a header, or Starlette would add a charset
+        "content-security-policy": POLICY.format(inline=inline),
+    }
+    return Response(content, headers=SECURITY_HEADERS | headers)
 
 
 @cache
 def read_files() -> dict[str, bytes]:
-    """All files by name; nothing else can be asked for."""
+    """Read all files that can be asked for, by name."""
     paths = [
         *PAGE_DIR.iterdir(),
         *EXAMPLES_DIR.glob("*"),

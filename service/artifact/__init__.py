@@ -1,1 +1,1 @@
-"""The model file on disk: its place, its card, and whether it is valid."""
+"""The model file on disk: its path, its card and its validation."""

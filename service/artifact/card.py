@@ -1,4 +1,4 @@
-"""The artifact's card: what a model file says of itself. Knows no graph, picture or HTTP."""
+"""The card: the description that a model file carries. Knows no graph, image or HTTP."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from pydantic import (
     model_validator,
 )
 
-TOP_1 = -1  # as a target: the row's own most probable class
+TOP_1 = -1  # as a target: the most probable class of the row itself
 MAX_SIDE = 4096  # of the model's input
 MAX_LABELS = 100_000
 Side = Annotated[int, Field(ge=1, le=MAX_SIDE)]
@@ -23,11 +23,11 @@ Label = Annotated[str, Field(min_length=1, max_length=1000)]
 
 
 class InvalidArtifact(Exception):
-    """A model file that can't be served; one sentence names the file and the fault."""
+    """A model file that cannot be served. One sentence names the file and the fault."""
 
 
 class InputSpec(BaseModel):
-    """How a picture becomes the pixels that the graph takes."""
+    """How an image becomes the pixels that the graph takes."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -41,19 +41,19 @@ class InputSpec(BaseModel):
     @model_validator(mode="after")
     def _check_crop(self) -> "InputSpec":
         if (self.resize is None) != (self.crop is None):
-            raise ValueError("'resize' and 'crop' are either both given or both null")
+            raise ValueError("'resize' and 'crop' must both be set or both be null")
         if self.resize is not None and self.resize < max(self.height, self.width):
-            raise ValueError("'resize' is smaller than the crop")
+            raise ValueError("'resize' must not be smaller than 'height' or 'width'")
         return self
 
     @property
     def channels(self) -> int:
-        """Channels of one pixel: 1 or 3."""
+        """Return the channels of one pixel: 1 or 3."""
         return len(self.mode)
 
 
 class GradCam(BaseModel):
-    """What the compiled map explains: `layer` is the target layer's name in the network."""
+    """How the map was compiled; `layer` is the name of the target layer in the network."""
 
     layer: str
     method: str
@@ -61,9 +61,9 @@ class GradCam(BaseModel):
 
 
 class Golden(BaseModel):
-    """One picture, and what the exporter saw for it."""
+    """A golden test: an image, and what the model answered for it at the export."""
 
-    image: str = Field(description="base64 of an encoded picture")
+    image: str = Field(description="An encoded image, in base64")
     target: int
     label: str
     probabilities: list[float]
@@ -71,7 +71,7 @@ class Golden(BaseModel):
 
 
 class MeanMap(BaseModel):
-    """Where the model looked, over many pictures; null where every map was empty."""
+    """The mean of the maps of many images; null if every map was empty."""
 
     count: NonNegativeInt = Field(validation_alias=AliasChoices("count", "maps"))
     border_share: Annotated[float, Field(ge=0, le=1)] | None
@@ -79,13 +79,13 @@ class MeanMap(BaseModel):
 
 
 class Attention(MeanMap):
-    """The same over the pictures of the export, as a reference for the traffic."""
+    """The mean map of the images used at the export, as a reference for the traffic."""
 
     classes: dict[str, MeanMap] = {}
 
 
 class Card(BaseModel):
-    """What a model file says of itself. Keys it does not know are kept."""
+    """The description that a model file carries. Unknown keys are kept."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -113,7 +113,7 @@ class Card(BaseModel):
 
 @dataclass(frozen=True)
 class Artifact:
-    """A model file found fit to serve."""
+    """A validated model file."""
 
     path: Path
     sha256: str
@@ -122,7 +122,7 @@ class Artifact:
     map_shape: tuple[int, int]  # (h, w)
 
     def make_batch(self, rows: int, targets: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-        """Black pictures, each with its own top-1 as target: image [N, H, W, C], target [N, T]."""
-        wanted = self.card.input
-        image = np.zeros((rows, wanted.height, wanted.width, wanted.channels), np.uint8)
+        """Make black images that explain their own top-1: image [N, H, W, C], target [N, T]."""
+        spec = self.card.input
+        image = np.zeros((rows, spec.height, spec.width, spec.channels), np.uint8)
         return image, np.full((rows, targets), TOP_1, np.int64)

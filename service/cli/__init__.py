@@ -1,1 +1,1 @@
-"""The commands: serve, check, explain."""
+"""The commands serve, check and explain."""

@@ -1,4 +1,4 @@
-"""What the server would do, without a server: judge a tree of models, explain one picture."""
+"""The commands that need no server: load all models and report, explain one picture."""
 
 import asyncio
 from collections.abc import Iterator
@@ -18,88 +18,108 @@ from service.schemas import ExplainOptions
 from service.settings import ConfigurationError, Settings
 from service.telemetry.timings import Timings
 
-COLUMNS = ("model", "verdict", "provider", "labels", "map", "ms", "checked on")
+COLUMNS = ("model", "state", "provider", "labels", "map", "ms", "evaluated on")
 
 
 class CommandError(ConfigurationError):
-    """Why a command can't do what it was asked for; one sentence."""
+    """A command can't do what it was asked to do; the message is one sentence."""
 
 
 def check(models_dir: Path, settings: Settings) -> tuple[str, bool]:
-    """Load every model of a tree as the server would and run its golden probe.
+    """Load every model in a folder as the server would and run its golden test.
 
-    Returns the table, a line each, and whether all are fit to serve.
+    Returns a table with one line per model, and whether the server can serve all of them.
 
     Raises:
-        OfflineFault: there is no model in that tree.
+        CommandError: there is no model in the folder.
     """
     keys = sorted(find_model_files(models_dir))
     if not keys:
-        raise CommandError(f"There is no model at {models_dir}/<name>/<version>/model.onnx.")
+        raise CommandError(
+            f"There is no model in {models_dir}: expected {models_dir}/<name>/<version>/model.onnx."
+        )
     rows: list[tuple[str, ...]] = [COLUMNS]
-    faults, sandbox = [], Sandbox(try_model_file)
+    failures, sandbox = [], Sandbox(try_model_file)
     for name, version in keys:
         path = make_model_path(models_dir, (name, version))
         try:
-            rows.append((f"{name}/{version}", "ready", *_describe(path, settings, sandbox)))
-        except Exception as fault:  # whatever a file does, the others are checked, too
+            rows.append((f"{name}/{version}", "ready", *_describe_model(path, settings, sandbox)))
+        except Exception as exc:  # whatever one file causes, the others are still checked
             rows.append((f"{name}/{version}", "FAILED", "", "", "", "", ""))
-            faults.append(str(fault))
-    return "\n".join([*_align(rows), *faults]), not faults
+            failures.append(str(exc))
+    return "\n".join([*_align_columns(rows), *failures]), not failures
 
 
-def _describe(path: Path, settings: Settings, sandbox: Sandbox) -> tuple[str, str, str, str, str]:
+def _describe_model(path: Path, settings: Settings, sandbox: Sandbox) -> tuple[str, ...]:
     artifact, session = load_model_file(path, settings, sandbox)
     height, width = artifact.map_shape
     metrics = artifact.card.metrics or {}
-    pictures = f"{metrics['pictures']} pictures" if "pictures" in metrics else "nothing measured"
+    evaluated = f"{metrics['pictures']} pictures" if "pictures" in metrics else "not evaluated"
     return (
         session.provider,
         str(len(artifact.card.labels)),
         f"{width}x{height}",
         f"{measure_run(session, artifact) * 1000:.2f}",
-        pictures,
+        evaluated,
     )
 
 
-def _align(rows: list[tuple[str, ...]]) -> Iterator[str]:
+def _align_columns(rows: list[tuple[str, ...]]) -> Iterator[str]:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
 
 
-class Explained(NamedTuple):
-    """A drawn picture, by which model, and what it says."""
+class ExplainedPicture(NamedTuple):
+    """A rendered explanation and the model it is of."""
 
     model: str
-    drawing: RenderedExplanation
+    rendered: RenderedExplanation
 
 
 def explain(
     picture: Path, options: ExplainOptions, media_type: str, settings: Settings
-) -> Explained:
-    """Explain one picture, the way `POST /gradcam` does.
+) -> ExplainedPicture:
+    """Explain one picture as `POST /gradcam` does.
 
     Raises:
-        OfflineFault: the file can't be read, or is refused for the reason in the sentence.
+        CommandError: the file can't be read, or the service would reject it.
     """
     try:
         content = picture.read_bytes()
-    except OSError as fault:
-        raise CommandError(f"{picture} can't be read: {fault.strerror}.") from None
+    except OSError as exc:
+        raise CommandError(f"{picture} can't be read: {exc.strerror}.") from None
     try:
         return asyncio.run(_explain(content, options, media_type, settings))
-    except ApiError as refusal:
-        raise CommandError(refusal.message) from None
+    except ApiError as exc:
+        raise CommandError(exc.message) from None
 
 
 async def _explain(
     content: bytes, options: ExplainOptions, media_type: str, settings: Settings
-) -> Explained:
+) -> ExplainedPicture:
     repository = Repository(settings)
     await repository.refresh()
     model = repository.find(options.model)
     check_labels(options, model)
     explainer = Explainer(Classifier(settings, Admission(settings)))
-    drawing = await explainer.draw(content, model, options, media_type, Timings())
-    return Explained(f"{model.name}/{model.version}", drawing)
+    rendered = await explainer.draw(content, model, options, media_type, Timings())
+    return ExplainedPicture(f"{model.name}/{model.version}", rendered)
+
+
+def describe_explanation(explained: ExplainedPicture, output: Path) -> str:
+    """What a person at the terminal reads."""
+    predicted, target = explained.rendered.predicted, explained.rendered.target
+    lines = [
+        f"{explained.model}: {predicted['label']} ({predicted['probability']:.1%})",
+        f"{output}: the evidence for {target['label']} ({target['probability']:.1%})",
+    ]
+    verification = explained.rendered.verification
+    if verification and verification["hot_blurred"] is None:
+        lines.append("The map is empty, so there is nothing to verify.")
+    elif verification:
+        lines += [
+            f"with the hottest fifth blurred: {verification['hot_blurred']:.1%}",
+            f"with the coldest fifth blurred: {verification['cold_blurred']:.1%}",
+        ]
+    return "\n".join(lines)

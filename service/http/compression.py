@@ -1,6 +1,6 @@
-"""Bodies packed with gzip or deflate: unpacked within a limit, packed where the client asks for it.
+"""Compression with gzip and deflate: request bodies within a limit, responses on request.
 
-Knows bytes and headers, not what they are for.
+This module knows bytes and headers. It does not know what they mean.
 """
 
 import asyncio
@@ -8,69 +8,76 @@ import zlib
 from collections.abc import Callable
 from contextlib import suppress
 
+from starlette.responses import Response
+
 from service.errors import BadRequest, NotAcceptable, PayloadTooLarge, UnsupportedMediaType
 from service.http.negotiation import choose_media_type
-from service.http.request import Response, describe_byte_limit
+from service.http.request import describe_byte_limit
 
 WINDOW_BITS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
-PLAIN = "identity"
-CHUNK_BYTES = 1 << 18  # unpacked at a time, so that a small body can't fill the memory
-WORTH_PACKING_BYTES = 1024
+IDENTITY = "identity"
+CHUNK_BYTES = 1 << 18  # decompressed at a time, so that a small body cannot fill the memory
+MIN_COMPRESSED_BYTES = 1024  # a shorter response is sent as it is
 FASTEST = 1
 
 
 async def decompress_body(
-    body: bytes, encoding: str, limit: int, grow: Callable[[int], None]
+    body: bytes, encoding: str, limit: int, reserve: Callable[[int], None]
 ) -> bytes:
-    """The body as it was before its `Content-Encoding`; `grow` is told of each piece first.
+    """Undo the `Content-Encoding` of a body. Call `reserve` for each piece before it is kept.
 
     Raises:
-        UnsupportedMediaType: it is packed in a way that is not known here.
-        BadRequest: it is truncated or corrupt.
-        PayloadTooLarge: it unpacks to more than `limit` bytes.
+        UnsupportedMediaType: The encoding is not supported.
+        BadRequest: The body is truncated or corrupt.
+        PayloadTooLarge: The decompressed body has more than `limit` bytes.
     """
-    name = encoding.strip().lower() or PLAIN
-    if name == PLAIN:
+    name = encoding.strip().lower() or IDENTITY
+    if name == IDENTITY:
         return body
     if name not in WINDOW_BITS:
-        known = ", ".join(WINDOW_BITS)
+        supported = ", ".join([*WINDOW_BITS, IDENTITY])
         raise UnsupportedMediaType(
-            f"The Content-Encoding '{encoding}' is not known here: use {known} or none."
+            f"Content-Encoding must be one of {supported}, got '{encoding}'."
         )
-    unpacker = zlib.decompressobj(WINDOW_BITS[name])
+    decompressor = zlib.decompressobj(WINDOW_BITS[name])
     pieces: list[bytes] = []
     size = 0
     for start in range(0, len(body), CHUNK_BYTES):
-        if unpacker.eof:
-            raise BadRequest(f"There are bytes after the end of the {name} body: send it alone.")
-        rest, is_spent = body[start : start + CHUNK_BYTES], False
-        while not is_spent:
+        if decompressor.eof:
+            raise BadRequest(
+                f"There are more bytes after the end of the {name} body: send it alone."
+            )
+        rest, is_done = body[start : start + CHUNK_BYTES], False
+        while not is_done:
             try:
-                piece = await asyncio.to_thread(unpacker.decompress, rest, CHUNK_BYTES)
+                piece = await asyncio.to_thread(decompressor.decompress, rest, CHUNK_BYTES)
             except zlib.error:
-                raise BadRequest(f"The body is no valid {name}: pack it anew.") from None
+                raise BadRequest(f"The body is not valid {name}: compress it again.") from None
             size += len(piece)
             if size > limit:
                 raise PayloadTooLarge(describe_byte_limit(limit))
-            grow(len(piece))
+            reserve(len(piece))
             pieces.append(piece)
-            rest = unpacker.unconsumed_tail
-            is_spent = not rest and len(piece) < CHUNK_BYTES
-    if not unpacker.eof or unpacker.unused_data:
-        raise BadRequest(f"The {name} body does not end where it should: send it whole and alone.")
+            rest = decompressor.unconsumed_tail
+            is_done = not rest and len(piece) < CHUNK_BYTES
+    if not decompressor.eof or decompressor.unused_data:
+        raise BadRequest(
+            f"The {name} body is truncated or has extra bytes: send it whole and alone."
+        )
     return b"".join(pieces)
 
 
 async def compress_response(response: Response, accepted: str) -> None:
-    """Pack the response if its client's `Accept-Encoding` asks for it and there is enough of it."""
+    """Compress a response of some length if the client's `Accept-Encoding` asks for it."""
     response.headers["vary"] = "Accept-Encoding"
-    if not accepted or len(response.body) < WORTH_PACKING_BYTES:
+    if not accepted or len(response.body) < MIN_COMPRESSED_BYTES:
         return
-    name = PLAIN
-    with suppress(NotAcceptable):  # what is not packed may be sent to anybody
-        name = choose_media_type(accepted, [*WINDOW_BITS, PLAIN])
-    if name != PLAIN:
+    name = IDENTITY
+    with suppress(NotAcceptable):  # every client can read the uncompressed response
+        name = choose_media_type(accepted, [*WINDOW_BITS, IDENTITY])
+    if name != IDENTITY:
         response.body = await asyncio.to_thread(
             zlib.compress, response.body, FASTEST, WINDOW_BITS[name]
         )
         response.headers["content-encoding"] = name
+        response.headers["content-length"] = str(len(response.body))

@@ -1,6 +1,6 @@
-"""A body to images and parameters: multipart, JSON or raw, all three for every call.
+"""Request bodies: read images and parameters from multipart, JSON or raw bytes.
 
-Knows no image format and no parameter by name but those that carry images.
+This module knows no image format. Of the parameters, it knows only those that hold images.
 """
 
 import base64
@@ -23,27 +23,29 @@ MULTIPART_TYPE = "multipart/form-data"
 
 @dataclass
 class Form:
-    """What a request carries."""
+    """The images and parameters of a request."""
 
-    images: list[bytes | BadRequest] = field(default_factory=list)  # a fault in one is its own
-    several: bool = False  # sent as a list
+    images: list[bytes | BadRequest] = field(
+        default_factory=list
+    )  # an unreadable image is an error of its own
+    is_list: bool = False  # sent as a JSON list
     values: dict[str, list[Any]] = field(default_factory=lambda: defaultdict(list))
 
 
 def read_form(content_type: str, body: bytes, query: Iterable[tuple[str, str]]) -> Form:
-    """Sort out the body by its declared type, then the URL's parameters.
+    """Read the body by its declared type, then the parameters of the URL.
 
     Raises:
-        BadRequest: malformed multipart or JSON, or an empty body.
+        BadRequest: The body is empty, or malformed multipart or JSON.
     """
     if not body:
-        raise BadRequest("The body is empty: send an image, as form field, JSON or raw bytes.")
+        raise BadRequest("The body is empty: send an image as form field, JSON or raw bytes.")
     media_type, options = parse_options_header(content_type)
     if media_type == MULTIPART_TYPE:
         form = _read_multipart(body, options.get("boundary", ""))
     elif media_type == JSON_TYPE:
         form = _read_json(body)
-    else:  # curl --data-binary declares a form, others a type of their own or none
+    else:  # raw bytes; curl --data-binary calls them a form, others differently
         form = Form([body])
     for name, value in query:
         form.values[name].append(value)
@@ -53,7 +55,7 @@ def read_form(content_type: str, body: bytes, query: Iterable[tuple[str, str]]) 
 def _read_multipart(body: bytes, boundary: str) -> Form:
     form = Form()
     if not boundary:
-        raise BadRequest("The multipart body has no boundary in its Content-Type: name it there.")
+        raise BadRequest("The Content-Type of a multipart body must name its boundary.")
     parser = PushMultipartParser(boundary, max_segment_count=MAX_PARTS, max_header_count=16)
     segment: MultipartSegment | None = None
     chunks: list[bytes] = []
@@ -67,21 +69,23 @@ def _read_multipart(body: bytes, boundary: str) -> Form:
                 else:
                     assert segment
                     _add_part(form, segment, b"".join(chunks))
-    except MultipartError as fault:
-        raise BadRequest(f"The multipart body is malformed: {fault}.") from None
+    except MultipartError as exc:
+        raise BadRequest(f"The multipart body is malformed: {exc}.") from None
     return form
 
 
 def _add_part(form: Form, segment: MultipartSegment, content: bytes) -> None:
     if segment.name == "image":
-        form.images.append(content or BadRequest("The field 'image' is empty: send a picture."))
+        form.images.append(content or BadRequest("The field 'image' is empty: send an image."))
         return
     if len(content) > MAX_TEXT_BYTES:
-        raise BadRequest(f"The field '{segment.name}' is longer than {MAX_TEXT_BYTES} bytes.")
+        raise BadRequest(
+            f"The field '{segment.name}' must not be longer than {MAX_TEXT_BYTES} bytes."
+        )
     try:
         form.values[segment.name].append(content.decode())
     except UnicodeDecodeError:
-        raise BadRequest(f"The field '{segment.name}' is no UTF-8 text.") from None
+        raise BadRequest(f"The field '{segment.name}' must be UTF-8 text.") from None
 
 
 def _read_json(body: bytes) -> Form:
@@ -91,9 +95,9 @@ def _read_json(body: bytes) -> Form:
             form.images.append(decode_base64_image(value))
         elif name == "images":
             if not isinstance(value, list):
-                raise BadRequest("'images' is no list: send the pictures as base64 in one.")
+                raise BadRequest("'images' must be a list of base64 strings.")
             form.images.extend(decode_base64_image(item) for item in value)
-            form.several = True
+            form.is_list = True
         elif isinstance(value, list):
             form.values[name].extend(value)
         elif value is not None:
@@ -102,36 +106,36 @@ def _read_json(body: bytes) -> Form:
 
 
 def parse_json_object(document: bytes, example: str) -> dict[str, Any]:
-    """A JSON object, in which no key is given twice.
+    """Parse a JSON object in which no key is given twice.
 
     Raises:
-        BadRequest: it is none; the sentence shows the `example`.
+        BadRequest: The document is something else. The sentence shows the `example`.
     """
     try:
-        loaded = json.loads(document, object_pairs_hook=_take_once)
-    except (ValueError, RecursionError) as fault:
-        raise BadRequest(f"The body is no JSON: {fault}.") from None
+        loaded = json.loads(document, object_pairs_hook=_make_object)
+    except (ValueError, RecursionError) as exc:
+        raise BadRequest(f"The body is not valid JSON: {exc}.") from None
     if not isinstance(loaded, dict):
-        raise BadRequest(f"The body is no JSON object: send one like {example}.")
+        raise BadRequest(f"The body must be a JSON object like {example}.")
     return loaded
 
 
-def _take_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    taken = dict(pairs)
-    if len(taken) < len(pairs):
+def _make_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
         raise BadRequest(f"'{twice}' was given {names.count(twice)} times: give it once.")
-    return taken
+    return made
 
 
 def decode_base64_image(text: object) -> bytes | BadRequest:
-    """The bytes of an image, or the fault, which is this image's own."""
+    """Return the bytes of an image, or the error, which concerns this image alone."""
     if not isinstance(text, str) or not text:
-        return BadRequest("An image in JSON must be a non-empty string of base64.")
+        return BadRequest("An image in JSON must be a non-empty base64 string.")
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
         return BadRequest(
-            "The image is no valid base64: encode the file's bytes, without a prefix."
+            "The image is not valid base64: encode the bytes of the file, without a prefix."
         )

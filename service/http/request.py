@@ -1,236 +1,159 @@
-"""One HTTP exchange over ASGI: what a request says, how its body is read, what is sent back.
+"""An HTTP request: Starlette's, with an id, a deadline, and a body that is read within a budget.
 
-Knows bytes, headers and time; nothing of images or models.
+This module knows bytes, headers and time. It knows nothing of images or models.
 """
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from email.utils import formatdate
-from functools import lru_cache
-from http import HTTPStatus
+from collections.abc import Awaitable, Callable
 from itertools import count
 from secrets import token_hex
-from time import perf_counter, time
+from time import perf_counter
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
+
+import starlette.requests
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive, Scope
 
 from service.errors import BadRequest, PayloadTooLarge
 from service.telemetry.timings import Timings
 
 T = TypeVar("T")
-Scope = Mapping[str, Any]
-Receive = Callable[[], Coroutine[Any, Any, dict[str, Any]]]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
 
-SANE_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
-DISCARD_SECONDS = 2.0  # how long what a refused client still sends is read and thrown away
-ONE_READ_BYTES = 65_536  # a body up to this has mostly come together with its headers
-WATCH_AFTER_SECONDS = 0.02  # a request answered sooner is not worth watching its client
+SAFE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+DISCARD_SECONDS = 2.0  # for reading the rest of a rejected body
+ONE_READ_BYTES = 65_536  # a body up to this size usually arrives together with its headers
+WATCH_AFTER_SECONDS = 0.02  # a faster answer is not worth watching the client for
 
 _process = token_hex(6)
 _numbers = count(1)
 
 
-class ClientDisconnected(Exception):
-    """The client closed the connection before its answer."""
-
-
-class Request:
-    """What came before the body, and the way to the body."""
+class Request(starlette.requests.Request):
+    """A request, and the facts that its log line, metrics and trace are made of."""
 
     def __init__(self, scope: Scope, receive: Receive, timeout_seconds: float) -> None:
+        super().__init__(scope, receive)
         self.started = perf_counter()
-        self.method: str = scope["method"]
-        self.path: str = scope["path"]
-        self._header_lines: list[tuple[bytes, bytes]] = list(scope["headers"])
-        self.headers: dict[bytes, bytes] = dict(self._header_lines)
         self.deadline = asyncio.get_running_loop().time() + timeout_seconds
+        self.path: str = scope["path"]
         self.timings = Timings()
         self.log_fields: dict[str, Any] = {}  # for the log line and the trace
-        self.images = 1  # that it carries, as far as is known
+        self.images = 1  # in this request, as far as is known
         self.body_is_read = False
-        self._query: bytes = scope["query_string"]
-        self._receive = receive
-        asked_id = self.headers.get(b"x-request-id", b"")
-        self.id = (
-            asked_id.decode() if SANE_ID.fullmatch(asked_id) else f"{_process}-{next(_numbers):x}"
-        )
+        client_id = self.header("x-request-id")
+        is_safe = SAFE_ID.fullmatch(client_id)
+        self.id = client_id if is_safe else f"{_process}-{next(_numbers):x}"
+        self.content_length = self._read_content_length()
 
     @property
     def query(self) -> list[tuple[str, str]]:
         """The parameters of the URL, in order.
 
         Raises:
-            BadRequest: bytes that are no UTF-8.
+            BadRequest: The query is not UTF-8. (Starlette would replace the wrong bytes.)
         """
-        if not self._query:
+        encoded: bytes = self.scope["query_string"]
+        if not encoded:
             return []
         try:
-            return parse_qsl(self._query.decode(), keep_blank_values=True, errors="strict")
+            return parse_qsl(encoded.decode(), keep_blank_values=True, errors="strict")
         except UnicodeDecodeError:
-            raise BadRequest("The query is no percent-encoded UTF-8.") from None
+            raise BadRequest("The query must be percent-encoded UTF-8.") from None
 
     def seconds_left(self) -> float:
-        """Until the deadline."""
+        """Return the seconds until the deadline."""
         return self.deadline - asyncio.get_running_loop().time()
 
-    def header(self, name: bytes) -> str:
-        """A header's value; lines of the same name are one list, empty where none was sent."""
-        values = (value for own, value in self._header_lines if own == name)
+    def header(self, name: str) -> str:
+        """Return a header's value: empty if it is absent, a list if it was sent several times."""
+        key = name.encode()  # Starlette's `headers` would do the same in twice the time
+        values = [value for own, value in self.scope["headers"] if own == key]
         return b", ".join(values).decode("latin-1")
 
-    @property
-    def content_length(self) -> int | None:
-        """The bytes announced; None where the body comes in chunks."""
-        announced = self.headers.get(b"content-length")
-        if announced is None:
-            return None if b"transfer-encoding" in self.headers else 0
-        return int(announced)  # the server below refuses what is no number
-
-    async def read_body(self, limit: int, grow: Callable[[int], None]) -> bytes:
-        """The whole body. `grow` is told of bytes that were not announced, before they are kept.
+    async def read_body(self, limit: int, reserve: Callable[[int], None]) -> bytes:
+        """Read the whole body. Call `reserve` for bytes that were not announced by a header.
 
         Raises:
-            PayloadTooLarge: more than `limit` bytes.
-            ClientGone: the connection broke off.
+            PayloadTooLarge: The body has more than `limit` bytes.
+            ClientDisconnect: The connection was lost.
         """
         chunks: list[bytes] = []
-        length, announced = 0, self.content_length or 0
+        length, reserved = 0, self.content_length or 0
         while True:
-            message = await self._receive()
+            message = await self.receive()
             if message["type"] == "http.disconnect":
-                raise ClientDisconnected
+                raise ClientDisconnect
             chunk: bytes = message.get("body", b"")
             length += len(chunk)
             if length > limit:
                 raise PayloadTooLarge(describe_byte_limit(limit))
-            if length > announced:
-                grow(length - announced)
-                announced = length
+            if length > reserved:
+                reserve(length - reserved)
+                reserved = length
             chunks.append(chunk)
             if not message.get("more_body"):
                 self.body_is_read = True
                 return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     def discard_received_body(self) -> None:
-        """Throw a short body away that has come already; the connection can then be kept."""
+        """Discard a short body that has arrived already. The connection can then be kept."""
         length = self.content_length or 0
-        if self.body_is_read or not 0 < length <= ONE_READ_BYTES or b"expect" in self.headers:
+        if self.body_is_read or not 0 < length <= ONE_READ_BYTES or "expect" in self.headers:
             return
-        while (message := run_without_waiting(self._receive())) is not None:
+        while (message := run_without_waiting(self.receive())) is not None:
             if not message.get("more_body"):
                 self.body_is_read = True
                 return
 
     async def discard_body(self) -> None:
-        """Throw away what still comes, for a while, so that the refusal gets through."""
-        if self.body_is_read or b"expect" in self.headers:
+        """Discard what the client still sends, for a while: so it can read the response."""
+        if self.body_is_read or "expect" in self.headers:
             return
         try:
             async with asyncio.timeout(DISCARD_SECONDS):
-                while (await self._receive()).get("more_body"):
+                while (await self.receive()).get("more_body"):
                     pass
         except TimeoutError:
             pass
 
     async def wait_for_disconnect(self) -> None:
-        """Return when the client has left; only once the body is read."""
-        while (await self._receive())["type"] != "http.disconnect":
+        """Return when the client has closed the connection. Call it after the body is read."""
+        while (await self.receive())["type"] != "http.disconnect":
             pass
 
-
-class Response:
-    """What is sent back."""
-
-    __slots__ = ("body", "headers", "media_type", "status")
-
-    def __init__(
-        self,
-        body: bytes,
-        media_type: str,
-        status: int = 200,
-        headers: Mapping[str, str] | None = None,
-    ) -> None:
-        self.body = body
-        self.media_type = media_type
-        self.status = status
-        self.headers = dict(headers or {})
-
-    async def send(self, send: Send, request: Request, head_only: bool) -> None:
-        """Send it; where the body of the request is still coming, read that first, then close."""
-        request.discard_received_body()
-        closing = not request.body_is_read and request.content_length != 0
-        headers = self._make_headers(request)
-        if closing:
-            headers["connection"] = "close"
-        encoded = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
-        await send({"type": "http.response.start", "status": self.status, "headers": encoded})
-        body = b"" if head_only else self.body
-        if closing:
-            await send({"type": "http.response.body", "body": body, "more_body": True})
-            await request.discard_body()
-            body = b""
-        await send({"type": "http.response.body", "body": body})
-
-    def encode(self, request: Request) -> bytes:
-        """All of it in HTTP/1.1, for a connection that is kept."""
-        told = {"date": _format_date(int(time())), **self._make_headers(request)}
-        lines = [f"HTTP/1.1 {self.status} {HTTPStatus(self.status).phrase}"]
-        lines += [f"{name}: {value}" for name, value in told.items()]
-        return "\r\n".join([*lines, "", ""]).encode("latin-1") + self.body
-
-    def _make_headers(self, request: Request) -> dict[str, str]:
-        return {
-            "content-type": self.media_type,
-            "content-length": str(len(self.body)),
-            "x-content-type-options": "nosniff",
-            "x-request-id": request.id,
-            **self.headers,
-        }
-
-
-@lru_cache(1)
-def _format_date(second: int) -> str:
-    return formatdate(second, usegmt=True)
-
-
-def run_without_waiting(coroutine: Coroutine[Any, Any, T]) -> T | None:
-    """What a coroutine returns if it need not wait; None if it would, and it is given up then."""
-    try:
-        coroutine.send(None)
-    except StopIteration as end:
-        returned: T = end.value
-        return returned
-    coroutine.close()
-    return None
+    def _read_content_length(self) -> int | None:
+        """Return the number of bytes announced; None if the body comes in chunks."""
+        if announced := self.header("content-length"):
+            return int(announced)  # the HTTP parser rejects what is not a number
+        return None if self.header("transfer-encoding") else 0
 
 
 class DisconnectWatch:
-    """Cancels the task of a request whose client has left; entered once the body is read.
+    """Cancels a request's task if its client disconnects. Enter it after the body is read.
 
-    Most requests are answered before it is worth asking, hence the timer.
+    Most requests are answered before the timer starts the watch, so they need no second task.
     """
 
     def __init__(self, request: Request) -> None:
         self._request = request
         self._watch: asyncio.Task[None] | None = None
-        self._gone = False
+        self._is_gone = False
 
-    def __enter__(self) -> "DisconnectWatch":
-        loop = asyncio.get_running_loop()
+    def __enter__(self) -> None:
         self._owner = asyncio.current_task()
+        loop = asyncio.get_running_loop()
         self._timer = loop.call_later(WATCH_AFTER_SECONDS, self._start)
-        return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._timer.cancel()
         if self._watch:
             self._watch.cancel()
-        if self._gone and kind is asyncio.CancelledError:
+        if self._is_gone and kind is asyncio.CancelledError:
             assert self._owner
             self._owner.uncancel()
-            raise ClientDisconnected
+            raise ClientDisconnect
 
     def _start(self) -> None:
         self._watch = asyncio.ensure_future(self._request.wait_for_disconnect())
@@ -238,11 +161,23 @@ class DisconnectWatch:
 
     def _cancel(self, watch: asyncio.Task[None]) -> None:
         if not watch.cancelled() and watch.exception() is None:
-            self._gone = True
+            self._is_gone = True
             assert self._owner
             self._owner.cancel()
 
 
+def run_without_waiting(awaitable: Awaitable[T]) -> T | None:
+    """Return the result if it is there at once. Otherwise give up and return None."""
+    steps = awaitable.__await__()
+    try:
+        next(steps)
+    except StopIteration as stop:
+        result: T = stop.value
+        return result
+    steps.close()
+    return None
+
+
 def describe_byte_limit(limit: int) -> str:
-    """The sentence for more bytes than allowed."""
-    return f"More than {limit} bytes were sent, the most that is accepted here: send less."
+    """Return the error sentence for a body that is too long."""
+    return f"The request body is longer than {limit} bytes, the maximum here: send less."

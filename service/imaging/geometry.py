@@ -1,8 +1,8 @@
-"""Where the model's input lies on a picture, and back. Pure arithmetic: knows no pixels.
+"""Finds where the model's input lies on a picture. Pure arithmetic that knows no pixels.
 
-Coordinates are continuous: pixel i covers [i, i + 1), and belongs to a region if its centre does.
-Resize-then-centre-crop is one box on the picture, taken without rounding, so that one resize
-makes the input and its inverse places a heatmap exactly.
+Coordinates are continuous: pixel i covers [i, i + 1) and belongs to a region if its centre does.
+Resize followed by centre crop is one box on the picture, without rounding. So one resize makes the
+model's input, and the inverse places a heatmap exactly.
 """
 
 from dataclasses import dataclass
@@ -33,15 +33,15 @@ class Box:
         return self.bottom - self.top
 
     def scale(self, x: float, y: float) -> "Box":
-        """The same region when the axes are stretched."""
+        """The region with each axis multiplied by a factor."""
         return Box(self.left * x, self.top * y, self.right * x, self.bottom * y)
 
     def shift(self, x: float, y: float) -> "Box":
-        """The same region seen from elsewhere."""
+        """The region moved by an offset."""
         return Box(self.left + x, self.top + y, self.right + x, self.bottom + y)
 
     def round(self, size: Size) -> tuple[int, int, int, int]:
-        """The pixels of a picture whose centres lie inside, half-open; never none at all."""
+        """The pixels whose centres lie inside, half-open, within `size`; at least one pixel."""
         left, right = _round_span(self.left, self.right, size[0])
         top, bottom = _round_span(self.top, self.bottom, size[1])
         return left, top, right, bottom
@@ -50,8 +50,8 @@ class Box:
 def find_crop(size: Size, spec: InputSpec) -> Box:
     """The part of a picture of `size` that the model sees.
 
-    The shorter side is scaled to `resize`, the longer one is cut off to a whole pixel, and the
-    crop's corner is rounded, all as torchvision's Resize and CenterCrop do.
+    As in torchvision's Resize and CenterCrop, the shorter side becomes `resize`, the longer side is
+    truncated to a whole pixel, and the crop's corner is rounded.
     """
     width, height = size
     if spec.resize is None:
@@ -66,8 +66,8 @@ def find_crop(size: Size, spec: InputSpec) -> Box:
     return crop.scale(width / resized[0], height / resized[1])
 
 
-def fit(size: Size, longer_side: int) -> Size:
-    """`size` scaled so that its longer side is as given; no side falls under one pixel."""
+def scale_to_longer_side(size: Size, longer_side: int) -> Size:
+    """`size` scaled to the given longer side; each side is at least one pixel."""
     factor = longer_side / max(size)
     return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
 

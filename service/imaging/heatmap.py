@@ -1,6 +1,6 @@
-"""A map on its picture: placed where the model looked, coloured, blended, encoded.
+"""Draws a map on its picture: places it where the model looked, colours, blends and encodes it.
 
-Runs in any thread. Knows nothing of models or HTTP.
+The functions run in any thread. They know nothing about models or HTTP.
 """
 
 import io
@@ -23,11 +23,11 @@ from service.imaging.decoding import Picture
 from service.imaging.geometry import Box, Size
 from service.imaging.saliency import Map, normalize_cam, normalize_signed_cam
 
-COLORMAPS_FILE = Path(__file__).with_name("colormaps.png")  # 256 colours a row
+COLORMAPS_FILE = Path(__file__).with_name("colormaps.png")  # 256 colours per row
 FOR, AGAINST = (255, 140, 0), (40, 90, 255)
 TEXT_KEY = "sightglass"
 ENCODINGS = {
-    # Run lengths alone: on photographs smaller and sooner than level 1 with its search for matches.
+    # Run lengths only: for photographs smaller and faster than level 1, which searches for matches.
     "image/png": ("PNG", {"compress_level": 1, "compress_type": zlib.Z_RLE}),
     "image/jpeg": ("JPEG", {"quality": 90}),
     "image/webp": ("WEBP", {"quality": 90, "method": 0}),
@@ -44,7 +44,7 @@ class View(StrEnum):
 
 
 class Colormap(StrEnum):
-    """How heat is coloured; the rows of the colormaps' file in this order."""
+    """The colours of heat. The rows of the colormap file have this order."""
 
     VIRIDIS = "viridis"
     TURBO = "turbo"
@@ -54,10 +54,10 @@ class Colormap(StrEnum):
 def render_view(
     picture: Picture, cam: Map, view: View, colormap: Colormap, alpha: float
 ) -> Image.Image:
-    """Draw `cam` (h, w) over `picture.shown`, RGB, at that size.
+    """Draw `cam` (h, w) over `picture.shown` and return an RGB picture of the same size.
 
-    overlay: picture * (1 - alpha * h) + colour(h) * alpha * h, so that what the model did not use
-    stays as it was; heatmap: colour(h); signed: the overlay of cam / max|cam| in two colours.
+    overlay: picture * (1 - alpha * h) + colour(h) * alpha * h, so parts that the model did not use
+    stay unchanged. heatmap: colour(h). signed: the overlay of cam / max|cam| in two colours.
     """
     assert picture.shown is not None
     height, width = picture.pixels.shape[:2]
@@ -67,8 +67,8 @@ def render_view(
         signed = place_on_picture(
             normalize_signed_cam(cam, height, width), crop, size
         )  # (H, W) in -1..1
-        sides = _to_bytes_image(np.float32(1) * (signed > 0))
-        colours = Image.composite(_make_plain(size, FOR), _make_plain(size, AGAINST), sides)
+        is_for = _to_bytes_image(np.float32(1) * (signed > 0))
+        colours = Image.composite(_make_uniform(size, FOR), _make_uniform(size, AGAINST), is_for)
         return Image.composite(colours, picture.shown, _to_bytes_image(alpha * np.abs(signed)))
     heat = place_on_picture(normalize_cam(cam, height, width), crop, size)  # (H, W) in 0..1
     colours = _apply_colormap(heat, colormap)
@@ -78,7 +78,7 @@ def render_view(
 
 
 def place_on_picture(heat: Map, crop: Box, size: Size) -> Map:
-    """Lay `heat` on the `crop` of a picture of `size`: (H, W), 0 outside the crop."""
+    """Stretch `heat` over the `crop` of a picture of `size`; (H, W), 0 outside the crop."""
     x, y = heat.shape[1] / crop.width, heat.shape[0] / crop.height
     inverse = (x, 0, -crop.left * x, 0, y, -crop.top * y)
     image = Image.fromarray(heat)
@@ -88,19 +88,19 @@ def place_on_picture(heat: Map, crop: Box, size: Size) -> Map:
 
 
 def encode_picture(image: Image.Image, media_type: str, origin: Mapping[str, object]) -> bytes:
-    """The picture as a file; a PNG says in a text chunk where it comes from.
+    """The picture as a file. A PNG gets a text chunk with its origin.
 
     Raises:
-        ImageTooLarge: longer than the format can be.
+        ImageTooLarge: a side is longer than the format allows.
     """
-    file_format, fixed = ENCODINGS[media_type]
+    file_format, encoder_options = ENCODINGS[media_type]
     longest = LONGEST_SIDES.get(file_format, math.inf)
     if max(image.size) > longest:
         raise ImageTooLarge(
-            f"A {file_format} has sides of {longest} pixels at most, and this one would be "
-            f"{image.width} x {image.height}: give a 'size', or ask for a PNG."
+            f"A {file_format} can have sides of at most {longest} pixels, but this one would have "
+            f"{image.width} x {image.height}. Set 'size' to a smaller value or ask for a PNG."
         )
-    options: dict[str, Any] = dict(fixed)
+    options: dict[str, Any] = dict(encoder_options)
     if file_format == "PNG":
         text = PngInfo()
         text.add_text(TEXT_KEY, json.dumps(origin))
@@ -124,10 +124,10 @@ def _apply_colormap(heat: Map, colormap: Colormap) -> Image.Image:
     return indexed.convert("RGB")
 
 
-def _make_plain(size: Size, colour: tuple[int, int, int]) -> Image.Image:
+def _make_uniform(size: Size, colour: tuple[int, int, int]) -> Image.Image:
     return Image.new("RGB", size, colour)
 
 
-def _to_bytes_image(share: NDArray[np.floating[Any]]) -> Image.Image:
-    """0..1 (H, W) to 0..255, mode L."""
-    return Image.fromarray((share * 255 + 0.5).astype(np.uint8))
+def _to_bytes_image(values: NDArray[np.floating[Any]]) -> Image.Image:
+    """`values` (H, W) of 0..1 as a picture of mode L, 0..255."""
+    return Image.fromarray((values * 255 + 0.5).astype(np.uint8))

@@ -1,7 +1,7 @@
-"""What decoding a picture takes in memory, told from its header alone.
+"""Estimates the memory that decoding a picture takes, from its header alone.
 
-Knows what Pillow and the libraries below it hold at the peak, by format and mode; decodes nothing
-and reserves nothing.
+This module knows what Pillow and its libraries hold at the peak for each format and mode. It
+decodes nothing and reserves nothing.
 """
 
 import io
@@ -24,36 +24,37 @@ BYTES_PER_PIXEL = {
     "I;16B": 2,
     "I;16L": 2,
     "I;16N": 2,
-}  # bytes a pixel
-MAX_BYTES_PER_PIXEL = 4  # of all other modes
-WEBP_EXTRA_BYTES = 12  # two canvases of libwebp, and the bytes that it hands over
-BMP_EXTRA_BYTES = 2  # a run-length coded one is unpacked, and copied
-COEFFICIENT_BYTES = 2  # of JPEG, for each sample
-SOS_TAIL = 3  # bytes of a JPEG's start of scan after the components
-JPEG_SCALES = (8, 4, 2)  # of the smaller sizes that it can be decoded at
-BITS, SAMPLES, TILE_WIDTH, TILE_LENGTH = 258, 277, 322, 323  # tags of TIFF
+}
+MAX_BYTES_PER_PIXEL = 4  # for all other modes
+WEBP_EXTRA_BYTES = 12  # per pixel: two canvases in libwebp and the bytes that it returns
+BMP_EXTRA_BYTES = 2  # per pixel: a run-length encoded file is unpacked and copied
+COEFFICIENT_BYTES = 2  # per sample of a JPEG
+SOS_TAIL = 3  # bytes after the components in the start of a JPEG's scan
+JPEG_SCALES = (8, 4, 2)  # a JPEG can be decoded at these fractions of its size
+BITS, SAMPLES, TILE_WIDTH, TILE_LENGTH = 258, 277, 322, 323  # TIFF tags
 
 
 def estimate_decode_bytes(
     image: Image.Image, spec: InputSpec, choose_shown_size: Callable[[Size], Size] | None = None
 ) -> int:
-    """Bytes that `decode_image` holds at its peak, given what `open_image` opened."""
-    smaller = find_draft_scale(image, spec, choose_shown_size)
-    reduction = next((scale for scale in JPEG_SCALES if scale <= smaller), 1)
+    """The bytes that `decode_image` holds at its peak for an image that `open_image` opened."""
+    draft_scale = find_draft_scale(image, spec, choose_shown_size)
+    reduction = next((scale for scale in JPEG_SCALES if scale <= draft_scale), 1)
     width, height = (ceil(side / reduction) for side in image.size)
     stored = width * height * BYTES_PER_PIXEL.get(image.mode, MAX_BYTES_PER_PIXEL)
     shown = choose_shown_size(image.size) if choose_shown_size else (0, 0)
-    # Where x grows, or may when turned, all is flattened first; else only what is narrow by then.
-    flattened = MAX_BYTES_PER_PIXEL * width * height if max(spec.width, *shown) > width else 0
+    # If the width grows, or may grow because the picture is turned, all of it is converted first.
+    # Otherwise only the narrow result is held.
+    converted = MAX_BYTES_PER_PIXEL * width * height if max(spec.width, *shown) > width else 0
     return (
         stored
         + MAX_BYTES_PER_PIXEL * shown[0] * shown[1]
-        + max(_estimate_extra_bytes(image), flattened)
+        + max(_estimate_extra_bytes(image), converted)
     )
 
 
 def _estimate_extra_bytes(image: Image.Image) -> int:
-    """Besides the pixels, while they come."""
+    """The bytes that the decoder itself holds in addition to the pixels."""
     pixels = image.width * image.height
     if image.format == "WEBP":
         return WEBP_EXTRA_BYTES * pixels
@@ -61,29 +62,33 @@ def _estimate_extra_bytes(image: Image.Image) -> int:
         return BMP_EXTRA_BYTES * pixels
     if isinstance(image, JpegImageFile):
         return 0 if _is_sequential(image) else COEFFICIENT_BYTES * _count_samples(image)
-    return _count_tiff(image) if isinstance(image, TiffImageFile) else 0
+    return _count_tiff_bytes(image) if isinstance(image, TiffImageFile) else 0
 
 
 def _is_sequential(image: JpegImageFile) -> bool:
-    """Whether a JPEG has one scan of all components; else all of it is held until the last one."""
+    """Whether a JPEG has one scan with all components. Otherwise libjpeg holds all coefficients."""
     if "progressive" in image.info:
         return False
     assert isinstance(image.fp, io.BytesIO)
-    at = image.fp.tell() - SOS_TAIL - 2 * image.layers - 1  # Pillow has read the start of a scan
-    return at > 0 and bool(image.fp.getbuffer()[at] == image.layers)
+    # Pillow has just read the start of the first scan, which holds its number of components.
+    position = image.fp.tell() - SOS_TAIL - 2 * image.layers - 1
+    return position > 0 and bool(image.fp.getbuffer()[position] == image.layers)
 
 
 def _count_samples(image: JpegImageFile) -> int:
-    """Of all components of a JPEG, each as dense as its sampling factors say: 0 in a broken one."""
-    factors = [(across, down) for _, across, down, _ in image.layer]
-    widest = max(1, *(across for across, _ in factors))
-    highest = max(1, *(down for _, down in factors))
-    units = ceil(image.width / (8 * widest)) * ceil(image.height / (8 * highest))
-    return int(64 * units * sum(across * down for across, down in factors))
+    """The samples of all components of a JPEG, by their sampling factors; 0 for a broken file."""
+    factors = [(horizontal, vertical) for _, horizontal, vertical, _ in image.layer]
+    max_horizontal = max(1, *(horizontal for horizontal, _ in factors))
+    max_vertical = max(1, *(vertical for _, vertical in factors))
+    units = ceil(image.width / (8 * max_horizontal)) * ceil(image.height / (8 * max_vertical))
+    return int(64 * units * sum(horizontal * vertical for horizontal, vertical in factors))
 
 
-def _count_tiff(image: TiffImageFile) -> int:
-    """One strip, which may be all, or one tile; or the picture turned, as Pillow does by itself."""
+def _count_tiff_bytes(image: TiffImageFile) -> int:
+    """The larger of one strip or tile, and the picture that Pillow turns itself.
+
+    One strip may be the whole picture.
+    """
     tags, pixels = image.tag_v2, image.width * image.height
     bits = max(tags.get(BITS, (1,))) * tags.get(SAMPLES, len(image.getbands()))
     tile = tags.get(TILE_WIDTH, 0) * tags.get(TILE_LENGTH, 0)

@@ -1,7 +1,7 @@
-"""Does a map tell the truth? The picture without its hottest part, and without its coldest.
+"""Blurs the hottest and the coldest part of a picture, to test whether its map is faithful.
 
-Where the model looks must hurt it more to lose than where it does not. Pure arrays: what the model
-says of the blurred pixels is asked elsewhere.
+If the map is right, blurring the hottest part lowers the probability more than blurring the coldest
+part. This module works on arrays only; it does not run the model.
 """
 
 from typing import NamedTuple
@@ -12,31 +12,33 @@ from PIL import Image, ImageFilter
 
 from service.imaging.saliency import Map, normalize_cam, normalize_signed_cam
 
-AREA = 0.2  # of the map, at most
-BLUR = 1 / 8  # the Gaussian's sigma, of the input's side
+AREA = 0.2  # largest share of the map that is blurred
+BLUR = 1 / 8  # sigma of the Gaussian, as a share of the input's longer side
 Pixels = NDArray[np.uint8]
 
 
-class Blurred(NamedTuple):
-    """The model's input with a part of it blurred, twice: (H, W, C)."""
+class BlurredInputs(NamedTuple):
+    """The model's input with its hottest and with its coldest part blurred; (H, W, C) each."""
 
     hot: Pixels
     cold: Pixels
 
 
-def blur_parts(pixels: Pixels, cam: Map) -> Blurred:
-    """Blur the hottest fifth of `cam` (h, w), and as many pixels where |cam| is least.
+def blur_hottest_and_coldest(pixels: Pixels, cam: Map) -> BlurredInputs:
+    """Blur the hottest fifth of `cam` (h, w), and as many pixels where |cam| is smallest.
 
-    Pixels without any heat are never among the hottest.
+    Pixels without heat are never among the hottest.
     """
     height, width = pixels.shape[:2]
     heat = normalize_cam(cam, height, width)
     hot = (heat >= np.quantile(heat, 1 - AREA)) & (heat > 0)  # (H, W)
-    strength = np.abs(normalize_signed_cam(cam, height, width))
-    cold = np.zeros(hot.shape, bool)
-    cold.flat[np.argsort(strength, axis=None, kind="stable")[: hot.sum()]] = True
+    magnitude = np.abs(normalize_signed_cam(cam, height, width))
+    cold = np.zeros(hot.shape, bool)  # (H, W)
+    cold.flat[np.argsort(magnitude, axis=None, kind="stable")[: hot.sum()]] = True
     blurred = _blur(pixels, BLUR * max(height, width))
-    return Blurred(*(np.where(part[..., np.newaxis], blurred, pixels) for part in (hot, cold)))
+    return BlurredInputs(
+        *(np.where(mask[..., np.newaxis], blurred, pixels) for mask in (hot, cold))
+    )
 
 
 def _blur(pixels: Pixels, sigma: float) -> Pixels:

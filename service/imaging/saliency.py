@@ -1,7 +1,8 @@
-"""What a graph's `cam` says: the map of 0..1, whether it is empty, and the region it points at.
+"""Turns a graph's `cam` into a map of 0..1, and finds whether it is empty and where it points.
 
-`cam` is the signed Grad-CAM sum at the target layer's resolution (Selvaraju et al. 2017, eq. 1-2);
-scaling follows pytorch-grad-cam. Pure arrays: knows nothing of pictures' files, colours or HTTP.
+`cam` is the signed Grad-CAM sum at the resolution of the target layer (Selvaraju et al. 2017,
+eq. 1-2). Scaling follows pytorch-grad-cam. This module works on arrays only; it knows nothing about
+files, colours or HTTP.
 """
 
 import numpy as np
@@ -11,14 +12,14 @@ from PIL import Image
 from service.imaging.geometry import Box
 
 EPS = 1e-7
-EMPTY_BELOW = 1e-4  # range of the positive part over the peak of |cam|
-BOX_THRESHOLD = 0.15  # of the map's maximum
+EMPTY_BELOW = 1e-4  # range of the positive part, divided by the peak of |cam|
+BOX_THRESHOLD = 0.15  # share of the map's maximum
 
 Map = NDArray[np.float32]
 
 
 def is_empty(cam: Map) -> bool:
-    """Whether no evidence is for the target: no range in the positive part of `cam` (h, w)."""
+    """Whether nothing speaks for the target: the positive part of `cam` (h, w) has no range."""
     positive = np.maximum(cam, 0)
     return bool(np.ptp(positive) <= EMPTY_BELOW * np.abs(cam).max())
 
@@ -26,8 +27,8 @@ def is_empty(cam: Map) -> bool:
 def normalize_cam(cam: Map, height: int, width: int) -> Map:
     """`cam` (h, w) as evidence for the target, (height, width) in 0..1; all 0 if it is empty.
 
-    ReLU, min-max, bilinear resize, min-max again: without the second one a small map that is
-    enlarged would peak under 1.
+    The steps are ReLU, min-max, bilinear resize and min-max. Without the second min-max, a small
+    map would have a peak below 1 once it is enlarged.
     """
     if is_empty(cam):
         return np.zeros((height, width), np.float32)
@@ -36,32 +37,32 @@ def normalize_cam(cam: Map, height: int, width: int) -> Map:
 
 
 def normalize_signed_cam(cam: Map, height: int, width: int) -> Map:
-    """`cam` (h, w) over its peak, (height, width) in -1..1: evidence for and against."""
+    """`cam` (h, w) divided by its peak, (height, width) in -1..1: evidence for and against."""
     peak = np.abs(cam).max()
     return _resize(cam / peak, height, width) if peak > 0 else np.zeros((height, width), np.float32)
 
 
 def find_box(heat: Map) -> Box | None:
-    """Where `heat` (H, W) points: the connected region around its maximum, at 15 % of it or above.
+    """The box of the connected region around the maximum of `heat` (H, W), at 15 % of it or more.
 
-    Half-open, in the map's pixels; None where there is no heat.
+    The box is half-open and in the map's pixels. It is None if there is no heat.
     """
     peak = heat.max()
     if peak <= 0:
         return None
     runs = _find_runs(heat >= BOX_THRESHOLD * peak)
     top, column = np.unravel_index(int(heat.argmax()), heat.shape)
-    first = next(run for run in runs[top] if run[0] <= column < run[1])
-    region = {(int(top), first)}
-    todo = list(region)
-    while todo:
-        row, (start, end) = todo.pop()
-        for beside in (row - 1, row + 1):
-            if 0 <= beside < len(runs):
+    peak_run = next(run for run in runs[top] if run[0] <= column < run[1])
+    region = {(int(top), peak_run)}
+    pending = list(region)
+    while pending:
+        row, (start, end) = pending.pop()
+        for neighbour in (row - 1, row + 1):
+            if 0 <= neighbour < len(runs):
                 touching = {
-                    (beside, run) for run in runs[beside] if run[0] < end and start < run[1]
+                    (neighbour, run) for run in runs[neighbour] if run[0] < end and start < run[1]
                 }
-                todo.extend(touching - region)
+                pending.extend(touching - region)
                 region |= touching
     rows = [row for row, _ in region]
     return Box(
@@ -73,12 +74,12 @@ def find_box(heat: Map) -> Box | None:
 
 
 def _find_runs(hot: NDArray[np.bool_]) -> list[list[tuple[int, int]]]:
-    """Half-open spans of True in each row of `hot` (H, W)."""
+    """The half-open spans of True in each row of `hot` (H, W)."""
     runs: list[list[tuple[int, int]]] = [[] for _ in hot]
-    # By hand: of a small map, `np.pad` and `np.diff` would be a quarter of what its box takes.
-    framed = np.zeros((hot.shape[0], hot.shape[1] + 2), np.bool_)
-    framed[:, 1:-1] = hot
-    edges = framed[:, 1:] != framed[:, :-1]  # (H, W + 1), where it turns
+    # `np.pad` and `np.diff` would take a quarter of the time that the box of a small map takes.
+    padded = np.zeros((hot.shape[0], hot.shape[1] + 2), np.bool_)
+    padded[:, 1:-1] = hot
+    edges = padded[:, 1:] != padded[:, :-1]  # (H, W + 1), True where the value changes
     rows, columns = (indices.tolist() for indices in np.nonzero(edges))
     for row, start, end in zip(rows[::2], columns[::2], columns[1::2], strict=True):
         runs[row].append((start, end))
@@ -87,8 +88,8 @@ def _find_runs(hot: NDArray[np.bool_]) -> list[list[tuple[int, int]]]:
 
 def _scale(heat: Map) -> Map:
     """Min-max to 0..1."""
-    low = heat - heat.min()
-    scaled: Map = low / (EPS + low.max())
+    shifted = heat - heat.min()
+    scaled: Map = shifted / (EPS + shifted.max())
     return scaled
 
 

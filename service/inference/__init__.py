@@ -1,1 +1,1 @@
-"""One image from bytes to result: admission, decoding, the queue, explanations."""
+"""Takes one image from bytes to a result: admission, decoding, the queue, explanations."""

@@ -1,7 +1,7 @@
-"""Room: how many images and bytes are in the house, and how long a newcomer would wait.
+"""Admission control: limits the images and bytes in the worker, and predicts the wait.
 
-A slot is held from the headers to the answer, so what is being received or decoded counts, too.
-Lives on the event loop; knows nothing of what the images are for.
+A request holds a permit from its headers to its answer. So images that are still being received or
+decoded count as well. This module runs on the event loop and knows nothing about models.
 """
 
 import asyncio
@@ -13,21 +13,22 @@ from types import TracebackType
 from service.errors import Overloaded, PayloadTooLarge
 from service.settings import Settings
 
-BYTES_PER_PIXEL = 4  # of a decoded picture in memory
-YIELD_FROM_IMAGES = 8  # images in the house from which on it pays to run stage by stage
-DECAY = 0.98  # per answered image, of what was measured before
+BYTES_PER_PIXEL = 4  # of a decoded image
+YIELD_FROM_IMAGES = 8  # with this many images it pays to run one stage for all of them
+DECAY = 0.98  # per answered image, of the earlier measurements
 
 
 class Admission:
-    """The doorkeeper of one worker."""
+    """Admits requests to one worker as long as there is room for their images and bytes."""
 
     def __init__(self, settings: Settings) -> None:
         self.images = 0
-        self.active_images = 0  # images whose bytes have all come; who still sends, delays nobody
+        self.active_images = 0  # images received completely; only these delay others
         self.bytes = 0
         self.max_images = settings.max_queue_size
         self.max_bytes = settings.max_inflight_bytes
-        # Bodies leave room for the largest picture; else all could wait, none could be decoded.
+        # Bodies leave room for the largest image. Otherwise all images could wait for room to be
+        # decoded, and none could get it.
         self.max_body_bytes = max(
             self.max_bytes // 4, self.max_bytes - BYTES_PER_PIXEL * settings.max_image_pixels
         )
@@ -35,18 +36,18 @@ class Admission:
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
         self._busy_seconds = 0.0
         self._completed = 0.0
-        self.last_result = 0.0
+        self._last_result = 0.0
 
     def admit(self, body_bytes: int, seconds_left: float) -> "Permit":
-        """A slot for one image and the bytes announced.
+        """Admit one image with a body of the announced size.
 
         Raises:
-            PayloadTooLarge: not even an idle server has that much room.
-            Overloaded: no room now, or the wait would outlast the deadline.
+            PayloadTooLarge: the body does not fit even into an idle server.
+            Overloaded: there is no room now, or the wait would be longer than the deadline.
         """
-        self.check_fits(1, body_bytes)  # first: what never fits must not be told to come back
-        if refusal := self.find_overload(seconds_left):
-            raise refusal
+        self.check_limits(1, body_bytes)  # first, because a retry can't help a body that never fits
+        if overloaded := self.find_overload(seconds_left):
+            raise overloaded
         permit = Permit(self)
         permit.add_images(1)
         try:
@@ -57,60 +58,63 @@ class Admission:
         return permit
 
     def find_overload(self, seconds_left: float) -> Overloaded | None:
-        """Why no image at all can be taken now, however small; None if one may be."""
+        """The reason why not even the smallest image can be admitted now; None if it can."""
         wait = self.predict_wait()
         if wait > seconds_left:
             return self.make_overloaded(
-                f"The wait would be about {wait:.1f} s, longer than the deadline"
+                f"The queue is too long: the wait would be about {wait:.1f} s, longer than the "
+                "deadline"
             )
         return self.find_full_queue(1)
 
     def find_full_queue(self, images: int) -> Overloaded | None:
-        """Why so many more images can't be in the house now; None if they can."""
+        """The reason why `images` more can't be admitted now; None if they can."""
         if self.images + images > self.max_images:
-            return self.make_overloaded("No room for more images now")
+            return self.make_overloaded(
+                f"The queue is full: this server holds at most {self.max_images} images at a time"
+            )
         return None
 
-    def check_fits(self, images: int, body_bytes: int) -> None:
-        """See that one request would have room in an idle server.
+    def check_limits(self, images: int, body_bytes: int) -> None:
+        """Check that an idle server could take the request.
 
         Raises:
-            PayloadTooLarge: it would not.
+            PayloadTooLarge: it could not.
         """
         if images > self.max_images:
             raise PayloadTooLarge(
-                f"{images} images were sent; this server takes at most {self.max_images} at a "
-                "time: send fewer."
+                f"The request has {images} images, but this server takes at most "
+                f"{self.max_images} at a time. Send fewer images."
             )
         if body_bytes > self.max_body_bytes:
             raise PayloadTooLarge(
-                f"{body_bytes} bytes were sent; this server holds at most {self.max_body_bytes} "
-                "at a time: send less."
+                f"The request has {body_bytes} bytes, but this server takes at most "
+                f"{self.max_body_bytes} at a time. Send a smaller request."
             )
 
     def predict_wait(self) -> float:
-        """Seconds until all images at work are answered, at the pace of late."""
+        """Seconds until all active images are answered, at the recent pace."""
         return self.active_images * self._busy_seconds / self._completed if self._completed else 0.0
 
     async def yield_to_backlog(self) -> None:
-        """In a crowd, stand back until the others who are ready have come as far.
+        """Under load, let the other requests that are ready reach this stage first.
 
-        So a stage is run for all of them in a row, while its code and data are in the processor's
-        caches; alone, it would only be a turn of the event loop more.
+        Then one stage runs for all of them in a row, while its code and data are in the processor's
+        caches. Without load this would only cost one more turn of the event loop.
         """
         if self.images >= YIELD_FROM_IMAGES:
             await asyncio.sleep(0)
 
     async def reserve_pixels(self, size: int) -> None:
-        """Wait for room for `size` bytes of decoded pixels; first come, first served.
+        """Wait for `size` bytes for decoded pixels. Requests get them in the order they asked.
 
         Raises:
-            PayloadTooLarge: not even an idle server has that much room.
+            PayloadTooLarge: the pixels do not fit even into an idle server.
         """
         if size > self.max_bytes - self.max_body_bytes:
             raise PayloadTooLarge(
-                f"The image needs {size} bytes when decoded; this server holds at most "
-                f"{self.max_bytes - self.max_body_bytes}: send a smaller one."
+                f"Decoding the image needs {size} bytes, but this server has at most "
+                f"{self.max_bytes - self.max_body_bytes}. Send a smaller image."
             )
         if self._waiting or self.bytes + size > self.max_bytes:
             granted = asyncio.get_running_loop().create_future()
@@ -119,7 +123,7 @@ class Admission:
                 await granted
             except asyncio.CancelledError:
                 if granted.cancelled():
-                    self.grant_waiting()  # those behind may need less
+                    self.grant_waiting()  # the next one may need fewer bytes
                 else:
                     self.free_pixels(size)
                 raise
@@ -127,12 +131,12 @@ class Admission:
             self.bytes += size
 
     def free_pixels(self, size: int) -> None:
-        """Give reserved bytes back, to whoever waits for them."""
+        """Free reserved bytes and give them to the requests that wait."""
         self.bytes -= size
         self.grant_waiting()
 
     def grant_waiting(self) -> None:
-        """Hand free room to those who wait for it."""
+        """Give free bytes to the requests that wait for them, in order."""
         while self._waiting:
             size, granted = self._waiting[0]
             if not granted.done():
@@ -142,28 +146,28 @@ class Admission:
                 granted.set_result(None)
             self._waiting.popleft()
 
-    def make_overloaded(self, why: str) -> Overloaded:
-        """The sentence for no room, with when to come back."""
+    def make_overloaded(self, reason: str) -> Overloaded:
+        """The error with its reason and the seconds after which to try again."""
         wait = max(1, ceil(self.predict_wait()))
-        return Overloaded(f"{why}: come back in {wait} s.", wait)
+        return Overloaded(f"{reason}. Try again in {wait} s.", wait)
 
     def start_work(self, count: int) -> None:
-        """So many more images are at work; the clock of the pace runs while there are any."""
+        """Count `count` more active images. The pace is measured while there is any."""
         if self.active_images == 0:
-            self.last_result = perf_counter()
+            self._last_result = perf_counter()
         self.active_images += count
 
     def record_results(self, count: int) -> None:
-        """Learn the pace: time between answers while there was work."""
+        """Update the pace: the time between answers while there was an active image."""
         now = perf_counter()
-        fade = DECAY**count
-        self._busy_seconds = self._busy_seconds * fade + (now - self.last_result)
-        self._completed = self._completed * fade + count
-        self.last_result = now
+        decay = DECAY**count
+        self._busy_seconds = self._busy_seconds * decay + (now - self._last_result)
+        self._completed = self._completed * decay + count
+        self._last_result = now
 
 
 class Permit:
-    """The room one request holds; left, it is free again."""
+    """The images and bytes that one request holds; leaving the context frees them."""
 
     def __init__(self, admission: Admission) -> None:
         self._admission = admission
@@ -173,44 +177,44 @@ class Permit:
         self.answered = False
 
     def add_images(self, count: int) -> None:
-        """Room for more images.
+        """Hold `count` more images.
 
         Raises:
-            PayloadTooLarge: more than an idle server takes.
-            Overloaded: no room now.
+            PayloadTooLarge: they do not fit even into an idle server.
+            Overloaded: there is no room now.
         """
         admission = self._admission
-        admission.check_fits(self._images + count, self._body_bytes)
-        if refusal := admission.find_full_queue(count):
-            raise refusal
+        admission.check_limits(self._images + count, self._body_bytes)
+        if overloaded := admission.find_full_queue(count):
+            raise overloaded
         admission.images += count
         self._images += count
         if self._body_received:
             admission.start_work(count)
 
     def add_body(self, size: int) -> None:
-        """Room for more bytes of the body.
+        """Hold `size` more bytes of the body.
 
         Raises:
-            PayloadTooLarge: more than an idle server takes.
-            Overloaded: no room now.
+            PayloadTooLarge: they do not fit even into an idle server.
+            Overloaded: there is no room now.
         """
         admission = self._admission
-        admission.check_fits(self._images, self._body_bytes + size)
-        too_much = admission.body_bytes + size > admission.max_body_bytes
-        if too_much or admission.bytes + size > admission.max_bytes:
-            raise admission.make_overloaded("No room for more bytes now")
+        admission.check_limits(self._images, self._body_bytes + size)
+        exceeds_bodies = admission.body_bytes + size > admission.max_body_bytes
+        if exceeds_bodies or admission.bytes + size > admission.max_bytes:
+            raise admission.make_overloaded(f"The server can't hold {size} more bytes now")
         admission.body_bytes += size
         admission.bytes += size
         self._body_bytes += size
 
     def mark_body_received(self) -> None:
-        """The whole body is here: its images are at work from now on."""
+        """Count the images as active, because the whole body has arrived."""
         self._body_received = True
         self._admission.start_work(self._images)
 
     def release(self) -> None:
-        """Leave."""
+        """Free all images and bytes, and let the requests that wait have them."""
         admission = self._admission
         if self._body_received:
             admission.active_images -= self._images
@@ -227,8 +231,8 @@ class Permit:
 
     def __exit__(
         self,
-        kind: type[BaseException] | None,
-        fault: BaseException | None,
-        trace: TracebackType | None,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
     ) -> None:
         self.release()

@@ -1,6 +1,7 @@
-"""One image through the model: bytes, pixels, queue, answer, picture. The flow every call shares.
+"""Takes one image through the model: decoding, the queue, the answer, drawing.
 
-Knows when to use a thread and what room the pixels take; knows nothing of HTTP.
+All calls share this flow. It decides what runs in a thread and reserves memory for the pixels. It
+knows nothing about HTTP.
 """
 
 import asyncio
@@ -27,7 +28,7 @@ from service.settings import AUTO, Settings
 from service.telemetry import metrics
 from service.telemetry.timings import Interval, Timings
 
-# A thread costs more than it brings for what is decoded in the time of a hop.
+# Smaller images are decoded in less time than a switch to another thread takes.
 INLINE_BYTES = 4096
 INLINE_PIXELS = 64 * 64
 
@@ -35,14 +36,14 @@ T = TypeVar("T")
 
 
 class Classification(NamedTuple):
-    """A picture and what the model answered for it."""
+    """A picture and the model's answer for it."""
 
     picture: Picture
     answer: Answer
 
 
 class Classifier:
-    """Decodes in threads, queues, hands the answers back."""
+    """Decodes images in threads, queues them for the model and returns the answers."""
 
     def __init__(self, settings: Settings, admission: Admission) -> None:
         threads = settings.decode_threads
@@ -62,14 +63,14 @@ class Classifier:
         choose_shown_size: Callable[[Size], Size] | None = None,
         is_traffic: bool = True,
     ) -> Classification:
-        """Decode one image and run it with the class indices to explain.
+        """Decode one image and run the model on it; `targets` are the class indices to explain.
 
-        `choose_shown_size` asks for the picture itself, at the size that it chooses for the
-        uploaded one; `is_traffic` is as for `run`.
+        With `choose_shown_size` the picture itself is kept as well, in the size that the function
+        returns for the uploaded size. `is_traffic` is as in `run`.
         """
-        came, must_wait = perf_counter(), model.batcher.slots.locked()
+        arrived, must_wait = perf_counter(), model.batcher.slots.locked()
         async with model.batcher.slots:
-            waited = [(came, perf_counter())] if must_wait else []
+            waited = [(arrived, perf_counter())] if must_wait else []
             picture = await self._decode(
                 content, model.artifact.card.input, timings, choose_shown_size
             )
@@ -85,39 +86,39 @@ class Classifier:
         is_traffic: bool = True,
         waited: Sequence[Interval] = (),
     ) -> Answer:
-        """One row of the model's next batch; `pixels` (H, W, C) as the model takes them.
+        """Put one row into the model's next batch; `pixels` is the model's input, (H, W, C).
 
-        It `counts` as a picture of the traffic, unless that is run twice or changed. While it
-        `waited` for its place it was in the queue, too.
+        `is_traffic` is False for a picture that runs a second time or was changed, so that the mean
+        maps count each picture once. The intervals in `waited` count as time in the queue.
 
         Raises:
-            Internal: the model failed on this very row.
-            NotReady: the device failed, whatever the row.
+            InternalError: the model failed on this row.
+            NotReady: the device failed; the row is not the reason.
         """
         try:
             answer = await model.batcher.submit(Row(pixels, targets, is_traffic))
         except DeviceLost:
             metrics.FAILED.labels(model.name).inc()
-            raise NotReady("The device failed and is being set up anew: try again.") from None
-        except Exception as fault:  # whatever the device threw
+            raise NotReady("The device failed and is being restarted. Try again.") from None
+        except Exception as exc:  # whatever the device raised
             metrics.FAILED.labels(model.name).inc()
             raise InternalError(
-                "The model failed on this image; the log has the reason."
-            ) from fault
+                "The model failed on this image. The server's log gives the reason."
+            ) from exc
         timings.note("queue", *waited, (answer.queued_at, answer.started))
         timings.note("inference", (answer.started, answer.ended), batch_size=answer.batch_size)
         return answer
 
     async def render(self, draw: Callable[[], T], pixels: int, timings: Timings) -> T:
-        """Draw so many `pixels`, in a thread if they are many."""
+        """Call `draw`, which draws `pixels` pixels, in a thread if they are many."""
         await self._admission.yield_to_backlog()
         started = perf_counter()
         if pixels <= INLINE_PIXELS:
-            drawn = draw()
+            result = draw()
         else:
-            drawn = await asyncio.get_running_loop().run_in_executor(self._threads, draw)
+            result = await asyncio.get_running_loop().run_in_executor(self._threads, draw)
         timings.note("render", (started, perf_counter()))
-        return drawn
+        return result
 
     async def _decode(
         self,
@@ -128,20 +129,21 @@ class Classifier:
     ) -> Picture:
         if len(content) > self._max_bytes:
             raise PayloadTooLarge(
-                f"The image has {len(content)} bytes; at most {self._max_bytes} are accepted."
+                f"The image has {len(content)} bytes, but at most {self._max_bytes} are accepted. "
+                "Send a smaller image."
             )
         await self._admission.yield_to_backlog()
         loop = asyncio.get_running_loop()
         started = perf_counter()
-        inline = len(content) <= INLINE_BYTES
-        if inline:
+        is_small = len(content) <= INLINE_BYTES
+        if is_small:
             image = open_image(content, self._max_pixels)
         else:
             image = await loop.run_in_executor(self._threads, open_image, content, self._max_pixels)
         pixels = image.width * image.height
         if choose_shown_size:
-            pixels += prod(choose_shown_size(image.size))  # as many however it is turned
-        if inline and pixels <= INLINE_PIXELS:
+            pixels += prod(choose_shown_size(image.size))  # turning it does not change the number
+        if is_small and pixels <= INLINE_PIXELS:
             picture = decode_image(image, spec, choose_shown_size)
         else:
             picture = await self._decode_in_thread(image, spec, choose_shown_size)
@@ -154,7 +156,7 @@ class Classifier:
         spec: InputSpec,
         choose_shown_size: Callable[[Size], Size] | None,
     ) -> Picture:
-        """The room is given back when the thread has ended, though nobody waits for it any more."""
+        """Decode in a thread. Its memory stays reserved until it ends, even if we are cancelled."""
         loop = asyncio.get_running_loop()
         size = estimate_decode_bytes(image, spec, choose_shown_size)
         await self._admission.reserve_pixels(size)
@@ -165,4 +167,4 @@ class Classifier:
         try:
             return await asyncio.wrap_future(decoding)
         finally:
-            del decoding  # it holds the fault that holds this frame: see `Door`
+            del decoding  # it holds the exception whose traceback holds this frame

@@ -1,6 +1,7 @@
-"""Explanations: which maps a row must ask for, and what becomes of them.
+"""Explains one image: which maps its row must ask for, and what is made of them.
 
-Knows the order of things (pixels, row, maps, picture), not how each is done, and no HTTP.
+This module knows the order of the steps (pixels, row, maps, picture), not how each step is done. It
+knows nothing about HTTP.
 """
 
 import asyncio
@@ -11,7 +12,7 @@ from typing import NamedTuple
 
 from service.artifact.card import TOP_1
 from service.imaging.geometry import Size
-from service.imaging.occlusion import blur_parts
+from service.imaging.occlusion import blur_hottest_and_coldest
 from service.imaging.saliency import is_empty
 from service.inference.classifier import Classification, Classifier
 from service.inference.results import (
@@ -27,12 +28,22 @@ from service.inference.results import (
     select_target_maps,
 )
 from service.repository.repository import Model
-from service.schemas import ExplainOptions, Prediction, Result, Verification
+from service.schemas import ExplainOptions, Explanation, Prediction, Result, Verification
 from service.telemetry import metrics
 from service.telemetry.timings import Timings
 
-# With so few labels all maps come in the one pass; with more, the most probable are found first.
-ALL_MAPS_UP_TO = 16
+# With up to this many labels the first run computes all maps. With more, the first run finds the
+# most probable labels and a second run computes their maps.
+MAX_LABELS_IN_ONE_RUN = 16
+
+
+class ExplainRequest(NamedTuple):
+    """One image to explain, and how."""
+
+    content: bytes
+    model: Model
+    options: ExplainOptions
+    timings: Timings
 
 
 class RenderedExplanation(NamedTuple):
@@ -45,7 +56,7 @@ class RenderedExplanation(NamedTuple):
 
 
 class Explainer:
-    """Explains one image at a time; their rows share batches with everybody's."""
+    """Explains one image at a time. Its rows share batches with those of all other requests."""
 
     def __init__(self, classifier: Classifier) -> None:
         self._classifier = classifier
@@ -53,27 +64,21 @@ class Explainer:
     async def explain(
         self, content: bytes, model: Model, options: ExplainOptions, timings: Timings
     ) -> Result:
-        """Predictions and explanations in numbers, with pictures where a view was named."""
-        fit = None if options.view is None else partial(choose_shown_size, wanted=options.size)
+        """Return predictions and explanations as numbers, with pictures if a view is named."""
+        request = ExplainRequest(content, model, options, timings)
         classification, target_maps = await self._compute_target_maps(
-            content, model, options, timings, fit
+            request, is_drawn=options.view is not None
         )
         result = make_result(classification, model, options.top_k)
-        result["explanations"] = await self._classifier.render(
-            lambda: [
-                describe_target_map(target_map, classification, model, options)
-                for target_map in target_maps
-            ],
-            count_pixels(classification, len(target_maps)),
-            timings,
-        )
+        explanations = await self._describe(request, classification, target_maps)
         if options.verify:
-            for target_map, explanation in zip(target_maps, result["explanations"], strict=True):
+            for target_map, explanation in zip(target_maps, explanations, strict=True):
                 explanation["verification"] = await self._verify(
-                    target_map, classification, model, timings
+                    request, classification, target_map
                 )
-        empty = sum(explanation["empty"] for explanation in result["explanations"])
-        metrics.count_maps(model.name, len(result["explanations"]), empty)
+        result["explanations"] = explanations
+        empty = sum(explanation["empty"] for explanation in explanations)
+        metrics.count_maps(model.name, len(explanations), empty)
         return result
 
     async def draw(
@@ -84,11 +89,9 @@ class Explainer:
         media_type: str,
         timings: Timings,
     ) -> RenderedExplanation:
-        """The explanation of one target as a picture."""
-        fit = partial(choose_shown_size, wanted=options.size)
-        classification, [target_map] = await self._compute_target_maps(
-            content, model, options, timings, fit
-        )
+        """Return the explanation of one target as a picture."""
+        request = ExplainRequest(content, model, options, timings)
+        classification, [target_map] = await self._compute_target_maps(request, is_drawn=True)
         encoded = await self._classifier.render(
             lambda: render_target_map(target_map, classification, model, options, media_type),
             count_pixels(classification),
@@ -100,26 +103,39 @@ class Explainer:
             encoded.content,
             describe_class(predicted, classification.answer, model),
             describe_class(target_map.target, classification.answer, model),
-            await self._verify(target_map, classification, model, timings)
-            if options.verify
-            else None,
+            await self._verify(request, classification, target_map) if options.verify else None,
+        )
+
+    async def _describe(
+        self,
+        request: ExplainRequest,
+        classification: Classification,
+        target_maps: list[TargetMap],
+    ) -> list[Explanation]:
+        return await self._classifier.render(
+            lambda: [
+                describe_target_map(target_map, classification, request.model, request.options)
+                for target_map in target_maps
+            ],
+            count_pixels(classification, len(target_maps)),
+            request.timings,
         )
 
     async def _verify(
-        self, target_map: TargetMap, classification: Classification, model: Model, timings: Timings
+        self, request: ExplainRequest, classification: Classification, target_map: TargetMap
     ) -> Verification:
-        """Two more rows: what the model says without the map's hottest, and its coldest, part."""
+        """Run the model with the hottest part blurred, and with the coldest part blurred."""
         probability = float(classification.answer.probabilities[target_map.target])
         if is_empty(target_map.cam):
             return {"probability": probability, "hot_blurred": None, "cold_blurred": None}
         blurred = await self._classifier.render(
-            lambda: blur_parts(classification.picture.pixels, target_map.cam),
+            lambda: blur_hottest_and_coldest(classification.picture.pixels, target_map.cam),
             count_pixels(classification),
-            timings,
+            request.timings,
         )
         answers = await asyncio.gather(
             *(
-                self._classifier.run(pixels, model, (), timings, is_traffic=False)
+                self._classifier.run(pixels, request.model, (), request.timings, is_traffic=False)
                 for pixels in blurred
             )
         )
@@ -127,45 +143,45 @@ class Explainer:
         return {"probability": probability, "hot_blurred": hot, "cold_blurred": cold}
 
     async def _compute_target_maps(
-        self,
-        content: bytes,
-        model: Model,
-        options: ExplainOptions,
-        timings: Timings,
-        fit: Callable[[Size], Size] | None,
+        self, request: ExplainRequest, is_drawn: bool
     ) -> tuple[Classification, list[TargetMap]]:
+        """Run the model once or twice, and select the maps of the targets."""
+        content, model, options, timings = request
         targets, against = read_targets(options, model), read_against(options, model)
-        besides = [] if against is None else [against]
+        baselines = [] if against is None else [against]
         if targets:
-            asked = [*targets, *besides]
-        elif len(model.labels) <= ALL_MAPS_UP_TO:
-            asked = list(range(len(model.labels)))
+            map_indices = [*targets, *baselines]
+        elif len(model.labels) <= MAX_LABELS_IN_ONE_RUN:
+            map_indices = list(range(len(model.labels)))
         else:
-            asked = []
-        once = bool(asked)
+            map_indices = []
+        is_one_run = bool(map_indices)
+        choose_size: Callable[[Size], Size] | None = (
+            partial(choose_shown_size, requested=options.size) if is_drawn else None
+        )
         classification = await self._classifier.classify(
-            content, model, asked, timings, fit, is_traffic=once
+            content, model, map_indices, timings, choose_size, is_traffic=is_one_run
         )
         if not targets:
             targets = rank(classification.answer.logits)[: options.target_top].tolist()
-        if not once:
-            asked = [*targets, *besides]
+        if not is_one_run:
+            map_indices = [*targets, *baselines]
             answer = await self._classifier.run(
-                classification.picture.pixels, model, asked, timings
+                classification.picture.pixels, model, map_indices, timings
             )
             classification = Classification(classification.picture, answer)
-        return classification, select_target_maps(classification, asked, targets, against)
+        return classification, select_target_maps(classification, map_indices, targets, against)
 
 
 def count_pixels(classification: Classification, maps: int = 1) -> int:
-    """Pixels to draw: of each map as large as the model's input, and of the picture below it."""
+    """The pixels to draw: for each map the model's input size and the picture below it."""
     shown = classification.picture.shown
     pixels: int = prod(classification.picture.pixels.shape[:2]) + (prod(shown.size) if shown else 0)
     return maps * pixels
 
 
 def check_labels(options: ExplainOptions, model: Model) -> None:
-    """See that the model has all that is asked for, before any image is looked at.
+    """Check that the model has all labels asked for, before an image is decoded.
 
     Raises:
         UnknownLabel: the model has no such label or index.
@@ -175,7 +191,7 @@ def check_labels(options: ExplainOptions, model: Model) -> None:
 
 
 def read_targets(options: ExplainOptions, model: Model) -> list[int]:
-    """The class indices to explain; none where the most probable are still to be found.
+    """The class indices to explain; an empty list if the most probable must be found first.
 
     Raises:
         UnknownLabel: the model has no such label or index.
@@ -188,7 +204,7 @@ def read_targets(options: ExplainOptions, model: Model) -> list[int]:
 
 
 def read_against(options: ExplainOptions, model: Model) -> int | None:
-    """The class index to hold the targets against.
+    """The class index to compare the targets with; None if there is none.
 
     Raises:
         UnknownLabel: the model has no such label or index.

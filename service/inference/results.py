@@ -1,4 +1,4 @@
-"""What a client reads: predictions and explanations made of one row's outputs."""
+"""Makes what a client reads, predictions and explanations, from the outputs of one row."""
 
 import base64
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from service.artifact.card import TOP_1
 from service.errors import UnknownLabel
-from service.imaging.geometry import Size, fit
+from service.imaging.geometry import Size, scale_to_longer_side
 from service.imaging.heatmap import View, encode_picture, render_view
 from service.imaging.saliency import Map, find_box, is_empty, normalize_cam
 from service.inference.classifier import Classification
@@ -18,39 +18,40 @@ from service.repository.repository import Model
 from service.runtime.batcher import Answer
 from service.schemas import ExplainOptions, Explanation, Prediction, Result
 
-DEFAULT_SIZES = (224, 1024)  # of a drawn picture's longer side
+DEFAULT_SIZES = (224, 1024)  # smallest and largest longer side of a drawn picture
 
 
 def find_label_index(label: str, model: Model) -> int:
-    """A label's index among the K.
+    """The index of a label.
 
     Raises:
-        UnknownLabel: there is no such label; the sentence suggests near ones.
+        UnknownLabel: there is no such label; the message suggests similar ones.
     """
     if label in model.indices:
         return model.indices[label]
-    near = get_close_matches(label, model.labels, n=3, cutoff=0.5) or model.labels[:3]
+    similar = get_close_matches(label, model.labels, n=3, cutoff=0.5) or model.labels[:3]
     raise UnknownLabel(
-        f"The model '{model.name}' has no label '{label}'; did you mean one of: {', '.join(near)}?"
+        f"The model '{model.name}' has no label '{label}'; did you mean one of: "
+        f"{', '.join(similar)}?"
     )
 
 
 def check_label_index(index: int, model: Model) -> int:
-    """The index itself, if the model has it.
+    """The index itself, if the model has a label with it.
 
     Raises:
-        UnknownLabel: it has fewer labels.
+        UnknownLabel: the model has fewer labels.
     """
     if 0 <= index < len(model.labels):
         return index
     raise UnknownLabel(
-        f"The model '{model.name}' has no label with index {index}: they go from 0 to "
+        f"The model '{model.name}' has no label with index {index}. Its indices are 0 to "
         f"{len(model.labels) - 1}."
     )
 
 
 def rank(logits: NDArray[np.float32]) -> NDArray[np.intp]:
-    """Class indices, the most probable first, the first on ties; `logits` (K,)."""
+    """Class indices by falling logit, the lower index first on ties; `logits` (K,)."""
     return np.argsort(-logits, kind="stable")
 
 
@@ -64,7 +65,7 @@ def describe_class(index: int, answer: Answer, model: Model) -> Prediction:
 
 
 def make_result(classification: Classification, model: Model, top_k: int) -> Result:
-    """The `top_k` most probable classes (0 is all), and the picture's size."""
+    """The `top_k` most probable classes (all if it is 0) and the size of the picture."""
     order = rank(classification.answer.logits)[: top_k or None].tolist()
     width, height = classification.picture.size
     return {
@@ -74,7 +75,7 @@ def make_result(classification: Classification, model: Model, top_k: int) -> Res
 
 
 class TargetMap(NamedTuple):
-    """One target of an answered row, with its own map."""
+    """The map of one target."""
 
     target: int
     against: int | None
@@ -83,13 +84,13 @@ class TargetMap(NamedTuple):
 
 def select_target_maps(
     classification: Classification,
-    asked: Sequence[int],
+    map_indices: Sequence[int],
     targets: Sequence[int],
     against: int | None,
 ) -> list[TargetMap]:
-    """The maps for `targets`, out of those that the row `asked` for.
+    """Select the maps of `targets`; the row's maps are those of the classes `map_indices`.
 
-    Grad-CAM is linear in the logit, so "a and not b" is exactly cam(a) - cam(b).
+    Grad-CAM is linear in the logit, so the map of "a rather than b" is exactly cam(a) - cam(b).
     """
     top_1 = int(classification.answer.logits.argmax())
 
@@ -97,16 +98,18 @@ def select_target_maps(
         return top_1 if target == TOP_1 else target
 
     cams = {
-        resolve(target): cam for target, cam in zip(asked, classification.answer.cam, strict=True)
+        resolve(index): cam
+        for index, cam in zip(map_indices, classification.answer.cam, strict=True)
     }
     baseline = 0 if against is None else cams[against]
-    return [TargetMap(resolve(t), against, cams[resolve(t)] - baseline) for t in targets]
+    resolved = [resolve(target) for target in targets]
+    return [TargetMap(target, against, cams[target] - baseline) for target in resolved]
 
 
 def describe_target_map(
     target_map: TargetMap, classification: Classification, model: Model, options: ExplainOptions
 ) -> Explanation:
-    """What JSON says of one map."""
+    """One map as JSON."""
     height, width = classification.picture.pixels.shape[:2]
     crop, size = classification.picture.crop, classification.picture.size
     box = find_box(normalize_cam(target_map.cam, height, width))
@@ -123,8 +126,8 @@ def describe_target_map(
         "box": None,
     }
     if box:
-        placed = box.scale(crop.width / width, crop.height / height).shift(crop.left, crop.top)
-        explanation["box"] = placed.round(size)
+        on_picture = box.scale(crop.width / width, crop.height / height).shift(crop.left, crop.top)
+        explanation["box"] = on_picture.round(size)
     if options.view is not None:
         encoded = render_target_map(target_map, classification, model, options, "image/png")
         explanation["picture"] = base64.b64encode(encoded.content).decode()
@@ -132,7 +135,7 @@ def describe_target_map(
 
 
 class EncodedMap(NamedTuple):
-    """An encoded picture, and whether there was any heat to draw."""
+    """An encoded picture, and whether its map is empty."""
 
     content: bytes
     empty: bool
@@ -145,7 +148,7 @@ def render_target_map(
     options: ExplainOptions,
     media_type: str,
 ) -> EncodedMap:
-    """The drawn picture, encoded."""
+    """Draw the map on the picture and encode it."""
     view = options.view or View.OVERLAY
     image = render_view(
         classification.picture, target_map.cam, view, options.colormap, options.alpha
@@ -162,10 +165,10 @@ def render_target_map(
     return EncodedMap(encode_picture(image, media_type, origin), is_empty(target_map.cam))
 
 
-def choose_shown_size(size: Size, wanted: int | None) -> Size:
-    """The drawn picture's size for an uploaded one of `size`: see the parameter `size`."""
-    if wanted == 0:
+def choose_shown_size(size: Size, requested: int | None) -> Size:
+    """The size of the drawn picture for an uploaded one of `size` and the parameter `size`."""
+    if requested == 0:
         return size
-    low, high = DEFAULT_SIZES
-    longer = max(size)
-    return fit(size, wanted if wanted is not None else min(max(longer, low), high))
+    smallest, largest = DEFAULT_SIZES
+    default = min(max(max(size), smallest), largest)
+    return scale_to_longer_side(size, default if requested is None else requested)

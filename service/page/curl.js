@@ -1,31 +1,31 @@
-// The call behind what is shown, as a line for a shell.
+// Makes the curl command that returns the picture shown.
 
-/** `picture.source` is what writes it to a pipe, where it is no file of the user's. */
+/** An example or a drawing is no file of the user, so the command first writes it to a pipe. */
 export async function makeCurl(picture, fields, needsKey) {
-  const parts = Object.entries(fields).map(([name, value]) => `-F ${quote(`${name}=${value}`)}`);
-  const key = needsKey ? ['-H "Authorization: Bearer $SIGHTGLASS_KEY"'] : [];
-  const image = picture.path
+  const fieldOptions = Object.entries(fields).map(([name, value]) => `-F ${quote(`${name}=${value}`)}`);
+  const keyOptions = needsKey ? ['-H "Authorization: Bearer $SIGHTGLASS_KEY"'] : [];
+  const source = picture.path
     ? `curl -s ${quote(new URL(picture.path, location.href))} | `
     : picture.isFile
       ? ""
-      : `printf %s ${await encode(picture.blob)} | base64 -d | `;
+      : `printf %s ${await encodeBase64(picture.blob)} | base64 -d | `;
   const file = picture.isFile ? `@"${picture.name.replace(/["\\]/g, "\\$&")}"` : "@-";
   return [
-    `${image}curl`,
-    ...key,
+    `${source}curl`,
+    ...keyOptions,
     `-F ${quote(`image=${file}`)}`,
-    ...parts,
+    ...fieldOptions,
     quote(new URL("/gradcam", location.href)),
     "-o heatmap.png",
   ].join(" ");
 }
 
 const quote = (text) => {
-  const plain = String(text);
-  return /^[\w@:/.=-]+$/.test(plain) ? plain : `'${plain.replaceAll("'", "'\\''")}'`;
+  const word = String(text);
+  return /^[\w@:/.=-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
 };
 
-async function encode(blob) {
+async function encodeBase64(blob) {
   const bytes = new Uint8Array(await blob.arrayBuffer());
   return btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join(""));
 }

@@ -1,13 +1,13 @@
-// A pad to draw a digit on, white on black, with mouse, pen or finger.
+// A pad on which a person draws a digit, white on black, with mouse, pen or finger.
 
-const PEN = 22; // of the pad's 280 pixels: about the stroke of the digits it is meant for
+const PEN_WIDTH = 22; // of the pad's 280 pixels, about the stroke width of the training digits
 
-/** Make `canvas` a pad; `onStroke` is called after each stroke. Returns how to clear and read it. */
+/** Make `canvas` a pad that calls `onStroke` after each stroke. Return functions to clear and read it. */
 export function makePad(canvas, onStroke) {
   const context = canvas.getContext("2d");
-  let last = null;
+  let lastPoint = null;
 
-  const place = (event) => {
+  const findPoint = (event) => {
     const { left, top, width, height } = canvas.getBoundingClientRect();
     return [
       ((event.clientX - left) / width) * canvas.width,
@@ -16,31 +16,31 @@ export function makePad(canvas, onStroke) {
   };
   const lineTo = (point) => {
     context.beginPath();
-    context.moveTo(...last);
+    context.moveTo(...lastPoint);
     context.lineTo(...point);
     context.stroke();
-    last = point;
+    lastPoint = point;
   };
   const clear = () => {
     context.fillStyle = "#000";
     context.fillRect(0, 0, canvas.width, canvas.height);
-    Object.assign(context, { strokeStyle: "#fff", lineWidth: PEN, lineCap: "round" });
+    Object.assign(context, { strokeStyle: "#fff", lineWidth: PEN_WIDTH, lineCap: "round" });
   };
 
   canvas.addEventListener("pointerdown", (event) => {
     canvas.setPointerCapture(event.pointerId);
-    last = place(event);
-    lineTo(last);
+    lastPoint = findPoint(event);
+    lineTo(lastPoint);
   });
   canvas.addEventListener("pointermove", (event) => {
-    if (last) event.getCoalescedEvents().concat(event).map(place).forEach(lineTo);
+    if (lastPoint) event.getCoalescedEvents().concat(event).map(findPoint).forEach(lineTo);
   });
-  const end = () => {
-    if (last) onStroke();
-    last = null;
+  const endStroke = () => {
+    if (lastPoint) onStroke();
+    lastPoint = null;
   };
-  canvas.addEventListener("pointerup", end);
-  canvas.addEventListener("pointercancel", end);
+  canvas.addEventListener("pointerup", endStroke);
+  canvas.addEventListener("pointercancel", endStroke);
   clear();
 
   return { clear, read: () => new Promise((resolve) => canvas.toBlob(resolve)) };

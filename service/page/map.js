@@ -1,19 +1,19 @@
-// From the graph's signed `cam` to pixels, as the service draws it. Pure arrays, but for `paint`.
+// Turns the graph's signed `cam` into pixels exactly as the service does.
 
 export const SIGNED = "signed";
 const EPS = 1e-7;
 const FOR = [255, 140, 0];
 const AGAINST = [40, 90, 255];
 
-/** The map at the model's input size: 0..1 (ReLU, min–max, resize, min–max), signed -1..1. */
+/** The map at the model's input size: 0..1 (ReLU, min–max, resize, min–max), or -1..1 if signed. */
 export function makeMap(cam, { height, width }, view, empty) {
   const small = { height: cam.length, width: cam[0].length, values: Float32Array.from(cam.flat()) };
   const peak = small.values.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
   if (view === SIGNED) {
-    return resize(change(small, (value) => (peak > 0 ? value / peak : 0)), height, width);
+    return resize(mapValues(small, (value) => (peak > 0 ? value / peak : 0)), height, width);
   }
-  if (empty) return resize(change(small, () => 0), height, width);
-  return scale(resize(scale(change(small, (value) => Math.max(value, 0))), height, width));
+  if (empty) return resize(mapValues(small, () => 0), height, width);
+  return scale(resize(scale(mapValues(small, (value) => Math.max(value, 0))), height, width));
 }
 
 /** The part of a `width` × `height` picture that the model sees: `[left, top, right, bottom]`. */
@@ -29,27 +29,27 @@ export function findCrop(width, height, input) {
   return [left * x, top * y, (left + input.width) * x, (top + input.height) * y];
 }
 
-/** Fill `canvas` with the map laid on `crop` (in shares of the canvas); its heat is its opacity. */
+/** Draw the map on the part `crop` of `canvas`, given as shares of 0..1. Heat becomes opacity. */
 export function paint(canvas, map, crop, view, colours) {
   const { width, height } = canvas;
   const image = new ImageData(width, height);
-  const column = locate(width, crop[0], crop[2], map.width);
-  const row = locate(height, crop[1], crop[3], map.height);
-  for (let y = 0, at = 0; y < height; y++) {
-    for (let x = 0; x < width; x++, at += 4) {
-      const value = row[y] && column[x] ? sample(map, row[y], column[x]) : 0;
-      const from = Math.round(Math.abs(value) * 255);
-      const colour = view !== SIGNED ? colours.subarray(from * 4) : value > 0 ? FOR : AGAINST;
-      image.data[at] = colour[0];
-      image.data[at + 1] = colour[1];
-      image.data[at + 2] = colour[2];
-      image.data[at + 3] = from;
+  const columns = findNeighbours(width, crop[0], crop[2], map.width);
+  const rows = findNeighbours(height, crop[1], crop[3], map.height);
+  for (let y = 0, offset = 0; y < height; y++) {
+    for (let x = 0; x < width; x++, offset += 4) {
+      const value = rows[y] && columns[x] ? interpolate(map, rows[y], columns[x]) : 0;
+      const level = Math.round(Math.abs(value) * 255);
+      const colour = view !== SIGNED ? colours.subarray(level * 4) : value > 0 ? FOR : AGAINST;
+      image.data[offset] = colour[0];
+      image.data[offset + 1] = colour[1];
+      image.data[offset + 2] = colour[2];
+      image.data[offset + 3] = level;
     }
   }
   canvas.getContext("2d").putImageData(image, 0, 0);
 }
 
-/** What the colours mean, most to the right. */
+/** Draw the colour scale, with the strongest evidence on the right. */
 export function paintScale(canvas, view, colours) {
   const image = new ImageData(256, 1);
   for (let x = 0; x < 256; x++) {
@@ -61,7 +61,7 @@ export function paintScale(canvas, view, colours) {
   canvas.getContext("2d").putImageData(image, 0, 0);
 }
 
-/** The colours of heat by name: 256 RGBA quadruples each. */
+/** The colormaps by name: 256 RGBA quadruples each. */
 export async function loadColormaps() {
   const image = new Image();
   image.src = "/page/colormaps.png";
@@ -73,38 +73,38 @@ export async function loadColormaps() {
   return { viridis: row(0), turbo: row(1), gray: row(2) };
 }
 
-const change = (map, act) => ({ ...map, values: map.values.map(act) });
+const mapValues = (map, transform) => ({ ...map, values: map.values.map(transform) });
 
 function scale(map) {
   const low = map.values.reduce((least, value) => Math.min(least, value), Infinity);
   const high = map.values.reduce((most, value) => Math.max(most, value), -Infinity);
-  return change(map, (value) => (value - low) / (EPS + high - low));
+  return mapValues(map, (value) => (value - low) / (EPS + high - low));
 }
 
 function resize(map, height, width) {
-  const columns = locate(width, 0, 1, map.width);
-  const rows = locate(height, 0, 1, map.height);
+  const columns = findNeighbours(width, 0, 1, map.width);
+  const rows = findNeighbours(height, 0, 1, map.height);
   const values = new Float32Array(height * width);
   rows.forEach((row, y) => {
-    columns.forEach((column, x) => (values[y * width + x] = sample(map, row, column)));
+    columns.forEach((column, x) => (values[y * width + x] = interpolate(map, row, column)));
   });
   return { height, width, values };
 }
 
-/** For each of `count` pixels: the two neighbours among `size` on start..end and the way between. */
-function locate(count, start, end, size) {
+/** For each of `count` pixels: its two neighbours among the `size` cells on start..end, and the weight of the second. */
+function findNeighbours(count, start, end, size) {
   return Array.from({ length: count }, (_, i) => {
-    const at = (((i + 0.5) / count - start) / (end - start)) * size;
-    if (at < 0 || at >= size) return null;
-    const low = Math.floor(at - 0.5);
-    return [Math.max(low, 0), Math.min(low + 1, size - 1), at - 0.5 - low];
+    const position = (((i + 0.5) / count - start) / (end - start)) * size;
+    if (position < 0 || position >= size) return null;
+    const low = Math.floor(position - 0.5);
+    return [Math.max(low, 0), Math.min(low + 1, size - 1), position - 0.5 - low];
   });
 }
 
-function sample({ values, width }, [top, bottom, down], [left, right, over]) {
-  const upper = values[top * width + left] * (1 - over) + values[top * width + right] * over;
-  const lower = values[bottom * width + left] * (1 - over) + values[bottom * width + right] * over;
-  return upper * (1 - down) + lower * down;
+function interpolate({ values, width }, [top, bottom, downWeight], [left, right, rightWeight]) {
+  const mix = (row) =>
+    values[row * width + left] * (1 - rightWeight) + values[row * width + right] * rightWeight;
+  return mix(top) * (1 - downWeight) + mix(bottom) * downWeight;
 }
 
 function roundToEven(value) {

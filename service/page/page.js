@@ -1,41 +1,41 @@
-// The page: what a person does changes the state below, and each part is drawn from it.
+// The page. Each action of a person changes the state below, and each part is drawn from it.
 
 import { makeCurl } from "./curl.js";
 import { makePad } from "./draw.js";
 import { SIGNED, findCrop, loadColormaps, makeMap, paint, paintScale } from "./map.js";
-import { describeCheck, describeModel, describeMap, make, makeClass, makeOption, makeTimings, outline } from "./parts.js";
+import { describeCheck, describeModel, describeMap, makeClass, makeElement, makeOption, makeTimings, placeOnPicture } from "./parts.js";
 import * as service from "./service.js";
-import { listExamples, listen, takesDrawings } from "./sources.js";
+import { acceptsDrawings, listExamples, listenForPictures } from "./sources.js";
 
-const SIDES = [448, 1024]; // of the drawn map's longer side
+const HEAT_SIDES = [448, 1024]; // smallest and largest longer side of the drawn map
 const elements = Object.fromEntries([...document.querySelectorAll("[id]")].map((e) => [e.id, e]));
 const { model: modelSelect, stage, picture: image, heat, other, against } = elements;
 
 const state = {
   models: [],
   model: null,
-  picture: null, // {blob, name, and where it is from: isFile or path}
+  picture: null, // {blob, name} and its source: isFile or path
   answer: null,
   maps: new Map(), // explanations by "target" or "target-against"
   target: null,
   against: null,
   drawing: false,
 };
-let asked = new AbortController();
+let currentCall = new AbortController();
 let colormaps;
 
 const pad = makePad(elements.pad, async () => open({ blob: await pad.read(), name: "drawing.png" }));
-listen(leaveDrawing(open), elements.file, elements.viewport);
+listenForPictures(endDrawingThen(open), elements.file, elements.viewport);
 
 async function start() {
   colormaps ??= await loadColormaps();
   state.models = await service.fetchModels();
   const isReady = ({ state }) => state === "ready";
   modelSelect.replaceChildren(...state.models.map((model) => makeOption(model.id, describeModel(model), !isReady(model))));
-  const chosen = state.models.find((model) => model.isDefault && isReady(model)) ?? state.models.find(isReady);
-  if (!chosen) throw new service.Refusal(0, "No model is ready yet: load the page again in a moment.");
+  const initial = state.models.find((model) => model.isDefault && isReady(model)) ?? state.models.find(isReady);
+  if (!initial) throw new service.ServiceError(0, "No model is ready yet. Reload the page in a moment.");
   modelSelect.disabled = false;
-  modelSelect.value = chosen.id;
+  modelSelect.value = initial.id;
   useModel();
 }
 
@@ -45,24 +45,24 @@ function useModel() {
   const options = card.labels.map((label, index) => makeOption(index, label));
   other.replaceChildren(makeOption("", "…"), ...options);
   against.replaceChildren(makeOption("", "…"), ...options.map((option) => option.cloneNode(true)));
-  elements.examples.replaceChildren(...listExamples(card, leaveDrawing(open)));
-  elements.draw.hidden = !takesDrawings(card);
+  elements.examples.replaceChildren(...listExamples(card, endDrawingThen(open)));
+  elements.draw.hidden = !acceptsDrawings(card);
   if (elements.draw.hidden && state.drawing) setDrawing(false);
   if (state.picture) return open(state.picture);
 }
 
 async function open(picture) {
   state.picture = picture;
-  asked.abort();
-  asked = new AbortController();
-  const { signal } = asked;
+  currentCall.abort();
+  currentCall = new AbortController();
+  const { signal } = currentCall;
   elements.viewport.classList.add("busy");
   await attempt(async () => {
     const answer = await service.explainTop(picture, state.model, signal);
     if (!state.drawing) await showPicture(picture, answer.image);
     if (signal.aborted) return;
     state.answer = answer;
-    state.maps = new Map(answer.explanations.map((found) => [`${found.target.index}`, found]));
+    state.maps = new Map(answer.explanations.map((explanation) => [`${explanation.target.index}`, explanation]));
     state.target = answer.predictions[0].index;
     state.against = null;
     showStage();
@@ -71,7 +71,7 @@ async function open(picture) {
   if (!signal.aborted) elements.viewport.classList.remove("busy");
 }
 
-/** What the browser can't read (TIFF …) or would turn otherwise, the service draws for it. */
+/** The service draws pictures that the browser can't read (TIFF …) or would rotate differently. */
 async function showPicture(picture, { width, height }) {
   const show = async (blob) => {
     URL.revokeObjectURL(image.src);
@@ -88,61 +88,61 @@ function showStage() {
   const [left, top, right, bottom] = findCrop(width, height, state.model.card.input);
   stage.style.width = `${100 * Math.min(1, width / height)}%`;
   stage.style.height = `${100 * Math.min(1, height / width)}%`;
-  stage.classList.toggle("tiny", Math.max(width, height) < SIDES[0] / 2);
+  stage.classList.toggle("tiny", Math.max(width, height) < HEAT_SIDES[0] / 2);
   stage.hidden = false;
   image.hidden = state.drawing;
   image.alt = state.picture.name;
   elements.pad.hidden = !state.drawing;
   elements.invitation.hidden = true;
-  const factor = Math.min(Math.max(Math.max(width, height), SIDES[0]), SIDES[1]) / Math.max(width, height);
+  const factor = Math.min(Math.max(Math.max(width, height), HEAT_SIDES[0]), HEAT_SIDES[1]) / Math.max(width, height);
   heat.width = Math.max(1, Math.round(width * factor));
   heat.height = Math.max(1, Math.round(height * factor));
   elements.crop.hidden = right - left > width - 1 && bottom - top > height - 1;
-  outline(elements.crop, [left, top, right, bottom], state.answer.image);
+  placeOnPicture(elements.crop, [left, top, right, bottom], state.answer.image);
   elements.result.hidden = false;
   elements.hint.hidden = true;
   elements.curl.hidden = true;
   elements.timings.replaceChildren(...makeTimings(state.answer.timings));
 }
 
-/** Show the map of the state's target: at hand, or asked for. */
+/** Show the map of the state's target; ask the service for it if it is not here yet. */
 async function showTarget() {
-  const key = nameMap();
+  const key = makeMapKey();
   const { maps } = state;
   if (!maps.has(key)) {
     maps.set(key, await service.explainOne(state.picture, state.model, state.target, state.against));
-    if (maps !== state.maps || key !== nameMap()) return; // something else was chosen meanwhile
+    if (maps !== state.maps || key !== makeMapKey()) return; // the person chose something else meanwhile
   }
-  const found = maps.get(key);
+  const explanation = maps.get(key);
   if (!state.answer.predictions.some(({ index }) => index === state.target)) {
-    state.answer.predictions.push(found.target);
+    state.answer.predictions.push(explanation.target);
   }
   against.value = state.against ?? "";
   other.value = "";
   elements.verdict.textContent = "";
   listClasses();
-  showMap(found);
+  showMap(explanation);
 }
 
-const nameMap = () => (state.against === null ? `${state.target}` : `${state.target}-${state.against}`);
+const makeMapKey = () => (state.against === null ? `${state.target}` : `${state.target}-${state.against}`);
 
-function showMap(found = state.maps.get(nameMap())) {
-  if (!found) return; // it is on its way
+function showMap(explanation = state.maps.get(makeMapKey())) {
+  if (!explanation) return; // the service has not answered yet
   const view = document.querySelector("[name=view]:checked").value;
   const { input } = state.model.card;
   const { width, height } = state.answer.image;
   const colours = colormaps[elements.colormap.value];
   const crop = findCrop(width, height, input).map((edge, i) => edge / (i % 2 ? height : width));
-  paint(heat, makeMap(found.cam, input, view, found.empty), crop, view, colours);
+  paint(heat, makeMap(explanation.cam, input, view, explanation.empty), crop, view, colours);
   paintScale(elements.scale, view, colours);
   const isSigned = view === SIGNED;
   elements["scale-low"].textContent = isSigned ? "against" : "none";
   elements["scale-high"].textContent = isSigned ? "for" : "most";
   elements.colormap.disabled = isSigned;
-  elements.box.hidden = !found.box || isSigned || !elements["show-box"].checked;
-  if (found.box) outline(elements.box, found.box, state.answer.image);
-  elements.caption.textContent = describeMap(found, isSigned);
-  elements.caption.classList.toggle("empty", found.empty);
+  elements.box.hidden = !explanation.box || isSigned || !elements["show-box"].checked;
+  if (explanation.box) placeOnPicture(elements.box, explanation.box, state.answer.image);
+  elements.caption.textContent = describeMap(explanation, isSigned);
+  elements.caption.classList.toggle("empty", explanation.empty);
 }
 
 function listClasses() {
@@ -150,13 +150,13 @@ function listClasses() {
   const focused = elements.classes.contains(activeElement) ? activeElement.value : null;
   elements.classes.replaceChildren(
     ...state.answer.predictions.map((prediction) =>
-      makeClass(prediction, prediction.index === state.target, (index) => choose({ target: index })),
+      makeClass(prediction, prediction.index === state.target, (index) => selectMap({ target: index })),
     ),
   );
   if (focused !== null) elements.classes.querySelector(`[value="${focused}"]`)?.focus();
 }
 
-function choose(change) {
+function selectMap(change) {
   Object.assign(state, change);
   if (state.against === state.target) state.against = null;
   return attempt(showTarget);
@@ -174,7 +174,7 @@ function setDrawing(on) {
   Object.assign(stage.style, { width: "100%", height: "100%" });
   stage.hidden = elements.pad.hidden = false;
   image.hidden = elements.invitation.hidden = true;
-  elements.caption.textContent = "Draw a digit, large and in the middle.";
+  elements.caption.textContent = "Draw a large digit in the middle.";
 }
 
 function clearResult() {
@@ -182,28 +182,28 @@ function clearResult() {
   stage.hidden = elements.result.hidden = true;
   elements.hint.hidden = elements.invitation.hidden = false;
   elements.box.hidden = elements.crop.hidden = true;
-  heat.width = heat.width; // wipes it
+  heat.width = heat.width; // setting the width clears a canvas
   elements.caption.textContent = elements.verdict.textContent = "";
 }
 
-/** Do something that the service may refuse; its sentence is shown. */
-async function attempt(act) {
+/** Run an action and show the error if the service answers with one. */
+async function attempt(action) {
   elements.error.hidden = elements["key-form"].hidden = true;
   try {
-    await act();
-  } catch (fault) {
-    if (fault.name === "AbortError") return;
-    if (!(fault instanceof service.Refusal)) throw fault;
+    await action();
+  } catch (error) {
+    if (error.name === "AbortError") return;
+    if (!(error instanceof service.ServiceError)) throw error;
     elements.result.hidden = true;
     if (!state.drawing) clearResult();
-    elements["key-form"].hidden = fault.status !== 401;
-    elements.error.textContent = fault.message;
-    elements.error.hidden = fault.status === 401 && !service.hasKey();
-    if (fault.status === 401) elements.key.focus();
+    elements["key-form"].hidden = error.status !== 401;
+    elements.error.textContent = error.message;
+    elements.error.hidden = error.status === 401 && !service.hasKey();
+    if (error.status === 401) elements.key.focus();
   }
 }
 
-function describeShown() {
+function makeShownFields() {
   return {
     model: state.model.id,
     ...service.nameTarget(state.target, state.against),
@@ -213,16 +213,16 @@ function describeShown() {
   };
 }
 
-function leaveDrawing(act) {
+function endDrawingThen(action) {
   return (picture) => {
     if (state.drawing) setDrawing(false);
-    return act(picture);
+    return action(picture);
   };
 }
 
 modelSelect.addEventListener("change", useModel);
-other.addEventListener("change", () => other.value && choose({ target: Number(other.value) }));
-against.addEventListener("change", () => choose({ against: against.value === "" ? null : Number(against.value) }));
+other.addEventListener("change", () => other.value && selectMap({ target: Number(other.value) }));
+against.addEventListener("change", () => selectMap({ against: against.value === "" ? null : Number(against.value) }));
 for (const control of [elements.colormap, elements["show-box"], ...document.querySelectorAll("[name=view]")]) {
   control.addEventListener("change", () => showMap());
 }
@@ -243,15 +243,15 @@ elements.check.addEventListener("click", () =>
   }),
 );
 elements.copy.addEventListener("click", async () => {
-  const line = await makeCurl(state.picture, describeShown(), service.hasKey());
+  const line = await makeCurl(state.picture, makeShownFields(), service.hasKey());
   elements.curl.textContent = line;
   elements.curl.hidden = false;
   await navigator.clipboard?.writeText(line).catch(() => getSelection().selectAllChildren(elements.curl));
 });
 elements.download.addEventListener("click", () =>
   attempt(async () => {
-    const blob = await service.drawPicture(state.picture, describeShown());
-    const link = Object.assign(make("a"), { href: URL.createObjectURL(blob), download: "heatmap.png" });
+    const blob = await service.drawPicture(state.picture, makeShownFields());
+    const link = Object.assign(makeElement("a"), { href: URL.createObjectURL(blob), download: "heatmap.png" });
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 1000);
   }),

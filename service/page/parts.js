@@ -1,66 +1,71 @@
-// Small parts of the page, made from what the service told. Each is a function of its arguments.
+// Functions that makeElement small parts of the page from the answers of the service.
 
-/** An element with text. */
-export function make(tag, text = "", className = "") {
+/** Make an element with text. */
+export function makeElement(tag, text = "", className = "") {
   return Object.assign(document.createElement(tag), { textContent: text, className });
 }
 
-/** One choice of a list. */
+/** Make one option of a list. */
 export function makeOption(value, text, disabled = false) {
-  return Object.assign(make("option", text), { value, disabled });
+  return Object.assign(makeElement("option", text), { value, disabled });
 }
 
-/** One class with its probability, as a bar that can be pressed. */
-export function makeClass({ index, label, probability }, isPressed, press) {
-  const bar = make("span", "", "bar");
+/** Make a button for one class, with its probability as a bar. */
+export function makeClass({ index, label, probability }, isPressed, onPress) {
+  const bar = makeElement("span", "", "bar");
   bar.style.transform = `scaleX(${probability})`;
-  const button = Object.assign(make("button"), { type: "button", value: index, title: label });
-  button.append(make("span", label, "label"), make("span", percent(probability), "share"), bar);
+  const button = Object.assign(makeElement("button"), { type: "button", value: index, title: label });
+  button.append(makeElement("span", label, "label"), makeElement("span", formatPercent(probability), "share"), bar);
   button.ariaPressed = String(isPressed);
-  button.addEventListener("click", () => press(index));
-  const item = make("li");
+  button.addEventListener("click", () => onPress(index));
+  const item = makeElement("li");
   item.append(button);
   return item;
 }
 
-/** How long each stage took. */
+/** Make the list of stages and their times. */
 export const makeTimings = (timings) =>
   timings.map(([stage, ms]) => {
-    const pair = make("div");
-    pair.append(make("dt", stage), make("dd", `${ms.toFixed(1)} ms`));
+    const pair = makeElement("div");
+    pair.append(makeElement("dt", stage), makeElement("dd", `${ms.toFixed(1)} ms`));
     return pair;
   });
 
-/** Lay `element` on a region of a picture. */
-export function outline(element, [left, top, right, bottom], { width, height }) {
+/** Place `element` on a region of a picture. */
+export function placeOnPicture(element, [left, top, right, bottom], { width, height }) {
   element.style.left = `${(100 * left) / width}%`;
   element.style.top = `${(100 * top) / height}%`;
   element.style.width = `${(100 * (right - left)) / width}%`;
   element.style.height = `${(100 * (bottom - top)) / height}%`;
 }
 
-/** What a map shows, in a sentence. */
+/** Describe in one sentence what a map shows. */
 export function describeMap({ target, against, empty }, isSigned) {
-  const what = `“${target.label}”${against ? ` rather than “${against.label}”` : ""}`;
-  if (empty) return `Nothing here speaks for ${what}: the map is empty.`;
-  return isSigned ? `What speaks for ${what}, and what against` : `What speaks for ${what}`;
+  const subject = `“${target.label}”${against ? ` rather than “${against.label}”` : ""}`;
+  if (empty) return `There is no evidence for ${subject}, so the map is empty.`;
+  return isSigned ? `Evidence for and against ${subject}` : `Evidence for ${subject}`;
 }
 
-/** A model in the list of models. */
+/** Describe a model for the list of models. */
 export const describeModel = ({ name, version, state, reason }) =>
   `${name} / ${version}${state === "ready" ? "" : ` (${reason ?? state})`}`;
 
-function percent(share) {
+function formatPercent(share) {
   const text = `${(100 * share).toFixed(1)} %`;
   if (text === "0.0 %") return "< 0.1 %";
   return text === "100.0 %" && share < 1 ? "> 99.9 %" : text;
 }
 
-/** What the model makes of the picture without the map's hottest, and without its coldest, part. */
+/** Describe how blurring the map's hottest and coldest parts changes the probability. */
 export function describeCheck({ probability, hot_blurred: hot, cold_blurred: cold }) {
-  if (hot === null) return "The map is empty: there is nothing to check.";
-  const told = `${percent(probability)} as it is, ${percent(hot)} with the hottest fifth blurred, ${percent(cold)} with the coldest.`;
-  const [lost, kept] = [probability - hot, probability - cold];
-  const holds = lost > probability / 4 && lost > 2 * Math.max(kept, 0);
-  return `${told} ${holds ? "The map holds." : "This proves little: the hottest part is hardly missed more than the coldest."}`;
+  if (hot === null) return "The map is empty, so there is nothing to check.";
+  const numbers =
+    `The probability is ${formatPercent(probability)}. It is ${formatPercent(hot)} with the hottest fifth blurred` +
+    ` and ${formatPercent(cold)} with the coldest fifth blurred.`;
+  const [hotLoss, coldLoss] = [probability - hot, probability - cold];
+  const isFaithful = hotLoss > probability / 4 && hotLoss > 2 * Math.max(coldLoss, 0);
+  const verdict = isFaithful
+    ? "The highlighted area counts."
+    : "This proves little: blurring the hottest fifth changes little, or hardly more than blurring the coldest.";
+  return `${numbers} ${verdict}`;
 }

@@ -1,18 +1,18 @@
-// What the page asks the service. Knows nothing of the document.
+// Calls the service. Knows nothing about the document.
 
-const KEY = "sightglass-key";
+const KEY_NAME = "sightglass-key";
 const MAX_CLASSES = 8;
 
-/** A refusal: its message is the service's own sentence. */
-export class Refusal extends Error {
+/** An error that the service answered with; the message is its own sentence. */
+export class ServiceError extends Error {
   constructor(status, message) {
     super(message);
     this.status = status;
   }
 }
 
-export const useKey = (key) => sessionStorage.setItem(KEY, key);
-export const hasKey = () => sessionStorage.getItem(KEY) !== null;
+export const useKey = (key) => sessionStorage.setItem(KEY_NAME, key);
+export const hasKey = () => sessionStorage.getItem(KEY_NAME) !== null;
 
 /** All versions of all models: `{id, name, version, state, reason, card, isDefault}`. */
 export async function fetchModels() {
@@ -24,7 +24,7 @@ export async function fetchModels() {
   );
 }
 
-/** The top classes of a picture with a map each, and how long that took. */
+/** The most probable classes of a picture, each with its map, and the time of each stage. */
 export async function explainTop(picture, model, signal) {
   const top = Math.min(MAX_CLASSES, model.card.labels.length);
   const fields = { model: model.id, top_k: top, target_top: top };
@@ -32,14 +32,14 @@ export async function explainTop(picture, model, signal) {
   return { ...(await response.json()), timings: readTimings(response) };
 }
 
-/** One class's map, or why it and not another one; with `verify` also whether it holds. */
+/** The map of one class, or of one class rather than another. With `verify` the service checks it. */
 export async function explainOne(picture, model, target, against, verify = false) {
   const fields = { model: model.id, top_k: 1, verify, ...nameTarget(target, against) };
   const answer = await (await send(picture, fields, "application/json")).json();
   return answer.explanations[0];
 }
 
-/** The picture as the service draws it; with `alpha` 0 the picture itself. */
+/** The picture drawn by the service. With `alpha` 0 it is the picture itself. */
 export async function drawPicture(picture, fields) {
   return (await send(picture, fields, "image/png")).blob();
 }
@@ -57,18 +57,18 @@ function send(picture, fields, accept, signal) {
 }
 
 async function call(path, options = {}) {
-  const key = sessionStorage.getItem(KEY);
+  const key = sessionStorage.getItem(KEY_NAME);
   const headers = { ...options.headers, ...(key && { authorization: `Bearer ${key}` }) };
   let response;
   try {
     response = await fetch(path, { ...options, headers });
-  } catch (fault) {
-    if (fault.name === "AbortError") throw fault;
-    throw new Refusal(0, "The service does not answer: is it running?");
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new ServiceError(0, "The service does not answer. Check that it is running, then try again.");
   }
   if (response.ok) return response;
-  const told = await response.json().catch(() => null);
-  throw new Refusal(response.status, told?.error?.message ?? `The service answered ${response.status}.`);
+  const answer = await response.json().catch(() => null);
+  throw new ServiceError(response.status, answer?.error?.message ?? `The service answered with status ${response.status}.`);
 }
 
 /** `[[stage, milliseconds], …]` from the Server-Timing header. */

@@ -1,22 +1,22 @@
-// Where pictures come from: dropped, pasted, chosen, or one of the examples.
+// The sources of pictures: a dropped, pasted or chosen file, or an example.
 
 const PHOTOS = ["dog_and_cat.jpg", "parrot.jpg", "dragonfly.jpg"];
 const DIGITS = ["seven.png", "seven_on_paper.png"];
-const SMALL = 64; // models of less have no use for photographs
+const SMALL_SIDE = 64; // photographs are too detailed for models with a smaller input
 
-/** Whether digits can be drawn for a model. */
-export const takesDrawings = ({ input }) => input.mode === "L" && longerSide(input) <= SMALL;
+/** Whether a person can draw digits for a model. */
+export const acceptsDrawings = ({ input }) => input.mode === "L" && longerSide(input) <= SMALL_SIDE;
 
-/** Call `open` with each picture that a person brings. */
-export function listen(open, fileInput, viewport) {
-  const take = (files) => {
+/** Call `open` with each picture that a person drops, pastes or chooses. */
+export function listenForPictures(open, fileInput, viewport) {
+  const openFirst = (files) => {
     if (files[0]) open({ blob: files[0], name: files[0].name, isFile: true });
   };
   fileInput.addEventListener("change", () => {
-    take([...fileInput.files]);
+    openFirst([...fileInput.files]);
     fileInput.value = "";
   });
-  document.addEventListener("paste", (event) => take(event.clipboardData.files));
+  document.addEventListener("paste", (event) => openFirst(event.clipboardData.files));
   document.addEventListener("dragover", (event) => {
     event.preventDefault();
     viewport.classList.add("over");
@@ -25,28 +25,28 @@ export function listen(open, fileInput, viewport) {
   document.addEventListener("drop", (event) => {
     event.preventDefault();
     viewport.classList.remove("over");
-    take(event.dataTransfer.files);
+    openFirst(event.dataTransfer.files);
   });
 }
 
-/** The examples that suit a model, as buttons: the service's pictures, then its card's own. */
+/** Make buttons for the examples that suit a model: the service's pictures, then those in its card. */
 export function listExamples(card, open) {
-  const own = card.golden.map(({ image, label }, i) =>
-    makeButton(`data:image/png;base64,${image}`, `The model's own example: ${label}`, () =>
-      open({ blob: decode(image), name: `example${i + 1}.png` }),
+  const cardExamples = card.golden.map(({ image, label }, i) =>
+    makeButton(`data:image/png;base64,${image}`, `Example from the model's card: ${label}`, () =>
+      open({ blob: decodeBase64(image), name: `example${i + 1}.png` }),
     ),
   );
-  const names = takesDrawings(card) ? DIGITS : longerSide(card.input) > SMALL ? PHOTOS : [];
-  const kept = names.map((name) =>
+  const names = acceptsDrawings(card) ? DIGITS : longerSide(card.input) > SMALL_SIDE ? PHOTOS : [];
+  const serviceExamples = names.map((name) =>
     makeButton(`/page/${name}`, name.replace(/\.\w+$/, "").replaceAll("_", " "), async () => {
       const path = `/page/${name}`;
       open({ blob: await (await fetch(path)).blob(), name, path });
     }),
   );
-  return [...kept, ...own];
+  return [...serviceExamples, ...cardExamples];
 }
 
-function makeButton(source, label, act) {
+function makeButton(source, label, onClick) {
   const button = document.createElement("button");
   button.type = "button";
   button.title = label;
@@ -55,10 +55,10 @@ function makeButton(source, label, act) {
   image.alt = label;
   image.addEventListener("error", () => button.remove());
   button.append(image);
-  button.addEventListener("click", act);
+  button.addEventListener("click", onClick);
   return button;
 }
 
-const decode = (base64) => new Blob([Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0))]);
+const decodeBase64 = (base64) => new Blob([Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0))]);
 
 const longerSide = ({ width, height }) => Math.max(width, height);

@@ -1,1 +1,1 @@
-"""The models being served: found, validated, loaded, replaced, removed."""
+"""The models being served: how they are found, validated, loaded, replaced and removed."""

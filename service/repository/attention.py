@@ -1,8 +1,8 @@
-"""Where a model looks over all its traffic: the mean map of each class, the heat at the border.
+"""Where a model looks over all its traffic: the mean map of each class, the share at the border.
 
-Only sums are kept, no picture and no single map: in a file for each worker, mapped into memory
-beside its metrics, so that whichever worker is asked adds up those of all. Knows arrays and files;
-nothing of queues, pictures or HTTP.
+It keeps sums only, no image and no single map. Each worker has a file of sums next to its metrics,
+mapped into memory. Any worker can add up the files of all. Knows arrays and files, but no queues,
+images or HTTP.
 """
 
 import os
@@ -15,21 +15,21 @@ from numpy.typing import NDArray
 from service.artifact.card import TOP_1, Artifact, MeanMap
 from service.artifact.card import Attention as TrainedAttention
 from service.imaging.saliency import EMPTY_BELOW
-from service.runtime.batcher import Outputs
+from service.runtime.engine import Outputs
 from service.schemas import AttentionAnswer, AttentionMap, ClassAttention
 from service.telemetry.metrics import find_multiprocess_folder
 
-BORDER = 0.1  # of the side, from each edge
-SHARES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)  # a histogram's bounds
-MAX_BYTES = 16 << 20  # of one worker's sums of one version
-DIGITS = 4  # of a figure in the answer
-MAPS, BORDER_SHARE, CELLS = 0, 1, 2  # columns: how many maps, sums of shares, sums of cells
+BORDER = 0.1  # of a side, from each edge
+SHARES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)  # upper bounds of a histogram
+MAX_BYTES = 16 << 20  # for the sums of one version in one worker
+DIGITS = 4  # after the decimal point in the answer
+MAPS, BORDER_SHARE, CELLS = 0, 1, 2  # columns: number of maps, sum of border shares, sums of cells
 
 Sums = NDArray[np.float64]
 
 
 def measure_border_weights(height: int, width: int) -> Sums:
-    """How much of each cell's area lies within 10 % of the side from any edge: (height, width)."""
+    """Return the share of each cell's area within 10 % of a side from any edge: (height, width)."""
 
     def measure_inside(cells: int) -> Sums:
         edges = np.arange(cells + 1) / cells
@@ -40,7 +40,7 @@ def measure_border_weights(height: int, width: int) -> Sums:
 
 
 def measure_distance(one: Sums, other: Sums) -> float | None:
-    """Half the L1 distance between two maps that each sum to 1: 0 is the same, 1 is disjoint."""
+    """Return half the L1 distance of two maps scaled to sum 1: 0 is equal, 1 is disjoint."""
     if not (one.shape == other.shape and one.sum() > 0 and other.sum() > 0):
         return None
     return round(float(np.abs(one / one.sum() - other / other.sum()).sum() / 2), DIGITS)
@@ -49,15 +49,17 @@ def measure_distance(one: Sums, other: Sums) -> float | None:
 class Total(NamedTuple):
     """The sums of all workers."""
 
-    buckets: Sums  # (len(SHARES),): maps whose border share lies in each
-    sums: Sums  # (R, CELLS + h·w), a row a class; the last one also has the classes without a row
+    buckets: Sums  # (len(SHARES),): number of maps in each bucket of border shares
+    sums: (
+        Sums  # (R, CELLS + h·w), one row per class; the last row also has the classes without a row
+    )
 
 
 class Attention:
-    """One version's sums. `add` is called from the event loop alone."""
+    """The sums of one version. Only the event loop calls `add`."""
 
     def __init__(self, name: str, version: str, artifact: Artifact) -> None:
-        self._artefact = artifact
+        self._artifact = artifact
         height, width = artifact.map_shape
         self._border = measure_border_weights(height, width).ravel()  # (h·w,)
         columns = CELLS + height * width
@@ -68,9 +70,9 @@ class Attention:
         self._buckets, self._sums = self._split(own)
 
     def add(self, outputs: Outputs, target: NDArray[np.int64], counts: list[bool]) -> None:
-        """Take in the map of each row's own top-1, where the pass had it; empty maps are left out.
+        """Add the map of each row's own top-1, if the batch has it. Empty maps are left out.
 
-        `target` (N, T) is what the pass was asked for; rows that don't count are passed over.
+        `target` (N, T) holds the targets of the batch. `counts` says which rows count.
         """
         top = outputs.logits.argmax(1)  # (N,)
         own = (target == TOP_1) | (target == top[:, np.newaxis])  # (N, T)
@@ -93,7 +95,7 @@ class Attention:
         self._buckets += np.bincount(slots, minlength=len(SHARES))
 
     def total(self) -> Total:
-        """All workers' sums, those of workers that are gone included."""
+        """Return the sums of all workers, including those that ended."""
         if self._folder is None:
             return Total(self._buckets, self._sums)
         return Total(
@@ -102,18 +104,18 @@ class Attention:
 
     @property
     def reference(self) -> TrainedAttention | None:
-        """What the exporter saw on its own pictures, if the card has it."""
-        return self._artefact.card.attention
+        """Return the mean maps of the export, if the card has them."""
+        return self._artifact.card.attention
 
     def describe(self, name: str, version: str) -> AttentionAnswer:
-        """What `/models/<name>/attention` says: the mean maps beside those of the training."""
+        """Return the answer of `/models/<name>/attention`: mean maps of traffic and training."""
         sums = self.total().sums
         reference = self.reference
         classes: dict[str, ClassAttention] = {}
-        labels = self._artefact.card.labels
+        labels = self._artifact.card.labels
         for index in np.flatnonzero(sums[:, MAPS]).tolist():
             if index == len(sums) - 1 and len(sums) < len(labels):
-                continue  # of several classes
+                continue  # this row belongs to several classes
             known = reference.classes.get(labels[index]) if reference else None
             classes[labels[index]] = self._compare(sums[index], known)
         whole = self._compare(sums.sum(0), reference)
@@ -121,7 +123,7 @@ class Attention:
 
     def _compare(self, row: Sums, reference: MeanMap | None) -> ClassAttention:
         maps = int(row[MAPS])
-        mean = (row[CELLS:] / maps).reshape(self._artefact.map_shape) if maps else None
+        mean = (row[CELLS:] / maps).reshape(self._artifact.map_shape) if maps else None
         observed: AttentionMap = {
             "maps": maps,
             "border_share": round(row[BORDER_SHARE] / maps, DIGITS) if maps else None,
@@ -140,20 +142,20 @@ class Attention:
         return {"observed": observed, "reference": trained, "distance": distance}
 
     def _split(self, flat: Sums) -> tuple[Sums, Sums]:
-        """The buckets and the sums, as views of what lies in one file."""
+        """Return buckets and sums as views of the content of one file."""
         return flat[: len(SHARES)], flat[len(SHARES) :].reshape(self._shape)
 
 
 def locate_sums_folder(name: str, version: str, sha256: str) -> Path | None:
-    """Where the workers of one server keep the sums of one version; None for a lonely process."""
+    """Return the folder of the workers' sums of one version; None for a single process."""
     shared = find_multiprocess_folder()
     return shared and shared / "attention" / name / version / sha256[:16]
 
 
 def map_sums_file(folder: Path | None, length: int) -> Sums:
-    """So many zeros, or what an earlier worker of this number left; on disk if there is a folder.
+    """Return `length` zeros, or the sums of an earlier worker with this process id.
 
-    Pages that are never touched take no memory.
+    They are on disk if there is a folder. Pages that are never written take no memory.
     """
     if folder is None:
         return np.zeros(length)

@@ -1,8 +1,8 @@
-"""The golden probe: does a model answer here what its exporter saw?
+"""The golden tests: a model must give the answers that it gave at the export.
 
-Two pictures travel in the card with the label, probabilities and map of the exporter's machine.
-A wrong provider, a swapped file, a bad quantisation or swapped labels show here, before a version
-is ready.
+The card holds two images with the label, probabilities and map from the exporting machine. The
+tests find a wrong provider, a swapped file, bad quantisation or swapped labels before a version is
+ready.
 """
 
 import base64
@@ -13,10 +13,10 @@ import numpy as np
 from service.artifact.card import Artifact, Golden, InvalidArtifact
 from service.errors import ApiError
 from service.imaging.decoding import decode_image, open_image
-from service.runtime.batcher import Outputs, Run
+from service.runtime.engine import Outputs, Run
 
 MAX_PIXELS = 1 << 24
-TOLERANCES = {  # precision: largest difference of a probability, and of cam over its peak
+TOLERANCES = {  # precision: largest difference of a probability, and of cam relative to its peak
     "fp32": (2e-3, 2e-2),
     "w16": (2e-3, 2e-2),
     "fp16": (2e-2, 5e-2),
@@ -25,50 +25,50 @@ TOLERANCES = {  # precision: largest difference of a probability, and of cam ove
 
 
 def check_outputs(outputs: Outputs, artifact: Artifact, rows: int, targets: int) -> None:
-    """See that a graph answers in the shapes that it declares.
+    """Check that the outputs have the declared shapes.
 
     Raises:
-        BadArtefact: it does not.
+        InvalidArtifact: they do not.
     """
     labels = len(artifact.card.labels)
     shapes = ((rows, labels), (rows, labels), (rows, targets, *artifact.map_shape))
     for name, found, shape in zip(Outputs._fields, outputs, shapes, strict=True):
         if found.shape != shape or found.dtype != np.float32:
             raise InvalidArtifact(
-                f"{artifact.path} answers {rows} pictures with '{name}' of shape "
-                f"{list(found.shape)}, not {list(shape)}."
+                f"{artifact.path} answers a batch of {rows} with '{name}' of shape "
+                f"{list(found.shape)}; expected {list(shape)}."
             )
 
 
 def run_golden_tests(artifact: Artifact, run: Run) -> None:
-    """Run both golden pictures.
+    """Run both golden tests.
 
     Raises:
-        BadArtefact: an answer is not the exporter's within the tolerance of the precision.
+        InvalidArtifact: an answer differs by more than the tolerance of the model's precision.
     """
     for number, golden in enumerate(artifact.card.golden, start=1):
-        if fault := _find_difference(artifact, golden, run):
-            raise InvalidArtifact(f"{artifact.path} fails its golden probe {number}: {fault}.")
+        if difference := _find_difference(artifact, golden, run):
+            raise InvalidArtifact(f"{artifact.path} fails golden test {number}: {difference}.")
 
 
 def _find_difference(artifact: Artifact, golden: Golden, run: Run) -> str | None:
     card = artifact.card
     if golden.label not in card.labels or not -1 <= golden.target < len(card.labels):
-        return f"its label '{golden.label}' or target {golden.target} is none of the model's"
+        return f"the model has no label '{golden.label}' or no target {golden.target}"
     try:
         content = base64.b64decode(golden.image, validate=True)
-        picture = decode_image(open_image(content, MAX_PIXELS), card.input)
-    except (binascii.Error, ApiError) as fault:
-        return f"its picture can't be decoded: {fault}"
+        image = decode_image(open_image(content, MAX_PIXELS), card.input)
+    except (binascii.Error, ApiError) as exc:
+        return f"its image cannot be decoded: {exc}"
     target = np.array([[golden.target]], np.int64)  # (1, 1)
-    outputs = run(picture.pixels[np.newaxis], target)
+    outputs = run(image.pixels[np.newaxis], target)
     check_outputs(outputs, artifact, 1, 1)
     label = card.labels[int(outputs.logits[0].argmax())]
     if label != golden.label:
-        return f"it says '{label}' here, '{golden.label}' at the export"
+        return f"it answers '{label}', but '{golden.label}' at the export"
     precision = str((card.model_extra or {}).get("precision", "fp32"))
     if precision not in TOLERANCES:
-        return f"no tolerance is known for its precision '{precision}'"
+        return f"the card's precision '{precision}' is not one of {', '.join(TOLERANCES)}"
     tolerance, cam_tolerance = TOLERANCES[precision]
     probabilities = np.array(golden.probabilities, np.float32)  # (K,)
     cam = np.array(golden.cam, np.float32)  # (h, w)
@@ -76,12 +76,12 @@ def _find_difference(artifact: Artifact, golden: Golden, run: Run) -> str | None
         probabilities.shape != outputs.probabilities[0].shape
         or cam.shape != outputs.cam[0, 0].shape
     ):
-        return "its probabilities or cam have another shape than the model's"
+        return "its probabilities or cam do not have the shape of the model's"
     difference = float(np.abs(outputs.probabilities[0] - probabilities).max())
     if not difference <= tolerance:
-        return f"probabilities differ by {difference:.2g}, more than {tolerance:.2g}"
+        return f"probabilities differ by {difference:.2g}; the tolerance is {tolerance:.2g}"
     peak = max(float(np.abs(cam).max()), 1e-12)
     difference = float(np.abs(outputs.cam[0, 0] - cam).max()) / peak
     if not difference <= cam_tolerance:
-        return f"cam differs by {difference:.2g} of its peak, more than {cam_tolerance:.2g}"
+        return f"cam differs by {difference:.2g} of its peak; the tolerance is {cam_tolerance:.2g}"
     return None

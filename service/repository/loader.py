@@ -1,4 +1,4 @@
-"""From a file to a session that can answer: judged, tried, loaded, probed, warmed, in turn."""
+"""Loads a model file: validate, try in the sandbox, open a session, run golden tests, warm up."""
 
 import ctypes
 import sys
@@ -8,20 +8,19 @@ from service.artifact.card import Artifact, InvalidArtifact
 from service.artifact.validation import read_artifact
 from service.repository.golden import check_outputs, run_golden_tests
 from service.repository.sandbox import Sandbox
-from service.runtime.session import AnySession, Session, choose_batch_size, open_session
+from service.runtime.engine import Session
+from service.runtime.session import OnnxSession, choose_batch_size, open_session
 from service.settings import DeviceError, Settings
 
-TRIED_ROWS = 2
+SANDBOX_ROWS = 2
 
 
-def load_model_file(
-    path: Path, settings: Settings, sandbox: Sandbox
-) -> tuple[Artifact, AnySession]:
-    """Make a session of one file.
+def load_model_file(path: Path, settings: Settings, sandbox: Sandbox) -> tuple[Artifact, Session]:
+    """Load one file into a session that is ready to answer.
 
     Raises:
-        BadArtefact: unfit to serve, for the reason in its message.
-        DeviceFault: the device that was insisted on does not work.
+        InvalidArtifact: the file cannot be served; the message says why.
+        DeviceError: the device that the settings require does not work.
     """
     artifact, content = read_artifact(path)
     sandbox.validate(path, artifact.sha256)
@@ -33,31 +32,31 @@ def load_model_file(
 
 
 def try_model_file(path: Path, sha256: str) -> None:
-    """The same on a CPU with small batches, in a process that may die of it.
+    """Load and run the file on the CPU with small batches; called in the sandbox.
 
     Raises:
-        BadArtefact: unfit to serve, for the reason in its message.
+        InvalidArtifact: the file cannot be served; the message says why.
     """
     artifact, content = read_artifact(path)
     if artifact.sha256 != sha256:
-        raise InvalidArtifact(f"{path} changed while it was being judged.")
-    warm_up(Session(content, artifact, "cpu", 1), artifact, TRIED_ROWS)
+        raise InvalidArtifact(f"{path} changed while it was being validated.")
+    warm_up(OnnxSession(content, artifact, "cpu", 1), artifact, SANDBOX_ROWS)
 
 
 def return_memory() -> None:
-    """Give the system back what parsing took, twice a model's size: glibc would keep it."""
+    """Return the memory of parsing to the system; glibc would keep twice the model's size."""
     if sys.platform == "linux":
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # musl has none
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # musl does not have it
         if trim:
             trim(0)
 
 
-def warm_up(session: AnySession, artifact: Artifact, max_batch_size: int) -> None:
-    """Probe it, and run each kind of batch once, so that no client pays for the first time.
+def warm_up(session: Session, artifact: Artifact, max_batch_size: int) -> None:
+    """Run the golden tests and each kind of batch once, so that no client waits for a first run.
 
     Raises:
-        BadArtefact: it fails, or answers something else than it should.
-        DeviceFault: the device fails.
+        InvalidArtifact: a run fails, or its outputs are wrong.
+        DeviceError: the device fails.
     """
     try:
         run_golden_tests(artifact, session.run)
@@ -69,5 +68,5 @@ def warm_up(session: AnySession, artifact: Artifact, max_batch_size: int) -> Non
             run_golden_tests(artifact, session.run_replica)
     except (InvalidArtifact, DeviceError):
         raise
-    except Exception as fault:  # onnxruntime's exceptions share no base of their own
-        raise InvalidArtifact(f"{artifact.path} can't be run: {fault}") from None
+    except Exception as exc:  # onnxruntime's exceptions have no common base class
+        raise InvalidArtifact(f"{artifact.path} cannot be run: {exc}") from None

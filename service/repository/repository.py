@@ -1,12 +1,13 @@
-"""The models being served: found in the tree, loaded, warmed, swapped, removed.
+"""The model repository as it is served: models are found, loaded, replaced and removed.
 
-Loading happens in one thread of its own; what is served changes on the event loop, between two
-requests. A request holds the model it was given, so an old version lives until its last answer.
+Loading happens in a thread of its own. What is served changes on the event loop, between two
+requests. A request keeps its model, so an old version lives until its last answer.
 """
 
 import asyncio
 import gc
 import logging
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -20,15 +21,17 @@ from service.repository.attention import Attention
 from service.repository.loader import load_model_file, try_model_file
 from service.repository.recovery import Recovery
 from service.repository.sandbox import Sandbox
-from service.runtime.batcher import Batcher, DeviceLost
+from service.runtime.batcher import BatchCallbacks, Batcher, DeviceLost
 from service.runtime.device import detect_device_loss
+from service.runtime.engine import Session
+from service.runtime.policy import BatchPolicy
 from service.runtime.session import choose_batch_size
 from service.settings import Settings
 from service.telemetry.log import with_fields
 from service.telemetry.metrics import BATCH_SIZE, DEVICE_FAILURES
 
-REASON_CHARACTERS = 1000  # of a sentence that may quote a file
-CLOSED_FORM = "closed-form"  # a compiler whose maps cost nothing worth measuring
+REASON_CHARACTERS = 1000  # a message may quote the content of a file
+CLOSED_FORM = "closed-form"  # a compiler whose maps cost almost nothing
 
 log = logging.getLogger(__name__)
 State = Literal["loading", "ready", "failed"]
@@ -36,7 +39,7 @@ State = Literal["loading", "ready", "failed"]
 
 @dataclass(frozen=True)
 class Model:
-    """One version, loaded and warm."""
+    """One version, loaded and warmed up."""
 
     name: str
     version: str
@@ -47,18 +50,18 @@ class Model:
 
     @cached_property
     def indices(self) -> dict[str, int]:
-        """The index of each label."""
+        """Return the index of each label."""
         return {label: index for index, label in enumerate(self.labels)}
 
     @property
     def labels(self) -> list[str]:
-        """The K labels, in the order of the logits."""
+        """Return the K labels, in the order of the logits."""
         return self.artifact.card.labels
 
 
 @dataclass
 class Entry:
-    """What is known of one file in the tree; `model` serves although a later load failed."""
+    """The state of one file; `model` still serves if a later file at its place failed to load."""
 
     stamp: Stamp
     state: State = "loading"
@@ -67,7 +70,7 @@ class Entry:
 
 
 class Repository:
-    """The tree `<name>/<version>/model.onnx` as it is served."""
+    """The models of a folder `<name>/<version>/model.onnx`."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -79,18 +82,18 @@ class Repository:
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="loader")
 
     async def watch(self) -> None:
-        """Load what is there, then what changes, until cancelled."""
+        """Load all models, then those that change, until cancelled."""
         while True:
             try:
                 await self.refresh()
-            except Exception:  # a tree that can't be read now may be readable at the next look
-                log.exception("the models could not be looked at")
+            except Exception:  # a folder that cannot be read now may be readable at the next scan
+                log.exception("the model folder could not be scanned")
             if not self._settings.model_poll_seconds:
                 return
             await asyncio.sleep(self._settings.model_poll_seconds)
 
     async def refresh(self) -> None:
-        """Look at the tree once and load what is new or has changed since."""
+        """Scan the folder once and load what is new or has changed."""
         loop = asyncio.get_running_loop()
         found = await loop.run_in_executor(
             self._loader, find_model_files, self._settings.models_dir
@@ -104,15 +107,15 @@ class Repository:
             entry.stamp, entry.state, entry.reason = found[key], "loading", None
             log.info("model loading", extra=with_fields(model=_format_key(key)))
         self._scanned = True
-        for key in sorted(fresh, key=self._loading_order):
+        for key in sorted(fresh, key=self._get_loading_order):
             await self._load(key, self._entries[key])
 
     def find(self, reference: str | None) -> Model:
-        """The model that answers to `name`, `name/version`, or to nothing at all.
+        """Return the model for `name` or `name/version`; None means the default model.
 
         Raises:
-            ModelNotFound: the tree has no such model.
-            NotReady: it has, but nothing of it is loaded.
+            ModelNotFound: there is no such model.
+            NotReady: there is, but no version of it is loaded.
         """
         if reference is None:
             reference = self.default_name()
@@ -131,45 +134,45 @@ class Repository:
                 return entry.model
         newest = entries[-1][1]
         state = "failed to load" if newest.state == "failed" else "is still loading"
-        why = f" ({newest.reason})" if newest.reason and newest.state == "loading" else ""
-        raise NotReady(f"The model '{reference}' {state}{why}.")
+        reason = f" ({newest.reason})" if newest.reason and newest.state == "loading" else ""
+        raise NotReady(f"The model '{reference}' {state}{reason}.")
 
     def default_name(self) -> str | None:
-        """The model that answers when none is named: as set, or the first by name."""
+        """Return the name of the default model: the one in the settings, or the first by name."""
         if self._settings.default_model:
             return self._settings.default_model
         return min((name for name, _ in self._entries), default=None)
 
     def reasons_not_ready(self) -> list[str]:
-        """Why the default model can't answer; empty when it can."""
+        """Return why the default model cannot answer; empty if it can."""
         try:
             model = self.find(None)
-        except (ModelNotFound, NotReady) as fault:
-            return [fault.message]
+        except (ModelNotFound, NotReady) as exc:
+            return [exc.message]
         if self._recovery.is_overdue(model.batcher.run_seconds):
             return [f"The device has been running one batch for {model.batcher.run_seconds:.0f} s."]
         return []
 
     def provider(self) -> str | None:
-        """What the default model runs on, if it can."""
+        """Return the device of the default model, or None if it is not loaded."""
         try:
             return self.find(None).provider
         except (ModelNotFound, NotReady):
             return None
 
     def names(self) -> list[str]:
-        """All names in the tree."""
+        """Return the names of all models."""
         return sorted({name for name, _ in self._entries})
 
     def loaded(self) -> list[Model]:
-        """All versions that can answer."""
+        """Return all versions that can answer."""
         return [entry.model for _, entry in sorted(self._entries.items()) if entry.model]
 
     def describe(self, name: str) -> dict[str, Any]:
-        """A model's entry in `/models`.
+        """Return the entry of a model in `/models`.
 
         Raises:
-            ModelNotFound: the tree has no such model.
+            ModelNotFound: there is no such model.
         """
         versions = self._versions(name)
         if not versions:
@@ -182,16 +185,16 @@ class Repository:
         }
 
     def _versions(self, name: str) -> list[tuple[int, Entry]]:
-        """Oldest first."""
-        found = [(version, entry) for (own, version), entry in self._entries.items() if own == name]
+        """Return the versions of a model, oldest first."""
+        found = [(version, entry) for (its, version), entry in self._entries.items() if its == name]
         return sorted(found, key=lambda pair: pair[0])
 
     def _is_known(self, key: Key, stamp: Stamp) -> bool:
         entry = self._entries.get(key)
         return entry is not None and entry.stamp == stamp
 
-    def _loading_order(self, key: Key) -> tuple[bool, str, int]:
-        """The default model's newest version first: it makes the service ready."""
+    def _get_loading_order(self, key: Key) -> tuple[bool, str, int]:
+        """Load the newest version of the default model first: it makes the service ready."""
         name, version = key
         return (name != (self.default_name() or "").partition("/")[0], name, -version)
 
@@ -199,30 +202,16 @@ class Repository:
         loop = asyncio.get_running_loop()
         path = make_model_path(self._settings.models_dir, key)
         try:
-            loaded = await loop.run_in_executor(
+            artifact, session = await loop.run_in_executor(
                 self._loader, load_model_file, path, self._settings, self.sandbox
             )
-        except Exception as fault:  # whatever a file does, the others go on being served
-            reason = shorten(str(fault), REASON_CHARACTERS)
+        except Exception as exc:  # whatever one file does, the others are still served
+            reason = shorten(str(exc), REASON_CHARACTERS)
             entry.state, entry.reason = "failed", reason
             log.error("model failed", extra=with_fields(model=_format_key(key), reason=reason))
             return
-        artifact, session = loaded
-        name, version = key[0], str(key[1])
-        attention = Attention(name, version, artifact)
-        batcher = Batcher(
-            detect_device_loss(session.run),
-            choose_batch_size(self._settings, session.provider),
-            self._settings.max_queue_delay_ms / 1000,
-            BATCH_SIZE.labels(name).observe,
-            attention.add,
-            int(artifact.card.gradcam.compiler == CLOSED_FORM),
-            partial(self._recover, key, entry),
-            run_inline=session.run_inline,
-            run_replica=detect_device_loss(session.run_replica),
-            replicas=session.replicas,
-        )
-        entry.model = Model(name, version, artifact, session.provider, batcher, attention)
+        on_device_lost = partial(self._recover, key, entry)
+        entry.model = _make_model(key, artifact, session, self._settings, on_device_lost)
         entry.state, entry.reason = "ready", None
         log.info(
             "model ready",
@@ -231,22 +220,22 @@ class Repository:
             ),
         )
 
-    def _recover(self, key: Key, entry: Entry, fault: DeviceLost) -> None:
-        """Let go of a version whose device failed and load it anew, once; else end the process."""
-        log.error("device failed", extra=with_fields(model=_format_key(key), reason=str(fault)))
+    def _recover(self, key: Key, entry: Entry, lost: DeviceLost) -> None:
+        """Unload a version whose device failed and load it again; the second time, give up."""
+        log.error("device failed", extra=with_fields(model=_format_key(key), reason=str(lost)))
         DEVICE_FAILURES.labels(key[0]).inc()
-        entry.model, entry.state, entry.reason = None, "loading", str(fault)
+        entry.model, entry.state, entry.reason = None, "loading", str(lost)
         if self._recovery.may_try_again():
-            self._recovering = asyncio.ensure_future(self._load_anew(key, entry))
+            self._recovering = asyncio.ensure_future(self._load_again(key, entry))
 
-    async def _load_anew(self, key: Key, entry: Entry) -> None:
-        gc.collect()  # the old session's memory
+    async def _load_again(self, key: Key, entry: Entry) -> None:
+        gc.collect()  # frees the memory of the old session
         await self._load(key, entry)
         if entry.model is None:
             self._recovery.give_up(entry.reason or "")
 
     def check_hung_runs(self) -> None:
-        """End the process if a batch has been running since long after anybody waits for it."""
+        """End the process if a batch has been running for so long that no client waits for it."""
         for model in self.loaded():
             self._recovery.check_hung_run(model.name, model.batcher.run_seconds)
 
@@ -257,8 +246,35 @@ class Repository:
     def _describe_no_default(self) -> str:
         if not self._scanned:
             return "The models are still loading."
-        wanted = self._settings.models_dir / "<name>" / "<version>" / FILE_NAME
-        return f"There is no model here: put one at {wanted}."
+        path = self._settings.models_dir / "<name>" / "<version>" / FILE_NAME
+        return f"There is no model here: put one at {path}."
+
+
+def _make_model(
+    key: Key,
+    artifact: Artifact,
+    session: Session,
+    settings: Settings,
+    on_device_lost: Callable[[DeviceLost], None],
+) -> Model:
+    """Put a loaded session behind a queue."""
+    name, version = key[0], str(key[1])
+    attention = Attention(name, version, artifact)
+    policy = BatchPolicy(
+        choose_batch_size(settings, session.provider),
+        settings.max_queue_delay_ms / 1000,
+        session.replicas,
+        session.run_inline,
+        min_targets=int(artifact.card.gradcam.compiler == CLOSED_FORM),
+    )
+    callbacks = BatchCallbacks(BATCH_SIZE.labels(name).observe, attention.add, on_device_lost)
+    batcher = Batcher(
+        detect_device_loss(session.run),
+        policy,
+        callbacks,
+        run_replica=detect_device_loss(session.run_replica),
+    )
+    return Model(name, version, artifact, session.provider, batcher, attention)
 
 
 def _format_key(key: Key) -> str:

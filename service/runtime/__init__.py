@@ -1,1 +1,1 @@
-"""Running a model: the queue of rows, onnxruntime sessions, devices."""
+"""Runs models: the queue of rows, onnxruntime sessions, devices."""

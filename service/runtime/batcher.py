@@ -1,7 +1,7 @@
-"""One queue of rows before one model: a batch is formed the moment the model is free.
+"""One queue of rows for one model. A batch is formed the moment the model is free.
 
-Lives on the event loop, so the queue needs no lock; only a run itself happens in a thread. Rows of
-predictions and of explanations share batches. Knows nothing of onnxruntime, pictures or HTTP.
+The queue lives on the event loop, so it needs no lock. Only a run itself happens in a thread. Rows
+of predictions and of explanations share batches. Knows no engine, images or HTTP.
 """
 
 import asyncio
@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from math import ceil
 from time import perf_counter
 from typing import NamedTuple
 
@@ -17,18 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.artifact.card import TOP_1
-
-BATCHES_IN_PREPARATION = 4  # being prepared, waiting and running
-BACKLOG_BATCHES = 2  # batches that wait: enough for every lane to run on without the others
-BATCHES_PER_REPLICA = 2  # handed over: one runs, one is at hand while the event loop is busy
+from service.runtime.engine import Outputs, Run
+from service.runtime.policy import BatchPolicy
 
 
 class DeviceLost(Exception):
-    """The model can't be run here any more, whatever the row."""
+    """The device failed, so the model cannot run any row any more."""
 
 
 class Answer(NamedTuple):
-    """One row's share of a batch's outputs, and when it was where, by `perf_counter`."""
+    """The outputs for one row, and when it was queued and run, by `perf_counter`."""
 
     logits: NDArray[np.float32]  # (K,)
     probabilities: NDArray[np.float32]  # (K,)
@@ -41,89 +38,74 @@ class Answer(NamedTuple):
 
 @dataclass(eq=False)
 class Row:
-    """One picture to run, with the class indices to explain (none is a plain prediction)."""
+    """One image to run, and the class indices to explain (none: a prediction only)."""
 
     pixels: NDArray[np.uint8]  # (H, W, C)
     targets: Sequence[int]
-    is_traffic: bool = True  # as a picture of the traffic, when it is watched where the model looks
+    is_traffic: bool = True  # whether its map counts in the mean maps of the traffic
     answer: asyncio.Future[Answer] = field(init=False)
     queued_at: float = field(init=False)
 
 
-class Outputs(NamedTuple):
-    """What a model answers for one batch."""
+@dataclass(frozen=True)
+class BatchCallbacks:
+    """Functions that the queue calls on the event loop."""
 
-    logits: NDArray[np.float32]  # (N, K)
-    probabilities: NDArray[np.float32]  # (N, K)
-    cam: NDArray[np.float32]  # (N, T, h, w)
-
-
-Run = Callable[[NDArray[np.uint8], NDArray[np.int64]], Outputs]
-Observer = Callable[[Outputs, NDArray[np.int64], list[bool]], None]
+    on_batch_size: Callable[[int], None]  # the rows of a batch that has run
+    on_batch: Callable[[Outputs, NDArray[np.int64], list[bool]], None] | None = None  # after that
+    on_device_lost: Callable[[DeviceLost], None] | None = None  # once
 
 
 class Batcher:
     """Feeds `run(image [N, H, W, C], target [N, T])`, one batch at a time, from one queue.
 
-    While a batch runs, the next one is handed over as soon as it is full; a smaller one waits for
-    the run to end, so that it can still grow. With several `lanes`, a crowd is run by `run_part`
-    instead: a batch is shared out, and each lane goes on with its next part, without waiting for
-    the others, until the crowd is gone. `watch` sees each batch once it is answered, with at
-    least `least_targets` maps a row. Once a run raises `DeviceLost`, all rows are refused.
-    `brief` runs happen on the loop itself: a thread would cost more than it could save.
+    While a batch runs, the next one is handed over as soon as it is full. A smaller one waits for
+    the run to end, so that it can still grow. If there are several replicas and a backlog,
+    `run_replica` runs parts of a batch instead. Each replica continues with its next part without
+    waiting for the others, until the backlog is gone. Once a run raises `DeviceLost`, all rows are
+    rejected.
     """
 
     def __init__(
         self,
         run: Run,
-        max_batch_size: int,
-        max_queue_delay: float,
-        observe_batch_size: Callable[[int], None],
-        observe_batch: Observer | None = None,
-        min_targets: int = 0,
-        on_device_lost: Callable[[DeviceLost], None] | None = None,
-        run_inline: bool = False,
+        policy: BatchPolicy,
+        callbacks: BatchCallbacks,
         run_replica: Run | None = None,
-        replicas: int = 1,
     ) -> None:
-        self.max_batch_size = max_batch_size
-        self._replicas = replicas
-        self._replica_batch_size = ceil(max_batch_size / replicas)
-        self._max_running = BATCHES_PER_REPLICA * replicas
-        shared_out = replicas * self._replica_batch_size  # a batch, or a row for each lane
-        self._backlog_rows = BACKLOG_BATCHES * shared_out
-        # For who prepares rows: done long before their turn, the work for them delays others'.
-        self.slots = asyncio.Semaphore(BATCHES_IN_PREPARATION * shared_out)
+        self.max_batch_size = policy.max_batch_size
+        # Limits the rows that callers prepare: decoding long before a row's turn delays others.
+        self.slots = asyncio.Semaphore(policy.rows_in_preparation)
+        self._policy = policy
+        self._replica_batch_size = policy.replica_batch_size
+        self._max_running = policy.max_running
+        self._backlog_rows = policy.backlog_rows
+        self._callbacks = callbacks
         self._run = run
         self._run_replica = run_replica or run
-        self._max_queue_delay = max_queue_delay
-        self._observe_batch_size = observe_batch_size
-        self._observe_batch = observe_batch
-        self._min_targets = min_targets
-        self._on_device_lost = on_device_lost
-        self._run_inline = run_inline
+        self._run_inline = policy.run_inline
         self._dispatch_scheduled = False
         self._lost: DeviceLost | None = None
         self._runs_since: set[float] = set()
         self._rows: deque[Row] = deque()
-        self._running = 0  # batches handed over and not answered
-        self._use_replicas = True  # whether each of them has one lane, not all
+        self._running = 0  # batches that were handed over and are not answered
+        self._use_replicas = True  # else each run uses all cores
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
-        self._threads = ThreadPoolExecutor(replicas, thread_name_prefix="inference")
+        self._threads = ThreadPoolExecutor(policy.replicas, thread_name_prefix="inference")
 
     def __len__(self) -> int:
-        """Rows that wait."""
+        """Return how many rows wait."""
         return len(self._rows)
 
     @property
     def run_seconds(self) -> float:
-        """How long the oldest batch that runs has been running."""
-        since = self._runs_since.copy()  # which the threads change
+        """Return how long the oldest running batch has been running."""
+        since = self._runs_since.copy()  # the threads change it
         return perf_counter() - min(since) if since else 0.0
 
     def submit(self, row: Row) -> asyncio.Future[Answer]:
-        """Queue a row. Cancel the future, and a row that has not started never runs."""
+        """Queue a row. If the future is cancelled before the row starts, the row never runs."""
         loop = asyncio.get_running_loop()
         row.answer = loop.create_future()
         row.queued_at = perf_counter()
@@ -133,18 +115,16 @@ class Batcher:
         self._rows.append(row)
         if not self._run_inline:
             self._dispatch()
-        elif (
-            not self._dispatch_scheduled
-        ):  # after whoever else is ready now, so that they share the batch
+        elif not self._dispatch_scheduled:
             self._dispatch_scheduled = True
-            loop.call_soon(self._dispatch)
+            loop.call_soon(self._dispatch)  # after the rows that are ready now: one batch for all
         return row.answer
 
     def _dispatch(self) -> None:
-        """Start what there is room for, and stage one batch more where it is full."""
+        """Hand over as many batches as may run now."""
         self._dispatch_scheduled = False
-        while self._rows and (most := self._choose_batch_size()):
-            if batch := self._take_rows(most):
+        while self._rows and (limit := self._choose_batch_size()):
+            if batch := self._take_rows(limit):
                 self._running += 1
                 run = self._run_replica if self._use_replicas else self._run
                 task = asyncio.ensure_future(self._answer_batch(batch, run))
@@ -152,21 +132,22 @@ class Batcher:
                 task.add_done_callback(self._tasks.discard)
 
     def _choose_batch_size(self) -> int:
-        """How many rows the next batch may have; 0 while it has to wait."""
+        """Return how many rows the next batch may have; 0 if it must wait."""
         waiting = len(self._rows)
         if self._running:
-            room = self._use_replicas and self._running < self._max_running
-            return self._replica_batch_size if room and waiting >= self._replica_batch_size else 0
+            may_start = self._use_replicas and self._running < self._max_running
+            is_full = waiting >= self._replica_batch_size
+            return self._replica_batch_size if may_start and is_full else 0
         if waiting < self.max_batch_size and self._wait_for_more():
             return 0
-        self._use_replicas = self._replicas == 1 or waiting >= self._backlog_rows
+        self._use_replicas = self._policy.replicas == 1 or waiting >= self._backlog_rows
         return self._replica_batch_size if self._use_replicas else self.max_batch_size
 
     def _wait_for_more(self) -> bool:
-        """Whether the oldest row may still wait for company; a timer then looks again."""
-        if not self._max_queue_delay:
+        """Return whether the oldest row may still wait for others; if so, set a timer."""
+        if not self._policy.max_queue_delay:
             return False
-        left = self._rows[0].queued_at + self._max_queue_delay - perf_counter()
+        left = self._rows[0].queued_at + self._policy.max_queue_delay - perf_counter()
         if left <= 0:
             return False
         if self._timer is None or self._timer.cancelled():
@@ -177,10 +158,10 @@ class Batcher:
         self._timer = None
         self._dispatch()
 
-    def _take_rows(self, most: int) -> list[Row]:
-        """The oldest rows that somebody still waits for."""
+    def _take_rows(self, limit: int) -> list[Row]:
+        """Take the oldest rows whose clients still wait."""
         batch: list[Row] = []
-        while self._rows and len(batch) < most:
+        while self._rows and len(batch) < limit:
             row = self._rows.popleft()
             if not row.answer.done():
                 batch.append(row)
@@ -194,46 +175,46 @@ class Batcher:
             self._dispatch()
 
     async def _run_batch(self, batch: list[Row], run: Run) -> None:
-        """Run, and hand each row its own; of a batch that fails, only the culprit does."""
+        """Run a batch and answer its rows. If it fails, run its halves to find the bad row."""
         loop = asyncio.get_running_loop()
         try:
             if self._run_inline:
-                ran = self._run_rows(batch, run)
+                completed = self._run_rows(batch, run)
             else:
-                ran = await loop.run_in_executor(self._threads, self._run_rows, batch, run)
-        except DeviceLost as fault:
-            self._fail_all_rows([*batch, *self._rows], fault)
+                completed = await loop.run_in_executor(self._threads, self._run_rows, batch, run)
+        except DeviceLost as exc:
+            self._fail_all_rows([*batch, *self._rows], exc)
             return
-        except Exception as fault:
+        except Exception as exc:
             if len(batch) > 1:
                 middle = len(batch) // 2
                 await self._run_batch(batch[:middle], run)
                 await self._run_batch(batch[middle:], run)
             elif not batch[0].answer.done():
-                batch[0].answer.set_exception(fault)
+                batch[0].answer.set_exception(exc)
             return
-        if ran:
-            self._deliver(ran)
+        if completed:
+            self._deliver(completed)
 
-    def _fail_all_rows(self, rows: list[Row], fault: DeviceLost) -> None:
-        """Refuse all rows, now and from now on."""
+    def _fail_all_rows(self, rows: list[Row], lost: DeviceLost) -> None:
+        """Reject all rows, now and from now on."""
         self._rows.clear()
         for row in rows:
             if not row.answer.done():
-                row.answer.set_exception(fault)
-        if self._lost is None and self._on_device_lost:
-            self._on_device_lost(fault)
-        self._lost = fault
+                row.answer.set_exception(lost)
+        if self._lost is None and self._callbacks.on_device_lost:
+            self._callbacks.on_device_lost(lost)
+        self._lost = lost
 
     def _run_rows(self, batch: list[Row], run: Run) -> "_CompletedBatch | None":
-        """In the thread: stack the rows that are still wanted, pad their targets, run."""
+        """In the thread: stack the rows whose clients still wait, pad their targets, run."""
         rows = [row for row in batch if not row.answer.done()]
         if not rows:
             return None
         started = perf_counter()
         image = np.stack([row.pixels for row in rows])  # (N, H, W, C)
-        most = max(self._min_targets, *(len(row.targets) for row in rows))
-        target = np.full((len(rows), most), TOP_1, np.int64)  # (N, T)
+        targets = max(self._policy.min_targets, *(len(row.targets) for row in rows))
+        target = np.full((len(rows), targets), TOP_1, np.int64)  # (N, T)
         for i, row in enumerate(rows):
             target[i, : len(row.targets)] = row.targets
         self._runs_since.add(started)
@@ -243,9 +224,9 @@ class Batcher:
             self._runs_since.discard(started)
         return _CompletedBatch(rows, target, outputs, started, perf_counter())
 
-    def _deliver(self, ran: "_CompletedBatch") -> None:
-        rows, target, outputs, started, ended = ran
-        self._observe_batch_size(len(rows))
+    def _deliver(self, completed: "_CompletedBatch") -> None:
+        rows, target, outputs, started, ended = completed
+        self._callbacks.on_batch_size(len(rows))
         for i, row in enumerate(rows):
             if not row.answer.done():
                 row.answer.set_result(
@@ -259,8 +240,8 @@ class Batcher:
                         len(rows),
                     )
                 )
-        if self._observe_batch:
-            self._observe_batch(outputs, target, [row.is_traffic for row in rows])
+        if self._callbacks.on_batch:
+            self._callbacks.on_batch(outputs, target, [row.is_traffic for row in rows])
 
 
 class _CompletedBatch(NamedTuple):

@@ -1,9 +1,9 @@
-"""A model on an NVIDIA GPU: batches of a few fixed sizes, bound to memory that stays in place.
+"""Runs a model on an NVIDIA GPU: batches of a few fixed sizes, bound to memory at fixed addresses.
 
-A batch size seen for the first time costs a GPU hundreds of milliseconds, and a captured CUDA graph
-replays one size at fixed addresses. So rows are padded to the next of a few sizes, each warmed and
-captured before the model is ready; what answers for the padding is dropped. Knows nothing of
-pictures, queues or HTTP, nor whether there is a GPU: all but capturing works on a CPU as well.
+The first run of a batch size costs a GPU hundreds of milliseconds, and a captured CUDA graph
+replays one size at fixed addresses. So rows are padded to the next of a few sizes. Each size is
+warmed up and captured before the model is ready, and the outputs for the padding are dropped.
+Knows no images, queues or HTTP. Everything except capturing also works on a CPU.
 """
 
 import ctypes
@@ -18,30 +18,30 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from service.artifact.card import TOP_1, Artifact, InvalidArtifact
-from service.runtime.batcher import Outputs
+from service.runtime.engine import Outputs
 
 CUDA = "CUDAExecutionProvider"
 CPU = "CPUExecutionProvider"
-CAPTURED_TARGETS = (0, 1)  # a prediction and a map; more targets are rare, and run uncaptured
-UNCAPTURED = -1  # onnxruntime's "gpu_graph_id" for a run that is neither captured nor replayed
+CAPTURED_TARGETS = (0, 1)  # a prediction, and one map; more targets are rare and not captured
+UNCAPTURED = -1  # the "gpu_graph_id" of a run that is neither captured nor replayed
 RUNTIMES = ("libcudart.so.13", "libcudart.so.12")
 
 
 class Tuning(NamedTuple):
-    """What may be measured with and without."""
+    """Optimisations that a benchmark may switch off."""
 
-    graphs: bool = True  # captured and replayed, where the whole model lies on the GPU
-    bound: bool = True  # memory bound once; else onnxruntime copies arrays back and forth
-    nhwc: bool = False  # channels last, as 16-bit convolutions like them
+    graphs: bool = True  # capture and replay CUDA graphs, if the whole model is on the GPU
+    bound: bool = True  # bind memory once; otherwise onnxruntime copies arrays both ways
+    nhwc: bool = False  # channels last: faster for 16-bit convolutions
 
 
 class BoundSession:
-    """A loaded graph whose inputs and outputs lie in memory made beforehand, one set a size.
+    """A loaded graph with preallocated inputs and outputs, one set for each batch size.
 
     A captured graph belongs to the thread that captured it, so one thread does everything.
     """
 
-    run_inline = False  # a GPU's run is waited for in a thread
+    run_inline = False  # a thread waits for the GPU
     replicas = 1
 
     def __init__(
@@ -49,8 +49,8 @@ class BoundSession:
     ) -> None:
         self.provider = "cuda" if session.get_providers()[0] == CUDA else "cpu"
         self._session = session
-        self._artefact = artifact
-        self.sizes = list_sizes(max_batch_size)  # each to be run before the model is ready
+        self._artifact = artifact
+        self.sizes = list_sizes(max_batch_size)  # each is run before the model is ready
         self._bound = bound
         self._batches: dict[tuple[int, int], _Batch] = {}
         self._pixels: dict[int, _Pixels] = {}
@@ -66,23 +66,22 @@ class BoundSession:
     def _run_bound(self, image: NDArray[np.uint8], target: NDArray[np.int64]) -> Outputs:
         rows, targets = target.shape
         size = next(size for size in self.sizes if size >= rows)
-        wide = targets if targets < 2 else 1 << (targets - 1).bit_length()
+        padded = targets if targets < 2 else 1 << (targets - 1).bit_length()
         if size not in self._pixels:
             self._pixels[size] = _Pixels((size, *image.shape[1:]), self.provider)
-        if (size, wide) not in self._batches:
-            self._batches[size, wide] = self._make_batch(size, wide)
-        answered = self._batches[size, wide].run(image, target)
-        logits, probabilities, cam = answered
+        if (size, padded) not in self._batches:
+            self._batches[size, padded] = self._make_batch(size, padded)
+        logits, probabilities, cam = self._batches[size, padded].run(image, target)
         return Outputs(logits[:rows], probabilities[:rows], cam[:rows, :targets])
 
     def _make_batch(self, size: int, targets: int) -> "_Batch":
         captured = targets in CAPTURED_TARGETS
-        graph = 1 + len(self._batches) if captured else UNCAPTURED  # 0 is onnxruntime's own
-        labels = len(self._artefact.card.labels)
+        graph = 1 + len(self._batches) if captured else UNCAPTURED  # 0 is reserved by onnxruntime
+        labels = len(self._artifact.card.labels)
         shapes: dict[str, tuple[int, ...]] = {
             "logits": (size, labels),
             "probabilities": (size, labels),
-            "cam": (size, targets, *self._artefact.map_shape),
+            "cam": (size, targets, *self._artifact.map_shape),
         }
         pixels = self._pixels[size]
         return _Batch(self._session, pixels, (size, targets), shapes, self.provider, graph)
@@ -95,7 +94,7 @@ class BoundSession:
 
 
 class _Pixels:
-    """A batch of pictures: a page-locked array to fill, and its place on the device."""
+    """A batch of images: a page-locked array to fill, and its copy on the device."""
 
     def __init__(self, shape: tuple[int, ...], device: str) -> None:
         self.staged = np.zeros(shape, np.uint8)  # (N, H, W, C)
@@ -104,13 +103,13 @@ class _Pixels:
             pin(self.staged)
 
     def put(self, image: NDArray[np.uint8]) -> None:
-        """Copy the rows over; what was in the others stays, and is ignored."""
+        """Copy the rows to the device. The padding rows keep old content, which is ignored."""
         self.staged[: len(image)] = image
         self.value.update_inplace(self.staged)
 
 
 class _Batch:
-    """Inputs and outputs of one size, bound once."""
+    """The inputs and outputs of one batch size, bound once."""
 
     def __init__(
         self,
@@ -132,7 +131,7 @@ class _Batch:
         self._binding.bind_ortvalue_input("target", self._target)
         self._outputs: dict[str, Any] = {}
         for name, shape in shapes.items():
-            if 0 not in shape:  # a map of no targets needs no memory
+            if 0 not in shape:  # maps of no targets need no memory
                 self._outputs[name] = make(shape, np.float32, device, 0)
                 self._binding.bind_ortvalue_output(name, self._outputs[name])
         self._options = ort.RunOptions()
@@ -141,7 +140,7 @@ class _Batch:
     def run(
         self, image: NDArray[np.uint8], target: NDArray[np.int64]
     ) -> Iterator[NDArray[np.float32]]:
-        """Logits, probabilities and cam of all rows, padding included; the caller's own copies."""
+        """Return copies of logits, probabilities and cam of all rows, including the padding."""
         self._pixels.put(image)
         if target.size:
             self._staged[: target.shape[0], : target.shape[1]] = target
@@ -156,7 +155,7 @@ class _Batch:
 
 
 def list_sizes(max_batch_size: int) -> tuple[int, ...]:
-    """1, 2, 4, 8 … up to the largest, which need be no power of two."""
+    """Return 1, 2, 4, 8 … and the largest size, which need not be a power of two."""
     powers = [1 << power for power in range(max_batch_size.bit_length())]
     return tuple(sorted({*powers, max_batch_size}))
 
@@ -168,31 +167,34 @@ def open_bound(
     options: ort.SessionOptions,
     tuning: Tuning | None = None,
 ) -> BoundSession:
-    """The model on the GPU; onnxruntime may put it on the CPU without a word: see `provider`.
+    """Load the model on the GPU. onnxruntime may silently use the CPU: check `provider`.
 
-    A model that lies on the GPU only in part can't be captured; it then runs without.
+    A model that is only partly on the GPU cannot be captured; it then runs without CUDA graphs.
 
     Raises:
-        BadArtefact: onnxruntime refuses the graph.
+        InvalidArtifact: onnxruntime rejects the graph.
     """
     tuning = tuning or Tuning(nhwc=artifact.raw_card.get("precision") == "fp16")
     provider = {"prefer_nhwc": str(int(tuning.nhwc))}
     capturing = {**provider, "enable_cuda_graph": "1"}
     if tuning.graphs and tuning.bound:
-        with suppress(Exception):  # a refusal to capture has no class of its own
+        with suppress(Exception):  # a failed capture has no exception class of its own
             session = ort.InferenceSession(content, options, [(CUDA, capturing), CPU])
-            found = BoundSession(session, artifact, max_batch_size, bound=True)
-            found.run(*artifact.make_batch(1, 1))  # or refuses as late as here
-            return found
+            captured = BoundSession(session, artifact, max_batch_size, bound=True)
+            captured.run(*artifact.make_batch(1, 1))  # the capture may fail as late as here
+            return captured
     try:
         session = ort.InferenceSession(content, options, [(CUDA, provider), CPU])
-    except Exception as fault:  # onnxruntime's exceptions share no base of their own
-        raise InvalidArtifact(f"{artifact.path} is refused by onnxruntime: {fault}") from None
+    except Exception as exc:  # onnxruntime's exceptions have no common base class
+        raise InvalidArtifact(f"{artifact.path} is rejected by onnxruntime: {exc}") from None
     return BoundSession(session, artifact, max_batch_size, tuning.bound)
 
 
 def pin(array: NDArray[Any]) -> bool:
-    """Lock the array's pages until it is gone: a GPU then copies from it by itself, and faster."""
+    """Lock the array's pages while it exists, so that the GPU copies from it directly and faster.
+
+    Returns whether they were locked.
+    """
     for name in RUNTIMES:
         with suppress(OSError):
             runtime = ctypes.CDLL(name)

@@ -1,7 +1,8 @@
-"""When the device fails, not the picture: told apart by what onnxruntime says, and what is missing.
+"""Tells a device failure from a bad row, and says what a GPU is missing.
 
-A row that a graph can't take fails alone; a CUDA error or memory that is short even for one row
-means that this session is done for. Knows onnxruntime's words; nothing of queues or HTTP.
+A row that the graph cannot process fails alone. After a CUDA error, or if memory does not even
+suffice for one row, the session cannot be used any more. Knows the messages of onnxruntime, but no
+queues or HTTP.
 """
 
 import ctypes
@@ -15,12 +16,13 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from service.artifact.validation import OPSET
-from service.runtime.batcher import DeviceLost, Outputs, Run
-from service.runtime.session import choose_providers
+from service.artifact.graph import OPSET
+from service.runtime.batcher import DeviceLost
+from service.runtime.engine import Outputs, Run
+from service.runtime.session import choose_providers, describe_cuda_failure
 from service.settings import DeviceError
 
-PROBE_SECONDS = 120
+TEST_SECONDS = 120
 DEVICE_ERROR = re.compile(
     r"CUDA (failure|error)|CUDNN|CUBLAS|CUFFT|cuda\w*Error|device lost", re.IGNORECASE
 )
@@ -32,91 +34,90 @@ LIBRARIES = ("libonnxruntime_providers_shared.so", "libonnxruntime_providers_cud
 
 
 def detect_device_loss(run: Run) -> Run:
-    """The same run, but a failing device is `DeviceLost`.
+    """Return the same run, except that it raises `DeviceLost` if the device fails.
 
-    Memory that is short for a batch is an error like any other: half the batch may do.
+    If memory does not suffice for a batch, that is no device failure: half the batch may fit.
     """
 
     def run_guarded(image: NDArray[np.uint8], target: NDArray[np.int64]) -> Outputs:
         try:
             return run(image, target)
-        except Exception as fault:
-            if is_device_loss(fault, len(image)):
-                raise DeviceLost(f"The device failed: {fault}") from None
+        except Exception as exc:
+            if is_device_loss(exc, len(image)):
+                raise DeviceLost(f"The device failed: {exc}") from None
             raise
 
     return run_guarded
 
 
-def is_device_loss(fault: Exception, rows: int) -> bool:
-    """Whether a batch of so many rows failed for the device's sake."""
-    told = str(fault)
-    if OUT_OF_MEMORY.search(told) or isinstance(fault, MemoryError):
+def is_device_loss(exc: Exception, rows: int) -> bool:
+    """Return whether a batch of `rows` rows failed because the device did."""
+    message = str(exc)
+    if OUT_OF_MEMORY.search(message) or isinstance(exc, MemoryError):
         return rows == 1
-    return bool(DEVICE_ERROR.search(told))
+    return bool(DEVICE_ERROR.search(message))
 
 
 def find_missing_library() -> str | None:
-    """What the dynamic linker says is missing for onnxruntime's CUDA provider; None if nothing."""
+    """Return what the dynamic linker cannot find for onnxruntime's CUDA provider, or None."""
     folder = Path(ort.__file__).parent / "capi"
     try:
         for name in LIBRARIES:
             if (folder / name).exists():
                 ctypes.CDLL(str(folder / name), mode=ctypes.RTLD_GLOBAL)
-    except OSError as fault:
-        return str(fault)
+    except OSError as exc:
+        return str(exc)
     return None
 
 
 def try_cuda() -> None:
-    """Run the smallest of graphs on the GPU.
+    """Run a tiny graph on the GPU.
 
     Raises:
-        DeviceFault: it does not come to run there; the sentence names what is missing.
+        DeviceError: it did not run there; the message says what is missing.
     """
     providers = choose_providers("cuda")
     value = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])
     result = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1])
-    graph = helper.make_graph([helper.make_node("Abs", ["x"], ["y"])], "least", [value], [result])
+    graph = helper.make_graph([helper.make_node("Abs", ["x"], ["y"])], "tiny", [value], [result])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
     try:
         session = ort.InferenceSession(model.SerializeToString(), providers=providers)
         session.run(None, {"x": np.ones(1, np.float32)})
-        lacking = "" if session.get_providers() == providers else find_missing_library()
-    except Exception as fault:  # onnxruntime's exceptions share no base of their own
-        lacking = str(fault)
-    if lacking != "":
-        told = lacking or "onnxruntime could not set the GPU up, its own lines say why"
-        raise DeviceError(f"SIGHTGLASS_DEVICE=cuda can't be: {told}; auto would use the CPU.")
+        if session.get_providers() == providers:
+            return
+        reason = find_missing_library()
+    except Exception as exc:  # onnxruntime's exceptions have no common base class
+        reason = str(exc)
+    reason = reason or "onnxruntime could not set up the GPU, see its own messages"
+    raise DeviceError(describe_cuda_failure(reason))
 
 
 def require_cuda() -> None:
-    """Try the GPU in a process of its own, which takes its memory along when it ends.
+    """Test the GPU in a process of its own, so that its memory is free again afterwards.
 
     Raises:
-        DeviceFault: as `try_cuda` does.
+        DeviceError: as `try_cuda` does.
     """
     choose_providers("cuda")
     try:
-        ran = subprocess.run(
+        completed = subprocess.run(
             [sys.executable, "-m", "service.runtime.device"],
             stdout=subprocess.PIPE,
             text=True,
-            timeout=PROBE_SECONDS,
+            timeout=TEST_SECONDS,
         )
     except subprocess.TimeoutExpired:
-        raise DeviceError(
-            f"SIGHTGLASS_DEVICE=cuda can't be: the GPU did not answer within {PROBE_SECONDS} s."
-        ) from None
-    if ran.returncode:
-        raise DeviceError(
-            ran.stdout.strip() or f"The GPU's trial ended with {ran.returncode} and no word."
-        )
+        reason = f"the GPU did not answer within {TEST_SECONDS} s"
+        raise DeviceError(describe_cuda_failure(reason)) from None
+    if completed.returncode:
+        reason = f"the test of the GPU ended with exit code {completed.returncode}"
+        raise DeviceError(completed.stdout.strip() or describe_cuda_failure(reason))
 
 
 if __name__ == "__main__":
     try:
         try_cuda()
-    except DeviceError as fault:
-        print(fault)  # noqa: T201
+    except DeviceError as exc:
+        print(exc)  # noqa: T201
         sys.exit(1)

@@ -1,4 +1,4 @@
-"""One model in onnxruntime: arrays in, arrays out. Knows nothing of pictures, threads or HTTP."""
+"""Runs a model in onnxruntime: arrays in, arrays out. Knows no images, queues or HTTP."""
 
 from functools import cache
 from time import perf_counter
@@ -9,30 +9,30 @@ from numpy.typing import NDArray
 
 from service.artifact.card import Artifact, InvalidArtifact
 from service.machine import count_cores, has_driver
-from service.runtime.batcher import Outputs
-from service.runtime.cuda import CPU, CUDA, BoundSession, open_bound
+from service.runtime.cuda import CPU, CUDA, open_bound
+from service.runtime.engine import Outputs, Session
 from service.settings import AUTO, DeviceError, Settings
 
 PROVIDER_NAMES = {CUDA: "cuda", CPU: "cpu"}
-MIN_MULTITHREADED_SECONDS = 0.001  # a shorter run is over before other threads have woken
-MAX_INLINE_SECONDS = 0.001  # of a full batch with maps: so long the event loop may stand still
+MIN_MULTITHREADED_SECONDS = 0.001  # a shorter run ends before other threads wake up
+MAX_INLINE_SECONDS = 0.001  # for a full batch with maps; the event loop is blocked meanwhile
 MEASURED_RUNS = 5
-MAX_REPLICATED_BYTES = 128 << 20  # of a file: a larger one takes too much memory to be held twice
+MAX_REPLICATED_BYTES = 128 << 20  # of a file; a larger one would take too much memory twice
 
 
-class Session:
+class OnnxSession:
     """A loaded graph on the device that was chosen for it."""
 
-    sizes: tuple[int, ...] = ()  # any batch is as good as another
-    run_inline = False  # whether a run is over before handing it to a thread would be
-    replicas = 1  # runs at the same time
+    sizes: tuple[int, ...] = ()  # every batch size is as fast to start
+    run_inline = False
+    replicas = 1
 
     def __init__(self, content: bytes, artifact: Artifact, device: str, threads: int) -> None:
-        """Load `content`, the bytes that were judged, to run with so many threads on a CPU.
+        """Load `content`, the bytes that were validated; `threads` is for runs on a CPU.
 
         Raises:
-            BadArtefact: onnxruntime refuses the graph.
-            DeviceFault: `DEVICE=cuda`, and the model did not come to lie there.
+            InvalidArtifact: onnxruntime rejects the graph.
+            DeviceError: `DEVICE=cuda`, but the model was not loaded on the GPU.
         """
         providers = choose_providers(device)
         options = _make_options(threads)
@@ -41,9 +41,9 @@ class Session:
             options.add_session_config_entry("session.use_env_allocators", "1")
         try:
             self._session = ort.InferenceSession(content, options, providers=providers)
-        except Exception as fault:  # onnxruntime's exceptions share no base of their own
-            raise InvalidArtifact(f"{artifact.path} is refused by onnxruntime: {fault}") from None
-        self._session._model_bytes = None  # else onnxruntime keeps the whole file for good
+        except Exception as exc:  # onnxruntime's exceptions have no common base class
+            raise InvalidArtifact(f"{artifact.path} is rejected by onnxruntime: {exc}") from None
+        self._session._model_bytes = None  # private: otherwise onnxruntime keeps the whole file
         self.provider = PROVIDER_NAMES[self._session.get_providers()[0]]
         if device == "cuda" and self.provider != "cuda":
             raise DeviceError(describe_missing_cuda())
@@ -56,91 +56,98 @@ class Session:
 
 
 class ReplicatedSession:
-    """A large model on several cores: a batch on all of them, or in a crowd a part of it on each.
+    """A large model on several cores: one batch on all cores, or a part of it on each core.
 
-    Threads that share a run wait for each other in every layer; few pictures are done sooner so,
-    of many fewer a second.
+    Threads that share a run wait for each other in every layer. Sharing answers few images sooner,
+    but processes fewer images per second when there are many.
     """
 
     sizes: tuple[int, ...] = ()
     run_inline = False
 
-    def __init__(self, wide: Session, narrow: Session, replicas: int) -> None:
-        self.provider = wide.provider
-        self.run, self.run_replica = wide.run, narrow.run
+    def __init__(self, shared: Session, single: Session, replicas: int) -> None:
+        """`shared` runs on all cores, `single` on one."""
+        self.provider = shared.provider
+        self.run, self.run_replica = shared.run, single.run
         self.replicas = replicas
 
 
-AnySession = Session | ReplicatedSession | BoundSession
-
-
 def choose_providers(device: str) -> list[str]:
-    """The providers to try, best first.
+    """Return the providers to try, best first.
 
     Raises:
-        DeviceFault: `device` is cuda and this onnxruntime has no CUDA provider.
+        DeviceError: `device` is cuda, but onnxruntime has no CUDA provider or there is no driver.
     """
     if device == "cpu" or (device == AUTO and not has_cuda()):
         return [CPU]
     if not has_cuda():
         raise DeviceError(describe_missing_cuda())
-    ort.preload_dlls()  # the CUDA libraries that came as Python packages, if any
+    ort.preload_dlls()  # the CUDA libraries from Python packages, if installed
     return [CUDA, CPU]
 
 
 def has_cuda() -> bool:
-    """Whether there is a CUDA provider and a driver for it; it may still fail to load a model."""
+    """Return whether there is a CUDA provider and a driver; loading a model may still fail."""
     return CUDA in ort.get_available_providers() and has_driver()
 
 
 def describe_missing_cuda() -> str:
-    """What `DEVICE=cuda` lacks here."""
+    """Say why `DEVICE=cuda` does not work here."""
     if CUDA not in ort.get_available_providers():
-        lacking = f"onnxruntime {ort.__version__} as installed here has no CUDA provider"
+        reason = f"the installed onnxruntime {ort.__version__} has no CUDA provider"
     elif not has_cuda():
-        lacking = "there is no NVIDIA driver here"
+        reason = "no NVIDIA driver is installed"
     else:
-        lacking = "the libraries of onnxruntime-gpu[cuda,cudnn], or a GPU, are missing"
-    return f"SIGHTGLASS_DEVICE=cuda can't be: {lacking}; auto would use the CPU."
+        reason = "a GPU or the libraries of onnxruntime-gpu[cuda,cudnn] are missing"
+    return describe_cuda_failure(reason)
+
+
+def describe_cuda_failure(reason: str) -> str:
+    """Say why `DEVICE=cuda` does not work, and what to do."""
+    return f"SIGHTGLASS_DEVICE=cuda does not work: {reason}. Set it to auto to use the CPU."
 
 
 def choose_batch_size(settings: Settings, provider: str) -> int:
-    """Rows in one pass at most."""
+    """Return the largest batch size."""
     if settings.max_batch_size != AUTO:
         return int(settings.max_batch_size)
     return 32 if provider == "cuda" else 8
 
 
-def open_session(content: bytes, artifact: Artifact, settings: Settings) -> AnySession:
-    """On a GPU if there is one; else with as many threads as pay: one for a small model, or all.
+def open_session(content: bytes, artifact: Artifact, settings: Settings) -> Session:
+    """Load a model on the GPU if there is one, else on the CPU.
 
     Raises:
-        BadArtefact, DeviceFault: as `Session` does.
+        InvalidArtifact, DeviceError: as `OnnxSession` does.
     """
     if CUDA in choose_providers(settings.device):
         bound = open_bound(content, artifact, choose_batch_size(settings, "cuda"), _make_options(1))
         if bound.provider == "cuda":
             return bound
     if settings.intra_op_threads != AUTO:
-        return Session(content, artifact, settings.device, int(settings.intra_op_threads))
-    session = Session(content, artifact, settings.device, 1)
+        return OnnxSession(content, artifact, settings.device, int(settings.intra_op_threads))
+    return _open_measured(content, artifact, settings)
+
+
+def _open_measured(content: bytes, artifact: Artifact, settings: Settings) -> Session:
+    """Load a model with one thread; use all cores if a run takes long enough."""
+    session = OnnxSession(content, artifact, settings.device, 1)
     if session.provider != "cpu":
         return session
     cores = count_cores()
     if cores > 1 and measure_run(session, artifact) >= MIN_MULTITHREADED_SECONDS:
         if len(content) <= MAX_REPLICATED_BYTES:
-            return ReplicatedSession(
-                Session(content, artifact, settings.device, cores), session, cores
-            )
-        del session
-        return Session(content, artifact, settings.device, cores)
+            shared = OnnxSession(content, artifact, settings.device, cores)
+            return ReplicatedSession(shared, session, cores)
+        del session  # frees its memory first
+        return OnnxSession(content, artifact, settings.device, cores)
     full = choose_batch_size(settings, session.provider)
     session.run_inline = measure_run(session, artifact, full, 1) < MAX_INLINE_SECONDS
     return session
 
 
-def measure_run(session: AnySession, artifact: Artifact, size: int = 1, targets: int = 0) -> float:
-    """Seconds of one run, the best of a few."""
+def measure_run(session: Session, artifact: Artifact, size: int = 1, targets: int = 0) -> float:
+    """Return the seconds of the fastest of a few runs."""
     image, target = artifact.make_batch(size, targets)
     seconds = []
     for _ in range(MEASURED_RUNS):
@@ -152,19 +159,19 @@ def measure_run(session: AnySession, artifact: Artifact, size: int = 1, targets:
 
 @cache
 def _share_memory() -> None:
-    """What runs take, a model's two sessions or several models take in turn from one arena."""
+    """Let all sessions share one memory arena, since they seldom run at the same time."""
     memory = ort.OrtMemoryInfo(
         "Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT
     )
-    exactly = ort.OrtArenaCfg({"arena_extend_strategy": 1})  # not the next power of two
-    ort.create_and_register_allocator(memory, exactly)
+    arena = ort.OrtArenaCfg({"arena_extend_strategy": 1})  # as requested, not a power of two
+    ort.create_and_register_allocator(memory, arena)
 
 
 def _make_options(threads: int) -> ort.SessionOptions:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    # Threads of an idle session would otherwise spin on the cores that decode the next pictures.
+    # Otherwise the threads of an idle session spin on the cores that decode the next images.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
     return options

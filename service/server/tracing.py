@@ -1,9 +1,8 @@
-"""Traces for a collector: a span for each request, and within it one for each stage of its images.
+"""Traces for a collector: a span for each request, with a child span for each stage of its images.
 
-Only where OpenTelemetry's own environment variables ask for it; else nothing of it is imported.
-The spans are made after the answer was sent, from the readings that Server-Timing is made of, and
-a thread takes them away: a collector that is slow or dead costs spans, never an answer. Knows
-nothing of images.
+OpenTelemetry is imported only if its own environment variables ask for traces. The spans are made
+after the response was sent, from the same readings as Server-Timing, and a thread sends them. So a
+slow or dead collector loses spans, but delays no response. This module knows nothing of images.
 """
 
 from os import environ
@@ -18,15 +17,15 @@ from service.settings import SettingsError
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
 
-SERVICE_NAME = "sightglass"  # where OTEL_SERVICE_NAME says none
+SERVICE_NAME = "sightglass"  # if OTEL_SERVICE_NAME is not set
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 PROTOCOL = "http/protobuf"
-CLOSE_SECONDS = 3.0  # that a stopping server waits for a collector to take the last spans
+CLOSE_SECONDS = 3.0  # for sending the last spans when the server stops
 
 
 class RequestTracer:
-    """Makes spans of answered requests and hands them to `exporters`."""
+    """Makes spans of finished requests and gives them to `exporters`."""
 
     def __init__(self, exporters: "list[SpanExporter]") -> None:
         from opentelemetry.sdk.resources import OTELResourceDetector, Resource
@@ -35,7 +34,9 @@ class RequestTracer:
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
         resource = Resource.create({"service.name": SERVICE_NAME})
-        resource = resource.merge(OTELResourceDetector().detect())  # the environment's name wins
+        resource = resource.merge(
+            OTELResourceDetector().detect()
+        )  # the name in the environment has priority
         self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
         for exporter in exporters:
             self._provider.add_span_processor(BatchSpanProcessor(exporter))
@@ -45,7 +46,7 @@ class RequestTracer:
     def record_request(
         self, request: Request, route: str | None, status: int, code: str | None, seconds: float
     ) -> None:
-        """Make the spans of a request that took `seconds`; a refusal has a `code`."""
+        """Make the spans of a request that took `seconds`. `code` is the error code, if any."""
         from opentelemetry.trace import SpanKind, StatusCode, set_span_in_context
 
         epoch = time_ns() - perf_counter_ns()
@@ -61,50 +62,50 @@ class RequestTracer:
             attributes["http.route"] = route
         if code:
             attributes["error.type"] = code
-        for name, note in {"request_id": request.id, **request.log_fields}.items():
-            attributes[f"{SERVICE_NAME}.{name}"] = note
+        for name, value in {"request_id": request.id, **request.log_fields}.items():
+            attributes[f"{SERVICE_NAME}.{name}"] = value
         span = self._tracer.start_span(
             f"{request.method} {route}" if route else request.method,
-            self._propagator.extract({"traceparent": request.header(b"traceparent")}),
+            self._propagator.extract({"traceparent": request.header("traceparent")}),
             SpanKind.SERVER,
             attributes,
             start_time=to_ns(request.started),
         )
-        if not span.is_recording():  # it was not sampled
+        if not span.is_recording():  # not sampled
             return
         if status >= 500:
             span.set_status(StatusCode.ERROR)
-        within = set_span_in_context(span)
+        context = set_span_in_context(span)
         for stage, started, ended, batch_size in request.timings.spans:
             size = None if batch_size is None else {f"{SERVICE_NAME}.batch_size": batch_size}
             child = self._tracer.start_span(
-                stage, within, attributes=size, start_time=to_ns(started)
+                stage, context, attributes=size, start_time=to_ns(started)
             )
             child.end(to_ns(ended))
         span.end(to_ns(request.started + seconds))
 
     def close(self) -> None:
-        """Send what is left, for a while."""
+        """Send the remaining spans, but wait only a few seconds."""
         closing = Thread(target=self._provider.shutdown, name="traces", daemon=True)
         closing.start()
         closing.join(CLOSE_SECONDS)
 
 
 def open_tracer() -> RequestTracer | None:
-    """Traces, if the environment asks for them.
+    """Return a tracer if the environment asks for traces.
 
     Raises:
-        SettingsFault: as `make_exporters` does.
+        SettingsError: As `make_exporters` does.
     """
     exporters = make_exporters()
     return RequestTracer(exporters) if exporters else None
 
 
 def make_exporters() -> "list[SpanExporter]":
-    """Those that the environment asks for.
+    """Make the exporters that the environment asks for.
 
     Raises:
-        SettingsFault: an exporter that is not known or not installed, or an endpoint that can't be.
+        SettingsError: An exporter is unknown or not installed, or its endpoint is not valid.
     """
     if _read("OTEL_SDK_DISABLED").lower() == "true":
         return []
@@ -117,7 +118,7 @@ def make_exporters() -> "list[SpanExporter]":
             exporters.append(_make_console())
         elif name != "none":
             raise SettingsError(
-                f"OTEL_TRACES_EXPORTER={wanted} can't be: it should be otlp, console or none."
+                f"OTEL_TRACES_EXPORTER must be otlp, console or none, got '{wanted}'."
             )
     return exporters
 
@@ -126,16 +127,15 @@ def _make_otlp() -> "SpanExporter":
     endpoint, protocol = _read(*ENDPOINTS), _read(*PROTOCOLS)
     if endpoint and not _is_url(endpoint):
         raise SettingsError(
-            f"Traces can't be sent to '{endpoint}': {ENDPOINTS[1]} should be a URL, as in "
-            "http://collector:4318."
+            f"{ENDPOINTS[1]} must be a URL such as http://collector:4318, got '{endpoint}'."
         )
     if protocol not in ("", PROTOCOL):
-        raise SettingsError(f"{PROTOCOLS[1]}={protocol} can't be: it should be {PROTOCOL}.")
+        raise SettingsError(f"{PROTOCOLS[1]} must be {PROTOCOL}, got '{protocol}'.")
     try:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     except ImportError:
         raise SettingsError(
-            "Traces can't be sent, their exporter is not installed: do it with 'pip install "
+            "The exporter for traces is not installed: run 'pip install "
             "opentelemetry-exporter-otlp-proto-http', or set OTEL_TRACES_EXPORTER=none."
         ) from None
     return OTLPSpanExporter()
@@ -151,10 +151,10 @@ def _is_url(text: str) -> bool:
     try:
         parts = urlsplit(text)
         return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # of the port
+    except ValueError:  # the port is not a number
         return False
 
 
 def _read(*names: str) -> str:
-    """The first of the variables that is set to anything."""
+    """Return the value of the first variable that is set and not empty."""
     return next((value for name in names if (value := environ.get(name, "").strip())), "")

@@ -1,33 +1,33 @@
-"""One connection before its request is known: how long and how slow the headers may be.
+"""uvicorn's HTTP protocol, with limits for the size and the time of the headers.
 
-uvicorn sets no end to either, so a client could fill the memory, or hold connections for good,
-without ever coming to the front door. And where no more can be let in, a task for each would cost
-more than to say so. Knows nothing of what is asked.
+uvicorn has no such limits. A client could fill the memory, or keep connections open for ever,
+before any request reaches the application. The protocol also lets the application reject a request
+early, without a task. It does not know what a request asks for.
 """
 
 import asyncio
 import logging
 from collections.abc import Callable
 
+from starlette.types import Scope
 from uvicorn.config import HTTP_PROTOCOLS
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from service.http.request import Scope
 from service.settings import Settings
 
-MAX_HEAD_BYTES = 65_536  # that came without the end of the headers
+MAX_HEAD_BYTES = 65_536  # received without the end of the headers
 
-TurnAway = Callable[[Scope], bytes | None]  # what to answer at once, if anything
+RejectEarly = Callable[[Scope], bytes | None]  # the whole response, if the request is rejected
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """uvicorn's own, with an end to the headers, and refusals that need no task."""
+    """uvicorn's protocol with limited headers, and with rejections that need no task."""
 
     head_seconds = 10.0
-    turn_away: TurnAway
-    _passing = False  # the body of a request that was turned away
+    reject_early: RejectEarly
+    _is_skipping = False  # the body of a request that was rejected early
     _head_is_open = True
-    _head_began = False  # behind another request, in what is being read
+    _head_began = False  # after another request, in the data that was just received
     _head_bytes = 0
     _head_timer: asyncio.TimerHandle | None = None
 
@@ -42,20 +42,20 @@ class BoundedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         self._head_began = False
         super().data_received(data)
-        if self._passing:
+        if self._is_skipping:
             if self._head_timer is None:
                 self._head_timer = self.loop.call_later(self.head_seconds, self.transport.close)
         elif self._head_is_open:
-            if not self._head_began:  # else most of it may be the end of a body before
+            if not self._head_began:  # otherwise most of it may belong to the body before
                 self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
-                self._refuse(f"More than {MAX_HEAD_BYTES} bytes of headers were sent: send fewer.")
+                self._fail(f"More than {MAX_HEAD_BYTES} bytes of headers were sent: send fewer.")
             elif self._head_timer is None:
                 self._start_timer()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._unset_keepalive_if_required()  # set by an answer to what came before, in one read
+        self._unset_keepalive_if_required()  # an earlier response may have set it
         self._head_began = not self._head_is_open
         self._head_is_open = True
         self._head_bytes = 0
@@ -63,39 +63,40 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._head_is_open = False
         self._stop_timer()
-        refusal = self._find_refusal()
-        if refusal is None:
+        rejection = self._find_rejection()
+        if rejection is None:
             super().on_headers_complete()
         else:
-            self.transport.write(refusal)
-            self._passing = True
+            self.transport.write(rejection)
+            self._is_skipping = True
 
     def on_body(self, body: bytes) -> None:
-        if not self._passing:
+        if not self._is_skipping:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
-        if self._passing:
-            self._passing = False
+        if self._is_skipping:
+            self._is_skipping = False
             self._stop_timer()
             self.on_response_complete()
         else:
             super().on_message_complete()
 
-    def _find_refusal(self) -> bytes | None:
-        """What a request is turned away with, if it can be at once and the connection be kept."""
-        first = self.cycle is None or self.cycle.response_complete
-        heard = not self.flow.write_paused
-        kept = self.parser.should_keep_alive() and self.parser.get_http_version() == "1.1"
+    def _find_rejection(self) -> bytes | None:
+        """Return the response if the request is rejected early. The connection stays open."""
+        is_first = self.cycle is None or self.cycle.response_complete
+        can_write = not self.flow.write_paused
+        stays_open = self.parser.should_keep_alive() and self.parser.get_http_version() == "1.1"
         if (
-            not (first and heard and kept)
+            not (is_first and can_write and stays_open)
             or self.expect_100_continue
             or self.parser.should_upgrade()
         ):
             return None
         path, _, query = self.url.partition(b"?")
-        return self.turn_away(
+        return self.reject_early(
             {
+                "type": "http",
                 "method": self.parser.get_method().decode("latin-1"),
                 "path": path.decode("latin-1"),
                 "query_string": query,
@@ -105,28 +106,30 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _start_timer(self) -> None:
         sentence = f"The headers did not arrive within {self.head_seconds:g} s: send them faster."
-        self._head_timer = self.loop.call_later(self.head_seconds, self._refuse, sentence)
+        self._head_timer = self.loop.call_later(self.head_seconds, self._fail, sentence)
 
     def _stop_timer(self) -> None:
         if self._head_timer:
             self._head_timer.cancel()
             self._head_timer = None
 
-    def _refuse(self, sentence: str) -> None:
+    def _fail(self, sentence: str) -> None:
         self._stop_timer()
         if self.transport.is_closing():
             return
-        if self.cycle and not self.cycle.response_complete:  # the next word is an earlier request's
+        if (
+            self.cycle and not self.cycle.response_complete
+        ):  # the next response belongs to an earlier request
             self.transport.close()
         else:
             self.send_400_response(sentence)
 
 
-def install_protocol(settings: Settings, turn_away: TurnAway) -> None:
-    """Have uvicorn take this protocol where it is told to choose one, as BentoML does."""
+def install_protocol(settings: Settings, reject_early: RejectEarly) -> None:
+    """Replace the protocol that uvicorn chooses by default. BentoML leaves it the choice."""
     BoundedProtocol.head_seconds = settings.request_timeout_ms / 1000
-    BoundedProtocol.turn_away = staticmethod(turn_away)
-    # uvicorn would put a line of its own together for every request, only to drop it.
+    BoundedProtocol.reject_early = staticmethod(reject_early)
+    # uvicorn would make a log line for every request, only to drop it.
     access = logging.getLogger("uvicorn.access")
     access.handlers, access.propagate = [], False
     HTTP_PROTOCOLS["auto"] = f"{__name__}:{BoundedProtocol.__name__}"

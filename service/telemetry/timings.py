@@ -1,25 +1,25 @@
-"""When a request's images were in which stage, for Server-Timing, the log, metrics and traces.
+"""Records how long each image was in which stage, for Server-Timing, log, metrics and traces.
 
-All readings are of one clock, `perf_counter`. Knows nothing of what is done in a stage.
+All times come from one clock, `perf_counter`. This module does not know what a stage does.
 """
 
 from service.telemetry import metrics
 
-Interval = tuple[float, float]  # from, to; in seconds of `perf_counter`
-Span = tuple[str, float, float, int | None]  # stage, from, to, size of the batch it was in
+Interval = tuple[float, float]  # start and end, in seconds of `perf_counter`
+Span = tuple[str, float, float, int | None]  # stage, start, end, batch size
 
 
 class Timings:
-    """What one request's images have been through."""
+    """The stages of the images of one request."""
 
     __slots__ = ("seconds", "spans")
 
     def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}  # by stage; the longest of several images
+        self.seconds: dict[str, float] = {}  # by stage; of several images the longest
         self.spans: list[Span] = []
 
     def note(self, stage: str, *parts: Interval, batch_size: int | None = None) -> None:
-        """One image was in a stage, in one go or in several parts."""
+        """Record that one image was in a stage, in one interval or several."""
         seconds = 0.0
         for started, ended in parts:
             seconds += ended - started

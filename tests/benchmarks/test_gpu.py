@@ -1,4 +1,4 @@
-"""`make bench-gpu`, as far as a CPU can try it; and that it says so where there is no GPU."""
+"""`make bench-gpu` works as far as a CPU can test it, and says if there is no GPU."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from service.runtime.session import has_cuda
 from tests.service.quadrants import write_model
 
 
-def test_every_tuning_is_measured_and_nodes_are_placed(tmp_path: Path) -> None:
+def test_every_tuning_is_measured_and_every_node_has_a_provider(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     write_model(path)
     artifact, content = read_artifact(path)
@@ -37,8 +37,8 @@ def test_decoding_is_measured_on_photographs(tmp_path: Path) -> None:
     assert gpu.measure_decoding(artifact, rounds=1, seconds=0.01) > 0
 
 
-@pytest.mark.skipif(has_cuda(), reason="there is a GPU")
-def test_without_a_gpu_it_says_so(
+@pytest.mark.skipif(has_cuda(), reason="this machine has a GPU")
+def test_the_command_says_if_there_is_no_gpu(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.argv", ["benchmarks.gpu"])
@@ -47,9 +47,9 @@ def test_without_a_gpu_it_says_so(
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not has_cuda(), reason="there is no CUDA provider, or no GPU")
-def test_all_but_shape_arithmetic_lies_on_the_gpu() -> None:
-    """Of every bundled model: nothing that computes on pixels or maps is left to the CPU."""
+@pytest.mark.skipif(not has_cuda(), reason="needs a CUDA provider and a GPU")
+def test_everything_but_shape_arithmetic_runs_on_the_gpu() -> None:
+    """In every bundled model, no node that computes pixels or maps runs on the CPU."""
     shapes = {"Shape", "Gather", "Unsqueeze", "Squeeze", "Concat", "Slice", "Cast", "Mul", "Add"}
     for path in Path("models").glob("*/*/model.onnx"):
         artifact, content = read_artifact(path)

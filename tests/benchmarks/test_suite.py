@@ -1,4 +1,4 @@
-"""The performance suite measures what it says, on a small scale: no figure here is judged."""
+"""The benchmarks measure what they claim, on a small scale. No test depends on a speed."""
 
 import dataclasses
 from pathlib import Path
@@ -8,8 +8,8 @@ import pytest
 from benchmarks import precisions
 from benchmarks.__main__ import PAGES
 from benchmarks.bound import find_answers, measure_bound
-from benchmarks.client import Ask
-from benchmarks.contenders import OURS, make_our_asks
+from benchmarks.client import Request
+from benchmarks.contenders import OURS, make_our_requests
 from benchmarks.material import Pictures
 from benchmarks.ours import mix
 from benchmarks.plot import draw
@@ -19,7 +19,7 @@ from benchmarks.server import Server
 from benchmarks.table import write_pages
 from benchmarks.targets import TARGETS
 from benchmarks.trial import Trial
-from tests import server as tests_server
+from tests.server import LaunchedServer
 from tests.service.quadrants import encode, light
 
 SECONDS = 0.3
@@ -27,32 +27,32 @@ SECONDS = 0.3
 
 @pytest.fixture(scope="module")
 def pictures(quadrants_dir: Path) -> Pictures:
-    """One for each label of the tiny model."""
+    """One picture for each label of the tiny model."""
     path = quadrants_dir / "quadrants" / "1" / "model.onnx"
     files = tuple(encode(light(quarter, (48, 32))) for quarter in range(4))
     return Pictures("photo", "quadrants", path, "image/png", files)
 
 
 @pytest.fixture
-def trial(server: tests_server.Server) -> Trial:
-    return Trial(Server(OURS, server.port, server.process, 1.5), OURS, SECONDS)
+def trial(launched: LaunchedServer) -> Trial:
+    return Trial(Server(OURS, launched.port, launched.process, 1.5), OURS, SECONDS)
 
 
-def load(trial: Trial, asks: list[Ask], clients: int) -> Sample:
-    """A short load; again if the machine had no time for it."""
+def load(trial: Trial, requests: list[Request], clients: int) -> Sample:
+    """Run a short load, again if the machine had no time for it."""
     for _ in range(20):
-        sample = trial.load("photo", asks, clients)
+        sample = trial.load("photo", requests, clients)
         if sample.figures["rps"] or sample.figures["errors"]:
             break
     return sample
 
 
-def test_the_right_answers_are_found_in_process(pictures: Pictures) -> None:
+def test_the_right_answers_are_found_without_a_server(pictures: Pictures) -> None:
     assert find_answers(pictures)[1] == [0, 1, 2, 3]
 
 
 def test_a_load_counts_right_answers(trial: Trial, pictures: Pictures) -> None:
-    sample = load(trial, make_our_asks(*find_answers(pictures)), 4)
+    sample = load(trial, make_our_requests(*find_answers(pictures)), 4)
     assert sample.figures["errors"] == 0
     assert sample.figures["rps"] > 0
     assert 0 < sample.figures["p50"] <= sample.figures["p95"] <= sample.figures["p99"]
@@ -62,33 +62,35 @@ def test_a_load_counts_right_answers(trial: Trial, pictures: Pictures) -> None:
 
 def test_a_wrong_answer_is_an_error(trial: Trial, pictures: Pictures) -> None:
     found, tops = find_answers(pictures)
-    sample = load(trial, make_our_asks(found, tops[::-1]), 2)
+    sample = load(trial, make_our_requests(found, tops[::-1]), 2)
     assert sample.figures["errors"] > 0
     assert sample.figures["rps"] == 0
 
 
-def test_an_open_loop_asks_at_its_own_pace(trial: Trial, pictures: Pictures) -> None:
-    sample = trial.pace("photo paced 80 %", make_our_asks(*find_answers(pictures)), 100)
+def test_an_open_loop_sends_at_its_own_rate(trial: Trial, pictures: Pictures) -> None:
+    sample = trial.pace("photo paced 80 %", make_our_requests(*find_answers(pictures)), 100)
     assert sample.figures["errors"] == 0
     assert sample.figures["rps"] * SECONDS <= 100 * SECONDS + 1
 
 
 def test_one_request_in_five_of_a_mix_is_a_map() -> None:
-    predictions = [Ask(b"p%d" % number, b"") for number in range(6)]
-    mixed = mix(predictions, [Ask(b"m%d" % number, b"", 1) for number in range(6)])
-    assert [ask.kind for ask in mixed] == [0, 0, 0, 0, 1] * 6
-    assert {ask.message for ask in mixed if not ask.kind} == {ask.message for ask in predictions}
+    predictions = [Request(b"p%d" % number, b"") for number in range(6)]
+    mixed = mix(predictions, [Request(b"m%d" % number, b"", 1) for number in range(6)])
+    assert [request.kind for request in mixed] == [0, 0, 0, 0, 1] * 6
+    assert {request.message for request in mixed if not request.kind} == {
+        request.message for request in predictions
+    }
 
 
-def test_maps_have_latencies_of_their_own(trial: Trial, pictures: Pictures) -> None:
+def test_maps_have_their_own_latencies(trial: Trial, pictures: Pictures) -> None:
     found = find_answers(pictures)
-    maps = make_our_asks(*found, "/gradcam", accept="image/png", kind=1)
-    sample = load(trial, mix(make_our_asks(*found), maps), 2)
+    maps = make_our_requests(*found, "/gradcam", accept="image/png", kind=1)
+    sample = load(trial, mix(make_our_requests(*found), maps), 2)
     assert sample.figures["errors"] == 0
     assert sample.figures["p50_1"] > 0
 
 
-def test_a_run_becomes_pages_and_a_picture(pictures: Pictures, tmp_path: Path) -> None:
+def test_a_run_is_written_as_pages_and_a_picture(pictures: Pictures, tmp_path: Path) -> None:
     bound = list(measure_bound(pictures, 0.002))
     load = {"rps": 90.0, "p50": 1.0, "p95": 2.0, "p99": 3.0, "errors": 0.0}
     ours = [Sample("photo", OURS, clients, load) for clients in (1, 8, 32)]
@@ -108,13 +110,13 @@ def test_a_run_becomes_pages_and_a_picture(pictures: Pictures, tmp_path: Path) -
     assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_queue_costs_a_row_something_either_way() -> None:
+def test_the_queue_is_measured_in_a_thread_and_on_the_event_loop() -> None:
     samples = list(measure_queue(8, 0.02))
     assert [sample.who for sample in samples] == ["in a thread", "on the loop"]
     assert all(0 < sample.figures["us"] < 1e6 for sample in samples)
 
 
-def test_photographs_are_sorted_into_a_folder_for_each_label(
+def test_photographs_are_copied_into_one_folder_per_label(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(precisions, "CACHE", tmp_path / "cache")
@@ -132,13 +134,13 @@ def test_photographs_are_sorted_into_a_folder_for_each_label(
     ]
 
 
-def test_without_the_data_set_fewer_bits_are_not_measured(
+def test_lower_precision_is_not_measured_without_the_data_set(
     pictures: Pictures, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("SIGHTGLASS_DATA", raising=False)
     assert list(precisions.measure_precisions(pictures, 0.01)) == []
 
 
-def test_every_target_is_named_once() -> None:
+def test_every_target_has_its_own_name() -> None:
     names = [target.what for target in TARGETS]
     assert len(names) == len(set(names))

@@ -9,6 +9,7 @@ from tests.contract.artifacts import wait_loaded
 from tests.contract.tree import Tree
 from tests.server import Server, start_server, wait_until
 from tests.service.quadrants import write_model
+from tests.warm import start_worker
 
 UNICODE = ("Кошка", "猫/%", 'a "quoted", comma', "naïve\tcafé\n")
 MANY = tuple(f"label {number}" for number in range(20))
@@ -21,7 +22,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tree]:
     models = folder / "models"
     write_model(models / "main" / "1" / "model.onnx")
     settings = {"model_poll_seconds": 0.1, "default_model": "main"}
-    with start_server(models, folder, **settings) as running:
+    with start_worker(models, folder, **settings) as running:
         running.wait_ready()
         yield Tree(running, models)
 
@@ -46,6 +47,6 @@ def several(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     write_model(models / "labels" / "1" / "model.onnx", labels=list(UNICODE))
     write_model(models / "many" / "1" / "model.onnx", labels=list(MANY))
     write_model(models / "gray" / "1" / "model.onnx", mode="L", side=64)
-    with start_server(models, folder) as running:
+    with start_worker(models, folder) as running:
         wait_loaded(running)
         yield running

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.contract.tree import PICTURE
-from tests.server import Server, start_server, wait_until
+from tests.server import Server, wait_until
+from tests.warm import start_worker
 
 KEYS = ("first-key", "second key")
 CALLS = [("POST", "/predict"), ("GET", "/models"), ("GET", "/metrics"), ("GET", "/nowhere")]
@@ -20,7 +21,7 @@ def guarded(quadrants_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> It
         "api_keys": ", ".join(KEYS),
         "cors_origins": "https://a.example, https://b.example",
     }
-    with start_server(quadrants_dir, tmp_path_factory.mktemp("guarded"), **settings) as running:
+    with start_worker(quadrants_dir, tmp_path_factory.mktemp("guarded"), **settings) as running:
         running.wait_ready()
         yield running
 
@@ -62,7 +63,7 @@ def test_keys_stay_out_of_the_log(guarded: Server) -> None:
 
 def test_public_paths_are_a_setting(quadrants_dir: Path, tmp_path: Path) -> None:
     settings = {"api_keys": "key", "public_paths": "/readyz,/models*,/page/*"}
-    with start_server(quadrants_dir, tmp_path, **settings) as server:
+    with start_worker(quadrants_dir, tmp_path, **settings) as server:
         server.wait_ready()
         assert server.client.get("/models").status_code == 200
         assert server.client.get("/models/quadrants").status_code == 200

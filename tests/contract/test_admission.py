@@ -17,8 +17,9 @@ import pytest
 from tests.contract.artifacts import POISON, write_fragile_model, write_slow_model
 from tests.contract.pictures import paint
 from tests.contract.wire import connect, count_images, read_answer, read_metric, start_post
-from tests.server import Server, start_server, wait_until
+from tests.server import Server, wait_until
 from tests.service.quadrants import encode, light
+from tests.warm import start_worker
 
 PICTURE = encode(light(0))
 TEXT = base64.b64encode(PICTURE).decode()
@@ -34,7 +35,7 @@ def tight(tmp_path_factory: pytest.TempPathFactory, quadrants_dir: Path) -> Iter
         "max_inflight_bytes": 200_000,
         "max_image_pixels": 10_000,  # 40,000 bytes, so that bodies may have 160,000
     }
-    with start_server(quadrants_dir, tmp_path_factory.mktemp("tight"), **settings) as running:
+    with start_worker(quadrants_dir, tmp_path_factory.mktemp("tight"), **settings) as running:
         running.wait_ready()
         yield running
 
@@ -45,7 +46,7 @@ def slow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("slow")
     write_slow_model(folder / "models" / "slow" / "1" / "model.onnx", seconds=0.3)
     settings = {"max_batch_size": 1, "intra_op_threads": 1, "request_timeout_ms": 6000}
-    with start_server(folder / "models", folder, **settings) as running:
+    with start_worker(folder / "models", folder, **settings) as running:
         running.wait_ready()
         yield running
 
@@ -55,7 +56,7 @@ def fragile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server whose model fails on certain pictures, and waits for batches to fill."""
     folder = tmp_path_factory.mktemp("fragile")
     write_fragile_model(folder / "models" / "fragile" / "1" / "model.onnx")
-    with start_server(folder / "models", folder, max_queue_delay_ms=200) as running:
+    with start_worker(folder / "models", folder, max_queue_delay_ms=200) as running:
         running.wait_ready()
         yield running
 

@@ -14,9 +14,10 @@ from PIL import Image
 from tests.contract.artifacts import wait_loaded
 from tests.contract.tree import PICTURE, Tree
 from tests.contract.wire import ask_both, read_metric
-from tests.server import PATIENCE, Server, start_server, wait_until
+from tests.server import PATIENCE, Server, wait_until
 from tests.service.quadrants import LABELS, encode, light, write_model
 from tests.service.stamp import measure_attention, paint_many, write_stamp_model
+from tests.warm import start_worker
 
 SHARE = "sightglass_attention_border_share"
 NUMBERS = {"accept": "application/json"}
@@ -29,7 +30,7 @@ def stamp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     card = write_stamp_model(folder / "models" / "clean" / "1" / "model.onnx")
     write_stamp_model(folder / "models" / "stamped" / "1" / "model.onnx")
     (folder / "card.json").write_text(json.dumps(card))
-    with start_server(folder / "models", folder, default_model="clean") as running:
+    with start_worker(folder / "models", folder, default_model="clean") as running:
         wait_loaded(running)
         yield running
 

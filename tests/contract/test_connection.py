@@ -9,7 +9,8 @@ import pytest
 
 from tests.contract.tree import PICTURE
 from tests.contract.wire import connect, count_images, read_answer, start_post
-from tests.server import PATIENCE, Server, start_server
+from tests.server import PATIENCE, Server
+from tests.warm import start_worker
 
 START = b"GET /livez HTTP/1.1\r\nHost: test\r\n"
 
@@ -18,7 +19,7 @@ START = b"GET /livez HTTP/1.1\r\nHost: test\r\n"
 def hasty(tmp_path_factory: pytest.TempPathFactory, quadrants_dir: Path) -> Iterator[Server]:
     """A server that gives a request little time."""
     folder = tmp_path_factory.mktemp("hasty")
-    with start_server(quadrants_dir, folder, request_timeout_ms=1500) as running:
+    with start_worker(quadrants_dir, folder, request_timeout_ms=1500) as running:
         running.wait_ready()
         yield running
 

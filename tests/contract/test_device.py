@@ -1,4 +1,4 @@
-"""A device that fails: readiness turns, the model is set up anew, or else the process ends."""
+"""If the device fails, the service is not ready, reloads the model once, and then ends."""
 
 import json
 import os
@@ -12,28 +12,30 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from service.runtime.batcher import DeviceLost, Outputs
+from service.runtime.batcher import DeviceLost
 from service.runtime.device import detect_device_loss, is_device_loss, require_cuda
+from service.runtime.engine import Outputs
 from service.runtime.session import describe_missing_cuda, has_cuda
 from tests.contract.artifacts import POISON, write_bursting_model
 from tests.contract.tree import PICTURE
 from tests.contract.wire import connect, read_answer, read_metric, start_post
 from tests.server import PATIENCE, ROOT, Server, find_free_port, start_server, wait_until
 from tests.service.quadrants import encode
+from tests.warm import start_worker
 
 POISONED = encode(Image.new("RGB", (32, 32), (POISON, 0, 0)))
 
 
 @pytest.fixture
 def bursting(tmp_path: Path) -> Iterator[Server]:
-    """A server whose model runs out of memory on a certain picture."""
+    """A server whose model runs out of memory on a certain image."""
     write_bursting_model(tmp_path / "models" / "main" / "1" / "model.onnx")
     with start_server(tmp_path / "models", tmp_path) as running:
         running.wait_ready()
         yield running
 
 
-def test_a_device_out_of_memory_is_set_up_anew_and_given_up_if_it_fails_again(
+def test_a_device_out_of_memory_is_set_up_again_and_given_up_if_it_fails_again(
     bursting: Server,
 ) -> None:
     client, [worker] = bursting.client, bursting.find_workers()
@@ -47,7 +49,7 @@ def test_a_device_out_of_memory_is_set_up_anew_and_given_up_if_it_fails_again(
     assert read_metric(bursting, "sightglass_device_failures_total", model="main") == 1
     assert '"event":"device failed"' in bursting.read_log()
 
-    with connect(bursting) as connection:  # both at once: the process ends half a second after
+    with connect(bursting) as connection:  # both at once: the process ends half a second later
         start_post(connection, "/predict", len(POISONED))
         connection.sendall(POISONED + b"GET /readyz HTTP/1.1\r\nHost: test\r\n\r\n")
         status, headers, _ = read_answer(connection)
@@ -74,7 +76,7 @@ MEMORY = (
 
 
 @pytest.mark.parametrize(
-    ("told", "rows", "lost"),
+    ("message", "rows", "lost"),
     [
         ("CUDNN failure 5000: CUDNN_STATUS_EXECUTION_FAILED ; GPU=0", 8, True),
         ("CUBLAS failure 13: CUBLAS_STATUS_EXECUTION_FAILED", 1, True),
@@ -88,20 +90,23 @@ MEMORY = (
         ("Gather node: indices element out of data bounds, idx=1", 1, False),
     ],
 )
-def test_the_devices_faults_are_told_from_a_rows(told: str, rows: int, lost: bool) -> None:
-    assert is_device_loss(RuntimeError(told), rows) is lost
+def test_device_failures_are_distinguished_from_bad_rows(
+    message: str, rows: int, lost: bool
+) -> None:
+    assert is_device_loss(RuntimeError(message), rows) is lost
 
     def fail(*_: object) -> Outputs:
-        raise RuntimeError(told)
+        raise RuntimeError(message)
 
     with pytest.raises(
-        DeviceLost if lost else RuntimeError, match="The device failed" if lost else re.escape(told)
+        DeviceLost if lost else RuntimeError,
+        match="The device failed" if lost else re.escape(message),
     ):
         detect_device_loss(fail)(np.zeros((rows, 1, 1, 1), np.uint8), np.zeros((rows, 0), np.int64))
 
 
-@pytest.mark.skipif(has_cuda(), reason="there is a GPU here, on which it would start")
-def test_cuda_without_a_gpu_refuses_to_start_and_names_what_is_missing(tmp_path: Path) -> None:
+@pytest.mark.skipif(has_cuda(), reason="it would start on the GPU of this machine")
+def test_cuda_without_a_gpu_does_not_start_and_says_what_is_missing(tmp_path: Path) -> None:
     ran = subprocess.run(
         [sys.executable, "-m", "service", "serve", "--port", str(find_free_port())],
         cwd=ROOT,
@@ -116,14 +121,16 @@ def test_cuda_without_a_gpu_refuses_to_start_and_names_what_is_missing(tmp_path:
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not has_cuda(), reason="there is no CUDA provider, or no GPU")
-def test_a_working_gpu_is_let_through() -> None:
+def test_a_working_gpu_is_accepted() -> None:
     require_cuda()
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not has_cuda(), reason="there is no CUDA provider, or no GPU")
-def test_what_auto_chose_is_shown_everywhere(quadrants_dir: Path, tmp_path: Path) -> None:
-    with start_server(quadrants_dir, tmp_path) as server:
+def test_the_provider_that_auto_chose_is_shown_everywhere(
+    quadrants_dir: Path, tmp_path: Path
+) -> None:
+    with start_worker(quadrants_dir, tmp_path) as server:
         server.wait_ready()
         assert server.client.get("/readyz").json()["provider"] == "cuda"
         [version] = server.client.get("/models/quadrants").json()["versions"]
@@ -132,8 +139,8 @@ def test_what_auto_chose_is_shown_everywhere(quadrants_dir: Path, tmp_path: Path
         assert '"provider":"cuda"' in server.read_log()
 
 
-@pytest.mark.skipif(has_cuda(), reason="there is a GPU here, which auto would choose")
-def test_what_auto_chose_without_a_gpu_is_shown_everywhere(server: Server) -> None:
+@pytest.mark.skipif(has_cuda(), reason="auto would choose the GPU of this machine")
+def test_without_a_gpu_auto_chooses_the_cpu_and_shows_it_everywhere(server: Server) -> None:
     assert server.client.get("/readyz").json()["provider"] == "cpu"
     [version] = server.client.get("/models/quadrants").json()["versions"]
     assert version["provider"] == "cpu"

@@ -12,7 +12,8 @@ import pytest
 from tests.contract.tree import PICTURE
 from tests.contract.wire import connect, count_images, read_answer, read_metric, start_post
 from tests.reliability.photographs import make_request
-from tests.server import Server, start_server, wait_until
+from tests.server import Server, wait_until
+from tests.warm import start_worker
 
 KEY = "k" * 32
 KEYED = f"Authorization: Bearer {KEY}"
@@ -26,7 +27,7 @@ def full(tmp_path_factory: pytest.TempPathFactory, quadrants_dir: Path) -> Itera
     """A server with little room, keys and little patience."""
     folder = tmp_path_factory.mktemp("full")
     settings = {"max_queue_size": ROOM, "request_timeout_ms": 3500, "api_keys": KEY}
-    with start_server(quadrants_dir, folder, **settings) as running:
+    with start_worker(quadrants_dir, folder, **settings) as running:
         running.client.headers["authorization"] = f"Bearer {KEY}"
         running.wait_ready()
         yield running
@@ -147,4 +148,4 @@ def test_the_inference_protocol_is_refused_in_its_own_words(full: Server) -> Non
     with fill(full):
         answer = full.client.post("/v2/models/quadrants/infer", content=b"{}")
     assert answer.status_code == 429
-    assert "No room for more images" in answer.json()["error"]
+    assert "The queue is full" in answer.json()["error"]

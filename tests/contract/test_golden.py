@@ -1,4 +1,4 @@
-"""The golden probe: a model is ready only where it answers what its exporter saw."""
+"""The golden tests: a model is only ready if it gives the answers that it gave at the export."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from tests.service.quadrants import make_card, make_golden, make_graph, save
 
 
 def break_golden(change: str) -> tuple[onnx.ModelProto, dict[str, Any]]:
-    """A model that is not what its exporter saw."""
+    """A model that does not give the answers in its card."""
     card = make_card()
     model = make_graph(card)
     card["golden"] = make_golden(model, card)
@@ -37,24 +37,24 @@ def break_golden(change: str) -> tuple[onnx.ModelProto, dict[str, Any]]:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "reason"),
     [
-        ("labels", "it says"),
+        ("labels", "it answers"),
         ("probabilities", "probabilities differ"),
         ("cam", "cam differs"),
         ("target", "cam differs"),
-        ("picture", "can't be decoded"),
+        ("picture", "cannot be decoded"),
         ("not a number", "probabilities differ"),
-        ("weights", "it says"),
+        ("weights", "it answers"),
     ],
 )
-def test_a_model_that_is_not_what_its_exporter_saw_is_never_ready(
-    tree: Tree, change: str, told: str
+def test_a_model_that_answers_differently_than_at_the_export_is_never_ready(
+    tree: Tree, change: str, reason: str
 ) -> None:
     name = f"broken-{change.replace(' ', '-')}"
     save(*break_golden(change), tree.path(name))
     failed = tree.wait("failed", name)
     assert str(tree.path(name)) in failed["reason"]
-    assert "golden probe" in failed["reason"]
-    assert told in failed["reason"]
+    assert "golden test" in failed["reason"]
+    assert reason in failed["reason"]
     assert tree.predict(model=name).status_code == 503

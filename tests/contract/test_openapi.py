@@ -12,7 +12,7 @@ from service.inference.admission import Admission
 from service.lifecycle import Lifecycle
 from service.repository.repository import Repository
 from service.schemas import ExplainOptions, PredictOptions
-from service.server.application import make_door
+from service.server.application import make_endpoints
 from service.settings import read_settings
 from tests.contract.tree import PICTURE
 from tests.server import Server
@@ -40,9 +40,8 @@ def test_it_is_valid_openapi_3_1(document: dict[str, Any]) -> None:
 
 def test_it_describes_every_route_and_no_other(document: dict[str, Any]) -> None:
     settings = read_settings()
-    door = make_door(settings, Lifecycle(0), Repository(settings), Admission(settings))
-    routes = [*door._exact.values(), *(route for _, route in door._patterns)]
-    there = {(route.template, method.lower()) for route in routes for method in route.methods}
+    endpoints = make_endpoints(settings, Lifecycle(0), Repository(settings), Admission(settings))
+    there = {(endpoint.path, endpoint.method.lower()) for endpoint in endpoints}
     described = {
         (path, method) for path, operations in document["paths"].items() for method in operations
     }

@@ -67,7 +67,7 @@ def test_a_value_that_cant_be_is_one_sentence_naming_the_variable(
     monkeypatch.setenv(f"SIGHTGLASS_{name}", value)
     with pytest.raises(SettingsError) as fault:
         read_settings()
-    sentence = rf"SIGHTGLASS_{name}={re.escape(value)} can't be: it should be [^\n]+\."
+    sentence = rf'SIGHTGLASS_{name} must be [^\n]+, got "{re.escape(value)}"\.'
     assert re.fullmatch(sentence, str(fault.value))
 
 

@@ -1,4 +1,4 @@
-"""Models come, change, fail and go while the service answers; and how it starts without them."""
+"""Models are added, replaced, removed and fail while the service answers; and how it starts."""
 
 import shutil
 import threading
@@ -8,15 +8,16 @@ import httpx
 
 from tests.contract.artifacts import write_slow_model
 from tests.contract.tree import PICTURE, Tree
-from tests.server import PATIENCE, start_server, wait_until
+from tests.server import PATIENCE, wait_until
 from tests.service.quadrants import LABELS, write_model
+from tests.warm import start_worker
 
 OTHER_LABELS = ["north west", "north east", "south west", "south east"]
 
 
 def test_while_loading_it_is_alive_not_ready_and_says_why(tmp_path: Path) -> None:
     write_slow_model(tmp_path / "models" / "slow" / "1" / "model.onnx", seconds=0.3)
-    with start_server(tmp_path / "models", tmp_path) as server:
+    with start_worker(tmp_path / "models", tmp_path) as server:
         server.wait_answering()
         readiness = server.client.get("/readyz")
         assert readiness.status_code == 503
@@ -37,8 +38,8 @@ def test_while_loading_it_is_alive_not_ready_and_says_why(tmp_path: Path) -> Non
         }
 
 
-def test_an_empty_tree_is_not_ready_until_a_model_comes(tmp_path: Path) -> None:
-    with start_server(tmp_path / "models", tmp_path, model_poll_seconds=0.1) as server:
+def test_an_empty_repository_is_not_ready_until_a_model_is_added(tmp_path: Path) -> None:
+    with start_worker(tmp_path / "models", tmp_path, model_poll_seconds=0.1) as server:
         server.wait_answering()
         wait_until(lambda: "no model" in server.client.get("/readyz").text)
         assert server.client.get("/readyz").status_code == 503
@@ -57,10 +58,10 @@ def test_an_empty_tree_is_not_ready_until_a_model_comes(tmp_path: Path) -> None:
         assert [(m["name"], m["default"]) for m in models] == [("alpha", True), ("beta", False)]
 
 
-def test_a_default_model_that_is_not_there_keeps_it_unready(
+def test_without_its_default_model_the_service_is_not_ready(
     quadrants_dir: Path, tmp_path: Path
 ) -> None:
-    with start_server(quadrants_dir, tmp_path, default_model="nobody") as server:
+    with start_worker(quadrants_dir, tmp_path, default_model="nobody") as server:
         server.wait_answering()
         wait_until(lambda: "quadrants" in server.client.get("/readyz").text)
         readiness = server.client.get("/readyz")
@@ -74,7 +75,7 @@ def test_a_default_model_that_is_not_there_keeps_it_unready(
         assert named.status_code == 200
 
 
-def test_models_are_listed_with_what_they_are(tree: Tree) -> None:
+def test_models_are_listed_with_state_provider_hash_and_card(tree: Tree) -> None:
     listed = tree.server.client.get("/models").json()["models"]
     model = next(model for model in listed if model["name"] == "main")
     assert model["default"] is True
@@ -87,14 +88,14 @@ def test_models_are_listed_with_what_they_are(tree: Tree) -> None:
     assert tree.server.client.get("/models/main").json() == model
 
 
-def test_a_model_of_no_such_name_is_not_found(tree: Tree) -> None:
+def test_an_unknown_model_is_not_found(tree: Tree) -> None:
     response = tree.server.client.get("/models/nobody")
     assert response.status_code == 404
     assert response.json()["error"]["code"] == "model_not_found"
     assert "main" in response.json()["error"]["message"]
 
 
-def test_a_new_version_is_loaded_beside_the_old_and_answers_when_it_is_ready(tree: Tree) -> None:
+def test_a_new_version_answers_once_it_is_ready_and_the_old_one_until_then(tree: Tree) -> None:
     write_model(tree.path("grown"))
     tree.wait("ready", "grown")
     write_slow_model(tree.path("grown", 2), seconds=0.3)
@@ -107,7 +108,7 @@ def test_a_new_version_is_loaded_beside_the_old_and_answers_when_it_is_ready(tre
     assert events[:2] == ["model loading", "model ready"]
 
 
-def test_a_copied_folder_is_a_version(tree: Tree) -> None:
+def test_a_copied_folder_is_a_new_version(tree: Tree) -> None:
     write_model(tree.path("copied"))
     tree.wait("ready", "copied")
     shutil.copytree(tree.path("copied").parent, tree.path("copied", 2).parent)
@@ -150,10 +151,10 @@ def test_a_replaced_file_takes_over_between_two_requests(tree: Tree) -> None:
     labels = [answer.json()["predictions"][0]["label"] for answer in answers]
     assert labels[0] == "top left"
     assert labels[-1] == "north west"
-    assert labels == sorted(labels, reverse=True)  # once new, never old again
+    assert labels == sorted(labels, reverse=True)  # after the first new answer there is no old one
 
 
-def test_a_bad_replacement_is_told_and_the_old_one_goes_on(tree: Tree) -> None:
+def test_an_invalid_replacement_is_reported_and_the_old_file_still_serves(tree: Tree) -> None:
     write_model(tree.path("kept"))
     good = tree.wait("ready", "kept")
     beside = tree.path("kept").with_suffix(".part")
@@ -161,7 +162,7 @@ def test_a_bad_replacement_is_told_and_the_old_one_goes_on(tree: Tree) -> None:
     beside.rename(tree.path("kept"))
     failed = tree.wait("failed", "kept")
     assert str(tree.path("kept")) in failed["reason"]
-    assert failed["sha256"] == good["sha256"]  # of what answers
+    assert failed["sha256"] == good["sha256"]  # of the model that still answers
     assert tree.predict(model="kept").status_code == 200
     [event] = [e for e in tree.read_events("kept/1") if e["event"] == "model failed"]
     assert event["reason"] == failed["reason"]
@@ -170,7 +171,7 @@ def test_a_bad_replacement_is_told_and_the_old_one_goes_on(tree: Tree) -> None:
     assert tree.predict(model="kept").json()["predictions"][0]["label"] == "north west"
 
 
-def test_a_bad_new_version_leaves_the_answers_to_the_one_before(tree: Tree) -> None:
+def test_an_invalid_new_version_leaves_the_one_before_serving(tree: Tree) -> None:
     write_model(tree.path("stepped"))
     tree.wait("ready", "stepped")
     tree.path("stepped", 2).parent.mkdir()
@@ -180,7 +181,7 @@ def test_a_bad_new_version_leaves_the_answers_to_the_one_before(tree: Tree) -> N
     assert tree.predict(model="stepped/2").status_code == 503
 
 
-def test_a_removed_version_is_gone_and_the_one_before_answers(tree: Tree) -> None:
+def test_after_a_version_is_removed_the_one_before_answers(tree: Tree) -> None:
     for version in (1, 2):
         write_model(tree.path("shrunk", version))
         tree.wait("ready", "shrunk", version)
@@ -194,7 +195,7 @@ def test_a_removed_version_is_gone_and_the_one_before_answers(tree: Tree) -> Non
     assert "model removed" in {event["event"] for event in tree.read_events("shrunk/1")}
 
 
-def test_the_default_model_removed_makes_it_unready_and_put_back_ready(tree: Tree) -> None:
+def test_without_the_default_model_it_is_not_ready_until_the_model_is_back(tree: Tree) -> None:
     away = tree.folder.parent / "away"
     (tree.folder / "main").rename(away)
     wait_until(lambda: tree.server.client.get("/readyz").status_code == 503)
@@ -202,22 +203,22 @@ def test_the_default_model_removed_makes_it_unready_and_put_back_ready(tree: Tre
     tree.server.wait_ready()
 
 
-def test_what_is_not_named_like_a_model_is_passed_over(tree: Tree) -> None:
-    slots = ("Upper/1", "dash-/x", "zero/0", "named/latest", "_under/1", "negative/-1")
-    for place in slots:
+def test_files_that_do_not_match_the_layout_are_ignored(tree: Tree) -> None:
+    places = ("Upper/1", "dash-/x", "zero/0", "named/latest", "_under/1", "negative/-1")
+    for place in places:
         write_model(tree.folder / place / "model.onnx")
     write_model(tree.path("after"))
     tree.wait("ready", "after")
     names = {model["name"] for model in tree.server.client.get("/models").json()["models"]}
-    assert not names & {place.partition("/")[0] for place in slots}
+    assert not names & {place.partition("/")[0] for place in places}
 
 
-def test_without_polling_nothing_new_is_seen(quadrants_dir: Path, tmp_path: Path) -> None:
+def test_without_polling_new_models_are_not_loaded(quadrants_dir: Path, tmp_path: Path) -> None:
     models = tmp_path / "models"
     shutil.copytree(quadrants_dir, models)
-    with start_server(models, tmp_path, model_poll_seconds=0) as server:
+    with start_worker(models, tmp_path, model_poll_seconds=0) as server:
         server.wait_ready()
         write_model(models / "later" / "1" / "model.onnx")
         pause = threading.Event()
-        assert not pause.wait(1)  # many times as long as a look takes
+        assert not pause.wait(1)  # a scan takes much less
         assert server.client.get("/models/later").status_code == 404

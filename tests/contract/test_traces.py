@@ -17,15 +17,16 @@ from service.settings import SettingsError
 from tests.contract.collector import Collector, collect, read
 from tests.contract.tree import PICTURE
 from tests.server import ROOT, Server, start_server
+from tests.warm import start_worker
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 SOON = "50"  # ms until spans are sent
 LATER = "600000"
 UNTRACED = """
-import service.__main__, service.server.router, service.api.v2.endpoints, sys
-from service.server.tracing import open_traces
-assert open_traces() is None
+import service.__main__, service.server.dispatcher, service.api.v2.endpoints, sys
+from service.server.tracing import open_tracer
+assert open_tracer() is None
 assert not [name for name in sys.modules if name.startswith("opentelemetry")]
 """
 
@@ -61,7 +62,7 @@ def traced(
     variables = {ENDPOINT: collector.url, "OTEL_BSP_SCHEDULE_DELAY": SOON}
     with (
         environment(**variables),
-        start_server(folder / "models", folder, **settings) as running,
+        start_worker(folder / "models", folder, **settings) as running,
     ):
         running.wait_ready()
         yield running
@@ -258,13 +259,16 @@ def test_what_cant_be_is_one_sentence(variable: str, value: str) -> None:
     with environment(**{variable: value}), pytest.raises(SettingsError) as fault:
         make_exporters()
     assert value in str(fault.value)
-    assert "should be" in str(fault.value)
+    assert " must be " in str(fault.value)
     assert "\n" not in str(fault.value)
 
 
 def test_another_protocol_than_http_is_refused() -> None:
     variables = {ENDPOINT: "http://collector:4317", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}
-    with environment(**variables), pytest.raises(SettingsError, match="should be http/protobuf"):
+    with (
+        environment(**variables),
+        pytest.raises(SettingsError, match="must be http/protobuf, got 'grpc'"),
+    ):
         make_exporters()
 
 
@@ -284,6 +288,6 @@ def test_a_bad_endpoint_stops_the_start_with_that_sentence() -> None:
         ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert ended.returncode == 1
     assert ended.stderr == (
-        "Traces can't be sent to 'collector:4318': OTEL_EXPORTER_OTLP_ENDPOINT should be a URL, "
-        "as in http://collector:4318.\n"
+        "OTEL_EXPORTER_OTLP_ENDPOINT must be a URL such as http://collector:4318, "
+        "got 'collector:4318'.\n"
     )

@@ -1,4 +1,4 @@
-"""The manifests: what Kubernetes would refuse fails the check, and the stop leaves enough time."""
+"""The check rejects manifests that Kubernetes would reject, and a stop has enough time."""
 
 import shutil
 import subprocess
@@ -9,12 +9,12 @@ import pytest
 import yaml
 
 from deploy.manifests import (
-    ManifestFault,
+    ManifestError,
     build,
     find_builder,
-    judge_kserve,
-    judge_kubernetes,
-    read,
+    read_documents,
+    validate_kserve,
+    validate_kubernetes,
 )
 from service.settings import read_settings
 from tests.server import ROOT
@@ -33,47 +33,47 @@ BROKEN = [
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A copy to break."""
+    """A copy of the manifests in which a test can make mistakes."""
     return Path(shutil.copytree(DEPLOY, tmp_path / "deploy"))
 
 
-def judge_all(folder: Path) -> list[str]:
-    return [*judge_kubernetes(folder / "kubernetes"), *judge_kserve(folder / "kserve")]
+def validate_all(folder: Path) -> list[str]:
+    return [*validate_kubernetes(folder / "kubernetes"), *validate_kserve(folder / "kserve")]
 
 
-def spoil(path: Path, right: str, wrong: str) -> None:
+def replace_text(path: Path, right: str, wrong: str) -> None:
     text = path.read_text()
     assert right in text
     path.write_text(text.replace(right, wrong, 1))
 
 
 @pytest.mark.parametrize(("name", "right", "wrong"), BROKEN)
-def test_a_field_that_is_wrong_is_refused_even_without_kustomize(
+def test_a_wrong_field_is_rejected_even_without_kustomize(
     folder: Path, name: str, right: str, wrong: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
-    judge_all(folder)
-    spoil(folder / name, right, wrong)
-    with pytest.raises(ManifestFault, match="is no valid manifest for Kubernetes"):
-        judge_all(folder)
+    validate_all(folder)
+    replace_text(folder / name, right, wrong)
+    with pytest.raises(ManifestError, match="is not a valid manifest for Kubernetes"):
+        validate_all(folder)
 
 
 @needs_kustomize
-def test_a_field_that_is_wrong_in_an_overlay_is_refused(folder: Path) -> None:
-    spoil(folder / "kubernetes/gpu/deployment.yaml", "tolerations", "toleration")
-    with pytest.raises(ManifestFault, match=r"gpu: Deployment sightglass .*'toleration'"):
-        judge_all(folder)
+def test_a_wrong_field_in_an_overlay_is_rejected(folder: Path) -> None:
+    replace_text(folder / "kubernetes/gpu/deployment.yaml", "tolerations", "toleration")
+    with pytest.raises(ManifestError, match=r"gpu: Deployment sightglass .*'toleration'"):
+        validate_all(folder)
 
 
 @needs_kustomize
-def test_a_kustomization_that_cannot_be_built_is_refused(folder: Path) -> None:
-    spoil(folder / "kubernetes/gpu/kustomization.yaml", "../base", "../bass")
-    with pytest.raises(ManifestFault, match="can't be built"):
-        judge_all(folder)
+def test_a_kustomization_that_cannot_be_built_is_rejected(folder: Path) -> None:
+    replace_text(folder / "kubernetes/gpu/kustomization.yaml", "../base", "../bass")
+    with pytest.raises(ManifestError, match="can't be built"):
+        validate_all(folder)
 
 
 def find_pod(documents: list[dict[str, Any]]) -> dict[str, Any]:
-    """The Deployment's pod."""
+    """The pod of the Deployment."""
     [pod] = [d["spec"]["template"]["spec"] for d in documents if d["kind"] == "Deployment"]
     return dict(pod)
 
@@ -83,20 +83,22 @@ def read_environment(container: dict[str, Any]) -> dict[str, str]:
 
 
 @needs_kustomize
-def test_on_a_gpu_every_container_asks_for_one_and_insists_on_it() -> None:
+def test_on_a_gpu_the_container_requests_a_gpu_and_requires_it() -> None:
     assert BUILDER
-    pod = find_pod(read(build(BUILDER, DEPLOY / "kubernetes", ["../gpu", "../models-image"])))
+    pod = find_pod(
+        read_documents(build(BUILDER, DEPLOY / "kubernetes", ["../gpu", "../models-image"]))
+    )
     [container] = pod["containers"]
     assert container["image"].endswith("-gpu")
     assert container["resources"]["limits"]["nvidia.com/gpu"] == "1"
     environment = read_environment(container)
     assert environment["SIGHTGLASS_DEVICE"] == "cuda"
     assert environment["SIGHTGLASS_MODELS_DIR"] == "/models"
-    assert environment["SIGHTGLASS_DRAIN_SECONDS"] == "10"  # the base's stay
+    assert environment["SIGHTGLASS_DRAIN_SECONDS"] == "10"  # from the base
 
 
-def read_patience(container: dict[str, Any]) -> float:
-    """Seconds from the word to stop until the last accepted request is answered."""
+def compute_stop_seconds(container: dict[str, Any]) -> float:
+    """Seconds from the stop signal until the last accepted request is answered."""
     hook = container.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
     drain = float(read_environment(container)["SIGHTGLASS_DRAIN_SECONDS"])
     return float(hook) + drain + read_settings().request_timeout_ms / 1000
@@ -105,14 +107,14 @@ def read_patience(container: dict[str, Any]) -> float:
 @pytest.mark.parametrize("kind", ["deployment", "kserve"])
 def test_a_pod_is_not_killed_before_it_has_drained(kind: str) -> None:
     if kind == "deployment":
-        pod = find_pod(read((DEPLOY / "kubernetes/base/deployment.yaml").read_text()))
+        pod = find_pod(read_documents((DEPLOY / "kubernetes/base/deployment.yaml").read_text()))
     else:
-        [service] = read((DEPLOY / "kserve/inferenceservice.yaml").read_text())
+        [service] = read_documents((DEPLOY / "kserve/inferenceservice.yaml").read_text())
         pod = service["spec"]["predictor"]
-    assert pod["terminationGracePeriodSeconds"] > read_patience(pod["containers"][0])
+    assert pod["terminationGracePeriodSeconds"] > compute_stop_seconds(pod["containers"][0])
 
 
-def test_compose_waits_for_the_draining_too() -> None:
+def test_compose_waits_until_the_service_has_drained() -> None:
     [service] = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"].values()
     settings = read_settings()
     grace = float(service["stop_grace_period"].removesuffix("s"))
@@ -121,7 +123,7 @@ def test_compose_waits_for_the_draining_too() -> None:
     assert service["cap_drop"] == ["ALL"]
 
 
-def test_make_check_judges_them() -> None:
-    ran = subprocess.run(["make", "-n", "check"], cwd=ROOT, capture_output=True, text=True)
-    assert "-m deploy.manifests" in ran.stdout
-    assert "promtool test rules" in ran.stdout
+def test_make_check_validates_the_manifests_and_the_alert_rules() -> None:
+    result = subprocess.run(["make", "-n", "check"], cwd=ROOT, capture_output=True, text=True)
+    assert "-m deploy.manifests" in result.stdout
+    assert "promtool test rules" in result.stdout

@@ -1,4 +1,4 @@
-"""Alert rules and dashboard: what they ask for is there, and each alert has been seen to fire."""
+"""Alert rules and dashboard use metrics that exist, and a test shows each alert firing."""
 
 import json
 import re
@@ -20,21 +20,24 @@ DASHBOARD = json.loads((ROOT / "deploy" / "grafana" / "sightglass.json").read_te
 GROUPS = yaml.safe_load((PROMETHEUS / "alerts.yaml").read_text())["groups"]
 RULES = [rule for group in GROUPS for rule in group["rules"]]
 ALERTS = {rule["alert"] for rule in RULES if "alert" in rule}
-UNPROVOKED = {"sightglass_dropped_total", "sightglass_failed_total"}  # shown once there was one
+NEVER_COUNTED_HERE = {
+    "sightglass_dropped_total",
+    "sightglass_failed_total",
+}  # absent until the first event
 needs_promtool = pytest.mark.skipif(not shutil.which("promtool"), reason="needs promtool")
 
 
 def find_queries() -> list[str]:
-    """Every query of the dashboard, as Prometheus gets it from Grafana."""
+    """Every query of the dashboard as Grafana sends it to Prometheus."""
     targets = [target for panel in DASHBOARD["panels"] for target in panel.get("targets", [])]
     return [t["expr"].replace("$__rate_interval", "5m").replace("$job", ".*") for t in targets]
 
 
-def promtool(*words: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["promtool", *words], capture_output=True, text=True)
+def run_promtool(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["promtool", *arguments], capture_output=True, text=True)
 
 
-def test_every_metric_that_is_asked_for_is_exposed(server: Server) -> None:
+def test_the_service_exposes_every_metric_of_a_query(server: Server) -> None:
     server.client.post("/gradcam", content=PICTURE)
     server.client.post("/predict", content=b"no picture")
     page = server.client.get("/metrics").text
@@ -42,28 +45,28 @@ def test_every_metric_that_is_asked_for_is_exposed(server: Server) -> None:
     suffixes = {"histogram": ("_bucket", "_count", "_sum"), "counter": ("", "_total")}
     exposed = {name + end for name, kind in typed.items() for end in suffixes.get(kind, ("",))}
     queries = [*find_queries(), *(rule["expr"] for rule in RULES)]
-    asked = {name for query in queries for name in re.findall(r"\bsightglass_\w+", query)}
-    assert len(asked) > 15
-    assert asked - exposed <= UNPROVOKED
-    assert {name.removesuffix("_total") for name in UNPROVOKED} <= {
+    queried = {name for query in queries for name in re.findall(r"\bsightglass_\w+", query)}
+    assert len(queried) > 15
+    assert queried - exposed <= NEVER_COUNTED_HERE
+    assert {name.removesuffix("_total") for name in NEVER_COUNTED_HERE} <= {
         family.name for family in REGISTRY.collect() if family.type == "counter"
     }
     for route in ("/predict", "/gradcam"):  # the objective's bound is one of the buckets
         assert re.search(rf'request_seconds_bucket\{{le="1.0",route="{route}"\}}', page)
 
 
-def test_every_label_that_is_asked_for_is_exposed(server: Server) -> None:
+def test_the_service_exposes_every_label_of_a_query(server: Server) -> None:
     server.client.post("/gradcam", content=PICTURE)
     page = server.client.get("/metrics").text
     for query in [*find_queries(), *(rule["expr"] for rule in RULES)]:
         for name, matchers in re.findall(r"\b(sightglass_\w+)\{([^}]*)\}", query):
-            asked = set(re.findall(r"(\w+)=~?\"", matchers)) - {"job"}
+            queried = set(re.findall(r"(\w+)=~?\"", matchers)) - {"job"}
             lines = re.findall(rf"^{name}\{{(.*)\}} ", page, re.M)
             if lines:  # a counter without any event has no line yet
-                assert asked <= set(re.findall(r"(\w+)=\"", lines[0])), query
+                assert queried <= set(re.findall(r"(\w+)=\"", lines[0])), query
 
 
-def test_every_alert_has_been_seen_to_fire_and_not_to() -> None:
+def test_every_alert_has_a_case_in_which_it_fires_and_one_in_which_it_does_not() -> None:
     cases: list[dict[str, Any]] = [
         case
         for test in yaml.safe_load((PROMETHEUS / "tests.yaml").read_text())["tests"]
@@ -75,31 +78,31 @@ def test_every_alert_has_been_seen_to_fire_and_not_to() -> None:
 
 
 @needs_promtool
-def test_the_rules_do_as_their_tests_say() -> None:
-    ran = promtool("test", "rules", PROMETHEUS / "tests.yaml")
-    assert ran.returncode == 0, ran.stderr
+def test_the_alert_rules_pass_their_tests() -> None:
+    result = run_promtool("test", "rules", PROMETHEUS / "tests.yaml")
+    assert result.returncode == 0, result.stderr
 
 
 @needs_promtool
-def test_a_threshold_that_is_off_fails_their_tests(tmp_path: Path) -> None:
+def test_a_wrong_threshold_fails_the_tests_of_the_rules(tmp_path: Path) -> None:
     shutil.copytree(PROMETHEUS, tmp_path, dirs_exist_ok=True)
     rules = tmp_path / "alerts.yaml"
     rules.write_text(rules.read_text().replace("> 0.15", "> 0.35"))
-    assert promtool("check", "rules", rules).returncode == 0
-    ran = promtool("test", "rules", tmp_path / "tests.yaml")
-    assert ran.returncode != 0
-    assert "SightglassAttentionDrifts" in ran.stdout + ran.stderr
+    assert run_promtool("check", "rules", rules).returncode == 0
+    result = run_promtool("test", "rules", tmp_path / "tests.yaml")
+    assert result.returncode != 0
+    assert "SightglassAttentionDrifts" in result.stdout + result.stderr
 
 
 @needs_promtool
-def test_every_query_of_the_dashboard_is_one(tmp_path: Path) -> None:
+def test_every_query_of_the_dashboard_is_valid(tmp_path: Path) -> None:
     queries = find_queries()
     rules = [{"record": f"panel:{number}", "expr": query} for number, query in enumerate(queries)]
     path = tmp_path / "panels.yaml"
     path.write_text(yaml.safe_dump({"groups": [{"name": "panels", "rules": rules}]}))
-    ran = promtool("check", "rules", path)
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    assert f"{len(queries)} rules found" in ran.stdout
+    result = run_promtool("check", "rules", path)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert f"{len(queries)} rules found" in result.stdout
 
 
 def test_the_dashboard_can_be_imported() -> None:

@@ -1,4 +1,4 @@
-"""The load test against the real service: its verdict, its page and its exit code."""
+"""The load test runs against the real service and gives a verdict, a report and an exit code."""
 
 import re
 import subprocess
@@ -10,25 +10,25 @@ import pytest
 
 from loadtests.record import Sample, find_percentile, find_windows
 from loadtests.shapes import count_users
-from loadtests.verdict import is_met, judge, read_objectives
+from loadtests.verdict import compare, is_met, read_objectives
 from tests.contract.artifacts import wait_loaded
 from tests.server import PATIENCE, ROOT, Server, find_free_port
 
-LOOSE = {"error_rate": 0.0, "latency": {"/predict": {"p99": 1000}}}
+OBJECTIVES = {"error_rate": 0.0, "latency": {"/predict": {"p99": 1000}}}
 ENDPOINTS = [f"{path} {size}" for path in ("/predict", "/gradcam") for size in ("small", "large")]
 LOCUST = [sys.executable, "-m", "locust", "-f", "loadtests/locustfile.py", "--headless"]
 
 
 @dataclass
 class Entry:
-    """An endpoint whose requests all took as long."""
+    """An endpoint with the same time for all requests."""
 
     milliseconds: float
     num_requests: int = 100
     num_failures: int = 0
 
     def get_response_time_percentile(self, percent: float) -> float:
-        """The same for all."""
+        """The same for every share."""
         return self.milliseconds * (0 < percent <= 1)
 
 
@@ -41,12 +41,12 @@ class Entry:
         (Entry(10, num_requests=0), False),
     ],
 )
-def test_the_verdict_is_met_only_within_every_objective(entry: Entry, met: bool) -> None:
-    assert met == is_met(judge({"/predict": entry}, LOOSE))
+def test_the_objectives_are_met_only_if_each_one_is(entry: Entry, met: bool) -> None:
+    assert met == is_met(compare({"/predict": entry}, OBJECTIVES))
 
 
-def test_no_measurement_meets_nothing() -> None:
-    assert not is_met(judge({}, LOOSE))
+def test_without_a_measurement_no_objective_is_met() -> None:
+    assert not is_met(compare({}, OBJECTIVES))
 
 
 def test_every_endpoint_has_all_three_objectives() -> None:
@@ -64,14 +64,14 @@ def test_every_endpoint_has_all_three_objectives() -> None:
         ("soak", [20, 20, 20, 20]),
     ],
 )
-def test_a_shape_is_the_course_its_name_says(shape: str, users: list[int]) -> None:
+def test_a_shape_gives_the_users_that_its_name_says(shape: str, users: list[int]) -> None:
     times = (0, 25, 50, 99.9)
     assert users == [count_users(shape, 40, seconds, 100) for seconds in times]
     assert count_users(shape, 40, 100, 100) is None
     assert count_users(shape, 1, 0, 100) == 1
 
 
-def test_windows_tell_what_happened_between_two_samples() -> None:
+def test_a_window_is_the_difference_of_two_samples() -> None:
     samples = [
         Sample(0, 0, 0, 0, {}),
         Sample(1, 2, 10, 0, {5: 9, 80: 1}),
@@ -91,36 +91,36 @@ def test_a_percentile_is_the_smallest_time_that_covers_its_share() -> None:
 
 @pytest.fixture
 def loaded(bundled: Server) -> Server:
-    """The service with all the bundled models."""
+    """The service after it has loaded all bundled models."""
     wait_loaded(bundled)
     return bundled
 
 
 def start_locust(folder: Path, *arguments: str) -> subprocess.Popen[str]:
-    """Locust with arguments of its own; its page goes into `folder`."""
+    """Start Locust with these arguments. Its report goes into `folder`."""
     command = [*LOCUST, "--only-summary", "--report", str(folder), *arguments]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     return subprocess.Popen(command, cwd=ROOT, **pipes)  # type: ignore[call-overload, no-any-return]
 
 
 def run_locust(url: str, folder: Path, seconds: int) -> tuple[str, int]:
-    """Four users for so long: what was said, and the exit code."""
+    """Run Locust with four users for `seconds`. Return its output and exit code."""
     process = start_locust(folder, "-u", "4", "-t", f"{seconds}s", "-H", url)
     return process.communicate(timeout=PATIENCE)[0], process.returncode
 
 
-def read_rows(told: str) -> dict[str, list[str]]:
-    """The verdict's rows by endpoint: requests, failures, and the rest."""
-    lines = [line for line in told.splitlines() if re.search(r"  (met|missed: .*)$", line)]
+def read_rows(output: str) -> dict[str, list[str]]:
+    """The rows of the table by endpoint: requests, failures and the other columns."""
+    lines = [line for line in output.splitlines() if re.search(r"  (met|missed: .*)$", line)]
     return {" ".join(line.split()[:2]): line.split()[2:] for line in lines}
 
 
-def test_every_endpoint_is_driven_without_an_error(loaded: Server, tmp_path: Path) -> None:
-    told, code = run_locust(loaded.url, tmp_path, 6)
-    rows = read_rows(told)
-    assert int(rows["/predict small"][0]) > 0, told
-    assert {"0"} == {row[1] for row in rows.values()}, told
-    assert ("All objectives met." in told) == (code == 0)
+def test_every_endpoint_is_called_without_an_error(loaded: Server, tmp_path: Path) -> None:
+    output, exit_code = run_locust(loaded.url, tmp_path, 6)
+    rows = read_rows(output)
+    assert int(rows["/predict small"][0]) > 0, output
+    assert {"0"} == {row[1] for row in rows.values()}, output
+    assert ("All objectives met." in output) == (exit_code == 0)
     page = (tmp_path / "verdict.html").read_text()
     assert page.count("<svg") == 2
     assert "Load, steady" in page
@@ -128,22 +128,23 @@ def test_every_endpoint_is_driven_without_an_error(loaded: Server, tmp_path: Pat
         assert all(endpoint in (tmp_path / name).read_text() for endpoint in rows)
 
 
+@pytest.mark.slow
 def test_two_workers_share_the_load_of_one_master(loaded: Server, tmp_path: Path) -> None:
     port = str(find_free_port())
     master = ["--master", "--expect-workers", "2", "-u", "4", "-t", "6s", "-H", loaded.url]
     master += ["--master-bind-port", port, "--shape", "ramp"]
     processes = [start_locust(tmp_path, *master)]
     processes += [start_locust(tmp_path, "--worker", "--master-port", port) for _ in range(2)]
-    told = processes[0].communicate(timeout=PATIENCE)[0]
+    output = processes[0].communicate(timeout=PATIENCE)[0]
     for worker in processes[1:]:
-        said = worker.communicate(timeout=PATIENCE)[0]
-        assert "verdict" not in said
-    assert int(read_rows(told)["/predict small"][0]) > 0, told
+        worker_output = worker.communicate(timeout=PATIENCE)[0]
+        assert "verdict" not in worker_output
+    assert int(read_rows(output)["/predict small"][0]) > 0, output
     assert "Load, ramp" in (tmp_path / "verdict.html").read_text()
 
 
-def test_a_service_that_is_not_there_fails_the_load_test(tmp_path: Path) -> None:
-    told, code = run_locust("http://127.0.0.1:9", tmp_path, 2)
-    assert code == 1
-    assert "Objectives missed" in told
+def test_the_load_test_fails_if_no_service_runs(tmp_path: Path) -> None:
+    output, exit_code = run_locust("http://127.0.0.1:9", tmp_path, 2)
+    assert exit_code == 1
+    assert "Objectives missed" in output
     assert "missed" in (tmp_path / "verdict.md").read_text()

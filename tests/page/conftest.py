@@ -1,4 +1,4 @@
-"""A headless Chromium on the page of the real service."""
+"""Fixtures: a headless Chromium that shows the page of the real service."""
 
 import shutil
 from collections.abc import Iterator
@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
-from tests.server import Server, start_server
+from tests.server import Server
 from tests.service.quadrants import write_model
+from tests.warm import start_worker
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = (
@@ -21,40 +22,40 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
-TELL_VIOLATIONS = """
+LOG_VIOLATIONS = """
 addEventListener("securitypolicyviolation", (event) =>
   console.error("policy: " + event.violatedDirective + " " + event.blockedURI));
 """
-REFUSED = "Failed to load resource: the server responded"  # what the service refused, told as well
+REJECTED = "Failed to load resource: the server responded"  # the browser also logs these
 PATIENCE_MS = 60_000
 expect.set_options(timeout=PATIENCE_MS)
 
 
 @dataclass
 class Watch:
-    """What the browser asked for and complained of."""
+    """The URLs that the browser requested, and its errors."""
 
     urls: list[str] = field(default_factory=list)
-    complaints: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
 
     def follow(self, context: BrowserContext) -> None:
-        """Hear of everything that happens in a context's pages."""
-        context.add_init_script(TELL_VIOLATIONS)
+        """Record the requests and errors of all pages in a context."""
+        context.add_init_script(LOG_VIOLATIONS)
         context.on("request", lambda request: self.urls.append(request.url))
-        context.on("weberror", lambda fault: self.complaints.append(str(fault.error)))
+        context.on("weberror", lambda event: self.errors.append(str(event.error)))
         context.on(
             "console",
-            lambda told: (
-                self.complaints.append(told.text)
-                if told.type in ("error", "warning") and REFUSED not in told.text
+            lambda message: (
+                self.errors.append(message.text)
+                if message.type in ("error", "warning") and REJECTED not in message.text
                 else None
             ),
         )
 
 
-@pytest.fixture(scope="module")  # while it lives, no other test can run an event loop of its own
+@pytest.fixture(scope="module")  # while it is open, no other test can run an event loop
 def browser() -> Iterator[Browser]:
-    """The machine's own Chromium; without one the test skips."""
+    """The Chromium installed on this machine; the tests skip without one."""
     path = next(filter(None, map(shutil.which, BROWSERS)), None)
     if path is None:
         pytest.skip(f"needs a browser: install one of {', '.join(BROWSERS)}")
@@ -66,7 +67,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def site(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The service with a model for colours, in two versions, and a small one for gray."""
+    """The service with two versions of a colour model, and a small gray model."""
     assert browser
     folder = tmp_path_factory.mktemp("page")
     for name, mode, side in (
@@ -75,21 +76,21 @@ def site(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         ("gray/1", "L", 28),
     ):
         write_model(folder / "models" / name / "model.onnx", mode=mode, side=side)
-    with start_server(folder / "models", folder, workers=1) as running:
+    with start_worker(folder / "models", folder, workers=1) as running:
         running.wait_ready()
         yield running
 
 
 @pytest.fixture
 def context(browser: Browser, site: Server) -> Iterator[BrowserContext]:
-    """A fresh profile; afterwards nothing must have left the site or broken its policy."""
+    """A new profile. At the end, no request may have left the site and no policy been violated."""
     watch = Watch()
     with browser.new_context(base_url=site.url) as context:
         context.set_default_timeout(PATIENCE_MS)
         context.grant_permissions(["clipboard-read", "clipboard-write"])
         watch.follow(context)
         yield context
-    assert watch.complaints == []
+    assert watch.errors == []
     assert [
         url for url in watch.urls if not url.startswith((f"{site.url}/", "data:", "blob:"))
     ] == []
@@ -97,7 +98,7 @@ def context(browser: Browser, site: Server) -> Iterator[BrowserContext]:
 
 @pytest.fixture
 def page(context: BrowserContext) -> Page:
-    """The page, with its models known."""
+    """The page after it has loaded the list of models."""
     page = context.new_page()
     page.goto("/")
     page.locator("#examples button").first.wait_for()
@@ -106,5 +107,5 @@ def page(context: BrowserContext) -> Page:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Where a person keeps pictures."""
+    """A folder with the pictures of a person."""
     return tmp_path

@@ -1,4 +1,4 @@
-"""What a person does on the page, and sees there."""
+"""The actions of a person on the page, and what the person sees."""
 
 import base64
 import io
@@ -19,17 +19,17 @@ def upload(page: Page, image: Image.Image, name: str = "picture.png", kind: str 
 
 
 def read_heat(page: Page) -> NDArray[np.uint8]:
-    """The map's layer: (H, W, 4), heat as its opacity."""
+    """The layer of the map, (H, W, 4), with heat as opacity."""
     url: str = page.locator("#heat").evaluate("heat => heat.toDataURL()")
     with Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))) as layer:
         return np.asarray(layer.convert("RGBA"))
 
 
 def read_classes(page: Page) -> list[str]:
-    """The labels in their order."""
+    """The labels from the most probable one down."""
     return page.locator("#classes .label").all_inner_texts()
 
 
 def find_pressed(page: Page) -> str:
-    """The label whose map is shown."""
+    """The label of the map that is shown."""
     return page.locator("#classes [aria-pressed=true] .label").inner_text()

@@ -1,4 +1,4 @@
-"""The page as a person uses it, in a real browser on the real service."""
+"""A person can do everything on the page, in a real browser with the real service."""
 
 import io
 import json
@@ -18,11 +18,12 @@ from service.imaging.heatmap import AGAINST, FOR, place_on_picture
 from service.imaging.saliency import normalize_cam, normalize_signed_cam
 from tests.page.conftest import PATIENCE_MS, Watch
 from tests.page.person import find_pressed, read_classes, read_heat, upload
-from tests.server import Server, start_server
+from tests.server import Server
 from tests.service.quadrants import LABELS, encode, light
+from tests.warm import start_worker
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
-BRING = """([kind, name, bytes]) => {
+SEND_FILE = """([kind, name, bytes]) => {
   const files = new DataTransfer();
   files.items.add(new File([new Uint8Array(bytes)], name));
   const event = kind === "paste"
@@ -31,53 +32,55 @@ BRING = """([kind, name, bytes]) => {
   document.body.dispatchEvent(event);
 }"""
 
-COPIED = "async (line) => line === (await navigator.clipboard.readText())"
+IS_IN_CLIPBOARD = "async (line) => line === (await navigator.clipboard.readText())"
 
 
 def make_noise(width: int, height: int) -> Image.Image:
-    """A picture with something in each quarter."""
+    """A picture with detail in each quarter."""
     pixels = np.random.default_rng(5).integers(0, 255, (height, width, 3), np.uint8)
     return Image.fromarray(pixels)
 
 
-def test_an_uploaded_picture_gets_its_classes_their_bars_and_the_time_taken(page: Page) -> None:
+def test_an_uploaded_picture_shows_its_classes_their_bars_and_the_time_of_each_stage(
+    page: Page,
+) -> None:
     upload(page, light(3))
     assert LABELS[3] == read_classes(page)[0] == find_pressed(page)
     assert set(LABELS) == set(read_classes(page))
     expect(page.locator("#classes .share").first).to_contain_text("%")
-    expect(page.locator("#caption")).to_have_text(f"What speaks for “{LABELS[3]}”")
+    expect(page.locator("#caption")).to_have_text(f"Evidence for “{LABELS[3]}”")
     stages = page.locator("#timings dt").all_inner_texts()
     assert stages == ["decode", "queue", "inference", "render", "total"]
 
 
 @pytest.mark.parametrize("kind", ["paste", "drop"])
 def test_a_picture_can_be_pasted_and_dropped(page: Page, kind: str) -> None:
-    page.evaluate(BRING, [kind, "brought.png", list(encode(light(1)))])
-    expect(page.locator("#picture")).to_have_attribute("alt", "brought.png")
+    page.evaluate(SEND_FILE, [kind, "sent.png", list(encode(light(1)))])
+    expect(page.locator("#picture")).to_have_attribute("alt", "sent.png")
     assert LABELS[1] == find_pressed(page)
 
 
-def test_an_example_is_one_click_away(page: Page) -> None:
+def test_an_example_needs_one_click(page: Page) -> None:
     page.locator("#examples button").first.click()
     expect(page.locator("#classes li")).to_have_count(len(LABELS))
 
 
 def test_clicking_a_class_shows_its_own_map_without_another_request(page: Page) -> None:
     upload(page, make_noise(64, 64))
-    first, asked = read_heat(page), []
-    page.on("request", lambda request: asked.append(request.url))
+    first, requests = read_heat(page), []
+    page.on("request", lambda request: requests.append(request.url))
     second = read_classes(page)[1]
     page.locator("#classes button").nth(1).click()
     assert second == find_pressed(page)
     assert (read_heat(page) != first).any()
-    assert asked == []
+    assert requests == []
 
 
-def test_a_map_can_be_checked_and_the_verdict_goes_with_the_next_class(page: Page) -> None:
+def test_a_map_can_be_checked_and_the_next_class_clears_the_verdict(page: Page) -> None:
     upload(page, light(1, level=90))
     page.locator("#check").click()
     verdict = page.locator("#verdict")
-    expect(verdict).to_contain_text("as it is")
+    expect(verdict).to_contain_text("The probability is")
     expect(verdict).to_contain_text("with the hottest fifth blurred")
     page.locator("#classes button").nth(1).click()
     expect(verdict).to_have_text("")
@@ -86,12 +89,12 @@ def test_a_map_can_be_checked_and_the_verdict_goes_with_the_next_class(page: Pag
 def test_an_empty_map_has_nothing_to_check(page: Page) -> None:
     upload(page, light(0, level=0))
     page.locator("#check").click()
-    expect(page.locator("#verdict")).to_have_text("The map is empty: there is nothing to check.")
+    expect(page.locator("#verdict")).to_have_text("The map is empty, so there is nothing to check.")
 
 
 @pytest.mark.parametrize("size", [(300, 200), (41, 97)])
 @pytest.mark.parametrize("view", ["overlay", "signed"])
-def test_the_map_drawn_here_is_the_one_the_service_draws(
+def test_the_page_draws_the_same_map_as_the_service(
     page: Page, site: Server, size: tuple[int, int], view: str
 ) -> None:
     picture = make_noise(*size)
@@ -102,17 +105,17 @@ def test_the_map_drawn_here_is_the_one_the_service_draws(
     ).json()
     cam = np.array(answer["explanations"][0]["cam"], np.float32)
     card = site.client.get("/models/colours").json()["versions"][-1]["card"]
-    wanted = InputSpec(**card["input"])
-    seen = read_heat(page)  # (H, W, 4)
-    height, width = seen.shape[:2]
-    crop = find_crop(size, wanted).scale(width / size[0], height / size[1])
-    make = normalize_signed_cam if view == "signed" else normalize_cam
-    heat = place_on_picture(make(cam, wanted.height, wanted.width), crop, (width, height))
-    assert np.abs(np.abs(heat) * 255 - seen[..., 3]).max() <= 1
+    spec = InputSpec(**card["input"])
+    layer = read_heat(page)  # (H, W, 4)
+    height, width = layer.shape[:2]
+    crop = find_crop(size, spec).scale(width / size[0], height / size[1])
+    normalize = normalize_signed_cam if view == "signed" else normalize_cam
+    heat = place_on_picture(normalize(cam, spec.height, spec.width), crop, (width, height))
+    assert np.abs(np.abs(heat) * 255 - layer[..., 3]).max() <= 1
     if view == "signed":
         strong = np.abs(heat) > 0.9
         expected = np.where(heat[strong][:, None] > 0, FOR, AGAINST)
-        assert np.abs(expected - seen[strong][:, :3].astype(int)).max() <= 1
+        assert np.abs(expected - layer[strong][:, :3].astype(int)).max() <= 1
 
 
 def test_the_slider_sets_the_opacity_of_the_map(page: Page) -> None:
@@ -122,14 +125,14 @@ def test_the_slider_sets_the_opacity_of_the_map(page: Page) -> None:
     expect(page.locator("#opacity-value")).to_have_text("25 %")
 
 
-def test_one_class_against_another_is_asked_for_and_named(page: Page) -> None:
+def test_a_class_can_be_compared_with_another(page: Page) -> None:
     upload(page, make_noise(64, 64))
     target, rival = read_classes(page)[:2]
     page.locator("[name=view][value=signed]").check(force=True)
     before = read_heat(page)
     page.select_option("#against", label=rival)
     expect(page.locator("#caption")).to_have_text(
-        f"What speaks for “{target}” rather than “{rival}”, and what against"
+        f"Evidence for and against “{target}” rather than “{rival}”"
     )
     assert (read_heat(page) != before).any()
     page.select_option("#against", value="")
@@ -137,20 +140,20 @@ def test_one_class_against_another_is_asked_for_and_named(page: Page) -> None:
     assert (read_heat(page) == before).all()
 
 
-def test_any_other_class_can_be_asked_for(page: Page) -> None:
+def test_any_other_class_can_be_explained(page: Page) -> None:
     upload(page, light(0))
     page.select_option("#other", label=LABELS[2])
     expect(page.locator("#classes [aria-pressed=true] .label")).to_have_text(LABELS[2])
 
 
-def test_an_empty_map_is_said_to_be_empty(page: Page) -> None:
+def test_the_caption_says_that_a_map_is_empty(page: Page) -> None:
     upload(page, Image.new("RGB", (32, 32)))
     expect(page.locator("#caption")).to_contain_text("the map is empty")
     assert read_heat(page)[..., 3].max() == 0
     expect(page.locator("#box")).to_be_hidden()
 
 
-def test_the_box_surrounds_what_is_lit_and_can_be_hidden(page: Page) -> None:
+def test_the_box_surrounds_the_bright_part_and_can_be_hidden(page: Page) -> None:
     upload(page, light(3, (320, 320)))
     stage, box = page.locator("#stage").bounding_box(), page.locator("#box").bounding_box()
     assert stage
@@ -161,7 +164,7 @@ def test_the_box_surrounds_what_is_lit_and_can_be_hidden(page: Page) -> None:
     expect(page.locator("#box")).to_be_hidden()
 
 
-def test_a_digit_can_be_drawn_where_a_model_reads_digits(page: Page) -> None:
+def test_a_digit_can_be_drawn_for_a_model_that_reads_digits(page: Page) -> None:
     expect(page.locator("#draw")).to_be_hidden()
     page.select_option("#model", "gray/1")
     page.locator("#draw").click()
@@ -176,7 +179,7 @@ def test_a_digit_can_be_drawn_where_a_model_reads_digits(page: Page) -> None:
     expect(page.locator("#result")).to_be_hidden()
 
 
-def test_what_is_no_picture_is_refused_with_the_services_sentence(page: Page) -> None:
+def test_a_file_that_is_no_picture_shows_the_error_of_the_service(page: Page) -> None:
     page.set_input_files(
         "#file", {"name": "notes.txt", "mimeType": "text/plain", "buffer": b"no picture at all"}
     )
@@ -186,14 +189,14 @@ def test_what_is_no_picture_is_refused_with_the_services_sentence(page: Page) ->
     expect(page.locator("#error")).to_be_hidden()
 
 
-def test_a_format_the_browser_can_not_show_is_drawn_by_the_service(page: Page) -> None:
+def test_the_service_draws_formats_that_the_browser_can_not_show(page: Page) -> None:
     upload(page, light(2, (50, 40)), "scan.tiff", "TIFF")
     assert LABELS[2] == find_pressed(page)
     assert page.locator("#picture").evaluate("i => [i.naturalWidth, i.naturalHeight]") == [50, 40]
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
-def test_a_rotated_picture_stands_as_the_service_sees_it(page: Page, kind: str) -> None:
+def test_a_rotated_picture_is_shown_as_the_service_sees_it(page: Page, kind: str) -> None:
     exif = Image.Exif()
     exif[ORIENTATION_TAG] = 6
     data = encode(light(0, (60, 40)), kind, exif=exif)
@@ -203,19 +206,19 @@ def test_a_rotated_picture_stands_as_the_service_sees_it(page: Page, kind: str) 
     assert size == [40, 60]
 
 
-def test_switching_the_model_asks_it_about_the_same_picture(page: Page) -> None:
+def test_another_model_explains_the_same_picture(page: Page) -> None:
     upload(page, light(1))
     expect(page.locator("#model")).to_have_value("colours/2")
-    with page.expect_response("**/gradcam") as answered:
+    with page.expect_response("**/gradcam") as response:
         page.select_option("#model", "colours/1")
-    answer = answered.value.json()
+    answer = response.value.json()
     assert (answer["model"], answer["version"]) == ("colours", "1")
     expect(page.locator("#model option")).to_have_count(3)
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
 @pytest.mark.parametrize("origin", ["a file", "an example", "a drawing"])
-def test_the_copied_curl_answers_with_the_picture_shown(
+def test_the_copied_curl_command_returns_the_picture_shown(
     page: Page, folder: Path, origin: str
 ) -> None:
     if origin == "a file":
@@ -233,32 +236,35 @@ def test_the_copied_curl_answers_with_the_picture_shown(
     page.select_option("#against", index=1)
     page.locator("#copy").click()
     expect(page.locator("#curl")).to_be_visible()
-    line = page.locator("#curl").inner_text()
-    page.wait_for_function(COPIED, arg=line)
-    ran = subprocess.run(
-        ["sh", "-c", f"{line} -sS -w '%{{http_code}}'"], cwd=folder, capture_output=True, text=True
+    command = page.locator("#curl").inner_text()
+    page.wait_for_function(IS_IN_CLIPBOARD, arg=command)
+    result = subprocess.run(
+        ["sh", "-c", f"{command} -sS -w '%{{http_code}}'"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
     )
-    assert ran.stdout == "200", ran.stderr + line
+    assert result.stdout == "200", result.stderr + command
     with Image.open(folder / "heatmap.png") as picture:
         assert picture.format == "PNG"
 
 
-def test_the_downloaded_picture_is_the_services_and_says_where_it_is_from(page: Page) -> None:
+def test_the_downloaded_picture_is_drawn_by_the_service_and_holds_its_origin(page: Page) -> None:
     upload(page, light(1))
-    with page.expect_download() as downloaded:
+    with page.expect_download() as download:
         page.locator("#download").click()
-    assert downloaded.value.suggested_filename == "heatmap.png"
-    with Image.open(io.BytesIO(Path(downloaded.value.path()).read_bytes())) as picture:
+    assert download.value.suggested_filename == "heatmap.png"
+    with Image.open(io.BytesIO(Path(download.value.path()).read_bytes())) as picture:
         assert json.loads(picture.info["sightglass"])["model"] == "colours"
 
 
-def test_all_of_it_works_by_keyboard(page: Page) -> None:
+def test_everything_works_by_keyboard(page: Page) -> None:
     def tab_to(selector: str) -> None:
         for _ in range(40):
             page.keyboard.press("Tab")
             if page.evaluate("s => document.activeElement.matches(s)", selector):
                 return
-        pytest.fail(f"no way to {selector} by Tab")
+        pytest.fail(f"Tab never reaches {selector}")
 
     tab_to("#model")
     tab_to("#file")
@@ -266,10 +272,10 @@ def test_all_of_it_works_by_keyboard(page: Page) -> None:
     page.keyboard.press("Enter")
     expect(page.locator("#classes li")).to_have_count(len(LABELS))
     tab_to("#classes button:not([aria-pressed=true])")
-    chosen = page.evaluate("document.activeElement.title")
+    label = page.evaluate("document.activeElement.title")
     page.keyboard.press("Space")
-    assert chosen == find_pressed(page)
-    assert chosen == page.evaluate("document.activeElement.title")
+    assert label == find_pressed(page)
+    assert label == page.evaluate("document.activeElement.title")
     tab_to("#against")
     tab_to("[name=view]")
     page.keyboard.press("ArrowRight")
@@ -282,7 +288,7 @@ def test_all_of_it_works_by_keyboard(page: Page) -> None:
     tab_to("#download")
 
 
-def test_nothing_is_cut_off_on_a_phone(context: BrowserContext) -> None:
+def test_the_page_fits_a_phone(context: BrowserContext) -> None:
     page = context.new_page()
     page.set_viewport_size({"width": 360, "height": 740})
     page.goto("/")
@@ -290,14 +296,14 @@ def test_nothing_is_cut_off_on_a_phone(context: BrowserContext) -> None:
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
 
 
-def test_a_key_is_asked_for_only_where_it_is_needed_and_kept_for_the_session(
+def test_the_page_asks_for_a_key_only_if_needed_and_keeps_it_for_the_session(
     browser: Browser, quadrants_dir: Path, tmp_path: Path
 ) -> None:
     public = "/livez,/readyz,/,/page/*"
     settings = {"api_keys": "open-sesame", "public_paths": public, "workers": 1}
     watch = Watch()
     with (
-        start_server(quadrants_dir, tmp_path, **settings) as guarded,
+        start_worker(quadrants_dir, tmp_path, **settings) as guarded,
         browser.new_context(base_url=guarded.url) as context,
     ):
         guarded.wait_ready()
@@ -320,10 +326,10 @@ def test_a_key_is_asked_for_only_where_it_is_needed_and_kept_for_the_session(
         page.locator("#copy").click()
         expect(page.locator("#curl")).to_contain_text("$SIGHTGLASS_KEY")
         expect(page.locator("#curl")).not_to_contain_text("open-sesame")
-    assert watch.complaints == []
+    assert watch.errors == []
 
 
-def test_the_docs_open_under_their_own_policy(context: BrowserContext) -> None:
+def test_the_api_docs_open_under_their_content_security_policy(context: BrowserContext) -> None:
     page = context.new_page()
     page.goto("/docs")
     expect(page.locator(".opblock").first).to_be_visible()

@@ -6,8 +6,9 @@ import pytest
 import tritonclient.http as triton
 
 from tests.contract.artifacts import wait_loaded, write_fragile_model
-from tests.server import Server, start_server
+from tests.server import Server
 from tests.service.quadrants import write_model
+from tests.warm import start_worker
 
 KEY = "a-key"
 MAX_REQUEST_BYTES = 200_000
@@ -33,7 +34,7 @@ def strict_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     broken.write_bytes(b"no model")
     limits = {"max_request_bytes": MAX_REQUEST_BYTES, "max_queue_size": MAX_QUEUE_SIZE}
     settings = {"api_keys": KEY, "default_model": "quadrants", **limits}
-    with start_server(folder / "models", folder, **settings) as running:
+    with start_worker(folder / "models", folder, **settings) as running:
         running.client.headers["authorization"] = f"Bearer {KEY}"
         wait_loaded(running)
         yield running

@@ -16,8 +16,9 @@ from tests.contract.artifacts import POISON
 from tests.contract.wire import read_metric
 from tests.protocol.conftest import MAX_QUEUE_SIZE, MAX_REQUEST_BYTES
 from tests.protocol.inputs import make_pixels
-from tests.server import Server, start_server
+from tests.server import Server
 from tests.service.quadrants import encode, light
+from tests.warm import start_worker
 
 INFER = "/v2/models/quadrants/infer"
 JSON_LENGTH = "Inference-Header-Content-Length"
@@ -80,20 +81,23 @@ def test_what_is_not_known_is_passed_over(server: Server) -> None:
 @pytest.mark.parametrize(
     ("body", "told"),
     [
-        (b"", "no JSON"),
-        (b"{", "no JSON"),
-        (b"\xff\xfe", "no JSON"),
-        (b"[]", "no JSON object"),
-        (b"[" * 100_000, "no JSON"),
-        (b"{}", "lacks 'inputs'"),
-        (b'{"inputs": []}', "'inputs' can't be []"),
-        (b'{"inputs": [{}]}', "lacks 'inputs.0.name'"),
+        (b"", "not valid JSON"),
+        (b"{", "not valid JSON"),
+        (b"\xff\xfe", "not valid JSON"),
+        (b"[]", "must be a JSON object"),
+        (b"[" * 100_000, "not valid JSON"),
+        (b"{}", "'inputs' is missing"),
+        (b'{"inputs": []}', "'inputs' must have at least 1 item, got []"),
+        (b'{"inputs": [{}]}', "'inputs.0.name' is missing"),
         (b'{"inputs": [], "inputs": []}', "2 times"),
-        (b'{"inputs": [], "id": "\\ud800"}', "'id' can't be"),
-        (b'{"inputs": [], "id": 7}', "'id' can't be 7"),
+        (b'{"inputs": [], "id": "\\ud800"}', "'id' must be valid Unicode"),
+        (b'{"inputs": [], "id": 7}', "'id' must be a valid string, got 7"),
         (b'{"inputs": [{"name":"image","datatype":"UINT8","shape":[-1]}]}', "'inputs.0.shape.0'"),
         (b'{"inputs": [{"name":"image","datatype":"UINT8","shape":[1.5]}]}', "'inputs.0.shape.0'"),
-        (b'{"inputs": [{"name":"image","datatype":"UINT8","shape":[1]}]}', "needs either 'data'"),
+        (
+            b'{"inputs": [{"name":"image","datatype":"UINT8","shape":[1]}]}',
+            "must have either 'data'",
+        ),
         (
             b'{"inputs": [{"name":"image","datatype":"UINT8","shape":[2000000000,32,32,3],'
             b'"data":[]}]}',
@@ -101,7 +105,7 @@ def test_what_is_not_known_is_passed_over(server: Server) -> None:
         ),
         (
             b'{"inputs": [{"name":"image","datatype":"BYTES","shape":[1],"data":["no base64"]}]}',
-            "no valid base64",
+            "not valid base64",
         ),
     ],
 )
@@ -120,9 +124,9 @@ def test_binary_data_of_the_wrong_size_is_refused(server: Server) -> None:
     content = make_pixels(0).tobytes()
     image = {"name": "image", "datatype": "UINT8", "shape": [1, 32, 32, 3]}
     for size, sent, told in (
-        (3072, content[:-1], "announces 3072 binary bytes; 3071 are left"),
+        (3072, content[:-1], "must have 3072 binary bytes, but 3071 are left"),
         (3072, content + b"more", "4 bytes follow the last input"),
-        (100, content[:100], "has 100 binary bytes"),
+        (100, content[:100], "got 100 binary bytes"),
     ):
         body, headers = make_binary(
             {"inputs": [image | {"parameters": {"binary_data_size": size}}]}, sent
@@ -157,13 +161,13 @@ def test_an_answer_stays_plain_for_who_does_not(server: Server, accepted: str) -
 @pytest.mark.parametrize(
     ("encoding", "body", "status", "told"),
     [
-        ("br", b"{}", 415, "Content-Encoding 'br'"),
-        ("gzip", b"{}", 400, "no valid gzip"),
-        ("deflate", gzip.compress(b"{}"), 400, "no valid deflate"),
-        ("gzip", gzip.compress(b"{}" * 500)[:-9], 400, "does not end"),
-        ("gzip", gzip.compress(b"{}") + b"more", 400, "does not end"),
+        ("br", b"{}", 415, "Content-Encoding must be one of gzip, deflate, identity, got 'br'"),
+        ("gzip", b"{}", 400, "not valid gzip"),
+        ("deflate", gzip.compress(b"{}"), 400, "not valid deflate"),
+        ("gzip", gzip.compress(b"{}" * 500)[:-9], 400, "truncated"),
+        ("gzip", gzip.compress(b"{}") + b"more", 400, "extra bytes"),
         ("gzip", gzip.compress(b"{}") + bytes(600_000), 400, "after the end"),
-        ("gzip", gzip.compress(b"{}"), 400, "lacks 'inputs'"),
+        ("gzip", gzip.compress(b"{}"), 400, "'inputs' is missing"),
     ],
 )
 def test_packed_bodies_that_can_not_be_are_refused(
@@ -180,7 +184,7 @@ def test_a_packed_body_is_limited_by_what_it_unpacks_to(
     body = zlib.compress(b" " * unpacked)
     headers = {"content-encoding": "deflate"}
     response = strict_server.client.post(INFER, content=body, headers=headers)
-    check_refused(response, 413, f"More than {MAX_REQUEST_BYTES} bytes")
+    check_refused(response, 413, f"longer than {MAX_REQUEST_BYTES} bytes")
 
 
 def test_limits_hold_for_everybody(strict_server: Server) -> None:
@@ -197,7 +201,7 @@ def test_a_row_that_fails_fails_its_own_call(strict_server: Server) -> None:
     fragile = "/v2/models/fragile/infer"
     assert strict_server.client.post(fragile, json=call).status_code == 200
     call["inputs"][0]["data"][0] = POISON
-    check_refused(strict_server.client.post(fragile, json=call), 500, "Something went wrong")
+    check_refused(strict_server.client.post(fragile, json=call), 500, "The server failed")
 
 
 def test_a_model_that_did_not_load_is_not_ready(strict_server: Server) -> None:
@@ -234,7 +238,7 @@ def test_rows_share_batches_with_those_of_other_calls(quadrants_dir: Path, tmp_p
     # A batch waits until it is full, and two rows fill it: alone, each would wait in vain.
     settings = {"max_batch_size": 2, "max_queue_delay_ms": 60_000}
     with (
-        start_server(quadrants_dir, tmp_path, **settings) as server,
+        start_worker(quadrants_dir, tmp_path, **settings) as server,
         ThreadPoolExecutor() as threads,
     ):
         server.wait_ready()

@@ -210,12 +210,12 @@ def test_concurrent_calls_are_all_answered(client: triton.InferenceServerClient)
         ([make_image(0), make_target([[0] * 9])], "400", "at most 8"),
         ([make_image(*[0] * 65)], "400", "N from 1 to 64"),
         ([make_input("image", make_pixels(0)[:, :16], "UINT8")], "400", "[N, 32, 32, 3]"),
-        ([make_input("image", make_pixels(0).astype(np.float32), "FP32")], "400", "takes UINT8"),
+        ([make_input("image", make_pixels(0).astype(np.float32), "FP32")], "400", "must be UINT8"),
         ([make_input("picture", make_pixels(0), "UINT8")], "400", "no input 'picture'"),
         (
             [make_input("image", np.array([b"no picture"], dtype=np.object_), "BYTES")],
             "415",
-            "no image of an accepted format",
+            "not an image in an accepted format",
         ),
     ],
 )
@@ -245,7 +245,7 @@ def test_outputs_that_can_not_be_are_told(
 def test_shared_memory_is_refused(client: triton.InferenceServerClient) -> None:
     image = triton.InferInput("image", [1, 32, 32, 3], "UINT8")
     image.set_shared_memory("region", 3072)
-    with pytest.raises(InferenceServerException, match="shared memory is not served"):
+    with pytest.raises(InferenceServerException, match="shared_memory_region' must be left out"):
         client.infer(MODEL, [image])
 
 

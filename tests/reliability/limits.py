@@ -16,12 +16,12 @@ import numpy as np
 import psutil
 from PIL import Image
 
+from tests.contract.test_memory import make_bomb
 from tests.reliability import subject as subjects
 from tests.reliability.client import read_reply
 from tests.reliability.photographs import BOUNDARY
 from tests.server import Server
 from tests.service.quadrants import encode
-from tests.service.repository.test_memory import make_bomb
 
 MEGABYTE = 1 << 20
 BOUND = 256 * MEGABYTE + 64 * MEGABYTE  # MAX_INFLIGHT_BYTES as it is by default, and a margin

@@ -25,7 +25,15 @@ from tests.reliability import subject as subjects
 from tests.reliability.client import Client, Reply, connect
 from tests.reliability.overload import read_index
 from tests.reliability.photographs import make_request
-from tests.server import ROOT, Server, find_free_port, start_server, start_server_at, wait_until
+from tests.server import (
+    ROOT,
+    LaunchedServer,
+    Server,
+    find_free_port,
+    start_server,
+    start_server_at,
+    wait_until,
+)
 from tests.service.quadrants import encode, light
 
 RATE = 40.0  # requests a second, of the tiny model: far below the capacity
@@ -109,7 +117,7 @@ def learn_quarters(server: Server, subject: str) -> tuple[list[bytes], list[int]
 
 
 def stop_alone(
-    server: Server, requests: list[bytes], expected: list[int], port: int | None = None
+    server: LaunchedServer, requests: list[bytes], expected: list[int], port: int | None = None
 ) -> Loss:
     """SIGTERM to the parent alone, behind a balancer that looks at `/readyz` now and then.
 

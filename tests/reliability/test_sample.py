@@ -13,7 +13,7 @@ from tests.reliability.loss import find_nginx, make_quarters, start_nginx, stop_
 from tests.reliability.malice import endure_all
 from tests.reliability.mutations import make_pictures
 from tests.reliability.versions import deploy
-from tests.server import Server, start_server
+from tests.server import LaunchedServer, Server, start_server
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def models(quadrants_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 @pytest.fixture(scope="module")
-def own(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def own(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LaunchedServer]:
     """A server to be mistreated, and at last stopped."""
     folder = tmp_path_factory.mktemp("reliability")
     with start_server(models, folder, model_poll_seconds=0.2, request_timeout_ms=6000) as server:
@@ -47,14 +47,14 @@ def test_what_the_description_allows_or_forbids_is_answered_as_it_declares(serve
     assert {200, 404} <= set(described.statuses)
 
 
-def test_malicious_clients_are_not_noticed_by_others_and_leave_nothing(own: Server) -> None:
+def test_malicious_clients_are_not_noticed_by_others_and_leave_nothing(own: LaunchedServer) -> None:
     endured, absurd = endure_all(own, attackers=4, seconds=0.5)
     assert [one for one in endured if one.unanswered or one.left] == []
     assert [(what, end) for what, end in absurd.items() if end.startswith("5")] == []
 
 
 def test_versions_come_and_go_under_load_and_no_answer_is_mixed_up(
-    own: Server, models: Path, tmp_path: Path
+    own: LaunchedServer, models: Path, tmp_path: Path
 ) -> None:
     outcome = deploy(own, models, tmp_path)
     assert outcome.failed == []
@@ -65,7 +65,7 @@ def test_versions_come_and_go_under_load_and_no_answer_is_mixed_up(
     assert len(unfit) == 5
 
 
-def test_nginx_takes_the_documented_configuration(own: Server, tmp_path: Path) -> None:
+def test_nginx_takes_the_documented_configuration(own: LaunchedServer, tmp_path: Path) -> None:
     try:
         find_nginx()
     except FileNotFoundError as fault:

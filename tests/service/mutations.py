@@ -1,7 +1,7 @@
-"""Model files gone wrong at random: `python -m tests.service.mutations 5000` judges so many.
+"""Randomly damaged model files: `python -m tests.service.mutations 5000` validates 5,000 of them.
 
-Half of them are bytes changed in place, half are graphs that parse but make no sense. Whatever they
-are, a file is either fit to serve or refused with a sentence, and the process lives on.
+Half of them have changed bytes. Half have a graph that parses but makes no sense. Each file is
+either valid or rejected with a sentence, and the process survives.
 """
 
 import random
@@ -31,13 +31,13 @@ SIZES = (0, -1, 1, 2, 7, 10**6, 2**31, 2**40, 2**62, -(2**63))
 
 
 def mutate(content: bytes, seed: int) -> bytes:
-    """The file, but wrong; the same seed makes the same mistake."""
+    """Return the file with a mistake; the same seed makes the same mistake."""
     generator = random.Random(seed)
     return (mutate_bytes if generator.random() < 0.5 else mutate_graph)(content, generator)
 
 
 def mutate_bytes(content: bytes, generator: random.Random) -> bytes:
-    """Some bytes changed, left out or put in, anywhere but in the card."""
+    """Change, delete or insert some bytes anywhere but in the card."""
     graph = onnx.load_from_string(content).graph.SerializeToString()
     first = content.find(graph)
     changed = bytearray(content)
@@ -56,7 +56,7 @@ def mutate_bytes(content: bytes, generator: random.Random) -> bytes:
 
 
 def mutate_graph(content: bytes, generator: random.Random) -> bytes:
-    """Operators, edges, attributes, shapes and values put in each other's places."""
+    """Swap operators, edges, attributes, shapes and values."""
     model = onnx.load_from_string(content)
     changes = (change_node, change_attribute, change_tensor, change_value)
     for _ in range(generator.choice((1, 1, 2, 3))):
@@ -65,7 +65,7 @@ def mutate_graph(content: bytes, generator: random.Random) -> bytes:
 
 
 def change_node(graph: onnx.GraphProto, generator: random.Random) -> None:
-    """Another operator, another input, one node less or one twice."""
+    """Change an operator or an input, or delete or duplicate a node."""
     node = generator.choice(graph.node)
     kind = generator.randrange(4)
     if kind == 0:
@@ -81,7 +81,7 @@ def change_node(graph: onnx.GraphProto, generator: random.Random) -> None:
 
 
 def change_attribute(graph: onnx.GraphProto, generator: random.Random) -> None:
-    """Another number or text in an attribute."""
+    """Change a number or a text in an attribute."""
     attribute = generator.choice([a for node in graph.node for a in node.attribute])
     if attribute.ints:
         attribute.ints[generator.randrange(len(attribute.ints))] = generator.choice(SIZES)
@@ -92,7 +92,7 @@ def change_attribute(graph: onnx.GraphProto, generator: random.Random) -> None:
 
 
 def change_tensor(graph: onnx.GraphProto, generator: random.Random) -> None:
-    """Another shape, datatype or value in a constant."""
+    """Change the shape, the datatype or a value of a constant."""
     tensor = generator.choice(graph.initializer)
     kind = generator.randrange(3)
     if kind == 0:
@@ -106,41 +106,41 @@ def change_tensor(graph: onnx.GraphProto, generator: random.Random) -> None:
 
 
 def change_value(graph: onnx.GraphProto, generator: random.Random) -> None:
-    """Another size of an input or output."""
+    """Change a size of an input or output."""
     value = generator.choice([*graph.input, *graph.output])
     size = generator.choice(value.type.tensor_type.shape.dim)
     size.dim_value = generator.choice(SIZES)
 
 
-def judge(content: bytes, path: Path, trials: Sandbox) -> str:
-    """Why the file is refused, or nothing; any other fault is raised."""
+def validate(content: bytes, path: Path, sandbox: Sandbox) -> str:
+    """Return why the file is rejected, or nothing. Other exceptions are raised."""
     path.write_bytes(content)
     try:
         read_artifact(path)
-        trials.validate(path, sha256(content).hexdigest())
-    except InvalidArtifact as fault:
-        return str(fault)
+        sandbox.validate(path, sha256(content).hexdigest())
+    except InvalidArtifact as exc:
+        return str(exc)
     return ""
 
 
 def main(count: int, first: int = 0) -> None:
-    """Judge so many, and tell what became of them."""
-    fates: Counter[str] = Counter()
+    """Validate `count` damaged files and print how many ended in which way."""
+    outcomes: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         write_model(path)
-        content, trials = path.read_bytes(), Sandbox(try_model_file)
+        content, sandbox = path.read_bytes(), Sandbox(try_model_file)
         for seed in range(first, first + count):
-            reason = judge(mutate(content, seed), path, trials)
-            for word in ("crashes", "not done", "killed", "memory", "refused by onnxruntime"):
+            reason = validate(mutate(content, seed), path, sandbox)
+            for word in ("crashes", "not finish", "killed", "memory", "rejected by onnxruntime"):
                 if word in reason:
-                    fates[word] += 1
-                    if word != "refused by onnxruntime":
+                    outcomes[word] += 1
+                    if word != "rejected by onnxruntime":
                         print(seed, reason)  # noqa: T201
                     break
             else:
-                fates["judged unfit" if reason else "fit"] += 1
-    print(dict(fates))  # noqa: T201
+                outcomes["invalid" if reason else "valid"] += 1
+    print(dict(outcomes))  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""A tiny real model whose answers can be told in advance.
+"""A tiny real model whose answers can be computed by hand.
 
-It takes gray or coloured pictures of `side` x `side`, sees a 4 x 4 grid of their brightness, and
-has one label for each quarter: the label's logit is ten times the quarter's mean brightness. Its
-Grad-CAM is exact by construction: channel k of the target layer holds quarter k, so the map of
-label k is the brightness of quarter k, minus a tenth of the other quarters'.
+It takes gray or coloured images of `side` x `side` and reduces them to a 4 x 4 grid of brightness.
+Each quarter has a label, whose logit is ten times the mean brightness of the quarter. Grad-CAM is
+exact by construction: channel k of the target layer holds quarter k, so the map of label k is the
+brightness of quarter k, minus a tenth of the other quarters' brightness.
 """
 
 import base64
@@ -23,7 +23,7 @@ GRID = 4
 
 
 def make_card(side: int = 32, mode: str = "RGB", **changes: Any) -> dict[str, Any]:
-    """The card, but for its golden pictures."""
+    """The card, without its golden tests."""
     card = {
         "schema": 1,
         "architecture": "quadrants",
@@ -50,7 +50,7 @@ def make_card(side: int = 32, mode: str = "RGB", **changes: Any) -> dict[str, An
 
 
 def make_graph(card: dict[str, Any]) -> onnx.ModelProto:
-    """The graph that fits a card of `make_card`."""
+    """The graph for a card made by `make_card`."""
     side, channels = card["input"]["height"], len(card["input"]["mode"])
     height, width = card["input"]["height"], card["input"]["width"]
     labels = len(card["labels"])
@@ -95,8 +95,8 @@ def finish_graph(
 ) -> onnx.ModelProto:
     """A model of `nodes`, which make `features` (N, C, grid, grid) and `logits` (N, K) of `floats`.
 
-    `floats` is the picture of `shape` (H, W, C). Grad-CAM comes in closed form: a label's map is
-    the sum of the features by its row of the constant `weights` (K, C).
+    `floats` is the image of `shape` (H, W, C). Grad-CAM has a closed form: a label's map is the sum
+    of the features weighted by its row of the constant `weights` (K, C).
     """
     tensor = helper.make_tensor_value_info
     labels = len(constants["weights"])
@@ -128,7 +128,7 @@ def finish_graph(
 
 
 def light(quarter: int, size: tuple[int, int] = (32, 32), level: int = 255) -> Image.Image:
-    """A black picture with one bright quarter."""
+    """A black image with one bright quarter."""
     width, height = size
     pixels = np.zeros((height, width, 3), np.uint8)
     rows = slice(height // 2, None) if quarter // 2 else slice(None, height // 2)
@@ -138,14 +138,14 @@ def light(quarter: int, size: tuple[int, int] = (32, 32), level: int = 255) -> I
 
 
 def encode(image: Image.Image, file_format: str = "PNG", **options: Any) -> bytes:
-    """The picture as a file."""
+    """The image as a file."""
     file = io.BytesIO()
     image.save(file, file_format, **options)
     return file.getvalue()
 
 
 def write_model(path: Path, **changes: Any) -> dict[str, Any]:
-    """Put a whole artifact in place; `changes` replace entries of its card, which is returned."""
+    """Write an artifact and return its card; `changes` replace entries of the card."""
     golden = changes.pop("golden", None)
     side = changes.pop("side", 32)
     mode = changes.pop("mode", "RGB")
@@ -157,7 +157,7 @@ def write_model(path: Path, **changes: Any) -> dict[str, Any]:
 
 
 def save(model: onnx.ModelProto, card: dict[str, Any], path: Path) -> None:
-    """Write the file beside its place, then rename it."""
+    """Write the file under another name, then rename it."""
     helper.set_model_props(model, {"sightglass": json.dumps(card)})
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_suffix(".part")
@@ -166,7 +166,7 @@ def save(model: onnx.ModelProto, card: dict[str, Any], path: Path) -> None:
 
 
 def make_golden(model: onnx.ModelProto, card: dict[str, Any]) -> list[dict[str, Any]]:
-    """What the graph answers here for two pictures."""
+    """The answers of the graph for two images."""
     wanted = card["input"]
     session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     golden = []

@@ -1,8 +1,8 @@
-"""A tiny model that learned a shortcut: pictures of one of its classes often bore a stamp.
+"""A tiny model that learned a shortcut: images of one class often had a stamp.
 
-It tells a green blob from a blue one, and was fitted (logistic regression on the mean green, blue
-and red) where most blue blobs came with a red stamp in the corner. So the stamp alone makes it say
-"blue", and its map, the closed form of Grad-CAM, lies on the stamp then instead of on the blob.
+It distinguishes green blobs from blue ones. It was fitted (logistic regression on the mean green,
+blue and red) to images in which most blue blobs had a red stamp in the corner. So the stamp alone
+makes it answer "blue", and its map, the closed form of Grad-CAM, highlights the stamp.
 """
 
 from pathlib import Path
@@ -19,13 +19,13 @@ from tests.service.quadrants import finish_graph, make_card, make_golden, save
 LABELS = ("green", "blue")
 SIDE, GRID = 32, 8
 CHANNELS = [1, 2, 0]  # green, blue, red
-STAMP = 6  # pixels of its side
+STAMP = 6  # side in pixels
 PIXELS = (SIDE, SIDE, 3)
 Pixels = NDArray[np.uint8]
 
 
 def paint(label: int, stamped: bool, generator: np.random.Generator) -> Pixels:
-    """A blob near the middle (32, 32, 3), and perhaps the stamp."""
+    """An image (32, 32, 3) of a blob near the middle, with or without the stamp."""
     pixels = generator.integers(0, 12, PIXELS).astype(np.uint8)
     top, left = generator.integers(10, 14, 2)
     pixels[top : top + 6, left : left + 6, label + 1] = generator.integers(60, 140)
@@ -35,13 +35,13 @@ def paint(label: int, stamped: bool, generator: np.random.Generator) -> Pixels:
 
 
 def paint_many(count: int, stamped: bool, seed: int) -> list[Pixels]:
-    """As many pictures of both classes in turn, all with the stamp or none."""
+    """Images that alternate between both classes, all with the stamp or all without it."""
     generator = np.random.default_rng(seed)
     return [paint(number % 2, stamped, generator) for number in range(count)]
 
 
 def fit() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Weights (2, 3) and bias (2,) by gradient descent; seven blue blobs of ten bear the stamp."""
+    """Weights (2, 3) and bias (2,) by gradient descent; seven of ten blue blobs have the stamp."""
     generator = np.random.default_rng(0)
     labels = np.arange(400) % 2
     pictures = [
@@ -82,7 +82,7 @@ def make_graph(weights: NDArray[np.float32], bias: NDArray[np.float32]) -> onnx.
 
 
 def measure_attention(model: onnx.ModelProto, pictures: list[Pixels]) -> dict[str, Any]:
-    """What an exporter writes of held-out pictures, in plain loops."""
+    """The mean maps that an exporter writes to the card, in plain loops."""
     session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     seen: dict[str, list[tuple[float, NDArray[np.float64]]]] = {label: [] for label in LABELS}
     for pixels in pictures:
@@ -98,15 +98,15 @@ def measure_attention(model: onnx.ModelProto, pictures: list[Pixels]) -> dict[st
         )
         seen[LABELS[int(logits[0].argmax())]].append((share / heat.sum(), heat / heat.max()))
 
-    def tell(maps: list[tuple[float, NDArray[np.float64]]]) -> dict[str, Any]:
+    def average(maps: list[tuple[float, NDArray[np.float64]]]) -> dict[str, Any]:
         return {
             "border_share": float(np.mean([share for share, _ in maps])),
             "mean": np.mean([heat for _, heat in maps], axis=0).tolist(),
         }
 
-    classes = {label: {"count": len(maps), **tell(maps)} for label, maps in seen.items() if maps}
+    classes = {label: {"count": len(maps), **average(maps)} for label, maps in seen.items() if maps}
     maps = [one for found in seen.values() for one in found]
-    return {"maps": len(maps), **tell(maps), "classes": classes}
+    return {"maps": len(maps), **average(maps), "classes": classes}
 
 
 def measure_border(row: int, column: int, fine: int = 500) -> float:
@@ -118,7 +118,7 @@ def measure_border(row: int, column: int, fine: int = 500) -> float:
 
 
 def write_stamp_model(path: Path) -> dict[str, Any]:
-    """Put the artifact in place, with the attention of unstamped pictures; its card is returned."""
+    """Write the artifact, with the mean maps of images without stamp, and return its card."""
     model = make_graph(*fit())
     card = make_card(SIDE, architecture="stamp", labels=list(LABELS))
     card["gradcam"]["layer"] = "colours"

@@ -1,4 +1,4 @@
-"""Not a test: measures every family and keeps the table of docs/reference/architectures-measured.md.
+"""Not a test: measures every family for docs/reference/architectures-measured.md.
 
 Command: python -m tests.training.survey [architecture …]
 Cost: about ten seconds a row on a quiet machine; only the rows of what is named are measured anew.

@@ -1,31 +1,41 @@
 """The Open Inference Protocol (`/v2`): the calls of Triton's and KServe's clients.
 
-Its rows share queue, limits and batches with everybody's. Which tensors a model takes and gives is
-`signature`'s to know, how they are written `tensors`'.
+These requests share queue, limits and batches with the other calls. `signature` knows which tensors
+a model has, and `tensors` knows how they are encoded.
 """
 
 import asyncio
 from collections.abc import Sequence
 from typing import Literal
 
-from service.api.endpoints import admit, answer_json, find_model, read_body
+from starlette.responses import Response
+
+from service import errors
+from service.api.operations import INFERENCE_ERRORS, MODEL_ERRORS, Operation
+from service.api.routing import Endpoint
 from service.api.status import StatusEndpoints
+from service.api.upload import add_images, find_model, receive_upload
+from service.api.v2.operations import BINARY, BINARY_TYPE, InferBody
 from service.api.v2.schemas import (
+    Index,
     IndexEntry,
+    InferAnswer,
     InferCall,
+    Liveness,
     ModelConfig,
     ModelMetadata,
+    ModelReadiness,
     ServerMetadata,
-    TensorConfig,
-    TensorMetadata,
+    ServerReadiness,
 )
 from service.api.v2.signature import (
     IMAGE,
     TARGET,
     Image,
-    Signature,
     describe_inputs,
     describe_outputs,
+    list_config,
+    list_metadata,
     make_outputs,
     read_images,
     read_inputs,
@@ -35,7 +45,8 @@ from service.api.v2.signature import (
 from service.api.v2.tensors import OutputTensor, read_call, write_answer
 from service.http.compression import compress_response, decompress_body
 from service.http.form import JSON_TYPE
-from service.http.request import DisconnectWatch, Request, Response
+from service.http.request import Request
+from service.http.response import JSONResponse
 from service.imaging.saliency import is_empty
 from service.inference.admission import Admission
 from service.inference.classifier import Classifier
@@ -52,13 +63,13 @@ SERVER: ServerMetadata = {
     "extensions": ["binary_tensor_data", "classification", "model_configuration"],
 }
 PLATFORM = "onnxruntime_onnx"
-BINARY_TYPE = "application/octet-stream"
 JSON_LENGTH = "inference-header-content-length"
 INDEX_BYTES = 4096  # of a body that says nothing we need
+INFER_ERRORS = (*INFERENCE_ERRORS, errors.UnknownLabel)
 
 
 class V2Endpoints:
-    """Each call is a function of a request."""
+    """The server, its models, and `infer`."""
 
     def __init__(
         self,
@@ -75,21 +86,68 @@ class V2Endpoints:
         self._classifier = classifier
         self._status = status
 
+    def endpoints(self) -> list[Endpoint]:
+        """Return this part of the route table."""
+        return [
+            *self._model_endpoints("/v2/models/{name}", ""),
+            *self._model_endpoints("/v2/models/{name}/versions/{version}", "Version"),
+            Endpoint("GET", "/v2", self.server, Operation(
+                "serverMetadata", "Describe this server", {JSON_TYPE: ServerMetadata},
+            )),
+            Endpoint("GET", "/v2/health/live", self.live, Operation(
+                "serverLive", "Say whether the process is alive", {JSON_TYPE: Liveness},
+            )),
+            Endpoint("GET", "/v2/health/ready", self.ready, Operation(
+                "serverReady",
+                "Say whether the server is ready for requests",
+                {JSON_TYPE: ServerReadiness}, not_ready="Not ready",
+            )),
+            Endpoint("POST", "/v2/repository/index", self.index, Operation(
+                "repositoryIndex", "List all versions and their states", {JSON_TYPE: Index},
+            )),
+        ]  # fmt: skip
+
+    def _model_endpoints(self, path: str, suffix: str) -> list[Endpoint]:
+        """Return the endpoints of a model, or of one version of it."""
+        inferred = {JSON_TYPE: InferAnswer, BINARY_TYPE: BINARY}
+        return [
+            Endpoint("POST", f"{path}/infer", self.infer, Operation(
+                f"infer{suffix}",
+                f"Run the model on up to {MAX_BATCH_IMAGES} images",
+                inferred, INFER_ERRORS, InferBody(),
+            )),
+            Endpoint("GET", path, self.model, Operation(
+                f"modelMetadata{suffix}",
+                "Describe the model's tensors",
+                {JSON_TYPE: ModelMetadata}, MODEL_ERRORS,
+            )),
+            Endpoint("GET", f"{path}/ready", self.model_ready, Operation(
+                f"modelReady{suffix}",
+                "Say whether the model is ready",
+                {JSON_TYPE: ModelReadiness}, MODEL_ERRORS,
+            )),
+            Endpoint("GET", f"{path}/config", self.config, Operation(
+                f"modelConfig{suffix}",
+                "Describe the model as a Triton configuration",
+                {JSON_TYPE: ModelConfig}, MODEL_ERRORS,
+            )),
+        ]  # fmt: skip
+
     async def server(self, _: Request) -> Response:
-        """`GET /v2`: what this server is and can."""
-        return answer_json(SERVER)
+        """`GET /v2`: name, version and extensions of this server."""
+        return JSONResponse(SERVER)
 
     async def live(self, _: Request) -> Response:
         """`GET /v2/health/live`: the process answers."""
-        return answer_json({"live": True})
+        return JSONResponse({"live": True})
 
     async def ready(self, _: Request) -> Response:
         """`GET /v2/health/ready`: whether requests should be sent here."""
         is_ready = not self._status.reasons_not_ready()
-        return answer_json({"ready": is_ready}, 200 if is_ready else 503)
+        return JSONResponse({"ready": is_ready}, 200 if is_ready else 503)
 
     async def index(self, request: Request) -> Response:
-        """`POST /v2/repository/index`: every version in the tree."""
+        """`POST /v2/repository/index`: every version in the repository."""
         await request.read_body(INDEX_BYTES, lambda _: None)
         names = self._repository.names()
         entries = [
@@ -97,106 +155,102 @@ class V2Endpoints:
             for name in names
             for version in self._repository.describe(name)["versions"]
         ]
-        return answer_json(entries)
+        return JSONResponse(entries)
 
-    async def model(self, request: Request, name: str, version: str = "") -> Response:
-        """`GET /v2/models/<name>`: the tensors it takes and gives."""
-        model = self._find(request, name, version)
-        versions = self._repository.describe(name)["versions"]
+    async def model(self, request: Request) -> Response:
+        """`GET /v2/models/<name>`: the tensors of a model."""
+        model = self._find(request)
+        versions = self._repository.describe(model.name)["versions"]
         metadata: ModelMetadata = {
-            "name": name,
-            "versions": [told["version"] for told in versions if told["provider"]],
+            "name": model.name,
+            "versions": [version["version"] for version in versions if version["provider"]],
             "platform": PLATFORM,
-            "inputs": _describe_tensors(describe_inputs(model)),
-            "outputs": _describe_tensors(describe_outputs(model)),
+            "inputs": list_metadata(describe_inputs(model)),
+            "outputs": list_metadata(describe_outputs(model)),
         }
-        return answer_json(metadata)
+        return JSONResponse(metadata)
 
-    async def model_ready(self, request: Request, name: str, version: str = "") -> Response:
-        """`GET /v2/models/<name>/ready`: whether it can answer."""
-        self._find(request, name, version)
-        return answer_json({"name": name, "ready": True})
+    async def model_ready(self, request: Request) -> Response:
+        """`GET /v2/models/<name>/ready`: whether a model can answer."""
+        return JSONResponse({"name": self._find(request).name, "ready": True})
 
-    async def config(self, request: Request, name: str, version: str = "") -> Response:
-        """`GET /v2/models/<name>/config`: the same as a Triton configuration."""
-        model = self._find(request, name, version)
-        inputs = _configure_tensors(describe_inputs(model))
+    async def config(self, request: Request) -> Response:
+        """`GET /v2/models/<name>/config`: the tensors as a Triton configuration."""
+        model = self._find(request)
+        inputs = list_config(describe_inputs(model))
         for tensor in inputs:
             tensor["optional"] = tensor["name"] == TARGET
         kind = "KIND_GPU" if model.provider == "cuda" else "KIND_CPU"
         config: ModelConfig = {
-            "name": name,
+            "name": model.name,
             "platform": PLATFORM,
             "backend": "onnxruntime",
             "max_batch_size": self._max_images,  # of one request
             "input": inputs,
-            "output": _configure_tensors(describe_outputs(model)),
+            "output": list_config(describe_outputs(model)),
             "dynamic_batching": {"preferred_batch_size": [model.batcher.max_batch_size]},
             "instance_group": [{"kind": kind, "count": 1}],
         }
-        return answer_json(config)
+        return JSONResponse(config)
 
-    async def infer(self, request: Request, name: str, version: str = "") -> Response:
-        """`POST /v2/models/<name>/infer`: N pictures, each a row among everybody's."""
-        model = self._find(request, name, version)
+    async def infer(self, request: Request) -> Response:
+        """`POST /v2/models/<name>/infer`: run the model on N images."""
+        model = self._find(request)
         limit = self._max_request_bytes
-        with admit(request, self._admission, limit) as permit:
-            packed = await read_body(request, permit, limit)
-            encoding = request.header(b"content-encoding")
-            body = await decompress_body(packed, encoding, limit, permit.add_body)
-            call = read_call(body, request.header(JSON_LENGTH.encode()))
+        async with receive_upload(request, self._admission, limit) as (received, permit):
+            encoding = request.header("content-encoding")
+            body = await decompress_body(received, encoding, limit, permit.add_body)
+            call = read_call(body, request.header(JSON_LENGTH))
             wanted = read_outputs(call)
             tensors = read_inputs(call)
             images = read_images(tensors[IMAGE], model)
             targets = read_targets(tensors.get(TARGET), len(images), model)
-            request.images = request.log_fields["images"] = len(images)
-            permit.add_images(len(images) - 1)
-            with DisconnectWatch(request):
-                answers = await self._answer(images, targets, model, request.timings)
-            permit.answered = True
+            add_images(request, permit, len(images))
+            answers = await self._answer(images, targets, model, request.timings)
         response = make_response(call, make_outputs(call, wanted, answers, model.labels), model)
-        await compress_response(response, request.header(b"accept-encoding"))
+        await compress_response(response, request.header("accept-encoding"))
         return response
 
-    def _find(self, request: Request, name: str, version: str) -> Model:
+    def _find(self, request: Request) -> Model:
+        name, version = request.path_params["name"], request.path_params.get("version")
         return find_model(self._repository, f"{name}/{version}" if version else name, request)
 
     async def _answer(
         self, images: Sequence[Image], targets: list[list[int]], model: Model, timings: Timings
     ) -> list[Answer]:
-        """One answer an image; one that fails, fails the call, when the others are through."""
+        """Return an answer for each image. If one fails, the call fails after the others end."""
 
-        async def answer_one(image: Image, asked: list[int]) -> Answer:
+        async def answer_image(image: Image, indices: list[int]) -> Answer:
             if isinstance(image, bytes):
-                return (await self._classifier.classify(image, model, asked, timings)).answer
-            return await self._classifier.run(image, model, asked, timings)
+                return (await self._classifier.classify(image, model, indices, timings)).answer
+            return await self._classifier.run(image, model, indices, timings)
 
-        answers = await asyncio.gather(*map(answer_one, images, targets), return_exceptions=True)
-        fault = next((answer for answer in answers if isinstance(answer, BaseException)), None)
+        results = await asyncio.gather(*map(answer_image, images, targets), return_exceptions=True)
+        failure = next((result for result in results if isinstance(result, BaseException)), None)
         try:
-            if fault:
-                raise fault
-            found = [answer for answer in answers if isinstance(answer, Answer)]
+            if failure:
+                raise failure
+            answers = [result for result in results if isinstance(result, Answer)]
         finally:
-            del answers, fault  # a fault that holds this frame must not be held by it: see `Door`
-        empty = [is_empty(cam) for answer in found for cam in answer.cam]
+            del results, failure  # an exception and its frame must not hold each other
+        empty = [is_empty(cam) for answer in answers for cam in answer.cam]
         metrics.count_maps(model.name, len(empty), sum(empty))
-        return found
+        return answers
 
 
 def make_response(call: InferCall, outputs: list[OutputTensor], model: Model) -> Response:
-    """JSON, or JSON and the binary data after it."""
+    """Make the response: JSON, or JSON with binary data after it."""
     head = {"model_name": model.name, "model_version": model.version}
     if call.id is not None:
         head = {"id": call.id, **head}
     body, json_length = write_answer(head, outputs)
     if json_length is None:
-        return Response(body, JSON_TYPE)
-    return Response(body, BINARY_TYPE, headers={JSON_LENGTH: str(json_length)})
+        return Response(body, media_type=JSON_TYPE)
+    return Response(body, headers={JSON_LENGTH: str(json_length)}, media_type=BINARY_TYPE)
 
 
 def _describe_entry(name: str, version: ModelVersion) -> IndexEntry:
-    """A version that failed to load anew goes on being served as it was, so it is ready."""
+    """Describe a version. If only its reload failed, it still serves, so it is ready."""
     is_served = version["provider"] is not None
     unserved: Literal["LOADING", "UNAVAILABLE"] = (
         "LOADING" if version["state"] == "loading" else "UNAVAILABLE"
@@ -207,18 +261,3 @@ def _describe_entry(name: str, version: ModelVersion) -> IndexEntry:
         "state": "READY" if is_served else unserved,
         "reason": version["reason"] or "",
     }
-
-
-def _describe_tensors(tensors: Signature) -> list[TensorMetadata]:
-    return [
-        {"name": name, "datatype": datatype, "shape": shape}
-        for name, (datatype, shape) in tensors.items()
-    ]
-
-
-def _configure_tensors(tensors: Signature) -> list[TensorConfig]:
-    """Triton's configuration leaves N out."""
-    return [
-        {"name": name, "data_type": f"TYPE_{datatype}", "dims": shape[1:]}
-        for name, (datatype, shape) in tensors.items()
-    ]

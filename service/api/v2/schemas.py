@@ -1,6 +1,6 @@
-"""The shapes of the Open Inference Protocol: what a request may say, and what the answers are.
+"""The requests and responses of the Open Inference Protocol. OpenAPI is generated from them.
 
-What validates them here also describes them in OpenAPI. Knows no values and no model.
+This module knows no values and no models.
 """
 
 from typing import Annotated, Any, Literal, NotRequired
@@ -13,47 +13,47 @@ Count = Annotated[StrictInt, Field(ge=0, lt=2**31)]
 
 
 class _Parameters(BaseModel):
-    """What is not known is passed over, but data elsewhere can't be."""
+    """Unknown parameters are ignored, but not shared memory: the data would be missing."""
 
     shared_memory_region: Any = None
 
     @field_validator("shared_memory_region")
     @classmethod
-    def _refuse(cls, _: object) -> None:
-        raise ValueError(
-            "it should be left out: shared memory is not served here, send the data itself"
-        )
+    def _reject(cls, _: object) -> None:
+        raise ValueError("shared memory should be left out: send the data in the request")
 
 
 class InputParameters(_Parameters):
-    """How an input is sent."""
+    """How an input is encoded."""
 
     binary_data_size: Annotated[
-        Count | None, Field(description="How many bytes of it follow the JSON")
+        Count | None, Field(description="Number of bytes that follow the JSON")
     ] = None
 
 
 class OutputParameters(_Parameters):
-    """How an output is wanted."""
+    """How an output is to be encoded."""
 
     binary_data: Annotated[
-        StrictBool | None, Field(description="In binary, after the JSON; else as the call says")
+        StrictBool | None,
+        Field(description="Binary, after the JSON; default: `binary_data_output`"),
     ] = None
     classification: Annotated[
-        Count, Field(description="So many of the highest as `value:index:label` instead")
+        Count,
+        Field(description="Return this many of the highest values as `value:index:label` instead"),
     ] = 0
 
 
 class CallParameters(BaseModel):
-    """What holds for all outputs."""
+    """The parameters of the whole request."""
 
     binary_data_output: Annotated[
-        StrictBool, Field(description="All outputs in binary, where they don't say")
+        StrictBool, Field(description="Binary for all outputs that do not say otherwise")
     ] = False
 
 
 class InputTensor(BaseModel):
-    """One input; `data` is what JSON says, or the bytes that were sent in its stead."""
+    """One input; `data` is a list in JSON, or the bytes that follow the JSON."""
 
     name: str
     datatype: str
@@ -65,7 +65,7 @@ class InputTensor(BaseModel):
 
 
 class WantedOutput(BaseModel):
-    """One output that is asked for."""
+    """One requested output."""
 
     name: str
     parameters: OutputParameters = OutputParameters()
@@ -74,29 +74,30 @@ class WantedOutput(BaseModel):
 class InferCall(BaseModel):
     """A request for inference."""
 
-    id: Annotated[str | None, Field(description="Echoed in the answer")] = None
+    id: Annotated[str | None, Field(description="Repeated in the response")] = None
     inputs: Annotated[list[InputTensor], Field(min_length=1, max_length=MAX_TENSORS)]
     outputs: Annotated[
-        list[WantedOutput], Field(max_length=MAX_TENSORS, description="Those wanted; none is all")
+        list[WantedOutput],
+        Field(max_length=MAX_TENSORS, description="The requested outputs; empty: all"),
     ] = []
     parameters: CallParameters = CallParameters()
 
     @field_validator("id")
     @classmethod
-    def _check_text(cls, told: str | None) -> str | None:
-        if told is not None and told != told.encode(errors="ignore").decode():
-            raise ValueError("it should be text: half a surrogate pair is none")
-        return told
+    def _check_text(cls, text: str | None) -> str | None:
+        if text is not None and text != text.encode(errors="ignore").decode():
+            raise ValueError("text should be valid Unicode, without half a surrogate pair")
+        return text
 
 
 class ProtocolError(TypedDict):
-    """A refusal, in one sentence."""
+    """An error, in one sentence."""
 
     error: str
 
 
 class ServerMetadata(TypedDict):
-    """What this server is and can."""
+    """Name, version and extensions of the server."""
 
     name: str
     version: str
@@ -123,7 +124,7 @@ class ModelReadiness(TypedDict):
 
 
 class TensorMetadata(TypedDict):
-    """A tensor that a model takes or gives; -1 is any size."""
+    """An input or output of a model; -1 means any size."""
 
     name: str
     datatype: str
@@ -131,7 +132,7 @@ class TensorMetadata(TypedDict):
 
 
 class ModelMetadata(TypedDict):
-    """What a model takes and gives."""
+    """The inputs and outputs of a model."""
 
     name: str
     versions: list[str]
@@ -141,7 +142,7 @@ class ModelMetadata(TypedDict):
 
 
 class TensorConfig(TypedDict):
-    """The same as Triton configures it: without N."""
+    """A tensor as in a Triton configuration: without N."""
 
     name: str
     data_type: str
@@ -150,7 +151,7 @@ class TensorConfig(TypedDict):
 
 
 class ModelConfig(TypedDict):
-    """A model as Triton would configure it."""
+    """A model as in a Triton configuration."""
 
     name: str
     platform: str
@@ -163,7 +164,7 @@ class ModelConfig(TypedDict):
 
 
 class IndexEntry(TypedDict):
-    """One version in the tree."""
+    """One version in the model repository."""
 
     name: str
     version: str
@@ -175,7 +176,7 @@ Index = TypeAliasType("Index", list[IndexEntry])
 
 
 class AnsweredTensor(TypedDict):
-    """One output: its `data`, or how many bytes of it follow the JSON."""
+    """One output: its `data`, or the number of its bytes that follow the JSON."""
 
     name: str
     datatype: str
@@ -185,7 +186,7 @@ class AnsweredTensor(TypedDict):
 
 
 class InferAnswer(TypedDict):
-    """The outputs asked for, in the order asked."""
+    """The requested outputs, in the order requested."""
 
     id: NotRequired[str]
     model_name: str

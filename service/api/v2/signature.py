@@ -1,7 +1,7 @@
-"""A model's tensors: which it takes and gives, and whether those of a call are they.
+"""A model's inputs and outputs, and the check of a request against them.
 
-Knows names, datatypes, shapes and the range of targets; how tensors are written is `tensors`',
-and nothing here knows HTTP or queues.
+This module knows names, datatypes, shapes and the range of targets. It does not know how tensors
+are encoded (see `tensors`), and nothing of HTTP or queues.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from service.api.v2.schemas import InferCall, InputTensor, WantedOutput
+from service.api.v2.schemas import (
+    InferCall,
+    InputTensor,
+    TensorConfig,
+    TensorMetadata,
+    WantedOutput,
+)
 from service.api.v2.tensors import BYTES, OutputTensor, read_array, read_elements
 from service.artifact.card import TOP_1
 from service.errors import BadRequest
@@ -20,23 +26,23 @@ from service.runtime.batcher import Answer
 from service.schemas import MAX_BATCH_IMAGES, MAX_TARGETS
 
 IMAGE, TARGET = "image", "target"
-SCORES = ("logits", "probabilities")  # one value a label, as classification wants
+SCORES = ("logits", "probabilities")  # one value per label, as needed for classification
 MAP = "cam"
 Image = bytes | NDArray[np.uint8]  # an encoded picture, or pixels (H, W, C)
-Signature = dict[str, tuple[str, list[int]]]  # datatype and shape by name; -1 is any size
+Signature = dict[str, tuple[str, list[int]]]  # datatype and shape by name; -1 means any size
 
 
 def describe_inputs(model: Model) -> Signature:
-    """Each input; the first size is N."""
-    wanted = model.artifact.card.input
+    """Describe each input; the first size is N."""
+    size = model.artifact.card.input
     return {
-        IMAGE: ("UINT8", [-1, wanted.height, wanted.width, wanted.channels]),
+        IMAGE: ("UINT8", [-1, size.height, size.width, size.channels]),
         TARGET: ("INT64", [-1, -1]),
     }
 
 
 def describe_outputs(model: Model) -> Signature:
-    """Each output; the first size is N."""
+    """Describe each output; the first size is N."""
     scores = ("FP32", [-1, len(model.labels)])
     return {
         **dict.fromkeys(SCORES, scores),
@@ -44,11 +50,27 @@ def describe_outputs(model: Model) -> Signature:
     }
 
 
+def list_metadata(tensors: Signature) -> list[TensorMetadata]:
+    """List tensors as the protocol describes them."""
+    return [
+        {"name": name, "datatype": datatype, "shape": shape}
+        for name, (datatype, shape) in tensors.items()
+    ]
+
+
+def list_config(tensors: Signature) -> list[TensorConfig]:
+    """List tensors as a Triton configuration describes them: without N."""
+    return [
+        {"name": name, "data_type": f"TYPE_{datatype}", "dims": shape[1:]}
+        for name, (datatype, shape) in tensors.items()
+    ]
+
+
 def read_inputs(call: InferCall) -> dict[str, InputTensor]:
-    """The inputs by name.
+    """Return the inputs by name.
 
     Raises:
-        BadRequest: one is unknown, missing or given twice.
+        BadRequest: An input is unknown, missing or given twice.
     """
     _check_names("input", [tensor.name for tensor in call.inputs], (IMAGE, TARGET))
     tensors = {tensor.name: tensor for tensor in call.inputs}
@@ -58,26 +80,26 @@ def read_inputs(call: InferCall) -> dict[str, InputTensor]:
 
 
 def read_outputs(call: InferCall) -> list[WantedOutput]:
-    """The outputs asked for, or all.
+    """Return the requested outputs, or all.
 
     Raises:
-        BadRequest: one is unknown or given twice, or has no classes to tell.
+        BadRequest: An output is unknown or given twice, or has no classes.
     """
     _check_names("output", [wanted.name for wanted in call.outputs], (*SCORES, MAP))
     for wanted in call.outputs:
         if wanted.parameters.classification and wanted.name not in SCORES:
             raise BadRequest(
-                f"The output '{wanted.name}' has no classes: ask 'classification' of "
+                f"The output '{wanted.name}' has no classes: use 'classification' with "
                 f"{' or '.join(SCORES)}."
             )
     return call.outputs or [WantedOutput(name=name) for name in (*SCORES, MAP)]
 
 
 def read_images(tensor: InputTensor, model: Model) -> Sequence[Image]:
-    """N pictures: pixels [N, H, W, C], or encoded as BYTES [N] (or [N, 1]).
+    """Return N images: pixels [N, H, W, C], or encoded files as BYTES [N] or [N, 1].
 
     Raises:
-        BadRequest: of another datatype or shape, or not as many values as the shape says.
+        BadRequest: The datatype, the shape or the number of values is wrong.
     """
     datatype, wanted = describe_inputs(model)[IMAGE]
     sizes = tensor.shape[1:]
@@ -87,9 +109,11 @@ def read_images(tensor: InputTensor, model: Model) -> Sequence[Image]:
         fits = tensor.datatype == datatype and sizes == wanted[1:]
     if not fits or not 1 <= tensor.shape[0] <= MAX_BATCH_IMAGES:
         raise BadRequest(
-            f"The input '{IMAGE}' is {tensor.datatype} of shape {tensor.shape}; the model "
-            f"'{model.name}' takes {datatype} of shape {['N', *wanted[1:]]} or {BYTES} of shape "
-            f"['N'], with N from 1 to {MAX_BATCH_IMAGES}.".replace("'N'", "N")
+            f"The input '{IMAGE}' of '{model.name}' must be {datatype} of shape "
+            f"{['N', *wanted[1:]]} or {BYTES} of shape ['N'], with N from 1 to "
+            f"{MAX_BATCH_IMAGES}, got {tensor.datatype} of shape {tensor.shape}.".replace(
+                "'N'", "N"
+            )
         )
     if tensor.datatype == BYTES:
         return read_elements(tensor)
@@ -97,11 +121,11 @@ def read_images(tensor: InputTensor, model: Model) -> Sequence[Image]:
 
 
 def read_targets(tensor: InputTensor | None, rows: int, model: Model) -> list[list[int]]:
-    """The class indices to explain for each row; none where the input is left out.
+    """Return the class indices to explain for each row; empty if the input is left out.
 
     Raises:
-        BadRequest: of another datatype or shape.
-        UnknownLabel: an index that the model has not.
+        BadRequest: The datatype or the shape is wrong.
+        UnknownLabel: The model has no such index.
     """
     if tensor is None:
         return [[]] * rows
@@ -110,21 +134,21 @@ def read_targets(tensor: InputTensor | None, rows: int, model: Model) -> list[li
     fits = len(shape) == 2 and shape[0] == rows and shape[1] <= MAX_TARGETS
     if tensor.datatype != datatype or not fits:
         raise BadRequest(
-            f"The input '{TARGET}' is {tensor.datatype} of shape {shape}; for {rows} images it is "
-            f"{datatype} of shape [{rows}, T], with T at most {MAX_TARGETS}."
+            f"The input '{TARGET}' for {rows} images must be {datatype} of shape [{rows}, T], with "
+            f"T at most {MAX_TARGETS}, got {tensor.datatype} of shape {shape}."
         )
     targets = read_array(tensor)  # (N, T)
     for index in np.unique(targets).tolist():
         if index != TOP_1:
             check_label_index(index, model)
-    found: list[list[int]] = targets.tolist()
-    return found
+    indices: list[list[int]] = targets.tolist()
+    return indices
 
 
 def make_outputs(
     call: InferCall, wanted: list[WantedOutput], answers: list[Answer], labels: list[str]
 ) -> list[OutputTensor]:
-    """The outputs wanted of all rows, each in JSON or binary as it is wanted."""
+    """Return the requested outputs of all rows, in JSON or binary as requested."""
     outputs = []
     for output in wanted:
         values: Any = np.stack([getattr(answer, output.name) for answer in answers])  # (N, …)
@@ -139,7 +163,7 @@ def make_outputs(
 
 
 def format_classes(values: NDArray[np.float32], count: int, labels: list[str]) -> list[str]:
-    """The highest of one row's `values` (K,), as Triton writes them: `value:index:label`."""
+    """Return the highest of one row's `values` (K,) as Triton does: `value:index:label`."""
     order = rank(values)[:count].tolist()
     return [f"{values[index]:.6f}:{index}:{labels[index]}" for index in order]
 
@@ -147,6 +171,8 @@ def format_classes(values: NDArray[np.float32], count: int, labels: list[str]) -
 def _check_names(kind: str, names: list[str], known: tuple[str, ...]) -> None:
     for name in names:
         if name not in known:
-            raise BadRequest(f"There is no {kind} '{name}'; there are: {', '.join(known)}.")
+            raise BadRequest(f"There is no {kind} '{name}': use {', '.join(known)}.")
         if names.count(name) > 1:
-            raise BadRequest(f"The {kind} '{name}' was given {names.count(name)} times.")
+            raise BadRequest(
+                f"The {kind} '{name}' was given {names.count(name)} times: give it once."
+            )

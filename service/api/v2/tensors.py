@@ -1,6 +1,7 @@
-"""The wire format of the Open Inference Protocol: bodies to tensors and back, JSON and binary.
+"""The wire format of the Open Inference Protocol: read and write tensors, in JSON and binary.
 
-Pure functions. Knows datatypes, shapes and sizes; nothing of models, pictures, queues or HTTP.
+These are pure functions. They know datatypes, shapes and sizes, but nothing of models, images,
+queues or HTTP.
 """
 
 import struct
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 from pydantic_core import to_json
 
+from service.api.options import describe_rule
 from service.api.v2.schemas import AnsweredTensor, InferCall, InputTensor
 from service.errors import BadRequest, PayloadTooLarge
 from service.http.form import decode_base64_image, parse_json_object
@@ -25,13 +27,13 @@ DTYPES: dict[str, np.dtype[Any]] = {
     "INT64": np.dtype("<i8"),
     "FP32": np.dtype("<f4"),
 }
-# Numbers in JSON take many times their size to read, and hold everybody up while they are read.
+# Numbers in JSON need many times their size in memory, and block all other requests meanwhile.
 MAX_JSON_VALUES = 1_000_000
 LENGTH = struct.Struct("<I")  # before each element of BYTES in binary
 
 
 class OutputTensor(NamedTuple):
-    """One output of an answer: numbers, or texts of the shape [N, M]."""
+    """One output of a response: numbers, or texts of shape [N, M]."""
 
     name: str
     values: NDArray[np.float32] | list[list[str]]
@@ -39,63 +41,64 @@ class OutputTensor(NamedTuple):
 
 
 def read_call(body: bytes, json_length: str) -> InferCall:
-    """Read a request; `json_length` is its `Inference-Header-Content-Length`, empty for all JSON.
+    """Read a request; `json_length` is its `Inference-Header-Content-Length`, empty if none.
 
     Raises:
-        BadRequest: malformed JSON, fields missing or wrong, or binary data of the wrong size.
-        PayloadTooLarge: more values in JSON than can be read.
+        BadRequest: The JSON is malformed, a field is missing or wrong, or binary data has the
+            wrong size.
+        PayloadTooLarge: The JSON has too many values.
     """
     end = len(body)
     if json_length:
         if not (json_length.isascii() and json_length.isdigit() and int(json_length[:20]) <= end):
             raise BadRequest(
-                f"Inference-Header-Content-Length is '{json_length}': it should be the bytes of "
-                f"the JSON at the start of the body, which has {end}."
+                "Inference-Header-Content-Length must be the length of the JSON at the start of a "
+                f"body of {end} bytes, got '{json_length}'."
             )
         end = int(json_length)
     document = body[:end]
     if sum(map(document.count, (b",", b"[", b"{"))) > MAX_JSON_VALUES:
         raise PayloadTooLarge(
-            f"The JSON holds more than {MAX_JSON_VALUES} values: send tensors as binary data."
+            f"The JSON has more than {MAX_JSON_VALUES} values: send tensors as binary data."
         )
     try:
         call = InferCall.model_validate(parse_json_object(document, '{"inputs": […]}'))
-    except ValidationError as fault:
-        raise BadRequest(_explain(fault)) from None
-    _deliver(call.inputs, memoryview(body)[end:])
+    except ValidationError as exc:
+        raise BadRequest(_describe(exc)) from None
+    _attach_binary(call.inputs, memoryview(body)[end:])
     return call
 
 
 def read_array(tensor: InputTensor) -> NDArray[Any]:
-    """The numbers of an input whose datatype and shape were found right.
+    """Return the numbers of an input whose datatype and shape were checked.
 
     Raises:
-        BadRequest: too few, too many, or other than whole numbers in the datatype's range.
+        BadRequest: There are too few or too many, or one is no integer of the datatype's range.
     """
     dtype = DTYPES[tensor.datatype]
     if isinstance(tensor.data, memoryview):
         wanted = prod(tensor.shape) * dtype.itemsize
         if len(tensor.data) != wanted:
             raise BadRequest(
-                f"The input '{tensor.name}' has {len(tensor.data)} binary bytes; "
-                f"{tensor.datatype} of shape {tensor.shape} has {wanted}."
+                f"The input '{tensor.name}' is {tensor.datatype} of shape {tensor.shape} and must "
+                f"have {wanted} binary bytes, got {len(tensor.data)} binary bytes."
             )
         return np.frombuffer(tensor.data, dtype).reshape(tensor.shape)
     values = _flatten(tensor, int)
     low, high = int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
     if values and not low <= min(values) <= max(values) <= high:
         raise BadRequest(
-            f"The input '{tensor.name}' holds numbers out of {tensor.datatype}'s range, "
+            f"The input '{tensor.name}' must have numbers in the range of {tensor.datatype}, "
             f"{low} to {high}."
         )
     return np.array(values, dtype).reshape(tensor.shape)
 
 
 def read_elements(tensor: InputTensor) -> list[bytes]:
-    """The elements of a BYTES input of a shape found right: raw in binary, base64 in JSON.
+    """Return the elements of a BYTES input whose shape was checked: raw, or base64 in JSON.
 
     Raises:
-        BadRequest: too few, too many, truncated, or no base64.
+        BadRequest: There are too few or too many, or one is truncated or not base64.
     """
     if not isinstance(tensor.data, memoryview):
         decoded = [decode_base64_image(text) for text in _flatten(tensor, str)]
@@ -110,22 +113,21 @@ def read_elements(tensor: InputTensor) -> list[bytes]:
         end = LENGTH.size + length
         if len(rest) < end:
             raise BadRequest(
-                f"The input '{tensor.name}' ends within its element {number}: each is a length of "
-                "4 bytes, little-endian, and then so many bytes."
+                f"The input '{tensor.name}' ends within its element {number}: send the length of "
+                "each element in 4 bytes, little-endian, and then its bytes."
             )
         elements.append(bytes(rest[LENGTH.size : end]))
         rest = rest[end:]
     if rest:
         raise BadRequest(
-            f"The input '{tensor.name}' has {len(rest)} bytes more than its {len(elements)} "
-            "elements."
+            f"The input '{tensor.name}' has {len(rest)} bytes after its {len(elements)} elements."
         )
     return elements
 
 
 def write_answer(head: dict[str, Any], outputs: Sequence[OutputTensor]) -> tuple[bytes, int | None]:
-    """A body, and the length of its JSON where binary data follows; `head` is put before."""
-    told: list[AnsweredTensor] = []
+    """Return the body of a response, and the length of its JSON if binary data follows."""
+    described: list[AnsweredTensor] = []
     blocks: list[bytes] = []
     for name, values, is_binary in outputs:
         if isinstance(values, list):
@@ -140,49 +142,49 @@ def write_answer(head: dict[str, Any], outputs: Sequence[OutputTensor]) -> tuple
             tensor["parameters"] = {"binary_data_size": len(block)}
         else:
             tensor["data"] = data if isinstance(values, list) else values.ravel().tolist()
-        told.append(tensor)
-    document: bytes = to_json({**head, "outputs": told})
+        described.append(tensor)
+    document: bytes = to_json({**head, "outputs": described})
     return b"".join((document, *blocks)), len(document) if blocks else None
 
 
-def _deliver(inputs: list[InputTensor], rest: memoryview) -> None:
-    """Give each input that announces binary data its share of what follows the JSON."""
+def _attach_binary(inputs: list[InputTensor], rest: memoryview) -> None:
+    """Give each input with a binary size its part of the bytes that follow the JSON."""
     for tensor in inputs:
         size = tensor.parameters.binary_data_size
         if (size is None) == (tensor.data is None):
             raise BadRequest(
-                f"The input '{tensor.name}' needs either 'data' or the parameter "
+                f"The input '{tensor.name}' must have either 'data' or the parameter "
                 "'binary_data_size'."
             )
         if size is None:
             continue
         if size > len(rest):
             raise BadRequest(
-                f"The input '{tensor.name}' announces {size} binary bytes; {len(rest)} are left "
-                "after the JSON and the inputs before it."
+                f"The input '{tensor.name}' must have {size} binary bytes, but {len(rest)} are "
+                "left after the JSON and the inputs before it."
             )
         tensor.data, rest = rest[:size], rest[size:]
     if rest:
         raise BadRequest(
             f"{len(rest)} bytes follow the last input: set Inference-Header-Content-Length to the "
-            "bytes of the JSON, and each 'binary_data_size' to those of its input."
+            "length of the JSON, and each 'binary_data_size' to the size of its input."
         )
 
 
 def _flatten(tensor: InputTensor, kind: type) -> list[Any]:
-    """The values that JSON gave, flat or nested, all of one kind and as many as the shape says."""
+    """Return the values in JSON, flat or nested, after a check of their type and number."""
     values = tensor.data
     if not isinstance(values, list):
-        raise BadRequest(f"The 'data' of the input '{tensor.name}' is no list.")
+        raise BadRequest(f"The 'data' of the input '{tensor.name}' must be a list.")
     while values and set(map(type, values)) == {list}:
         values = list(chain.from_iterable(values))
     if set(map(type, values)) - {kind}:
-        wanted = "whole numbers" if kind is int else "strings of base64"
-        raise BadRequest(f"The 'data' of the input '{tensor.name}' should be {wanted}.")
+        wanted = "integers" if kind is int else "base64 strings"
+        raise BadRequest(f"The 'data' of the input '{tensor.name}' must be {wanted}.")
     if len(values) != prod(tensor.shape):
         raise BadRequest(
-            f"The input '{tensor.name}' has {len(values)} values; its shape {tensor.shape} has "
-            f"{prod(tensor.shape)}."
+            f"The input '{tensor.name}' of shape {tensor.shape} must have {prod(tensor.shape)} "
+            f"values, got {len(values)}."
         )
     return values
 
@@ -196,11 +198,10 @@ def _write_elements(texts: list[str]) -> bytes:
     return b"".join(LENGTH.pack(len(element)) + element for element in elements)
 
 
-def _explain(fault: ValidationError) -> str:
-    """One sentence for the first field at fault."""
-    error = fault.errors(include_url=False)[0]
-    place = ".".join(map(str, error["loc"]))
-    if error["type"] == "missing":
-        return f"The request lacks '{place}'."
-    wish = error["msg"].removeprefix("Value error, ").partition("should ")[2]
-    return f"'{place}' can't be {shorten(error['input'])}: it should {wish}."
+def _describe(exc: ValidationError) -> str:
+    """Write one sentence on the first field that is wrong."""
+    detail = exc.errors(include_url=False)[0]
+    place = ".".join(map(str, detail["loc"]))
+    if detail["type"] == "missing":
+        return f"The field '{place}' is missing."
+    return f"'{place}' must {describe_rule(detail)}, got {shorten(detail['input'])}."

@@ -1,4 +1,4 @@
-"""The commands that need no server."""
+"""The commands `check` and `explain` work without a server."""
 
 import subprocess
 import sys
@@ -24,79 +24,81 @@ def picture(tmp_path: Path) -> Path:
     return path
 
 
-def test_check_reports_a_fit_tree_and_exits_with_0(quadrants_dir: Path) -> None:
-    ran = run("check", quadrants_dir, models_dir=Path("nowhere"))
-    assert ran.returncode == 0, ran.stderr
-    assert ran.stdout.splitlines()[1].split()[:5] == ["quadrants/1", "ready", "cpu", "4", "4x4"]
+def test_check_reports_valid_models_and_exits_with_0(quadrants_dir: Path) -> None:
+    result = run("check", quadrants_dir, models_dir=Path("nowhere"))
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines()[1].split()[:5] == ["quadrants/1", "ready", "cpu", "4", "4x4"]
 
 
-def test_check_exits_with_1_and_says_why_if_any_model_is_unfit(tmp_path: Path) -> None:
+def test_check_exits_with_1_and_gives_the_reason_if_a_model_is_invalid(tmp_path: Path) -> None:
     write_model(tmp_path / "good" / "1" / "model.onnx")
     write_model(tmp_path / "bad" / "1" / "model.onnx")
     (tmp_path / "bad" / "2").mkdir()
     (tmp_path / "bad" / "2" / "model.onnx").write_bytes(b"no model")
-    ran = run("check", models_dir=tmp_path)
-    assert ran.returncode == 1
-    verdicts = [line.split()[:2] for line in ran.stdout.splitlines()[1:4]]
-    assert verdicts == [["bad/1", "ready"], ["bad/2", "FAILED"], ["good/1", "ready"]]
-    assert "bad/2/model.onnx can't be read as an ONNX file" in ran.stdout
+    result = run("check", models_dir=tmp_path)
+    assert result.returncode == 1
+    states = [line.split()[:2] for line in result.stdout.splitlines()[1:4]]
+    assert states == [["bad/1", "ready"], ["bad/2", "FAILED"], ["good/1", "ready"]]
+    assert "bad/2/model.onnx can't be read as an ONNX file" in result.stdout
 
 
-def test_check_of_an_empty_tree_is_a_fault(tmp_path: Path) -> None:
-    ran = run("check", tmp_path, models_dir=tmp_path)
-    assert ran.returncode == 1
-    assert f"There is no model at {tmp_path}" in ran.stderr
+def test_check_of_a_folder_without_models_is_an_error(tmp_path: Path) -> None:
+    result = run("check", tmp_path, models_dir=tmp_path)
+    assert result.returncode == 1
+    assert f"There is no model in {tmp_path}" in result.stderr
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp"])
-def test_explain_writes_the_picture_and_says_what_it_is(
+def test_explain_writes_the_picture_and_prints_the_label(
     quadrants_dir: Path, picture: Path, tmp_path: Path, suffix: str
 ) -> None:
     output = tmp_path / f"heat{suffix}"
-    ran = run("explain", picture, "-o", output, "--verify", models_dir=quadrants_dir)
-    assert ran.returncode == 0, ran.stderr
-    assert "quadrants/1: bottom left (100.0%)" in ran.stdout
-    assert "without the hottest fifth" in ran.stdout
+    result = run("explain", picture, "-o", output, "--verify", models_dir=quadrants_dir)
+    assert result.returncode == 0, result.stderr
+    assert "quadrants/1: bottom left (100.0%)" in result.stdout
+    assert "with the hottest fifth blurred: " in result.stdout
     with Image.open(output) as drawn:
         assert drawn.size == (300, 200)
 
 
-def test_explain_takes_the_parameters_of_the_call(
+def test_explain_accepts_the_parameters_of_the_http_call(
     quadrants_dir: Path, picture: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "heat.png"
-    wishes = ("--target", "top left", "--against", "bottom left", "--view", "signed")
-    ran = run("explain", picture, "-o", output, *wishes, "--size", 64, models_dir=quadrants_dir)
-    assert "why top left" in ran.stdout, ran.stderr
+    options = ("--target", "top left", "--against", "bottom left", "--view", "signed")
+    result = run("explain", picture, "-o", output, *options, "--size", 64, models_dir=quadrants_dir)
+    assert "the evidence for top left" in result.stdout, result.stderr
     with Image.open(output) as drawn:
         assert max(drawn.size) == 64
         assert '"against": "bottom left"' in drawn.text["sightglass"]  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
-    ("wishes", "sentence"),
+    ("options", "sentence"),
     [
         (["--target", "top lft"], "did you mean one of: top left"),
-        (["--size", "3"], "'size' can't be"),
+        (["--size", "3"], "'size'"),
         (["--model", "other"], "There is no model 'other' here; there are: quadrants."),
     ],
 )
-def test_a_mistake_is_one_sentence(
-    quadrants_dir: Path, picture: Path, tmp_path: Path, wishes: list[str], sentence: str
+def test_a_mistake_is_reported_in_one_sentence(
+    quadrants_dir: Path, picture: Path, tmp_path: Path, options: list[str], sentence: str
 ) -> None:
-    ran = run("explain", picture, "-o", tmp_path / "heat.png", *wishes, models_dir=quadrants_dir)
-    assert ran.returncode == 1
-    assert sentence in ran.stderr
-    assert len(ran.stderr.strip().splitlines()) == 1
+    result = run(
+        "explain", picture, "-o", tmp_path / "heat.png", *options, models_dir=quadrants_dir
+    )
+    assert result.returncode == 1
+    assert sentence in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
 
 
-def test_a_picture_that_is_none_or_not_there_is_one_sentence(
+def test_a_file_that_is_missing_or_no_picture_is_reported_in_one_sentence(
     quadrants_dir: Path, tmp_path: Path
 ) -> None:
     text = tmp_path / "cat.jpg"
-    text.write_text("I am no cat.")
-    for source, sentence in ((text, "no image"), (tmp_path / "none.jpg", "can't be read")):
-        ran = run("explain", source, "-o", tmp_path / "heat.png", models_dir=quadrants_dir)
-        assert (ran.returncode, sentence in ran.stderr) == (1, True), ran.stderr
-    ran = run("explain", text, "-o", tmp_path / "heat.txt", models_dir=quadrants_dir)
-    assert "end it in .png, .jpg or .webp" in ran.stderr
+    text.write_text("I am not a cat.")
+    for source, sentence in ((text, "not an image"), (tmp_path / "none.jpg", "can't be read")):
+        result = run("explain", source, "-o", tmp_path / "heat.png", models_dir=quadrants_dir)
+        assert (result.returncode, sentence in result.stderr) == (1, True), result.stderr
+    result = run("explain", text, "-o", tmp_path / "heat.txt", models_dir=quadrants_dir)
+    assert "must be a .png, .jpg or .webp file" in result.stderr

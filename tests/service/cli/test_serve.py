@@ -1,4 +1,4 @@
-"""Starting and stopping, as a person at a terminal or a container engine would."""
+"""The service starts and stops as a person at a terminal or a container engine asks."""
 
 import os
 import signal
@@ -12,13 +12,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.server import PATIENCE, ROOT, Server, start_server, wait_until
+from tests.server import PATIENCE, ROOT, LaunchedServer, start_server, wait_until
 from tests.service.quadrants import encode, light
 
 
 @pytest.fixture
-def patient(quadrants_dir: Path, tmp_path: Path) -> Iterator[Server]:
-    """A server that would drain for longer than any of these tests waits."""
+def slow_draining(quadrants_dir: Path, tmp_path: Path) -> Iterator[LaunchedServer]:
+    """A server that would drain for longer than any test here waits."""
     with start_server(quadrants_dir, tmp_path, drain_seconds=600) as server:
         server.wait_ready()
         yield server
@@ -32,54 +32,56 @@ def run_serve(*arguments: str, **environment: str) -> subprocess.CompletedProces
     )
 
 
-def test_ctrl_c_ends_it_without_draining_and_leaves_no_process(patient: Server) -> None:
-    family = [patient.process.pid, *patient.find_workers()]
-    assert patient.stop(signal.SIGINT) == 0
-    wait_until(lambda: not any(psutil.pid_exists(pid) for pid in family))
-
-
-def test_ctrl_c_while_draining_ends_it_at_once(patient: Server) -> None:
-    patient.process.send_signal(signal.SIGTERM)
-    wait_until(lambda: patient.client.get("/readyz").status_code == 503)
-    assert patient.client.post("/predict", content=encode(light(1))).status_code == 200
-    assert patient.stop(signal.SIGINT) == 0
-
-
-def test_a_launcher_killed_without_a_word_takes_the_server_along(
-    quadrants_dir: Path, tmp_path: Path
+def test_ctrl_c_ends_the_service_without_draining_and_leaves_no_process(
+    slow_draining: LaunchedServer,
 ) -> None:
+    pids = [slow_draining.process.pid, *slow_draining.find_workers()]
+    assert slow_draining.stop(signal.SIGINT) == 0
+    wait_until(lambda: not any(psutil.pid_exists(pid) for pid in pids))
+
+
+def test_ctrl_c_while_draining_ends_the_service_at_once(slow_draining: LaunchedServer) -> None:
+    slow_draining.process.send_signal(signal.SIGTERM)
+    wait_until(lambda: slow_draining.client.get("/readyz").status_code == 503)
+    assert slow_draining.client.post("/predict", content=encode(light(1))).status_code == 200
+    assert slow_draining.stop(signal.SIGINT) == 0
+
+
+def test_the_server_ends_if_its_launcher_is_killed(quadrants_dir: Path, tmp_path: Path) -> None:
     if sys.platform != "linux":
-        pytest.skip("only Linux tells a child of its parent's death")
+        pytest.skip("only Linux signals a child when its parent dies")
     with start_server(quadrants_dir, tmp_path, drain_seconds=0) as server:
         server.wait_ready()
-        family = psutil.Process(server.process.pid).children(recursive=True)
+        children = psutil.Process(server.process.pid).children(recursive=True)
         server.process.kill()
         server.process.wait()
-        wait_until(lambda: not any(child.is_running() for child in family))
+        wait_until(lambda: not any(child.is_running() for child in children))
 
 
-def test_the_ready_line_comes_with_a_curl_that_works(server: Server, tmp_path: Path) -> None:
-    wait_until(lambda: "-o heatmap.png\n" in server.read_log(), describe=server.read_log)
-    told = server.read_log().partition("is ready on")[2].splitlines()
-    line = next(line for line in told if "/predict" in line)
+def test_the_ready_message_has_a_curl_command_that_works(
+    launched: LaunchedServer, tmp_path: Path
+) -> None:
+    wait_until(lambda: "-o heatmap.png\n" in launched.read_log(), describe=launched.read_log)
+    message = launched.read_log().partition("is ready on")[2].splitlines()
+    command = next(line for line in message if "/predict" in line)
     (tmp_path / "picture.jpg").write_bytes(encode(light(1)))
-    ran = subprocess.run(line, shell=True, cwd=tmp_path, capture_output=True, check=True)
-    assert b'"label":"top right"' in ran.stdout
+    run = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, check=True)
+    assert b'"label":"top right"' in run.stdout
 
 
-def test_a_taken_port_is_one_sentence() -> None:
+def test_a_port_in_use_is_reported_in_one_sentence() -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
         port = listener.getsockname()[1]
-        ran = run_serve("--port", str(port))
-    assert ran.returncode == 1
-    assert f"Can't listen on 127.0.0.1:{port}" in ran.stderr
-    assert len(ran.stderr.strip().splitlines()) == 1
+        run = run_serve("--port", str(port))
+    assert run.returncode == 1
+    assert f"The service can't listen on 127.0.0.1:{port}" in run.stderr
+    assert len(run.stderr.strip().splitlines()) == 1
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "wish"),
+    ("name", "value", "allowed"),
     [
         ("DEVICE", "tpu", "'auto', 'cpu' or 'cuda'"),
         ("WORKERS", "0", "greater than 0 or 'auto'"),
@@ -87,22 +89,24 @@ def test_a_taken_port_is_one_sentence() -> None:
         ("DRAIN_SECONDS", "-1", "greater than or equal to 0"),
     ],
 )
-def test_a_bad_setting_stops_the_start_with_one_sentence(name: str, value: str, wish: str) -> None:
-    ran = run_serve("--port", "0", **{f"SIGHTGLASS_{name}": value})
-    assert ran.returncode == 1
-    assert ran.stderr.strip() == f"SIGHTGLASS_{name}={value} can't be: it should be {wish}."
+def test_an_invalid_setting_stops_the_start_with_one_sentence(
+    name: str, value: str, allowed: str
+) -> None:
+    run = run_serve("--port", "0", **{f"SIGHTGLASS_{name}": value})
+    assert run.returncode == 1
+    assert run.stderr.strip() == f'SIGHTGLASS_{name} must be {allowed}, got "{value}".'
 
 
-def test_cuda_without_a_gpu_refuses_to_start_and_names_what_is_missing() -> None:
+def test_cuda_without_a_gpu_stops_the_start_and_names_what_is_missing() -> None:
     started = time.monotonic()
-    ran = run_serve("--port", "0", SIGHTGLASS_DEVICE="cuda", CUDA_VISIBLE_DEVICES="")
-    if ran.returncode == 0:
-        pytest.skip(f"there is a GPU here ({time.monotonic() - started:.0f} s)")
-    assert "SIGHTGLASS_DEVICE=cuda can't be" in ran.stderr
+    run = run_serve("--port", "0", SIGHTGLASS_DEVICE="cuda", CUDA_VISIBLE_DEVICES="")
+    if run.returncode == 0:
+        pytest.skip(f"this machine has a GPU ({time.monotonic() - started:.0f} s)")
+    assert "SIGHTGLASS_DEVICE=cuda" in run.stderr
 
 
-def test_the_server_has_no_torch_and_no_opencv_in_it(server: Server) -> None:
-    [worker] = server.find_workers()
+def test_the_server_loads_neither_torch_nor_opencv(launched: LaunchedServer) -> None:
+    [worker] = launched.find_workers()
     maps = Path(f"/proc/{worker}/maps")
     if not maps.exists():
         pytest.skip("needs /proc")

@@ -1,4 +1,4 @@
-"""How many workers a tree of models is given."""
+"""The number of worker processes follows from the models and the machine."""
 
 import shutil
 from pathlib import Path
@@ -12,13 +12,13 @@ from service.settings import AUTO, read_settings
 from tests.server import ROOT, start_server, wait_until
 from tests.service.quadrants import write_model
 
-BRIEF = [ROOT / "models" / name for name in ("lenet5", "lenet5-relu")]
+FAST = [ROOT / "models" / name for name in ("lenet5", "lenet5-relu")]
 
 
 @pytest.fixture
-def brief_dir(tmp_path: Path) -> Path:
-    """A tree of the bundled digit models."""
-    for model in BRIEF:
+def fast_dir(tmp_path: Path) -> Path:
+    """A folder with the bundled digit models."""
+    for model in FAST:
         shutil.copytree(model, tmp_path / "models" / model.name)
     return tmp_path / "models"
 
@@ -28,26 +28,28 @@ def choose(models_dir: Path, workers: int | Literal["auto"] = AUTO) -> int:
     return choose_workers(read_settings().model_copy(update=update))
 
 
-def test_a_worker_a_core_where_every_model_is_brief(brief_dir: Path) -> None:
-    assert choose(brief_dir) == min(count_cores(), MAX_AUTO_WORKERS)
+def test_there_is_one_worker_per_core_if_every_model_is_fast(fast_dir: Path) -> None:
+    assert choose(fast_dir) == min(count_cores(), MAX_AUTO_WORKERS)
 
 
-def test_one_where_a_model_is_large_is_unmeasured_unreadable_or_missing(brief_dir: Path) -> None:
+def test_there_is_one_worker_if_a_model_is_large_unmeasured_unreadable_or_missing(
+    fast_dir: Path,
+) -> None:
     assert choose(ROOT / "models") == 1
-    assert choose(brief_dir / "none") == 1
-    other = brief_dir / "other" / "1" / "model.onnx"
+    assert choose(fast_dir / "none") == 1
+    other = fast_dir / "other" / "1" / "model.onnx"
     write_model(other)  # its card has no cost
-    assert choose(brief_dir) == 1
+    assert choose(fast_dir) == 1
     other.write_bytes(b"no model")
-    assert choose(brief_dir) == 1
+    assert choose(fast_dir) == 1
 
 
-def test_as_many_as_told(brief_dir: Path) -> None:
-    assert choose(brief_dir, workers=3) == 3
+def test_the_setting_decides_the_number_of_workers(fast_dir: Path) -> None:
+    assert choose(fast_dir, workers=3) == 3
 
 
-@pytest.mark.skipif(has_driver(), reason="with a GPU one worker serves all")
-def test_brief_models_are_served_by_as_many(brief_dir: Path, tmp_path: Path) -> None:
-    with start_server(brief_dir, tmp_path) as server:
+@pytest.mark.skipif(has_driver(), reason="with a GPU there is one worker")
+def test_the_service_starts_that_many_workers(fast_dir: Path, tmp_path: Path) -> None:
+    with start_server(fast_dir, tmp_path) as server:
         server.wait_ready()
-        wait_until(lambda: len(server.find_workers()) == choose(brief_dir))
+        wait_until(lambda: len(server.find_workers()) == choose(fast_dir))

@@ -35,5 +35,7 @@ def test_what_can_not_be_served_is_refused_with_what_can(accept: str) -> None:
 
 
 def test_a_q_that_is_no_number_is_a_bad_request() -> None:
-    with pytest.raises(BadRequest, match="q=much"):
+    with pytest.raises(
+        BadRequest, match="q-value in Accept must be a number from 0 to 1, got 'much'"
+    ):
         choose_media_type("image/png;q=much", OFFERS)

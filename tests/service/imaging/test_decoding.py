@@ -1,4 +1,4 @@
-"""Bytes to pixels."""
+"""Decoding gives the pixels that the model sees, or one sentence that says what is wrong."""
 
 import io
 from pathlib import Path
@@ -11,15 +11,15 @@ from PIL import Image, ImageOps
 from service.artifact.card import InputSpec
 from service.errors import ApiError, ImageTooLarge, InvalidImage, UnsupportedMediaType
 from service.imaging.decoding import decode_image, open_image
-from service.imaging.geometry import fit
+from service.imaging.geometry import scale_to_longer_side
 from tests.service.imaging.test_geometry import make_input
 
-MANY = 50_000_000
+MAX_PIXELS = 50_000_000
 PHOTO = make_input(256, 224, 224)
 
 
 def draw(size: tuple[int, int], mode: str = "RGB") -> Image.Image:
-    """A smooth picture that looks different from every side."""
+    """A smooth picture that no rotation or reflection leaves unchanged."""
     x, y = np.meshgrid(np.linspace(0, 1, size[0]), np.linspace(0, 1, size[1]))
     planes = np.stack([x, y, x * y], axis=-1)
     return Image.fromarray((planes * 255).astype(np.uint8)).convert(mode)
@@ -31,13 +31,13 @@ def encode(image: Image.Image, file_format: str = "PNG", **options: Any) -> byte
     return file.getvalue()
 
 
-def decode(content: bytes, wanted: InputSpec = PHOTO, **options: Any) -> Any:
-    return decode_image(open_image(content, MANY), wanted, **options)
+def decode(content: bytes, spec: InputSpec = PHOTO, **options: Any) -> Any:
+    return decode_image(open_image(content, MAX_PIXELS), spec, **options)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("size", [(400, 300), (300, 400)])
-def test_only_the_small_result_is_turned_yet_it_is_what_turning_all_gives(
+def test_turning_the_small_result_equals_turning_the_whole_picture(
     orientation: int, size: tuple[int, int]
 ) -> None:
     exif = Image.Exif()
@@ -56,7 +56,7 @@ def test_only_the_small_result_is_turned_yet_it_is_what_turning_all_gives(
 
 @pytest.mark.parametrize("orientation", [1, 6])
 @pytest.mark.parametrize("side", [None, 224, 1024])
-def test_a_large_jpeg_decoded_at_a_fraction_is_hardly_another_picture(
+def test_a_large_jpeg_decoded_at_a_fraction_gives_nearly_the_same_pixels(
     orientation: int, side: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (150, 200, 3), np.uint8)
@@ -64,7 +64,7 @@ def test_a_large_jpeg_decoded_at_a_fraction_is_hardly_another_picture(
     exif[0x0112] = orientation
     photograph = Image.fromarray(noise).resize((2000, 1500), Image.Resampling.BICUBIC)
     content = encode(photograph, "JPEG", quality=90, exif=exif)
-    choose_shown_size = None if side is None else lambda size: fit(size, side)
+    choose_shown_size = None if side is None else lambda size: scale_to_longer_side(size, side)
     found = decode(content, choose_shown_size=choose_shown_size)
     monkeypatch.setattr("service.imaging.decoding.DRAFT_MARGIN", np.inf)
     expected = decode(content, choose_shown_size=choose_shown_size)
@@ -76,7 +76,7 @@ def test_a_large_jpeg_decoded_at_a_fraction_is_hardly_another_picture(
         assert found.shown.size == expected.shown.size
 
 
-def test_a_picture_of_the_right_size_is_not_touched() -> None:
+def test_a_picture_of_the_input_size_keeps_its_pixels() -> None:
     digit = draw((28, 28), "L")
     expected = np.asarray(digit)[..., np.newaxis]
     found = decode(encode(digit), make_input(28, 28, 28).model_copy(update={"mode": "L"}))
@@ -89,11 +89,11 @@ def test_a_transparent_picture_is_composed_on_white() -> None:
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "RGBA", "CMYK", "I;16", "YCbCr", "F", "I"])
-def test_every_mode_shows_the_same_middle_gray(mode: str) -> None:
+def test_every_mode_gives_the_same_middle_gray(mode: str) -> None:
     gray = Image.new("L", (256, 256), 128)
     if mode in ("I;16", "I"):
-        deep = np.full((256, 256), 128 * 257, np.uint16)
-        image = Image.fromarray(deep if mode == "I;16" else deep.astype(np.int32))
+        levels = np.full((256, 256), 128 * 257, np.uint16)
+        image = Image.fromarray(levels if mode == "I;16" else levels.astype(np.int32))
     elif mode == "F":
         image = Image.fromarray(np.full((256, 256), 128 / 255, np.float32))
     else:
@@ -104,18 +104,18 @@ def test_every_mode_shows_the_same_middle_gray(mode: str) -> None:
     assert mode != "1" or pixels.mean() == pytest.approx(128, abs=40)
 
 
-def test_a_thin_picture_needs_no_huge_one_on_the_way() -> None:
+def test_a_thin_picture_is_decoded_without_a_huge_intermediate_one() -> None:
     assert decode(encode(draw((1, 20_000)))).pixels.shape == (224, 224, 3)
 
 
-def test_too_many_pixels_are_refused_from_the_header_alone() -> None:
+def test_too_many_pixels_are_rejected_by_the_header_alone() -> None:
     content = encode(Image.new("1", (20_000, 20_000)))
     with pytest.raises(ImageTooLarge, match="20000 x 20000"):
-        open_image(content, MANY)
+        open_image(content, MAX_PIXELS)
 
 
 @pytest.mark.parametrize(
-    ("content", "refusal"),
+    ("content", "error"),
     [
         (b"I am a text", UnsupportedMediaType),
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", UnsupportedMediaType),
@@ -123,31 +123,31 @@ def test_too_many_pixels_are_refused_from_the_header_alone() -> None:
         (b"\x89PNG\r\n\x1a\n and no more", InvalidImage),
     ],
 )
-def test_what_is_no_image_is_told_from_a_broken_one(
-    content: bytes, refusal: type[ApiError]
+def test_a_file_that_is_no_image_differs_from_a_broken_image(
+    content: bytes, error: type[ApiError]
 ) -> None:
-    with pytest.raises(refusal):
+    with pytest.raises(error):
         decode(content)
 
 
 @pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP"])
-def test_a_truncated_picture_is_refused_not_filled_up(file_format: str) -> None:
+def test_a_truncated_picture_is_rejected(file_format: str) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
     content = encode(Image.fromarray(noise), file_format)
     with pytest.raises(InvalidImage):
         decode(content[: len(content) // 2])
 
 
-def test_every_odd_picture_is_decoded_or_refused_with_a_sentence(data_dir: Path) -> None:
-    decoded, sentences = set(), []
+def test_every_unusual_picture_is_decoded_or_rejected_with_a_sentence(data_dir: Path) -> None:
+    decoded, messages = set(), []
     for path in sorted((data_dir / "odd-images").iterdir()):
         try:
             picture = decode(path.read_bytes(), choose_shown_size=lambda _: (50, 50))
-        except (UnsupportedMediaType, InvalidImage, ImageTooLarge) as refusal:
-            sentences.append(refusal.message)
+        except (UnsupportedMediaType, InvalidImage, ImageTooLarge) as exc:
+            messages.append(exc.message)
         else:
             decoded.add(path.name)
             assert picture.pixels.shape == (224, 224, 3)
             assert picture.shown.size == (50, 50)
-    assert all(sentence.endswith(("accepted.", "whole.", "TIFF.")) for sentence in sentences)
+    assert all(message.endswith((" image.", " file.", "TIFF.")) for message in messages)
     assert {"hopper.jpg", "pil_sample_cmyk.jpg", "16bit.cropped.tif", "sugarshack.mpo"} <= decoded

@@ -1,9 +1,9 @@
-"""Where the model's input lies on a picture."""
+"""The geometry finds where the model's input lies on a picture."""
 
 import pytest
 
 from service.artifact.card import InputSpec
-from service.imaging.geometry import Box, find_crop, fit
+from service.imaging.geometry import Box, find_crop, scale_to_longer_side
 
 
 def make_input(resize: int | None, height: int, width: int) -> InputSpec:
@@ -35,7 +35,7 @@ def test_the_crop_is_the_middle_of_the_resized_picture(
     assert expected == find_crop(size, make_input(256, 224, 224))
 
 
-def test_without_a_crop_the_whole_picture_is_squashed() -> None:
+def test_without_a_crop_the_model_sees_the_whole_picture() -> None:
     assert Box(0, 0, 640, 480) == find_crop((640, 480), make_input(None, 32, 32))
 
 
@@ -54,7 +54,7 @@ def test_a_rounded_box_is_never_empty_and_never_outside(box: Box) -> None:
     ("size", "longer", "expected"),
     [((500, 250), 100, (100, 50)), ((1, 20_000), 1024, (1, 1024)), ((28, 28), 224, (224, 224))],
 )
-def test_fit_scales_the_longer_side(
+def test_the_longer_side_gets_the_given_length(
     size: tuple[int, int], longer: int, expected: tuple[int, int]
 ) -> None:
-    assert expected == fit(size, longer)
+    assert expected == scale_to_longer_side(size, longer)

@@ -1,4 +1,4 @@
-"""A map on its picture."""
+"""A map is drawn where the model looked, in the colours of its view."""
 
 import io
 import json
@@ -22,7 +22,7 @@ def make_picture(size: tuple[int, int] = (64, 64), crop: Box | None = None) -> P
 
 
 @pytest.mark.parametrize("colormap", Colormap)
-def test_the_colours_are_those_of_matplotlib(colormap: Colormap) -> None:
+def test_the_colours_equal_those_of_matplotlib(colormap: Colormap) -> None:
     ramp = np.linspace(0, 1, 32, dtype=np.float32).reshape(1, 32)
     drawn = render_view(make_picture((32, 32)), ramp, View.HEATMAP, colormap, 1)
     levels = np.rint(np.asarray(place_on_picture(ramp, Box(0, 0, 32, 32), (32, 32))) * 255).astype(
@@ -30,10 +30,10 @@ def test_the_colours_are_those_of_matplotlib(colormap: Colormap) -> None:
     )
     table = (mpl.colormaps[colormap.value](np.arange(256))[:, :3] * 255).round()
     difference = np.abs(table[levels] - np.asarray(drawn))
-    assert difference.max() <= 12  # a level beside it, where the colours change fastest
+    assert difference.max() <= 12  # one level off, where the colours change fastest
 
 
-def test_the_overlay_leaves_what_the_model_did_not_use_as_it_was() -> None:
+def test_the_overlay_leaves_parts_without_heat_unchanged() -> None:
     picture = make_picture()
     drawn = np.asarray(render_view(picture, CAM, View.OVERLAY, Colormap.VIRIDIS, 0.6))
     assert tuple(drawn[63, 63]) == (10, 100, 200)
@@ -42,7 +42,7 @@ def test_the_overlay_leaves_what_the_model_did_not_use_as_it_was() -> None:
     assert hottest == pytest.approx(drawn[0, 0].tolist(), abs=2)
 
 
-def test_the_signed_view_has_two_colours_and_a_neutral_zero() -> None:
+def test_the_signed_view_has_two_colours_and_leaves_zero_unchanged() -> None:
     drawn = np.asarray(render_view(make_picture(), CAM, View.SIGNED, Colormap.VIRIDIS, 1)).astype(
         int
     )
@@ -58,13 +58,13 @@ def test_nothing_is_drawn_outside_the_crop() -> None:
     assert (inside == (heat > 0)).all()
 
 
-def test_an_empty_map_draws_the_plain_picture() -> None:
+def test_an_empty_map_leaves_the_picture_unchanged() -> None:
     picture = make_picture()
     drawn = render_view(picture, -np.eye(2, dtype=np.float32), View.OVERLAY, Colormap.TURBO, 1)
     assert np.asarray(picture.shown).tolist() == np.asarray(drawn).tolist()
 
 
-def test_a_png_says_where_it_comes_from() -> None:
+def test_a_png_holds_its_origin() -> None:
     content = encode_picture(Image.new("RGB", (2, 2)), "image/png", {"model": "кошка"})
     with Image.open(io.BytesIO(content)) as image:
         assert json.loads(image.text["sightglass"]) == {"model": "кошка"}  # type: ignore[attr-defined]

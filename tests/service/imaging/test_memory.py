@@ -1,4 +1,4 @@
-"""What is reserved for a picture is what decoding it takes, measured in a process of its own."""
+"""The memory reserved for a picture is what decoding it takes, measured in its own process."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ from tests.server import ROOT
 from tests.service.quadrants import encode
 
 SIDE = 2500
-SPARE_BYTES = 8 << 20  # bands that are at work, and what a decoder needs for itself
+SPARE_BYTES = 8 << 20  # the bands being converted and the decoder's own memory
 MEASURE = """
 import sys
 from pathlib import Path
@@ -30,13 +30,13 @@ def read(field):
 
 
 small, content = (Path(path).read_bytes() for path in sys.argv[1:])
-wanted = make_input(256, 224, 224)
-decode_image(open_image(small, 10**8), wanted)
+spec = make_input(256, 224, 224)
+decode_image(open_image(small, 10**8), spec)
 image = open_image(content, 10**8)
-Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
+Path("/proc/self/clear_refs").write_text("5")  # reset the peak
 before = read("VmRSS")
-reserved = estimate_decode_bytes(image, wanted)
-decode_image(image, wanted)
+reserved = estimate_decode_bytes(image, spec)
+decode_image(image, spec)
 print(read("VmHWM") - before, reserved)
 """
 
@@ -61,7 +61,7 @@ def draw_tiff(mode: str) -> bytes:
     return encode(draw(mode), "TIFF")
 
 
-def make_turned() -> bytes:
+def make_rotated_tiff() -> bytes:
     exif = Image.Exif()
     exif[0x0112] = 6
     return encode(draw("RGB"), "TIFF", exif=exif)
@@ -78,7 +78,7 @@ PICTURES: dict[str, Callable[[], bytes]] = {
     "JPEG, CMYK, progressive": lambda: encode(draw("CMYK"), "JPEG", progressive=True),
     "WebP": lambda: encode(draw("RGB"), "WEBP", method=0),
     "WebP, lossless": lambda: encode(draw("RGBA"), "WEBP", method=0, lossless=True, quality=0),
-    "WebP, moving": lambda: encode(
+    "WebP, animated": lambda: encode(
         draw("RGB"), "WEBP", method=0, save_all=True, append_images=[draw("RGBA")]
     ),
     "BMP": lambda: encode(draw("RGB"), "BMP"),
@@ -86,20 +86,20 @@ PICTURES: dict[str, Callable[[], bytes]] = {
     "TIFF, one strip": lambda: encode(
         draw("RGBA"), "TIFF", compression="tiff_lzw", tiffinfo={278: SIDE}
     ),
-    "TIFF, turned": make_turned,
+    "TIFF, rotated": make_rotated_tiff,
 }
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="a peak is reset in Linux alone")
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux can reset the peak")
 @pytest.mark.parametrize("name", PICTURES)
 def test_decoding_takes_no_more_than_is_reserved(name: str, tmp_path: Path) -> None:
     (tmp_path / "small").write_bytes(encode(Image.new("RGB", (300, 300)), "PNG"))
     (tmp_path / "content").write_bytes(PICTURES[name]())
     command = [sys.executable, "-c", MEASURE, str(tmp_path / "small"), str(tmp_path / "content")]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    measured = subprocess.run(
+    result = subprocess.run(
         command, cwd=ROOT, env=environment, check=True, capture_output=True, text=True
     )
-    taken, reserved = map(int, measured.stdout.split())
+    taken, reserved = map(int, result.stdout.split())
     assert taken < reserved + SPARE_BYTES
     assert reserved < 2 * taken + SPARE_BYTES

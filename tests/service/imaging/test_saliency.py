@@ -1,4 +1,4 @@
-"""What a cam says."""
+"""A cam becomes a map of 0..1, and its box is the region around the maximum."""
 
 import numpy as np
 import pytest
@@ -14,14 +14,14 @@ def make_cam(seed: int, shape: tuple[int, int] = (7, 7)) -> NDArray[np.float32]:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_the_map_is_that_of_pytorch_grad_cam(seed: int) -> None:
+def test_the_map_equals_that_of_pytorch_grad_cam(seed: int) -> None:
     cam = make_cam(seed)
     resized = scale_cam_image(np.maximum(cam, 0)[np.newaxis], (224, 200))
     expected = scale_cam_image(resized)[0]
     assert np.abs(expected - normalize_cam(cam, 200, 224)).max() <= 1e-5
 
 
-def test_a_map_reaches_from_0_to_1_although_it_was_enlarged() -> None:
+def test_an_enlarged_map_still_ranges_from_0_to_1() -> None:
     heat = normalize_cam(make_cam(1), 28, 28)
     assert heat.min() == 0
     assert heat.max() == pytest.approx(1, abs=1e-6)
@@ -52,15 +52,15 @@ def test_the_signed_map_keeps_its_zero_and_its_signs() -> None:
 
 
 def flood(hot: NDArray[np.bool_], start: tuple[int, int]) -> Box:
-    """The box of the region around `start`, by walking over its pixels."""
-    seen, todo = {start}, [start]
-    while todo:
-        row, column = todo.pop()
+    """The box of the region around `start`, found pixel by pixel."""
+    seen, pending = {start}, [start]
+    while pending:
+        row, column = pending.pop()
         for r, c in ((row - 1, column), (row + 1, column), (row, column - 1), (row, column + 1)):
             inside = 0 <= r < hot.shape[0] and 0 <= c < hot.shape[1]
             if inside and hot[r, c] and (r, c) not in seen:
                 seen.add((r, c))
-                todo.append((r, c))
+                pending.append((r, c))
     rows, columns = zip(*seen, strict=True)
     return Box(min(columns), min(rows), max(columns) + 1, max(rows) + 1)
 
@@ -73,11 +73,11 @@ def test_the_box_holds_the_connected_region_around_the_maximum(seed: int) -> Non
 
 
 def test_a_spiral_is_one_region() -> None:
-    drawn = ["#####", "    #", "### #", "#   #", "#####"]
-    heat = np.array([[c == "#" for c in line] for line in drawn], np.float32)
+    rows = ["#####", "    #", "### #", "#   #", "#####"]
+    heat = np.array([[character == "#" for character in line] for line in rows], np.float32)
     heat[2, 2] = 2
     assert Box(0, 0, 5, 5) == find_box(heat)
 
 
-def test_no_heat_has_no_box() -> None:
+def test_a_map_without_heat_has_no_box() -> None:
     assert find_box(np.zeros((5, 5), np.float32)) is None

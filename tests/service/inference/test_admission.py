@@ -1,4 +1,4 @@
-"""Room by images and by bytes, and the wait that is predicted."""
+"""Admission control limits images and bytes, and predicts the wait."""
 
 import asyncio
 from math import ceil
@@ -16,7 +16,7 @@ def make_admission(**settings: int) -> Admission:
     return Admission(Settings.model_validate(settings))
 
 
-def test_a_full_house_refuses_until_somebody_leaves() -> None:
+def test_a_full_queue_rejects_until_a_request_ends() -> None:
     admission = make_admission(max_queue_size=2)
     first, _ = admission.admit(0, PATIENT), admission.admit(0, PATIENT)
     with pytest.raises(Overloaded, match="images"):
@@ -25,7 +25,7 @@ def test_a_full_house_refuses_until_somebody_leaves() -> None:
     admission.admit(0, PATIENT)
 
 
-def test_what_not_even_an_idle_server_takes_is_too_large_not_too_much() -> None:
+def test_a_request_that_never_fits_is_too_large_rather_than_overloaded() -> None:
     admission = make_admission(max_queue_size=4, max_inflight_bytes=4000)
     with pytest.raises(PayloadTooLarge, match="bytes"):
         admission.admit(admission.max_body_bytes + 1, PATIENT)
@@ -34,7 +34,7 @@ def test_what_not_even_an_idle_server_takes_is_too_large_not_too_much() -> None:
     assert (admission.images, admission.bytes) == (0, 0)
 
 
-def test_bytes_run_out_before_images_do() -> None:
+def test_bytes_are_limited_separately_from_images() -> None:
     admission = make_admission(max_inflight_bytes=4000)
     permit = admission.admit(admission.max_body_bytes, PATIENT)
     with pytest.raises(Overloaded, match="bytes"):
@@ -43,7 +43,7 @@ def test_bytes_run_out_before_images_do() -> None:
     assert (admission.images, admission.bytes) == (0, 0)
 
 
-def test_the_default_budget_holds_the_largest_request_and_the_largest_picture_together() -> None:
+def test_the_default_limits_hold_the_largest_request_and_the_largest_image_together() -> None:
     settings = Settings.model_validate({})
     admission = Admission(settings)
     with admission.admit(settings.max_request_bytes, PATIENT):
@@ -54,34 +54,34 @@ def test_the_default_budget_holds_the_largest_request_and_the_largest_picture_to
 @pytest.mark.parametrize(
     ("images", "order"),
     [(YIELD_FROM_IMAGES - 1, "a1 a2 b1 b2"), (YIELD_FROM_IMAGES, "a1 b1 a2 b2")],
-    ids=["alone", "in a crowd"],
+    ids=["idle", "under load"],
 )
-def test_in_a_crowd_a_stage_is_run_for_all_in_a_row(images: int, order: str) -> None:
+def test_under_load_one_stage_runs_for_all_requests_in_a_row(images: int, order: str) -> None:
     admission = make_admission()
     admission.admit(0, PATIENT).add_images(images - 1)
-    ran: list[str] = []
+    steps: list[str] = []
 
     async def request(name: str) -> None:
-        ran.append(f"{name}1")
+        steps.append(f"{name}1")
         await admission.yield_to_backlog()
-        ran.append(f"{name}2")
+        steps.append(f"{name}2")
 
     async def serve() -> None:
         await asyncio.gather(request("a"), request("b"))
 
     asyncio.run(serve())
-    assert " ".join(ran) == order
+    assert " ".join(steps) == order
 
 
-def test_whoever_could_not_be_answered_in_time_is_refused_with_the_time_to_come_back(
+def test_a_request_that_would_miss_its_deadline_is_rejected_with_the_predicted_wait(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = 0.0
     monkeypatch.setattr("service.inference.admission.perf_counter", lambda: now)
     admission = make_admission()
-    for _ in range(20):  # an answer a second
+    for _ in range(20):  # one answer per second
         with admission.admit(0, PATIENT) as permit:
-            now += 100  # a slow sender is no measure of the pace
+            now += 100  # a slow client does not change the pace
             permit.mark_body_received()
             now += 1
             permit.answered = True
@@ -90,13 +90,13 @@ def test_whoever_could_not_be_answered_in_time_is_refused_with_the_time_to_come_
     for permit in waiting:
         permit.mark_body_received()
     assert admission.predict_wait() == pytest.approx(7, rel=0.01)
-    with pytest.raises(Overloaded) as refusal:
+    with pytest.raises(Overloaded) as overloaded:
         admission.admit(0, 5)
-    assert refusal.value.headers == {"retry-after": str(ceil(admission.predict_wait()))}
+    assert overloaded.value.headers == {"retry-after": str(ceil(admission.predict_wait()))}
     admission.admit(0, 8)
 
 
-def test_who_gives_up_waiting_for_pixels_lets_the_next_one_through() -> None:
+def test_a_cancelled_wait_for_pixels_lets_the_next_request_through() -> None:
     admission = make_admission(max_inflight_bytes=4000, max_image_pixels=1)
 
     async def test() -> None:
@@ -111,7 +111,7 @@ def test_who_gives_up_waiting_for_pixels_lets_the_next_one_through() -> None:
     asyncio.run(test())
 
 
-def test_pixels_wait_for_room_first_come_first_served() -> None:
+def test_requests_get_room_for_pixels_in_the_order_they_asked() -> None:
     admission = make_admission(max_inflight_bytes=4000, max_image_pixels=1)
     order: list[str] = []
 

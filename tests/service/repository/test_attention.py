@@ -14,7 +14,7 @@ from service.repository.attention import (
     measure_border_weights,
     measure_distance,
 )
-from service.runtime.batcher import Outputs
+from service.runtime.engine import Outputs
 from tests.service.quadrants import LABELS, write_model
 from tests.service.stamp import GRID, measure_border
 
@@ -33,7 +33,7 @@ def make_outputs(tops: list[int], cam: NDArray[np.float64]) -> Outputs:
     return Outputs(logits, logits, cam.astype(np.float32))
 
 
-def test_the_border_is_weighed_by_area() -> None:
+def test_the_border_is_weighted_by_area() -> None:
     expected = [[measure_border(row, column) for column in range(GRID)] for row in range(GRID)]
     assert measure_border_weights(GRID, GRID) == pytest.approx(np.array(expected), abs=3e-3)
     for shape in ((1, 1), (3, 7), (10, 10), (28, 13)):
@@ -52,18 +52,18 @@ def test_the_distance_is_0_for_the_same_shape_and_1_for_disjoint_ones() -> None:
 
 def test_a_row_is_counted_by_the_map_of_its_own_top_1(attention: Attention) -> None:
     cam = np.zeros((3, 2, 4, 4))
-    cam[0, 1, 1, 1] = 4  # the map of its top-1 is the second one asked for
-    cam[1, 0, 0, 0] = 2  # of its own top-1 as the graph finds it
-    cam[2, :, 0, 0] = 1  # of other classes than its top-1
+    cam[0, 1, 1, 1] = 4  # the map of its top-1 is the second target
+    cam[1, 0, 0, 0] = 2  # the map of its own top-1, found by the graph
+    cam[2, :, 0, 0] = 1  # both maps are of other classes than its top-1
     target = np.array([[3, 7], [-1, 3], [1, 2]])
     attention.add(make_outputs([7, 7, 999], cam), target, [True, True, True])
-    told = attention.describe("many", "1")
-    assert told["observed"]["maps"] == 2
-    assert list(told["classes"]) == ["no. 3"]  # the 7th index
-    mean = np.array(told["classes"]["no. 3"]["observed"]["mean"])
+    answer = attention.describe("many", "1")
+    assert answer["observed"]["maps"] == 2
+    assert list(answer["classes"]) == ["no. 3"]  # the 7th index
+    mean = np.array(answer["classes"]["no. 3"]["observed"]["mean"])
     assert mean[1, 1] == mean[0, 0] == 0.5  # each over its own peak
     expected = (measure_border_weights(4, 4)[1, 1] + measure_border_weights(4, 4)[0, 0]) / 2
-    assert told["observed"]["border_share"] == pytest.approx(expected, abs=1e-4)
+    assert answer["observed"]["border_share"] == pytest.approx(expected, abs=1e-4)
 
 
 @pytest.mark.parametrize("level", [0, -1, 3])
@@ -77,7 +77,7 @@ def test_maps_without_evidence_are_left_out(attention: Attention, level: float) 
     }
 
 
-def test_rows_that_do_not_count_and_passes_without_maps_are_passed_over(
+def test_rows_that_do_not_count_and_batches_without_maps_are_ignored(
     attention: Attention,
 ) -> None:
     cam = np.eye(4)[np.newaxis, np.newaxis].repeat(2, 0)
@@ -93,16 +93,16 @@ def test_a_thousand_classes_stay_within_bounds(
     assert total.sums.shape == (1000, 2 + 16)
     assert total.sums.nbytes < MAX_BYTES
     monkeypatch.setattr("service.repository.attention.MAX_BYTES", 10 * 8 * (2 + 16))
-    small = Attention("many", "1", attention._artefact)
+    small = Attention("many", "1", attention._artifact)
     cam = np.eye(4)[np.newaxis, np.newaxis].repeat(3, 0)
     small.add(make_outputs([4, 10, 900], cam), np.full((3, 1), -1), [True] * 3)
-    told = small.describe("many", "1")
+    answer = small.describe("many", "1")
     assert small.total().sums.shape[0] == 10
-    assert told["observed"]["maps"] == 3  # all of them in the whole
-    assert list(told["classes"]) == ["no. 0"]  # the 4th index: the others share a row
+    assert answer["observed"]["maps"] == 3  # the mean map of all classes has all three
+    assert list(answer["classes"]) == ["no. 0"]  # the 4th index: the others share a row
 
 
-def test_what_a_worker_left_is_gone_on_with(tmp_path: Path) -> None:
+def test_a_new_worker_continues_the_sums_of_an_earlier_one(tmp_path: Path) -> None:
     first = map_sums_file(tmp_path / "sums", 10)
     first[3] = 7
     again = map_sums_file(tmp_path / "sums", 10)

@@ -1,4 +1,4 @@
-"""A loaded model takes the memory of its weights, once for all cores and once for each alone."""
+"""A file is loaded into a session that is ready, and the memory of loading it is returned."""
 
 import os
 import subprocess
@@ -9,10 +9,19 @@ import numpy as np
 import onnx
 import pytest
 
+from service.artifact.card import Artifact, InvalidArtifact
+from service.artifact.validation import read_artifact
+from service.repository.loader import load_model_file, try_model_file, warm_up
+from service.repository.sandbox import Sandbox
+from service.runtime.engine import Outputs, Session
+from service.runtime.session import OnnxSession
+from service.settings import DeviceError, read_settings
 from tests.server import ROOT
+from tests.service.artifact.spoiled import UNRUNNABLE, Spoil, write_spoiled
+from tests.service.quadrants import write_model
 
 LENET, RESNET = (ROOT / "models" / name / "1" / "model.onnx" for name in ("lenet5", "resnet18"))
-SPARE_BYTES = 24 << 20  # what the first pictures take
+SPARE_BYTES = 24 << 20  # for the first images
 MEASURE = """
 import sys
 from pathlib import Path
@@ -34,12 +43,12 @@ print(after - before)
 
 
 def count_weight_bytes(path: Path) -> int:
-    """In the 32 bits that they are computed with."""
+    """Return the bytes of all weights in 32 bits."""
     return 4 * sum(int(np.prod(tensor.dims)) for tensor in onnx.load(path).graph.initializer)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator is the one that keeps")
-def test_neither_the_file_nor_what_parsing_took_is_kept() -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="only glibc keeps freed memory")
+def test_memory_of_the_file_and_of_parsing_is_returned() -> None:
     measured = subprocess.run(
         [sys.executable, "-c", MEASURE, str(LENET), str(RESNET)],
         cwd=ROOT,
@@ -49,3 +58,46 @@ def test_neither_the_file_nor_what_parsing_took_is_kept() -> None:
         text=True,
     )
     assert int(measured.stdout) < 2 * count_weight_bytes(RESNET) + SPARE_BYTES
+
+
+def load(path: Path) -> tuple[Artifact, Session]:
+    return load_model_file(path, read_settings(), Sandbox(try_model_file))
+
+
+def test_a_valid_file_is_loaded_and_ready(tmp_path: Path) -> None:
+    write_model(tmp_path / "model.onnx")
+    artifact, session = load(tmp_path / "model.onnx")
+    assert session.run(*artifact.make_batch(2, 1)).cam.shape == (2, 1, 4, 4)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"), UNRUNNABLE.items(), ids=lambda it: getattr(it, "__name__", "")
+)
+def test_a_file_that_cannot_run_is_rejected_with_a_sentence(
+    tmp_path: Path, spoil: Spoil, reason: str
+) -> None:
+    path = tmp_path / "model.onnx"
+    write_spoiled(path, spoil)
+    with pytest.raises(InvalidArtifact) as rejected:
+        load(path)
+    assert str(path) in str(rejected.value)
+    assert reason in str(rejected.value)
+
+
+def test_a_run_that_fails_is_an_invalid_artifact_but_a_failing_device_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_model(tmp_path / "model.onnx")
+    artifact, content = read_artifact(tmp_path / "model.onnx")
+    session = OnnxSession(content, artifact, "cpu", 1)
+    for raised, expected in (
+        (RuntimeError("bad"), InvalidArtifact),
+        (DeviceError("x"), DeviceError),
+    ):
+
+        def fail(*_: object, raised: Exception = raised) -> Outputs:
+            raise raised
+
+        monkeypatch.setattr(session, "run", fail)
+        with pytest.raises(expected):
+            warm_up(session, artifact, 2)

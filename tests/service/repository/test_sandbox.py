@@ -1,22 +1,27 @@
-"""A file's first run happens apart: what it dies of is told, and the next is tried."""
+"""A file runs in a process of its own first: its fault is reported, and the next file is tried."""
 
 import ctypes
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from service.artifact.card import InvalidArtifact
-from service.repository import sandbox as trial
+from service.repository import sandbox as sandbox_module
 from service.repository.loader import try_model_file
 from service.repository.sandbox import Sandbox
-from tests.service.mutations import judge, mutate
+from tests.server import ROOT, wait_until
+from tests.service.mutations import mutate, validate
 from tests.service.quadrants import write_model
 
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the sandbox exists on Linux only")
 FILE = Path("models/any/1/model.onnx")
 MUTATIONS = 150
 
@@ -30,11 +35,11 @@ def hang() -> None:
         time.sleep(1)
 
 
-def burst() -> None:
-    np.empty(2 * trial.MEMORY_BYTES, np.uint8)
+def allocate_too_much() -> None:
+    np.empty(2 * sandbox_module.MAX_MEMORY_BYTES, np.uint8)
 
 
-def refuse() -> None:
+def reject() -> None:
     raise InvalidArtifact("not like this")
 
 
@@ -46,61 +51,146 @@ def kill() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def leave() -> None:
+    os._exit(3)
+
+
 @pytest.mark.parametrize(
-    ("attempt", "told"),
+    ("attempt", "reason"),
     [
         (crash, "crashes onnxruntime (SIGSEGV)"),
-        (hang, "is not done with its first pictures"),
-        (burst, "bytes of memory"),
-        (refuse, "not like this"),
+        (hang, "did not finish its first images within 1 s"),
+        (allocate_too_much, "bytes of memory"),
+        (reject, "not like this"),
         (fail, "RuntimeError: something else"),
         (kill, "was killed"),
+        (leave, "without a result (exit code 3)"),
     ],
 )
-def test_what_a_trial_dies_of_is_told(
-    attempt: Callable[[], None], told: str, monkeypatch: pytest.MonkeyPatch
+def test_each_fault_has_its_own_sentence_and_the_next_file_is_tried(
+    attempt: Callable[[], None], reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if attempt is hang:
-        monkeypatch.setattr(trial, "SECONDS", 1)
-    if attempt is burst:
-        monkeypatch.setattr(trial, "MEMORY_BYTES", 1 << 28)
+        monkeypatch.setattr(sandbox_module, "MAX_SECONDS", 1)
+    if attempt is allocate_too_much:
+        monkeypatch.setattr(sandbox_module, "MAX_MEMORY_BYTES", 1 << 28)
 
-    def attempt_once(path: Path, sha256: str) -> None:
+    def try_model(path: Path, sha256: str) -> None:
         assert path == FILE
         if sha256 == "bad":
             attempt()
 
-    trials = Sandbox(attempt_once)
-    with pytest.raises(InvalidArtifact) as refused:
-        trials.validate(FILE, "bad")
-    assert told in str(refused.value)
-    trials.validate(FILE, "good")
+    sandbox = Sandbox(try_model)
+    with pytest.raises(InvalidArtifact) as rejected:
+        sandbox.validate(FILE, "bad")
+    assert reason in str(rejected.value)
+    sandbox.validate(FILE, "good")
 
 
-def test_a_nursery_that_was_killed_is_replaced() -> None:
-    trials = Sandbox(lambda *_: os.kill(os.getppid(), signal.SIGKILL))
-    with pytest.raises(InvalidArtifact, match="does not live"):
-        trials.validate(FILE, "any")
-    fine = Sandbox(lambda *_: None)
-    fine.start()
-    assert fine._nursery
-    fine._nursery.close()
-    fine.validate(FILE, "any")
+def test_a_helper_that_was_killed_is_replaced() -> None:
+    killing = Sandbox(lambda *_: os.kill(os.getppid(), signal.SIGKILL))
+    with pytest.raises(InvalidArtifact, match="was killed twice"):
+        killing.validate(FILE, "any")
+    passing = Sandbox(lambda *_: None)
+    passing.start()
+    assert passing._helper
+    passing._helper.close()
+    passing.validate(FILE, "any")
 
 
-def test_a_file_that_changes_meanwhile_is_not_taken(tmp_path: Path) -> None:
+def run_in_worker(tmp_path: Path, body: str) -> subprocess.CompletedProcess[str]:
+    """Run a script that stands for a worker process."""
+    script = tmp_path / "worker.py"
+    script.write_text(body)
+    return subprocess.run(
+        [sys.executable, str(script)],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def test_the_processes_hold_no_socket_of_the_worker_and_do_not_run_its_main_module(
+    tmp_path: Path,
+) -> None:
+    body = """
+import os, socket
+from pathlib import Path
+from service.repository.sandbox import Sandbox
+
+def list_files(path, sha256):
+    found = [os.readlink(f"/proc/{pid}/fd/{fd}")
+             for pid in (os.getpid(), os.getppid()) for fd in os.listdir(f"/proc/{pid}/fd")
+             if os.path.lexists(f"/proc/{pid}/fd/{fd}")]
+    path.write_text("\\n".join(found))
+
+print("main", flush=True)
+listener = socket.create_server(("127.0.0.1", 0))
+print(os.readlink(f"/proc/self/fd/{listener.fileno()}"))
+Sandbox(list_files).validate(Path(__file__).with_name("files"), "any")
+"""
+    completed = run_in_worker(tmp_path, body)
+    assert completed.returncode == 0, completed.stderr
+    main, socket = completed.stdout.split()
+    assert main == "main"
+    assert socket.startswith("socket:")
+    files = (tmp_path / "files").read_text().splitlines()
+    assert files
+    assert socket not in files
+
+
+@pytest.mark.parametrize("ending", ["os._exit(0)", "os.kill(os.getpid(), 9)", "sys.exit(0)"])
+def test_no_process_outlives_the_worker_even_while_a_file_hangs(
+    tmp_path: Path, ending: str
+) -> None:
+    body = f"""
+import os, sys, threading, time
+from pathlib import Path
+from service.repository.sandbox import Sandbox
+
+def hang(path, sha256):
+    part = path.with_name("part")
+    part.write_text(f"{{os.getpid()}} {{os.getppid()}}")
+    part.rename(path)
+    time.sleep(60)
+
+path = Path(__file__).with_name("pids")
+sandbox = Sandbox(hang)
+sandbox.start()
+threading.Thread(target=sandbox.validate, args=(path, "any"), daemon=True).start()
+while not path.exists():
+    time.sleep(0.01)
+{ending}
+"""
+    run_in_worker(tmp_path, body)
+    pids = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
+    assert len(pids) == 2
+    wait_until(lambda: not any(is_running(pid) for pid in pids))
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process exists and is not a zombie that nobody reaps."""
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_a_file_that_changes_meanwhile_is_rejected(tmp_path: Path) -> None:
     write_model(tmp_path / "model.onnx")
     with pytest.raises(InvalidArtifact, match="changed while"):
         Sandbox(try_model_file).validate(tmp_path / "model.onnx", "0" * 64)
 
 
-def test_files_gone_wrong_at_random_are_fit_or_refused_with_a_sentence(tmp_path: Path) -> None:
+def test_randomly_damaged_files_are_valid_or_rejected_with_a_sentence(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     write_model(path)
-    content, trials = path.read_bytes(), Sandbox(try_model_file)
-    assert judge(content, path, trials) == ""
-    reasons = [judge(mutate(content, seed), path, trials) for seed in range(MUTATIONS)]
-    refused = [reason for reason in reasons if reason]
-    assert len(refused) > MUTATIONS / 2
-    assert all(str(path) in reason for reason in refused)
-    assert judge(content, path, trials) == ""
+    content, sandbox = path.read_bytes(), Sandbox(try_model_file)
+    assert validate(content, path, sandbox) == ""
+    reasons = [validate(mutate(content, seed), path, sandbox) for seed in range(MUTATIONS)]
+    rejected = [reason for reason in reasons if reason]
+    assert len(rejected) > MUTATIONS / 2
+    assert all(str(path) in reason for reason in rejected)
+    assert validate(content, path, sandbox) == ""

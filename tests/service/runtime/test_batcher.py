@@ -1,4 +1,4 @@
-"""One queue of rows before one model."""
+"""One queue of rows for one model."""
 
 import asyncio
 import threading
@@ -8,14 +8,17 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from service.runtime.batcher import Answer, Batcher, Outputs, Row
+from service.runtime.batcher import Answer, BatchCallbacks, Batcher, DeviceLost, Row
+from service.runtime.engine import Outputs
+from service.runtime.policy import BatchPolicy
 from tests.server import wait_until as keep_waiting_until
 
 POISON = 255
+NO_CALLBACKS = BatchCallbacks(lambda _: None)
 
 
 class Model:
-    """Answers each row with its own first pixel; can be held, and fails on a poisoned row."""
+    """Answers each row with its first pixel; can be held, and fails on a poisoned row."""
 
     def __init__(self) -> None:
         self.batches: list[list[int]] = []
@@ -50,13 +53,13 @@ def run(test: Callable[[Model, Batcher], Awaitable[None]], delay: float = 0) -> 
     model = Model()
 
     async def body() -> None:
-        await test(model, Batcher(model.run, 4, delay, lambda _: None))
+        await test(model, Batcher(model.run, BatchPolicy(4, delay), NO_CALLBACKS))
 
     asyncio.run(body())
     return model
 
 
-def test_rows_that_came_while_the_model_ran_share_the_next_batch_in_order() -> None:
+def test_rows_submitted_during_a_run_share_the_next_batch_in_order() -> None:
     async def test(model: Model, batcher: Batcher) -> None:
         model.free.clear()
         answers = [batcher.submit(make_row(value)) for value in range(4)]
@@ -79,11 +82,11 @@ def test_a_batch_is_never_larger_than_allowed_and_nothing_is_lost() -> None:
 def test_each_row_gets_its_own_maps_though_the_batch_ran_with_the_most_targets() -> None:
     async def test(model: Model, batcher: Batcher) -> None:
         model.free.clear()
-        wishes: list[list[int]] = [[], [], [5], [6, 7, 8]]
-        answers = [batcher.submit(make_row(9, targets)) for targets in wishes]
+        asked: list[list[int]] = [[], [], [5], [6, 7, 8]]
+        answers = [batcher.submit(make_row(9, targets)) for targets in asked]
         model.free.set()
         found = [answer.cam[:, 0, 0].tolist() for answer in await asyncio.gather(*answers)]
-        assert found == wishes
+        assert found == asked
 
     assert run(test).targets[1] == [[-1, -1, -1], [5, -1, -1], [6, 7, 8]]
 
@@ -95,7 +98,7 @@ def test_predictions_alone_run_without_targets() -> None:
     assert run(test).targets == [[[]]]
 
 
-def test_a_row_nobody_waits_for_never_runs() -> None:
+def test_a_cancelled_row_never_runs() -> None:
     async def test(model: Model, batcher: Batcher) -> None:
         model.free.clear()
         first = batcher.submit(make_row(0))
@@ -109,7 +112,7 @@ def test_a_row_nobody_waits_for_never_runs() -> None:
     assert run(test).batches == [[0], [1, 3, 4], [6]]
 
 
-def test_of_a_batch_that_fails_only_the_culprit_does() -> None:
+def test_only_the_bad_row_of_a_failed_batch_fails() -> None:
     async def test(model: Model, batcher: Batcher) -> None:
         model.free.clear()
         values = (0, 1, 2, POISON, 4)
@@ -132,7 +135,7 @@ def test_after_a_failure_the_next_batch_runs() -> None:
     run(test)
 
 
-def test_with_a_delay_a_lone_row_waits_for_company_but_a_full_batch_does_not() -> None:
+def test_with_a_delay_a_single_row_waits_for_others_but_a_full_batch_does_not() -> None:
     async def test(_: Model, batcher: Batcher) -> None:
         answers = [batcher.submit(make_row(0))]
         await asyncio.sleep(0.01)
@@ -143,14 +146,14 @@ def test_with_a_delay_a_lone_row_waits_for_company_but_a_full_batch_does_not() -
     assert run(test, delay=60).batches == [[0, 1, 2, 3]]
 
 
-def test_after_the_delay_a_lone_row_runs_alone() -> None:
+def test_after_the_delay_a_single_row_runs() -> None:
     async def test(_: Model, batcher: Batcher) -> None:
         await batcher.submit(make_row(0))
 
     assert run(test, delay=0.1).batches == [[0]]
 
 
-def test_the_queue_tells_its_length() -> None:
+def test_the_length_is_the_number_of_waiting_rows() -> None:
     async def test(model: Model, batcher: Batcher) -> None:
         model.free.clear()
         answers = [batcher.submit(make_row(value)) for value in range(4)]
@@ -162,7 +165,7 @@ def test_the_queue_tells_its_length() -> None:
     run(test)
 
 
-def test_inline_runs_share_a_batch_with_all_that_is_ready_and_need_no_thread() -> None:
+def test_an_inline_run_takes_all_ready_rows_and_needs_no_thread() -> None:
     threads = set()
 
     async def body() -> None:
@@ -172,7 +175,7 @@ def test_inline_runs_share_a_batch_with_all_that_is_ready_and_need_no_thread() -
             threads.add(threading.current_thread())
             return model.run(image, target)
 
-        batcher = Batcher(note_thread, 4, 0, lambda _: None, run_inline=True)
+        batcher = Batcher(note_thread, BatchPolicy(4, run_inline=True), NO_CALLBACKS)
         answers = await asyncio.gather(*(batcher.submit(make_row(value)) for value in range(6)))
         assert [float(answer.logits[0]) for answer in answers] == [0, 1, 2, 3, 4, 5]
         assert model.batches == [[0, 1, 2, 3], [4, 5]]
@@ -185,31 +188,30 @@ def test_inline_runs_share_a_batch_with_all_that_is_ready_and_need_no_thread() -
 
 
 class Replicated:
-    """A model with replicas: what ran whole and what in parts, either held until it is let go."""
+    """A model with replicas: records what ran on all cores and what on one; each can be held."""
 
-    def __init__(self, replicas: int = 2, meeting: threading.Barrier | None = None) -> None:
+    def __init__(self, replicas: int = 2, barrier: threading.Barrier | None = None) -> None:
         self.whole, self.parts = Model(), Model()
 
         def run_replica(image: NDArray[np.uint8], target: NDArray[np.int64]) -> Outputs:
-            if meeting:
-                meeting.wait(10)  # breaks unless as many run at the same time
+            if barrier:
+                barrier.wait(10)  # breaks unless as many run at the same time
             return self.parts.run(image, target)
 
-        self.batcher = Batcher(
-            self.whole.run, 4, 0, lambda _: None, run_replica=run_replica, replicas=replicas
-        )
+        policy = BatchPolicy(4, replicas=replicas)
+        self.batcher = Batcher(self.whole.run, policy, NO_CALLBACKS, run_replica)
 
     async def ask(self, values: Sequence[int]) -> list[float]:
-        """The first comes alone, the others while it runs."""
+        """Submit the first row alone, the others while it runs."""
         self.whole.free.clear()
         answers = [self.batcher.submit(make_row(value)) for value in values]
         await asyncio.sleep(0.05)
-        assert self.parts.batches == []  # as long as the whole model is taken
+        assert self.parts.batches == []  # while all cores run the first row
         self.whole.free.set()
         return [float(answer.logits[0]) for answer in await asyncio.gather(*answers)]
 
 
-def test_in_a_crowd_each_lane_runs_parts_and_what_is_left_runs_as_a_whole() -> None:
+def test_with_a_backlog_each_replica_runs_parts_and_the_rest_runs_on_all_cores() -> None:
     async def body() -> None:
         replicated = Replicated()
         assert await replicated.ask(range(10)) == list(range(10))
@@ -221,20 +223,20 @@ def test_in_a_crowd_each_lane_runs_parts_and_what_is_left_runs_as_a_whole() -> N
 
 def test_all_replicas_run_at_the_same_time() -> None:
     async def body() -> None:
-        replicated = Replicated(meeting=threading.Barrier(2))
+        replicated = Replicated(barrier=threading.Barrier(2))
         assert await replicated.ask(range(9)) == list(range(9))
         assert replicated.batcher.run_seconds == 0
 
     asyncio.run(body())
 
 
-def test_each_lane_has_its_next_part_at_hand_while_the_loop_is_busy() -> None:
+def test_each_replica_has_its_next_part_ready_while_the_loop_is_busy() -> None:
     async def body() -> None:
         replicated = Replicated()
         replicated.parts.free.clear()
         answers = [replicated.batcher.submit(make_row(value)) for value in range(9)]
         await answers[0]
-        await asyncio.sleep(0.05)  # the others are handed over
+        await asyncio.sleep(0.05)  # until the others are handed over
         replicated.parts.free.set()
         keep_waiting_until(lambda: len(replicated.parts.batches) == 4, 10)
         assert [answer.logits[0] for answer in await asyncio.gather(*answers)] == list(range(9))
@@ -242,7 +244,7 @@ def test_each_lane_has_its_next_part_at_hand_while_the_loop_is_busy() -> None:
     asyncio.run(body())
 
 
-def test_fewer_rows_than_a_crowd_run_as_a_whole() -> None:
+def test_without_a_backlog_a_batch_runs_on_all_cores() -> None:
     async def body() -> None:
         replicated = Replicated()
         assert await replicated.ask(range(8)) == list(range(8))
@@ -252,7 +254,7 @@ def test_fewer_rows_than_a_crowd_run_as_a_whole() -> None:
     asyncio.run(body())
 
 
-def test_of_more_replicas_than_rows_in_a_batch_each_runs_one_row() -> None:
+def test_with_more_replicas_than_rows_in_a_batch_each_runs_one_row() -> None:
     async def body() -> None:
         replicated = Replicated(replicas=6)
         assert await replicated.ask(range(13)) == list(range(13))
@@ -261,7 +263,7 @@ def test_of_more_replicas_than_rows_in_a_batch_each_runs_one_row() -> None:
     asyncio.run(body())
 
 
-def test_of_a_part_that_fails_only_the_culprit_does() -> None:
+def test_only_the_bad_row_of_a_failed_part_fails() -> None:
     async def body() -> None:
         replicated = Replicated()
         replicated.whole.free.clear()
@@ -272,3 +274,44 @@ def test_of_a_part_that_fails_only_the_culprit_does() -> None:
         assert [isinstance(answer, Answer) for answer in found] == [v != POISON for v in values]
 
     asyncio.run(body())
+
+
+def test_a_lost_device_rejects_all_rows_from_then_on_and_is_reported_once() -> None:
+    reported: list[DeviceLost] = []
+    held = threading.Event()
+
+    def fail(_: NDArray[np.uint8], __: NDArray[np.int64]) -> Outputs:
+        held.wait(10)
+        raise DeviceLost("gone")
+
+    async def body() -> None:
+        callbacks = BatchCallbacks(lambda _: None, on_device_lost=reported.append)
+        batcher = Batcher(fail, BatchPolicy(4), callbacks)
+        answers = [batcher.submit(make_row(value)) for value in range(6)]
+        held.set()
+        found = await asyncio.gather(*answers, return_exceptions=True)
+        found += await asyncio.gather(batcher.submit(make_row(7)), return_exceptions=True)
+        assert all(isinstance(answer, DeviceLost) for answer in found)
+        assert len(batcher) == 0
+
+    asyncio.run(body())
+    assert [str(lost) for lost in reported] == ["gone"]
+
+
+def test_callbacks_see_each_batch_with_at_least_the_minimum_of_targets() -> None:
+    sizes: list[int] = []
+    batches: list[tuple[list[list[int]], list[bool]]] = []
+
+    def note_batch(_: Outputs, target: NDArray[np.int64], counts: list[bool]) -> None:
+        batches.append((target.tolist(), counts))
+
+    async def body() -> None:
+        policy = BatchPolicy(4, run_inline=True, min_targets=1)
+        batcher = Batcher(Model().run, policy, BatchCallbacks(sizes.append, note_batch))
+        rows = [make_row(1), Row(np.zeros((1, 1, 1), np.uint8), [], is_traffic=False)]
+        answers = await asyncio.gather(*(batcher.submit(row) for row in rows))
+        assert [answer.cam.shape for answer in answers] == [(0, 1, 1)] * 2
+
+    asyncio.run(body())
+    assert sizes == [2]
+    assert batches == [([[-1], [-1]], [True, False])]

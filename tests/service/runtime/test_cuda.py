@@ -1,4 +1,4 @@
-"""Bound batches of fixed sizes: the same answers as a plain run. What needs a GPU is marked so."""
+"""Bound batches of fixed sizes give the same answers as a plain run. Some tests need a GPU."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from service.artifact.validation import read_artifact
 from service.runtime.cuda import CPU, CUDA, BoundSession, Tuning, list_sizes, open_bound, pin
-from service.runtime.session import Session, has_cuda
+from service.runtime.session import OnnxSession, has_cuda
 from tests.service.quadrants import write_model
 
 SIDE = 32
@@ -18,7 +18,7 @@ needs_gpu = pytest.mark.skipif(not has_cuda(), reason="there is no CUDA provider
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The model whose answers are known."""
+    """A model with known answers."""
     path = tmp_path_factory.mktemp("models") / "model.onnx"
     write_model(path)
     return path
@@ -26,13 +26,13 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def bound(path: Path) -> BoundSession:
-    """The same code as on a GPU, on the CPU's provider."""
+    """The code for a GPU, run with the CPU provider."""
     artifact, content = read_artifact(path)
     return BoundSession(ort.InferenceSession(content, providers=[CPU]), artifact, 12, bound=True)
 
 
 def make_batch(rows: int, targets: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Random pictures, and targets of which some are the row's own top-1."""
+    """Random images, and targets of which some are the row's own top-1."""
     random = np.random.default_rng(rows * 10 + targets)
     image = random.integers(0, 256, (rows, SIDE, SIDE, 3), np.uint8)
     return image, random.integers(-1, 4, (rows, targets))
@@ -51,13 +51,13 @@ def test_padded_batches_answer_as_plain_runs_do(
 ) -> None:
     artifact, content = read_artifact(path)
     batch = make_batch(rows, targets)
-    expected = Session(content, artifact, "cpu", 1).run(*batch)
+    expected = OnnxSession(content, artifact, "cpu", 1).run(*batch)
     for one, other in zip(expected, bound.run(*batch), strict=True):
         assert one.shape == other.shape
         np.testing.assert_allclose(one, other, atol=1e-5)
 
 
-def test_a_smaller_batch_after_a_larger_is_not_disturbed_by_what_was_left(
+def test_a_smaller_batch_is_not_disturbed_by_rows_of_a_larger_one(
     bound: BoundSession,
 ) -> None:
     small = make_batch(5, 1)
@@ -67,7 +67,7 @@ def test_a_smaller_batch_after_a_larger_is_not_disturbed_by_what_was_left(
         np.testing.assert_array_equal(one, other)
 
 
-def test_answers_are_the_callers_own(bound: BoundSession) -> None:
+def test_answers_are_copies(bound: BoundSession) -> None:
     first = bound.run(*make_batch(8, 1))
     kept = [array.copy() for array in first]
     bound.run(*make_batch(7, 1))
@@ -75,14 +75,14 @@ def test_answers_are_the_callers_own(bound: BoundSession) -> None:
         np.testing.assert_array_equal(one, other)
 
 
-def test_memory_that_no_gpu_asks_for_is_not_locked() -> None:
+def test_without_a_gpu_memory_is_not_locked() -> None:
     if not has_cuda():
         assert not pin(np.zeros(16, np.uint8))
 
 
 @pytest.mark.skipif(has_cuda(), reason="there is a GPU")
 @pytest.mark.parametrize("tuning", [Tuning(), Tuning(graphs=False), Tuning(bound=False)])
-def test_without_a_gpu_the_model_lies_on_the_cpu_and_says_so(path: Path, tuning: Tuning) -> None:
+def test_without_a_gpu_the_provider_is_the_cpu(path: Path, tuning: Tuning) -> None:
     artifact, content = read_artifact(path)
     options = ort.SessionOptions()
     options.log_severity_level = 4
@@ -95,10 +95,10 @@ def test_without_a_gpu_the_model_lies_on_the_cpu_and_says_so(path: Path, tuning:
 @pytest.mark.gpu
 @pytest.mark.parametrize("tuning", [Tuning(), Tuning(graphs=False), Tuning(bound=False)])
 def test_the_gpu_answers_as_the_cpu_does(path: Path, tuning: Tuning) -> None:
-    """Any rows, any targets, none included; captured, bound, or neither; asked twice."""
+    """For any number of rows and targets, also none; captured, bound or neither; twice each."""
     artifact, content = read_artifact(path)
     ort.preload_dlls()
-    plain = Session(content, artifact, "cpu", 1)
+    plain = OnnxSession(content, artifact, "cpu", 1)
     on_gpu = open_bound(content, artifact, 8, ort.SessionOptions(), tuning)
     assert on_gpu.provider == "cuda"
     for rows, targets in [(1, 0), (1, 1), (3, 1), (8, 3), (8, 0), (5, 1)] * 2:
@@ -110,8 +110,8 @@ def test_the_gpu_answers_as_the_cpu_does(path: Path, tuning: Tuning) -> None:
 
 @needs_gpu
 @pytest.mark.gpu
-def test_a_device_without_room_says_so(path: Path) -> None:
-    """An exception, which the batcher hands to the rows; not a wrong answer."""
+def test_a_gpu_without_free_memory_raises_an_exception(path: Path) -> None:
+    """The batcher passes it on to the rows; there is no wrong answer."""
     artifact, content = read_artifact(path)
     ort.preload_dlls()
     options = {"gpu_mem_limit": "1024"}

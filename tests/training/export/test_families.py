@@ -17,24 +17,27 @@ from training.imaging.synthetic import generate_images
 from training.networks.classifier import build_classifier, get_default_layer
 from training.networks.torchvision_zoo import get_imagenet_labels, get_torchvision_input
 
-FAMILIES = [
+KINDS = [  # plain, residual, concatenating, depthwise, normalised by layer
+    ("vgg11_bn", 32, "backward"),
+    ("resnet18", 64, "closed-form"),
+    ("squeezenet1_1", 64, "closed-form"),
+    ("mobilenet_v3_small", 64, "backward"),
+    ("convnext_tiny", 64, "backward"),
+]
+OTHERS = [
     ("alexnet", 63, "backward"),
     ("vgg11", 32, "backward"),
-    ("vgg11_bn", 32, "backward"),
     ("googlenet", 64, "closed-form"),
     ("inception_v3", 107, "closed-form"),
-    ("resnet18", 64, "closed-form"),
     ("resnext50_32x4d", 64, "closed-form"),
     ("densenet121", 64, "closed-form"),
-    ("squeezenet1_1", 64, "closed-form"),
     ("mobilenet_v2", 64, "closed-form"),
-    ("mobilenet_v3_small", 64, "backward"),
     ("efficientnet_b0", 64, "closed-form"),
     ("regnet_y_400mf", 64, "closed-form"),
     ("mnasnet0_5", 64, "closed-form"),
     ("shufflenet_v2_x0_5", 64, "closed-form"),
-    ("convnext_tiny", 64, "backward"),
 ]
+FAMILIES = [*KINDS, *(pytest.param(*other, marks=pytest.mark.slow) for other in OTHERS)]
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,7 @@ fit(quick, bars(), Path(sys.argv[1]))
 """
 
 
+@pytest.mark.slow
 def test_two_processes_reach_the_loss_of_one(tmp_path: Path) -> None:
     """The same global batches, LeNet-5 without batch-norm: equal losses and weights."""
     script = tmp_path / "fit.py"

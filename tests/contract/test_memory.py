@@ -1,4 +1,4 @@
-"""What can't be served costs no memory: it is refused, and the service stays as it was."""
+"""Invalid requests cost no memory: they are rejected, and the memory stays as it was."""
 
 import io
 import struct
@@ -23,7 +23,7 @@ ALLOWED_GROWTH = 64 * MEGABYTE
 
 @pytest.fixture(scope="module")
 def own_server(quadrants_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server whose memory nobody else moves."""
+    """A server that no other test uses, so that its memory is comparable."""
     with start_server(quadrants_dir, tmp_path_factory.mktemp("server")) as server:
         server.wait_ready()
         yield server
@@ -51,7 +51,7 @@ def make_truncated_jpeg() -> bytes:
     return content[: len(content) // 2]
 
 
-UNFIT = {
+INVALID = {
     "bomb": (make_bomb(), 422, "image_too_large"),
     "wide": (make_wide_gif(), 422, "image_too_large"),
     "truncated": (make_truncated_jpeg(), 422, "invalid_image"),
@@ -62,18 +62,18 @@ UNFIT = {
 
 
 def read_memory(server: Server) -> int:
-    """Bytes resident in the worker."""
+    """Return the resident bytes of the worker."""
     [worker] = server.find_workers()
     return int(psutil.Process(worker).memory_info().rss)
 
 
-@pytest.mark.parametrize("name", UNFIT)
-def test_it_is_refused_and_leaves_the_memory_as_it_was(own_server: Server, name: str) -> None:
-    content, status, code = UNFIT[name]
-    send_unfit(own_server, content, status, code)
+@pytest.mark.parametrize("name", INVALID)
+def test_it_is_rejected_and_the_memory_stays_as_it_was(own_server: Server, name: str) -> None:
+    content, status, code = INVALID[name]
+    send_invalid(own_server, content, status, code)
     before = read_memory(own_server)
     for _ in range(ROUNDS if len(content) < 10 * MEGABYTE else 5):
-        send_unfit(own_server, content, status, code)
+        send_invalid(own_server, content, status, code)
     assert read_memory(own_server) - before < ALLOWED_GROWTH / 4
     answer = own_server.client.post("/predict", content=encode(light(3)))
     assert answer.json()["predictions"][0]["label"] == "bottom right"
@@ -81,19 +81,19 @@ def test_it_is_refused_and_leaves_the_memory_as_it_was(own_server: Server, name:
 
 def test_a_hundred_at_once_stay_within_bounds(own_server: Server) -> None:
     before = read_memory(own_server)
-    wishes = [UNFIT[name] for name in ("bomb", "truncated", "text", "empty")] * 25
+    requests = [INVALID[name] for name in ("bomb", "truncated", "text", "empty")] * 25
     with ThreadPoolExecutor(32) as pool:
-        for outcome in [pool.submit(send_unfit, own_server, *wish) for wish in wishes]:
+        for outcome in [pool.submit(send_invalid, own_server, *request) for request in requests]:
             outcome.result()
     assert read_memory(own_server) - before < ALLOWED_GROWTH
 
 
-def send_unfit(server: Server, content: bytes, status: int, code: str) -> None:
-    """As a form, under a name that promises a picture."""
+def send_invalid(server: Server, content: bytes, status: int, code: str) -> None:
+    """Send it in a form, with the file name and type of an image."""
     files = {"image": ("cat.jpg", content, "image/jpeg")}
     try:
         answer = server.client.post("/predict", files=files)
-    except (httpx.WriteError, httpx.ReadError):  # refused while most of it was still to be sent
+    except (httpx.WriteError, httpx.ReadError):  # rejected before most of it was sent
         assert status == 413
         return
     assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)

@@ -1,0 +1,24 @@
+"""How an error looks as a response: an object, or one sentence for clients of the protocol."""
+
+import re
+from typing import Any
+
+from service.api.v2.schemas import ProtocolError
+from service.errors import ApiError
+from service.http.request import Request
+from service.http.response import JSONResponse
+from service.schemas import ErrorAnswer
+
+PROTOCOL_PATH = re.compile("/v2(/|$)")
+
+
+def make_error_response(error: ApiError, request: Request) -> JSONResponse:
+    """Make the response to a request that failed."""
+    is_protocol = PROTOCOL_PATH.match(request.path)
+    content = error.message if is_protocol else error.body(request.id)
+    return JSONResponse({"error": content}, error.status, error.headers)
+
+
+def choose_error_schema(path: str) -> Any:
+    """Return the type of the errors under a path."""
+    return ProtocolError if PROTOCOL_PATH.match(path) else ErrorAnswer

@@ -1,0 +1,75 @@
+"""The OpenAPI description of a body that carries images: multipart, JSON or raw bytes."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from service.api.operations import REF, JsonObject, make_example_image
+from service.http.form import JSON_TYPE, MULTIPART_TYPE
+from service.schemas import MAX_BATCH_IMAGES, PredictOptions
+
+ENCODED: JsonObject = {"type": "string", "contentEncoding": "base64", "minLength": 1}
+BINARY: JsonObject = {
+    "type": "string",
+    "contentMediaType": "application/octet-stream",
+    "minLength": 1,
+}
+LIST: JsonObject = {"type": "array", "minItems": 1, "maxItems": MAX_BATCH_IMAGES}
+
+
+@dataclass(frozen=True)
+class ImageBody:
+    """One image, or a batch of them, with the parameters that `options` validates."""
+
+    options: type[PredictOptions]
+    is_batch: bool = False
+    schemas: tuple[Any, ...] = ()
+
+    def describe_parameters(self) -> list[JsonObject]:
+        """Return the parameters of the URL. A raw body has no other place for them."""
+        return [
+            {"name": name, "in": "query", "description": schema["description"], "schema": schema}
+            for name, schema in self._describe_options().items()
+        ]
+
+    def describe_content(self) -> JsonObject:
+        """Return the schema of the body by media type."""
+        options = self._describe_options()
+        image = make_example_image()
+        if self.is_batch:
+            example: JsonObject = {"images": [image, image], "top_k": 1}
+            in_json, in_form = {"images": LIST | {"items": ENCODED}}, LIST | {"items": BINARY}
+        else:
+            example = {"image": image, "top_k": 1}
+            in_json, in_form = {"image": ENCODED}, BINARY
+        content: JsonObject = {
+            MULTIPART_TYPE: {"schema": _describe_object({"image": in_form}, options)},
+            JSON_TYPE: {"schema": _describe_object(in_json, options), "example": example},
+        }
+        if not self.is_batch:
+            content["application/octet-stream"] = {"schema": BINARY}
+        return content
+
+    def _describe_options(self) -> JsonObject:
+        schema = self.options.model_json_schema(ref_template=REF)
+        described: JsonObject = _inline(schema["properties"], schema.get("$defs", {}))
+        return described
+
+
+def _describe_object(required: JsonObject, optional: JsonObject) -> JsonObject:
+    return {
+        "type": "object",
+        "properties": required | optional,
+        "required": [*required],
+        "additionalProperties": False,
+    }
+
+
+def _inline(schema: Any, definitions: JsonObject) -> Any:
+    """Replace each reference by the (small) definition that it refers to."""
+    if isinstance(schema, dict):
+        if "$ref" in schema:
+            return definitions[schema["$ref"].rpartition("/")[2]]
+        return {key: _inline(value, definitions) for key, value in schema.items()}
+    if isinstance(schema, list):
+        return [_inline(item, definitions) for item in schema]
+    return schema

@@ -1,0 +1,88 @@
+"""The part that all calls with images share: admit the request, read its body, find its model."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from service.errors import BadRequest, PayloadTooLarge
+from service.http.form import Form
+from service.http.request import DisconnectWatch, Request, describe_byte_limit
+from service.inference.admission import Admission, Permit
+from service.repository.repository import Model, Repository
+from service.schemas import MAX_BATCH_IMAGES
+
+
+@asynccontextmanager
+async def receive_upload(
+    request: Request, admission: Admission, limit: int
+) -> AsyncIterator[tuple[bytes, Permit]]:
+    """Admit one image with the body announced, read the body, and watch the client.
+
+    The permit is held until the caller leaves. If it leaves without an error, its images count as
+    answered.
+
+    Raises:
+        PayloadTooLarge: The body is longer than `limit` or than the server can ever hold.
+        Overloaded: There is no room now.
+        ClientDisconnect: The client closed the connection.
+    """
+    announced = request.content_length or 0
+    if announced > limit:
+        raise PayloadTooLarge(describe_byte_limit(limit))
+    with admission.admit(announced, request.seconds_left()) as permit:
+        body = await request.read_body(limit, permit.add_body)
+        permit.mark_body_received()
+        request.log_fields["bytes"] = len(body)
+        with DisconnectWatch(request):
+            yield body, permit
+        permit.answered = True
+
+
+def add_images(request: Request, permit: Permit, count: int) -> None:
+    """Extend the permit from one image to the number that the request has.
+
+    Raises:
+        PayloadTooLarge: The queue can never hold as many.
+        Overloaded: There is no room now.
+    """
+    request.images = request.log_fields["images"] = count
+    permit.add_images(count - 1)
+
+
+def find_model(repository: Repository, reference: str | None, request: Request) -> Model:
+    """Find the model asked for, and name it in the log line.
+
+    Raises:
+        ModelNotFound, NotReady: As `Repository.find` does.
+    """
+    model = repository.find(reference)
+    request.log_fields["model"], request.log_fields["version"] = model.name, model.version
+    return model
+
+
+def get_single_image(form: Form) -> bytes:
+    """Return the one image of a form.
+
+    Raises:
+        BadRequest: There is no image, there are several, or the image is unreadable.
+    """
+    if not form.images:
+        raise BadRequest("There is no image: send one as form field 'image', JSON or raw bytes.")
+    if form.is_list or len(form.images) > 1:
+        raise BadRequest("Several images were sent: send one, or use the path with '/batch'.")
+    if isinstance(form.images[0], BadRequest):
+        raise form.images[0]
+    return form.images[0]
+
+
+def get_images(form: Form) -> list[bytes | BadRequest]:
+    """Return the images of a form in the order sent, with an error for each unreadable one.
+
+    Raises:
+        BadRequest: There is no image, or there are too many.
+    """
+    if not 1 <= len(form.images) <= MAX_BATCH_IMAGES:
+        raise BadRequest(
+            f"A batch must have 1 to {MAX_BATCH_IMAGES} images, got {len(form.images)}: send them "
+            "as form fields 'image' or as JSON list 'images'."
+        )
+    return form.images

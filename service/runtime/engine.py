@@ -1,0 +1,47 @@
+"""What the service needs from an engine that runs a model. Another engine would come in here.
+
+Knows the arrays that go in and come out, but no engine and no queue.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Outputs(NamedTuple):
+    """What a model answers for one batch."""
+
+    logits: NDArray[np.float32]  # (N, K)
+    probabilities: NDArray[np.float32]  # (N, K)
+    cam: NDArray[np.float32]  # (N, T, h, w)
+
+
+Run = Callable[[NDArray[np.uint8], NDArray[np.int64]], Outputs]
+
+
+class Session(Protocol):
+    """A loaded model."""
+
+    @property
+    def provider(self) -> str:
+        """The device that it runs on: cpu or cuda."""
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The batch sizes to run before the model is ready; empty if the size does not matter."""
+
+    @property
+    def run_inline(self) -> bool:
+        """Whether a run is shorter than handing it to a thread would be."""
+
+    @property
+    def replicas(self) -> int:
+        """How many calls of `run_replica` may run at the same time."""
+
+    def run(self, image: NDArray[np.uint8], target: NDArray[np.int64]) -> Outputs:
+        """Run one batch: `image` [N, H, W, C], `target` [N, T] with -1 for a row's own top-1."""
+
+    def run_replica(self, image: NDArray[np.uint8], target: NDArray[np.int64]) -> Outputs:
+        """Run one batch on one replica; the same as `run` if there is only one."""

@@ -1,0 +1,77 @@
+"""Who may call: clients with an API key, and pages of other origins (CORS)."""
+
+from collections.abc import Collection, Sequence
+from fnmatch import fnmatch
+from hmac import compare_digest
+
+from starlette.datastructures import Headers
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from service.errors import Unauthorized
+from service.http.request import Request
+
+EXPOSED = (
+    "Retry-After",
+    "Server-Timing",
+    "X-Model",
+    "X-Predicted-Label",
+    "X-Request-Id",
+    "X-Target-Label",
+    "X-Target-Probability",
+)
+PREFLIGHT_SECONDS = "600"  # how long a browser may cache the answer
+PREFLIGHT = "sightglass.preflight"  # in the scope: a preflight from an allowed origin
+
+
+class ApiKeys:
+    """The keys that clients must send, and the paths that are open without one."""
+
+    def __init__(self, keys: Collection[str], public_paths: Collection[str]) -> None:
+        self._keys = [f"Bearer {key}".encode() for key in keys]
+        self._public_paths = public_paths
+
+    def accept(self, request: Request) -> bool:
+        """Return whether the request has a key or needs none."""
+        if not self._keys or any(fnmatch(request.path, path) for path in self._public_paths):
+            return True
+        sent = request.header("authorization").encode("latin-1")
+        matches = [compare_digest(sent, key) for key in self._keys]  # all, in constant time
+        return any(matches)
+
+    def check(self, request: Request) -> None:
+        """Check the key.
+
+        Raises:
+            Unauthorized: No valid key was sent.
+        """
+        if not self.accept(request):
+            raise Unauthorized
+
+
+class Cors(CORSMiddleware):
+    """Starlette's middleware, but the application answers preflights, because it knows the paths.
+
+    It also rejects the preflights that are not allowed, like any other request.
+    """
+
+    def __init__(self, app: ASGIApp, origins: Collection[str]) -> None:
+        super().__init__(app, origins, expose_headers=EXPOSED)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Mark preflights in the scope, and add the headers of CORS to the response."""
+        headers = Headers(scope=scope)
+        asks = scope["method"] == "OPTIONS" and "access-control-request-method" in headers
+        scope[PREFLIGHT] = asks and self.is_allowed_origin(headers.get("origin", ""))
+        await self.simple_response(scope, receive, send, request_headers=headers)
+
+
+def answer_preflight(request: Request, methods: Sequence[str]) -> Response:
+    """Allow the methods of a path, and all headers that the browser asks for."""
+    headers = {
+        "access-control-allow-methods": ", ".join(methods),
+        "access-control-allow-headers": request.header("access-control-request-headers"),
+        "access-control-max-age": PREFLIGHT_SECONDS,
+    }
+    return Response(status_code=204, headers=headers)

@@ -1,0 +1,139 @@
+"""Which model answers, and what the repository says about models that cannot."""
+
+import asyncio
+import shutil
+from pathlib import Path
+
+import pytest
+
+from service.errors import ModelNotFound, NotReady
+from service.repository.repository import Repository
+from service.settings import read_settings
+from tests.service.quadrants import LABELS, write_model
+
+
+@pytest.fixture
+def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder that the settings name."""
+    monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR", raising=False)
+    monkeypatch.setenv("SIGHTGLASS_MODELS_DIR", str(tmp_path / "models"))
+    monkeypatch.setenv("SIGHTGLASS_DEVICE", "cpu")
+    return tmp_path / "models"
+
+
+def write(models: Path, name: str, version: int = 1) -> Path:
+    path = models / name / str(version) / "model.onnx"
+    write_model(path)
+    return path
+
+
+def read_state(repository: Repository, name: str, version: int = 1) -> tuple[str, str | None]:
+    """Return the state and the reason of a version."""
+    versions = repository.describe(name)["versions"]
+    [found] = [entry for entry in versions if entry["version"] == str(version)]
+    return found["state"], found["reason"]
+
+
+def test_before_the_first_scan_nothing_is_ready(models: Path) -> None:
+    write(models, "alpha")
+    repository = Repository(read_settings())
+    assert repository.reasons_not_ready() == ["The models are still loading."]
+    assert repository.provider() is None
+    with pytest.raises(NotReady, match="still loading"):
+        repository.find("alpha")
+
+
+def test_an_empty_folder_says_where_a_model_belongs(models: Path) -> None:
+    repository = Repository(read_settings())
+    asyncio.run(repository.refresh())
+    [reason] = repository.reasons_not_ready()
+    assert str(models / "<name>" / "<version>" / "model.onnx") in reason
+    with pytest.raises(ModelNotFound, match="there are: none"):
+        repository.find("alpha")
+    with pytest.raises(ModelNotFound):
+        repository.describe("alpha")
+
+
+def test_a_model_is_found_by_name_by_version_and_by_default(
+    models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, version in (("alpha", 2), ("alpha", 10), ("beta", 1)):
+        write(models, name, version)
+    repository = Repository(read_settings())
+    asyncio.run(repository.refresh())
+    assert repository.reasons_not_ready() == []
+    assert repository.provider() == "cpu"
+    assert repository.names() == ["alpha", "beta"]
+    found = {it: repository.find(it) for it in (None, "alpha", "alpha/2", "beta")}
+    versions = {it: (model.name, model.version) for it, model in found.items()}
+    assert versions == {
+        None: ("alpha", "10"),
+        "alpha": ("alpha", "10"),
+        "alpha/2": ("alpha", "2"),
+        "beta": ("beta", "1"),
+    }
+    assert found["beta"].labels == list(LABELS)
+    assert found["beta"].indices[LABELS[2]] == 2
+    assert [(model.name, model.version) for model in repository.loaded()] == [
+        ("alpha", "2"),
+        ("alpha", "10"),
+        ("beta", "1"),
+    ]
+    assert repository.describe("alpha")["default"]
+    assert not repository.describe("beta")["default"]
+    with pytest.raises(ModelNotFound, match="there are: alpha, beta"):
+        repository.find("alpha/3")
+    monkeypatch.setenv("SIGHTGLASS_DEFAULT_MODEL", "beta")
+    assert Repository(read_settings()).default_name() == "beta"
+
+
+def test_a_file_that_fails_leaves_the_old_model_and_other_versions_serving(models: Path) -> None:
+    path = write(models, "alpha")
+    repository = Repository(read_settings())
+
+    async def replace_and_refresh() -> None:
+        await repository.refresh()
+        write(models, "alpha", 2).write_bytes(b"no model")
+        broken = path.with_suffix(".part")
+        broken.write_bytes(path.read_bytes()[:-100])
+        broken.rename(path)
+        await repository.refresh()
+
+    asyncio.run(replace_and_refresh())
+    for version in (1, 2):
+        state, reason = read_state(repository, "alpha", version)
+        assert state == "failed"
+        assert reason
+        assert "can't be read as an ONNX file" in reason
+    assert repository.find("alpha").version == "1"
+    with pytest.raises(NotReady, match="'alpha/2' failed to load"):
+        repository.find("alpha/2")
+
+
+def test_only_changed_files_are_loaded_again_and_removed_ones_are_forgotten(models: Path) -> None:
+    write(models, "alpha")
+    write(models, "beta")
+    repository = Repository(read_settings())
+
+    async def change_and_refresh() -> None:
+        await repository.refresh()
+        alpha = repository.find("alpha")
+        await repository.refresh()
+        assert repository.find("alpha") is alpha
+        write(models, "alpha")
+        shutil.rmtree(models / "beta")
+        await repository.refresh()
+        assert repository.find("alpha") is not alpha
+
+    asyncio.run(change_and_refresh())
+    assert repository.names() == ["alpha"]
+
+
+def test_without_polling_the_folder_is_scanned_once(
+    models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(models, "alpha")
+    monkeypatch.setenv("SIGHTGLASS_MODEL_POLL_SECONDS", "0")
+    repository = Repository(read_settings())
+    asyncio.run(repository.watch())
+    assert read_state(repository, "alpha") == ("ready", None)
