@@ -11,7 +11,7 @@ from typing import Any
 import onnx
 import pytest
 
-from tests import test_bento
+from tests.deploy import test_bento
 from tests.digits import write_mnist
 from tests.server import ROOT, Server
 from tests.walkthrough import Walk
@@ -73,7 +73,7 @@ def test_the_service_checks_the_bundled_models() -> None:
 
 
 def test_the_bento_lines_are_those_that_are_tested() -> None:
-    """`tests/test_bento.py` runs them."""
+    """`tests/deploy/test_bento.py` runs them."""
     lines = [line for line in find_shell_lines() if line.startswith("bentoml")]
     assert lines == [test_bento.BUILD, test_bento.SERVE]
 

@@ -160,11 +160,11 @@ def test_an_answer_stays_plain_for_who_does_not(server: Server, accepted: str) -
     [
         ("br", b"{}", 415, "Content-Encoding 'br'"),
         ("gzip", b"{}", 400, "no valid gzip"),
-        ("deflate", gzip.compress(b"{}"), 400, "no valid deflate"),
-        ("gzip", gzip.compress(b"{}" * 500)[:-9], 400, "does not end"),
-        ("gzip", gzip.compress(b"{}") + b"more", 400, "does not end"),
-        ("gzip", gzip.compress(b"{}") + bytes(600_000), 400, "after the end"),
-        ("gzip", gzip.compress(b"{}"), 400, "lacks 'inputs'"),
+        ("deflate", gzip.compress(b"{}", mtime=0), 400, "no valid deflate"),
+        ("gzip", gzip.compress(b"{}" * 500, mtime=0)[:-9], 400, "does not end"),
+        ("gzip", gzip.compress(b"{}", mtime=0) + b"more", 400, "does not end"),
+        ("gzip", gzip.compress(b"{}", mtime=0) + bytes(600_000), 400, "after the end"),
+        ("gzip", gzip.compress(b"{}", mtime=0), 400, "lacks 'inputs'"),
     ],
 )
 def test_packed_bodies_that_can_not_be_are_refused(
