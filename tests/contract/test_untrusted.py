@@ -181,7 +181,7 @@ def test_an_odd_file_is_refused_with_a_sentence_and_the_old_one_serves(
 
 
 def test_nothing_in_serving_can_run_code_out_of_a_file() -> None:
-    for path in (ROOT / "service").glob("*.py"):
+    for path in (ROOT / "service").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             names: list[str] = []
             if isinstance(node, ast.Import):

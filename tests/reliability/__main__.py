@@ -32,7 +32,7 @@ from tests.reliability import subject as subjects
 from tests.reliability.soak import soak
 from tests.reliability.soak_plot import summarise
 from tests.reliability.subject import SIGHTGLASS, STOCK, SUBJECTS
-from tests.server import ROOT, Server, start_server
+from tests.server import ROOT, LaunchedServer, Server, start_server
 from tests.service.quadrants import write_model
 
 REPORTS = ROOT / "runs" / "reliability"
@@ -168,7 +168,7 @@ def measure_versions(_: str, folder: Path) -> Found:
     return Found(got._asdict(), missed)
 
 
-def start_tiny(folder: Path, **settings: Any) -> AbstractContextManager[Server]:
+def start_tiny(folder: Path, **settings: Any) -> AbstractContextManager[LaunchedServer]:
     """Sightglass with the quadrants alone."""
     write_model(folder / "models" / "quadrants" / "1" / "model.onnx")
     return start_server(folder / "models", folder, **settings)

@@ -16,7 +16,7 @@ import psutil
 
 from tests.reliability.photographs import make_form
 from tests.reliability.stock_bento import MODEL_VARIABLE
-from tests.server import ROOT, Server, find_free_port, run_server, start_server
+from tests.server import ROOT, LaunchedServer, Server, find_free_port, run_server, start_server
 
 PHOTOGRAPHS = "squeezenet1_1"  # the bundled model for photographs
 SIGHTGLASS, STOCK = "sightglass", "stock"
@@ -25,7 +25,7 @@ STOP_SECONDS = 30  # until stock BentoML is ended by force
 
 
 @contextlib.contextmanager
-def start(subject: str, folder: Path, **settings: Any) -> Iterator[Server]:
+def start(subject: str, folder: Path, **settings: Any) -> Iterator[LaunchedServer]:
     """A ready server; `settings` are Sightglass's own."""
     if subject == STOCK:
         with start_stock(folder) as server:
@@ -39,7 +39,7 @@ def start(subject: str, folder: Path, **settings: Any) -> Iterator[Server]:
 
 
 @contextlib.contextmanager
-def start_stock(folder: Path) -> Iterator[Server]:
+def start_stock(folder: Path) -> Iterator[LaunchedServer]:
     """Stock BentoML, ready, ended by force if it does not end by itself."""
     port = find_free_port()
     own = {
