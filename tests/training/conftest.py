@@ -1,5 +1,6 @@
 """Tiny networks and pictures for the training tests."""
 
+import copy
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -10,6 +11,7 @@ from torch import nn
 
 from training.config import Config, load_config
 from training.data.datasets import Dataset, Split
+from training.graph.compilation import CompiledGraph, compile_graph
 from training.imaging.preprocessing import Input, Pixels
 from training.imaging.synthetic import generate_images
 from training.networks.classifier import Classifier
@@ -28,6 +30,11 @@ def one_thread() -> None:
 @pytest.fixture
 def lenet() -> Classifier:
     """LeNet-5 with random weights and biases."""
+    return make_lenet()
+
+
+def make_lenet() -> Classifier:
+    """The same one each time."""
     torch.manual_seed(1)
     model = Classifier(GRAY, LeNet5()).eval()
     for name, weight in model.named_parameters():
@@ -40,6 +47,19 @@ def lenet() -> Classifier:
 def grays() -> Pixels:
     """A dozen gray scenes: (12, 28, 28, 1)."""
     return generate_images(12, 28, 28, 1)
+
+
+@pytest.fixture(scope="session")
+def compiled_once() -> CompiledGraph:
+    """The graph of `lenet`: compiling takes a second."""
+    model = make_lenet()
+    return compile_graph(model, model.network, "features.act2", generate_images(12, 28, 28, 1))
+
+
+@pytest.fixture
+def compiled(compiled_once: CompiledGraph) -> CompiledGraph:
+    """The graph of `lenet`, with its heatmap, exact; the test may change it."""
+    return copy.deepcopy(compiled_once)
 
 
 @pytest.fixture

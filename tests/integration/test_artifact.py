@@ -26,7 +26,7 @@ from service.imaging.decoding import decode_image, open_image
 from tests.contract.artifacts import wait_loaded
 from tests.reliability.client import Client, Reply, connect
 from tests.reliability.photographs import make_request
-from tests.server import Server
+from tests.server import ROOT, Server
 from tests.warm import start_worker
 from training.artifact.card import ModelInfo
 from training.artifact.golden import encode_png, pad_to_wider_image
@@ -34,7 +34,7 @@ from training.export.pipeline import export_model
 from training.imaging.preprocessing import Input, load_pixels
 from training.networks.classifier import Classifier, build_classifier, get_default_layer
 
-MODELS_DIR = Path(__file__).parents[1] / "models"
+MODELS_DIR = ROOT / "models"
 LABELS = tuple("0123456789")
 DIGITS = Input("L", 28, 28, 28, "center", "bilinear", (0.0,), (0.3081,), True)
 PRECISIONS = {"w16": 1e-3, "fp16": 1e-2, "int8": 1e-1}  # how far probabilities may be off
