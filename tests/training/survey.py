@@ -21,14 +21,18 @@ from tests.training.export.test_families import settle
 from training.config import get_data_folder
 from training.gradcam.heatmap import resize_and_normalize
 from training.gradcam.reference import compute_gradcam, find_layer
-from training.graph.compilation import compile_graph, compile_prediction_graph
+from training.graph.compilation import (
+    GraphOptions,
+    compile_graph,
+    compile_prediction_graph,
+)
 from training.graph.session import measure_cost, open_session
 from training.imaging.synthetic import generate_images
 from training.networks.classifier import Classifier, build_classifier, get_default_layer
 from training.networks.torchvision_zoo import get_torchvision_input
 from training.networks.weights import load_into_network, read_state_dict
 
-PAGE = Path(__file__).parents[2] / "docs" / "architectures.md"
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "architectures-measured.md"
 BEGIN, END = "<!-- parity -->\n", "<!-- /parity -->"
 HEAD = (
     "| architecture | weights | layer | map | compiler | probabilities | alpha | cam | map 0..1 | "
@@ -72,7 +76,7 @@ def line(architecture: str, layer: str | None, size: int) -> str:
     else:
         settle(model, pictures)
     name = layer or get_default_layer(model.network)
-    compiled = compile_graph(model, model.network, name, pictures, alpha=True)
+    compiled = compile_graph(model, model.network, name, pictures, GraphOptions(alpha=True))
     cost = measure_cost(compiled.proto, compile_prediction_graph(model, pictures), pictures, 1)
     image = torch.from_numpy(pictures[:ROWS])
     with torch.no_grad():
