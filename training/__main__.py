@@ -3,7 +3,6 @@
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
 
 from training.errors import UserError
 
@@ -181,7 +180,7 @@ def run_evaluate(arguments: argparse.Namespace) -> None:
     import torch
 
     from training.data.datasets import load_dataset
-    from training.evaluate.metrics import compute_metrics, predict_split
+    from training.evaluate.metrics import Evaluation, compute_metrics, predict_split
     from training.fit.checkpoint import load_checkpoint
     from training.networks.classifier import compute_probabilities
     from training.report.plots import format_metrics, format_table, save_report_plots
@@ -193,7 +192,8 @@ def run_evaluate(arguments: argparse.Namespace) -> None:
     figures = compute_metrics(probabilities, split.labels, labels)
     folder = arguments.out or arguments.checkpoint.parent / f"report-{arguments.split}"
     title = f"{config.name}: {len(split):,} pictures ({arguments.split})"
-    save_report_plots(folder, labels, split, probabilities, figures, rest["history"])
+    evaluation = Evaluation(labels, split, probabilities, figures)
+    save_report_plots(folder, evaluation, rest["history"])
     page = [f"# {title}", "", *format_metrics(folder, figures), ""]
     (folder / "README.md").write_text("\n".join(page), encoding="utf-8")
     for line in format_table(figures):
@@ -202,55 +202,12 @@ def run_evaluate(arguments: argparse.Namespace) -> None:
 
 
 def run_export(arguments: argparse.Namespace) -> None:
-    from training.artifact.card import ModelInfo
-    from training.data.datasets import load_dataset
-    from training.export.pipeline import export_model
-    from training.fit.checkpoint import load_checkpoint
-    from training.networks.classifier import get_default_layer
+    from training.export.checkpoint import CheckpointRequest, export_checkpoint
 
-    config, labels, model, rest = load_checkpoint(arguments.checkpoint)
-    splits = load_dataset(config).splits
-    history = rest["history"]
-    info = ModelInfo(
-        arguments.name or config.name,
-        config.architecture,
-        labels,
-        config.input,
-        config.task,
-        config.license,
-        {
-            "data": config.source or config.data,
-            "epochs": rest["epoch"],
-            "seed": config.seed,
-            "validation_accuracy": history[rest["epoch"] - 1]["val_accuracy"],
-            "config": {k: v for k, v in config.to_json().items() if k not in ("source", "device")},
-        },
-    )
-    folder = export_model(
-        info,
-        model,
-        arguments.layer or config.layer or get_default_layer(model.network),
-        splits["test"].pictures[:: max(len(splits["test"]) // 64, 1)][:64],
-        arguments.to,
-        splits["test"],
-        history=history[: rest["epoch"]],
-        version=arguments.version,
-        precision=arguments.precision,
-        calibration=splits["val" if "val" in splits else "train"].pictures,
-        validation=get_validation_split(splits) if arguments.calibrate else None,
-        maps=arguments.maps,
+    folder = export_checkpoint(
+        CheckpointRequest(**{key: value for key, value in vars(arguments).items() if key != "act"})
     )
     print(f"{folder / 'model.onnx'} is ready.")
-
-
-def get_validation_split(splits: dict[str, Any]) -> Any:
-    """The validation split, on which a temperature is fitted; UserError if there is none."""
-    if "val" not in splits:
-        raise UserError(
-            "--calibrate needs a validation split. "
-            "Train with a config whose `validation` is above 0."
-        )
-    return splits["val"]
 
 
 def run_import(arguments: argparse.Namespace) -> None:

@@ -13,7 +13,7 @@ from training.data.datasets import Dataset, Split
 from training.errors import UserError
 from training.fit.checkpoint import load_checkpoint
 from training.fit.loop import TrainingRun, fit
-from training.graph.compilation import compile_graph
+from training.graph.compilation import GraphOptions, compile_graph
 from training.graph.session import open_session
 from training.networks.classifier import build_classifier, prepare_classifier
 from training.networks.heads import find_last_layer
@@ -114,7 +114,9 @@ def test_several_labels_to_a_picture(resnet: Config, tiles: Dataset, tmp_path: P
     config = replace(resnet, task="multilabel", class_weights=True, epochs=1, weights=None)
     fit(config, data, tmp_path)
     model = load_checkpoint(tmp_path / "best.pt")[2]
-    compiled = compile_graph(model, model.network, "layer4", split.pictures[:7], multilabel=True)
+    compiled = compile_graph(
+        model, model.network, "layer4", split.pictures[:7], GraphOptions(multilabel=True)
+    )
     logits, probabilities, _ = open_session(compiled.proto)(
         split.pictures[:7], np.empty((7, 0), np.int64)
     )

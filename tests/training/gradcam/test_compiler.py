@@ -13,7 +13,12 @@ from tests.training.gradcam.test_plan import HEADS
 from training.artifact.parity import check_parity
 from training.gradcam.heatmap import resize_and_normalize
 from training.gradcam.reference import attach_hook, find_layer
-from training.graph.compilation import CompiledGraph, compile_graph, compile_prediction_graph
+from training.graph.compilation import (
+    CompiledGraph,
+    GraphOptions,
+    compile_graph,
+    compile_prediction_graph,
+)
 from training.graph.session import open_session
 from training.imaging.preprocessing import Input, Pixels
 from training.imaging.synthetic import generate_images
@@ -24,7 +29,7 @@ LENET_LAYERS = ["features.act2", "features.conv2", "features.conv1", "features.a
 
 def parity(model: Classifier, layer: str, pictures: Pixels, tolerance: float) -> None:
     """alpha, cam and the final map of the exported graph are pytorch-grad-cam's."""
-    compiled = compile_graph(model, model.network, layer, pictures, alpha=True)
+    compiled = compile_graph(model, model.network, layer, pictures, GraphOptions(alpha=True))
     run = open_session(compiled.proto)
     x = model.preprocess(torch.from_numpy(pictures))
     classes = model(torch.from_numpy(pictures)).shape[1]
@@ -100,7 +105,8 @@ def test_weights_in_16_bits_are_exact_for_the_rounded_network(
     compiled: CompiledGraph, lenet: Classifier, grays: Pixels
 ) -> None:
     """The file is about half as large, and the checks hold against the rounded weights."""
-    half = compile_graph(lenet, lenet.network, "features.act2", grays, precision="w16")
+    rounded = GraphOptions(precision="w16")
+    half = compile_graph(lenet, lenet.network, "features.act2", grays, rounded)
     assert half.proto.ByteSize() < 0.6 * compiled.proto.ByteSize()
     layer = lenet.network.get_submodule("features.act2")
     plain = compile_prediction_graph(lenet, grays)
