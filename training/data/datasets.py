@@ -44,6 +44,13 @@ class Dataset:
     splits: dict[str, Split]
     labels: tuple[str, ...]
 
+    def get_split(self, name: str) -> Split:
+        """A split with at least one picture; UserError if there is none."""
+        if name not in self.splits or not len(self.splits[name]):
+            found = ", ".join(name for name, split in self.splits.items() if len(split))
+            raise UserError(f"The data set has no pictures in the split {name!r}, only in {found}.")
+        return self.splits[name]
+
 
 def load_dataset(config: Config) -> Dataset:
     """Load the data set that a config names.

@@ -12,7 +12,8 @@ from training.config import Config, load_config
 from training.data.datasets import Dataset, Split
 from training.errors import UserError
 from training.fit.checkpoint import load_checkpoint
-from training.fit.loop import TrainingRun, fit
+from training.fit.loop import fit
+from training.fit.training_run import TrainingRun
 from training.graph.compilation import compile_graph
 from training.graph.session import open_session
 from training.networks.classifier import build_classifier, prepare_classifier

@@ -22,7 +22,8 @@ from pathlib import Path
 import torch
 from tests.training.conftest import bars
 from training.config import Config
-from training.fit.loop import TrainingRun, fit
+from training.fit.loop import fit
+from training.fit.training_run import TrainingRun
 
 def die(run):
     remember(run)

@@ -22,7 +22,7 @@ import json, os, signal, sqlite3, sys, time
 from pathlib import Path
 from tests.training.conftest import bars
 from training import config
-from training.fit import search
+from training.fit import search, training_run
 
 def die(run):
     with sqlite3.connect(sys.argv[2].removeprefix("sqlite:///")) as database:
@@ -30,7 +30,7 @@ def die(run):
             time.sleep(0.1)
     os.kill(os.getpid(), signal.SIGKILL)
 
-search.HEARTBEAT_SECONDS, search.TrainingRun.run_epoch = 1, die
+search.HEARTBEAT_SECONDS, training_run.TrainingRun.run_epoch = 1, die
 settings = config.Config.from_json(json.loads(sys.argv[1]))
 search.search_hyperparameters(settings, bars(), sys.argv[2], 1, Path(sys.argv[3]))
 """
