@@ -109,7 +109,7 @@ def download_torchvision_weights(architecture: str) -> dict[str, Any]:
     except (OSError, RuntimeError) as error:  # no network, or a download that was cut off
         raise UserError(
             f"The weights of {architecture} cannot be downloaded: {error}. "
-            f"Fetch {own.url} on a computer with network access and give that file."
+            f"Download {own.url} where there is a network, and give that file as weights."
         ) from error
     return state
 

@@ -1,13 +1,13 @@
 """Schedules, optimizers and losses do what their names say."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from torch.nn import functional as F
 
 from training.config import Config
-from training.errors import UserError
 from training.fit.optimizers import (
     compute_focal_loss,
     compute_rate_factor,
@@ -28,7 +28,7 @@ def test_one_cycle_rises_then_falls_to_almost_nothing(quick: Config) -> None:
     ("schedule", "end"), [("constant", 1), ("step", 1e-3), ("cosine", 0), ("exponential", 0.01)]
 )
 def test_the_other_schedules_fall_from_one_after_warming_up(
-    quick: Config, schedule: str, end: float
+    quick: Config, schedule: Any, end: float
 ) -> None:
     """Warm-up is a straight line to the full rate."""
     config = replace(quick, schedule=schedule, warmup=0.2)
@@ -38,7 +38,7 @@ def test_the_other_schedules_fall_from_one_after_warming_up(
 
 
 @pytest.mark.parametrize("name", ["adam", "adamw", "sgd", "rmsprop"])
-def test_every_optimizer_goes_downhill(quick: Config, name: str) -> None:
+def test_every_optimizer_goes_downhill(quick: Config, name: Any) -> None:
     """A hundred steps on a bowl."""
     x = torch.nn.Parameter(torch.tensor([3.0, -2.0]))
     config = replace(quick, optimizer=name, learning_rate=0.02)
@@ -48,16 +48,6 @@ def test_every_optimizer_goes_downhill(quick: Config, name: str) -> None:
         x.grad = torch.autograd.grad((x**2).sum(), x)[0]
         descent.step()
     assert (x**2).sum() < 8
-
-
-def test_unknown_names_are_one_sentence(quick: Config) -> None:
-    """Optimizer, schedule and loss alike."""
-    with pytest.raises(UserError, match="adam, adamw, sgd or rmsprop"):
-        make_optimizer(replace(quick, optimizer="lion"), [])
-    with pytest.raises(UserError, match="onecycle"):
-        compute_rate_factor(replace(quick, schedule="zigzag"), 0.5)
-    with pytest.raises(UserError, match="cross_entropy or focal"):
-        make_loss(replace(quick, loss="hinge"), torch.ones(2) / 2)
 
 
 def test_rare_classes_weigh_by_the_inverse_of_their_share(quick: Config) -> None:

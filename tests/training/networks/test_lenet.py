@@ -31,5 +31,5 @@ def test_every_activation_and_pooling_runs(activation: str, pooling: str) -> Non
 
 def test_an_unknown_activation_is_one_sentence() -> None:
     """It names what there is."""
-    with pytest.raises(UserError, match="sigmoid, tanh, relu, leaky_relu"):
+    with pytest.raises(UserError, match="sigmoid, tanh, relu or leaky_relu"):
         LeNet5(activation="swish")
