@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from training.data.datasets import Dataset, Split
 from training.graph.compilation import CompiledGraph, compile_graph
 from training.imaging.preprocessing import Input, Pixels
 from training.imaging.synthetic import generate_images
-from training.networks.classifier import Classifier
+from training.networks.classifier import Classifier, build_classifier
 from training.networks.lenet import LeNet5
 
 GRAY = Input("L", 28, 28, 28, mean=(0.0,), std=(0.3,), dark_on_light=True)
@@ -132,3 +133,15 @@ def quick() -> Config:
         options={"activation": "relu", "dropout": 0.1},
         device="cpu",
     )
+
+
+@pytest.fixture
+def resnet(tmp_path: Path) -> Config:
+    """A ResNet-18 of 32-pixel pictures that starts from a file of weights for seven classes."""
+    config = load_config("eurosat", ["input.height=32", "input.width=32", "input.resize=32"])
+    config = replace(config, precision="fp32", epochs=2, batch_size=8, average=0.0, device="cpu")
+    torch.manual_seed(3)
+    state = build_classifier("resnet18", 7, config.input, config.options).network.state_dict()
+    file = tmp_path / "weights.npz"
+    np.savez(file, **{name: value.numpy() for name, value in state.items()})
+    return replace(config, weights=str(file))

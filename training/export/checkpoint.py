@@ -40,7 +40,8 @@ def export_checkpoint(request: CheckpointRequest) -> Path:
         CheckError: a check of the exported graph failed.
     """
     config, labels, model, rest = load_checkpoint(request.checkpoint)
-    splits, history = load_dataset(config).splits, rest["history"][: rest["epoch"]]
+    data, history = load_dataset(config), rest["history"][: rest["epoch"]]
+    test = data.get_split("test")
     info = ModelInfo(
         name=request.name or config.name,
         architecture=config.architecture,
@@ -55,13 +56,13 @@ def export_checkpoint(request: CheckpointRequest) -> Path:
             info,
             model,
             layer=request.layer or config.layer or get_default_layer(model.network),
-            samples=splits["test"].pictures[:: max(len(splits["test"]) // SAMPLES, 1)][:SAMPLES],
+            samples=test.pictures[:: max(len(test) // SAMPLES, 1)][:SAMPLES],
             repository=request.to,
             version=request.version,
             precision=request.precision,
-            calibration=splits["val" if "val" in splits else "train"].pictures,
-            validation=get_validation_split(splits) if request.calibrate else None,
-            test=splits["test"],
+            calibration=data.splits["val" if "val" in data.splits else "train"].pictures,
+            validation=get_validation_split(data.splits) if request.calibrate else None,
+            test=test,
             maps=request.maps,
             history=history,
         )
