@@ -12,12 +12,6 @@ from training.imaging.preprocessing import Pixels
 from training.networks.classifier import Classifier
 
 
-@pytest.fixture
-def compiled(lenet: Classifier, grays: Pixels) -> CompiledGraph:
-    """LeNet-5 with its heatmap, exact."""
-    return compile_graph(lenet, lenet.network, "features.act2", grays)
-
-
 def check(compiled: CompiledGraph, model: Classifier, pictures: Pixels) -> None:
     layer = model.network.get_submodule("features.act2")
     check_parity(compiled.proto, compile_prediction_graph(model, pictures), model, layer, pictures)

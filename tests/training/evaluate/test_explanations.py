@@ -20,6 +20,7 @@ from training.evaluate.explanations import (
 )
 from training.export.choose_layer import choose_layer
 from training.export.pipeline import export_model
+from training.export.request import ExportRequest
 from training.gradcam.plan import make_plan
 from training.report.model_card import render_model_page
 
@@ -31,7 +32,8 @@ def exported(folder: Path, **options: Any) -> dict[str, Any]:
     lesson = blobs.lesson()
     given: dict[str, Any] = {"test": blobs.draw(64, 3), "maps": 24, **options}
     samples = lesson.seen.pictures[:8]
-    place = export_model(ABOUT, lesson.model, blobs.LAYER, samples, folder, **given)
+    request = ExportRequest(ABOUT, lesson.model, blobs.LAYER, samples, folder, **given)
+    place = export_model(request)
     [entry] = onnx.load(place / "model.onnx").metadata_props
     found: dict[str, Any] = json.loads(entry.value)
     return found

@@ -6,7 +6,7 @@ import torch
 
 from tests.training import blobs
 from training.evaluate.temperature import compare_calibration, find_temperature
-from training.graph.compilation import compile_graph
+from training.graph.compilation import GraphOptions, compile_graph
 from training.graph.session import open_session
 
 
@@ -51,7 +51,7 @@ def test_in_the_graph_it_touches_probabilities_alone(multilabel: bool) -> None:
     plain, cooled = (
         open_session(
             compile_graph(
-                model, model.network, blobs.LAYER, pictures, multilabel, temperature=t
+                model, model.network, blobs.LAYER, pictures, GraphOptions(multilabel, t)
             ).proto
         )(pictures, target)
         for t in (1.0, 2.5)

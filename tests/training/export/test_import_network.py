@@ -13,7 +13,8 @@ from PIL import Image
 
 from training.data import image_folder
 from training.errors import UserError
-from training.export.import_network import ImportRequest, import_network, read_labels
+from training.export.import_network import ImportRequest, import_network
+from training.export.labels import read_labels
 from training.networks.timm_zoo import build_timm
 
 MODULE = """

@@ -19,6 +19,7 @@ from training.data.datasets import Dataset
 from training.errors import CheckError, UserError
 from training.evaluate.metrics import predict_split
 from training.export.pipeline import export_model
+from training.export.request import ExportRequest
 from training.graph.session import open_session, run_for_top1
 from training.imaging.preprocessing import GraphRunner, Input, Pixels, load_pixels
 from training.networks.classifier import Classifier
@@ -44,7 +45,8 @@ def predict(run: GraphRunner, image: Pixels) -> NDArray[np.float32]:
 def make(model: Classifier, samples: Pixels, tree: Path, **options: Any) -> Path:
     options.setdefault("name", "digits")
     name = options.pop("name")
-    return export_model(about(model, name), model, "features.act2", samples, tree, **options)
+    request = ExportRequest(about(model, name), model, "features.act2", samples, tree, **options)
+    return export_model(request)
 
 
 def test_versions_count_up_and_a_named_one_is_replaced(
@@ -69,12 +71,11 @@ def test_a_failed_check_writes_nothing(
     lenet: Classifier, grays: Pixels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not even the model's folder."""
-    monkeypatch.setattr(parity, "CAM_TOLERANCE", 0.0)
-    monkeypatch.setattr(parity, "reject_deviations", lambda worst, _: refuse(worst))
 
-    def refuse(worst: dict[str, float]) -> None:
-        raise CheckError(f"cam deviates by {worst['cam']}")
+    def reject(deviations: parity.Deviations) -> None:
+        raise CheckError(f"cam deviates by {deviations.worst['cam']}")
 
+    monkeypatch.setattr(parity, "reject_deviations", reject)
     with pytest.raises(UserError, match="cam deviates"):
         make(lenet, grays, tmp_path / "tree")
     assert not (tmp_path / "tree").exists()
@@ -177,7 +178,7 @@ def test_a_one_by_one_map_is_refused(lenet: Classifier, grays: Pixels, tmp_path:
         torch.nn.Conv2d(1, 4, 28), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(4, 10)
     ))  # fmt: skip
     with pytest.raises(UserError, match="1x1"):
-        export_model(about(lenet), model, "1", grays, tmp_path / "tree")
+        export_model(ExportRequest(about(lenet), model, "1", grays, tmp_path / "tree"))
     assert not (tmp_path / "tree").exists()
 
 
@@ -208,5 +209,5 @@ def test_a_network_that_becomes_no_graph_is_one_sentence(
     )
     model = Classifier(about(lenet).input, network)
     with pytest.raises(UserError, match=said):
-        export_model(about(lenet), model, "0", grays, tmp_path / "tree")
+        export_model(ExportRequest(about(lenet), model, "0", grays, tmp_path / "tree"))
     assert not (tmp_path / "tree").exists()

@@ -13,7 +13,12 @@ from tests.training.gradcam.test_plan import HEADS
 from training.artifact.parity import check_parity
 from training.gradcam.heatmap import resize_and_normalize
 from training.gradcam.reference import attach_hook, find_layer
-from training.graph.compilation import compile_graph, compile_prediction_graph
+from training.graph.compilation import (
+    CompiledGraph,
+    GraphOptions,
+    compile_graph,
+    compile_prediction_graph,
+)
 from training.graph.session import open_session
 from training.imaging.preprocessing import Input, Pixels
 from training.imaging.synthetic import generate_images
@@ -24,7 +29,7 @@ LENET_LAYERS = ["features.act2", "features.conv2", "features.conv1", "features.a
 
 def parity(model: Classifier, layer: str, pictures: Pixels, tolerance: float) -> None:
     """alpha, cam and the final map of the exported graph are pytorch-grad-cam's."""
-    compiled = compile_graph(model, model.network, layer, pictures, alpha=True)
+    compiled = compile_graph(model, model.network, layer, pictures, GraphOptions(alpha=True))
     run = open_session(compiled.proto)
     x = model.preprocess(torch.from_numpy(pictures))
     classes = model(torch.from_numpy(pictures)).shape[1]
@@ -78,18 +83,16 @@ def test_every_kind_of_head_passes_the_checks(
     assert figures["cam"] < 1e-5
 
 
-def test_lenets_graph_stays_lean(lenet: Classifier, grays: Pixels) -> None:
+def test_lenets_graph_stays_lean(compiled: CompiledGraph) -> None:
     """No shape arithmetic, one forward pass, and a gradient of two products and a gather."""
-    compiled = compile_graph(lenet, lenet.network, "features.act2", grays)
     kinds = [node.op_type for node in compiled.proto.graph.node]
     assert len(kinds) <= 40
     assert not {"Shape", "Expand", "ConvTranspose", "Concat"} & set(kinds)
     assert (kinds.count("Conv"), kinds.count("Gemm"), kinds.count("MatMul")) == (2, 3, 3)
 
 
-def test_permuting_rows_permutes_maps(lenet: Classifier, grays: Pixels) -> None:
+def test_permuting_rows_permutes_maps(compiled: CompiledGraph, grays: Pixels) -> None:
     """A row's outputs depend on that row alone."""
-    compiled = compile_graph(lenet, lenet.network, "features.act2", grays)
     run = open_session(compiled.proto)
     order = np.random.default_rng(0).permutation(len(grays))
     target = np.arange(12)[:, None] % 10
@@ -99,23 +102,22 @@ def test_permuting_rows_permutes_maps(lenet: Classifier, grays: Pixels) -> None:
 
 
 def test_weights_in_16_bits_are_exact_for_the_rounded_network(
-    lenet: Classifier, grays: Pixels
+    compiled: CompiledGraph, lenet: Classifier, grays: Pixels
 ) -> None:
     """The file is about half as large, and the checks hold against the rounded weights."""
-    whole = compile_graph(lenet, lenet.network, "features.act2", grays)
-    half = compile_graph(lenet, lenet.network, "features.act2", grays, precision="w16")
-    assert half.proto.ByteSize() < 0.6 * whole.proto.ByteSize()
+    rounded = GraphOptions(precision="w16")
+    half = compile_graph(lenet, lenet.network, "features.act2", grays, rounded)
+    assert half.proto.ByteSize() < 0.6 * compiled.proto.ByteSize()
     layer = lenet.network.get_submodule("features.act2")
     plain = compile_prediction_graph(lenet, grays)
     assert check_parity(half.proto, plain, lenet, layer, grays)["cam"] < 1e-5
 
 
 def test_why_one_and_not_the_other_is_the_gradient_of_their_difference(
-    lenet: Classifier, grays: Pixels
+    compiled: CompiledGraph, lenet: Classifier, grays: Pixels
 ) -> None:
     """cam(a) - cam(b) of the file is Grad-CAM of y[a] - y[b], by torch's own gradient."""
     layer = find_layer(lenet.network, "features.act2")
-    compiled = compile_graph(lenet, lenet.network, "features.act2", grays)
     _, _, cam = open_session(compiled.proto)(grays, np.tile([[4, 9]], (len(grays), 1)))
     held: list[torch.Tensor] = []
 

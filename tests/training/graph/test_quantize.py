@@ -15,7 +15,8 @@ from training.artifact.precision_loss import ALLOWED_LOSSES, compare_precisions
 from training.data.datasets import Dataset, Split
 from training.errors import UserError
 from training.export.pipeline import export_model
-from training.graph.compilation import compile_graph
+from training.export.request import ExportRequest
+from training.graph.compilation import GraphOptions, compile_graph
 from training.graph.quantize import reduce_precision
 from training.graph.session import open_session
 from training.imaging.preprocessing import Pixels
@@ -29,7 +30,8 @@ def pooled(small: Callable[[nn.Module], Classifier]) -> Classifier:
 
 
 def compiled(model: Classifier, layer: str, pictures: Pixels) -> onnx.ModelProto:
-    return compile_graph(model, model.network, layer, pictures, precision="int8").proto
+    options = GraphOptions(precision="int8")
+    return compile_graph(model, model.network, layer, pictures, options).proto
 
 
 def of_type(proto: onnx.ModelProto, op_type: str) -> list[onnx.NodeProto]:
@@ -100,11 +102,17 @@ def test_what_fewer_bits_change_is_on_the_card(
 ) -> None:
     """Measured against fp32 on the test pictures, with a compiled backward pass behind the map."""
     splits = strokes.splits
-    folder = export_model(
-        about(lenet), lenet, "features.act2", grays, tmp_path, splits["test"],
-        precision=name, calibration=splits["val"].pictures,
-    )  # fmt: skip
-    _, found = read(folder)
+    request = ExportRequest(
+        about(lenet),
+        lenet,
+        "features.act2",
+        grays,
+        tmp_path,
+        test=splits["test"],
+        precision=name,
+        calibration=splits["val"].pictures,
+    )
+    _, found = read(export_model(request))
     figures = found["checks"]["precision"]
     points, cosine = ALLOWED_LOSSES[name]
     assert found["precision"] == figures["precision"] == name
@@ -119,12 +127,17 @@ def test_what_fewer_bits_change_is_on_the_card(
 
 def test_too_great_a_loss_writes_nothing(lenet: Classifier, grays: Pixels, tmp_path: Path) -> None:
     """Ranges calibrated on black pictures fit no others: one sentence says what was lost."""
-    black = np.zeros_like(grays)
+    request = ExportRequest(
+        about(lenet),
+        lenet,
+        "features.act2",
+        grays,
+        tmp_path / "tree",
+        precision="int8",
+        calibration=np.zeros_like(grays),
+    )
     with pytest.raises(UserError, match=r"int8 (loses .* points of accuracy|changes the maps)"):
-        export_model(
-            about(lenet), lenet, "features.act2", grays, tmp_path / "tree",
-            precision="int8", calibration=black,
-        )  # fmt: skip
+        export_model(request)
     assert not (tmp_path / "tree").exists()
 
 
@@ -132,8 +145,9 @@ def test_int8_without_real_pictures_is_refused(
     lenet: Classifier, grays: Pixels, tmp_path: Path
 ) -> None:
     """Before anything is computed."""
+    request = ExportRequest(about(lenet), lenet, "features.act2", grays, tmp_path, precision="int8")
     with pytest.raises(UserError, match="calibrated on real pictures"):
-        export_model(about(lenet), lenet, "features.act2", grays, tmp_path, precision="int8")
+        export_model(request)
 
 
 def test_a_lost_point_is_counted_on_labels(lenet: Classifier, grays: Pixels) -> None:

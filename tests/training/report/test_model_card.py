@@ -9,6 +9,7 @@ from tests.server import ROOT
 from training.artifact.card import ModelInfo
 from training.errors import UserError
 from training.export.pipeline import export_model
+from training.export.request import ExportRequest
 from training.imaging.preprocessing import Input, Pixels
 from training.networks.classifier import Classifier
 from training.report.model_card import find_model_files, render_model_page, write_model_page
@@ -29,7 +30,10 @@ def test_an_export_without_figures_gets_a_page_that_says_so(
     about = ModelInfo(
         "digits", "lenet5", tuple("0123456789"), wanted, "multiclass", "CC0", {"origin": "a test"}
     )
-    folder = export_model(about, lenet, "features.act2", grays, tmp_path, unmeasured="no pictures")
+    request = ExportRequest(
+        about, lenet, "features.act2", grays, tmp_path, unmeasured="no pictures"
+    )
+    folder = export_model(request)
     page = (folder / "report" / "README.md").read_text()
     assert "gray pictures of 28 x 28" in page
     assert "maps of 10 x 10" in page
