@@ -1,4 +1,4 @@
-"""A report has the plots that its figures allow."""
+"""A report has the plots that its metrics allow."""
 
 from pathlib import Path
 
@@ -9,8 +9,8 @@ from training.evaluate.metrics import Evaluation, compute_metrics
 from training.report.plots import format_metrics, save_report_plots
 
 
-def test_several_labels_have_no_mistakes_and_no_confusion(tmp_path: Path) -> None:
-    """Each label's probability counts for the reliability; no picture has one answer."""
+def test_multilabel_reports_have_no_mistakes_and_no_confusion_matrix(tmp_path: Path) -> None:
+    """The reliability diagram counts the probability of each label."""
     rng = np.random.default_rng(0)
     names = ("cat", "dog", "emu")
     split = Split(
