@@ -86,8 +86,8 @@ def read_times(folder: Path) -> dict[str, int]:
 def describe_head(headers: str) -> str:
     """Status and the headers worth showing; of several answers the last."""
     first, *lines = headers.strip().split("\n\n")[-1].replace("\r", "").splitlines()
-    pairs = [line.partition(": ") for line in lines]
-    shown = [f"{name}: {value}" for name, _, value in pairs if name.lower() in SHOWN_HEADERS]
+    values = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+    shown = [f"{name}: {values[name]}" for name in SHOWN_HEADERS if name in values]
     return "\n".join([f"HTTP {first.split()[1]}", *shown]) + "\n"
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests import test_bento
 from tests.contract.artifacts import wait_loaded
+from tests.deploy import test_bento
 from tests.docs.command_line import read_help
 from tests.docs.pages import (
     PAGES,

@@ -48,6 +48,7 @@ SERVE = re.compile(
     r"^(?P<settings>(?:SIGHTGLASS_\w+=\S+ )*)make serve(?: MODELS=(?P<models>\S+))?$"
 )
 ANNOUNCED = "Sightglass is ready"
+LAST_HINT = "-o heatmap.png\n"
 DEFAULT_MODEL = "squeezenet1_1"  # of `make serve`
 VARYING = re.compile(r"epoch |[\d.]+ s: ")
 NUMBER = re.compile(r"\d+(?:[.,]\d+)*(?:e[-+]\d+)?")
@@ -141,9 +142,9 @@ class Walk:
             self.server = self.find_server()
         server = self.server
         assert server
-        wait_until(lambda: ANNOUNCED in server.read_log(), describe=server.read_log)
-        hints = server.read_log().partition(ANNOUNCED)[2].splitlines()[:3]
-        return self.put_back(ANNOUNCED + "\n".join(hints))
+        wait_until(lambda: LAST_HINT in server.read_log(), describe=server.read_log)
+        hints = server.read_log().partition(ANNOUNCED)[2].partition(LAST_HINT)[0]
+        return self.put_back(ANNOUNCED + hints + LAST_HINT)
 
     def change_server(self, settings: str) -> None:
         """What a comment `<!-- server: … -->` asks for; nothing is the bundled server."""

@@ -1,7 +1,9 @@
 """Tiny networks and pictures for the training tests."""
 
+import copy
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,9 +12,10 @@ from torch import nn
 
 from training.config import Config, load_config
 from training.data.datasets import Dataset, Split
+from training.graph.compilation import CompiledGraph, compile_graph
 from training.imaging.preprocessing import Input, Pixels
 from training.imaging.synthetic import generate_images
-from training.networks.classifier import Classifier
+from training.networks.classifier import Classifier, build_classifier
 from training.networks.lenet import LeNet5
 
 GRAY = Input("L", 28, 28, 28, mean=(0.0,), std=(0.3,), dark_on_light=True)
@@ -28,6 +31,11 @@ def one_thread() -> None:
 @pytest.fixture
 def lenet() -> Classifier:
     """LeNet-5 with random weights and biases."""
+    return make_lenet()
+
+
+def make_lenet() -> Classifier:
+    """The same one each time."""
     torch.manual_seed(1)
     model = Classifier(GRAY, LeNet5()).eval()
     for name, weight in model.named_parameters():
@@ -40,6 +48,19 @@ def lenet() -> Classifier:
 def grays() -> Pixels:
     """A dozen gray scenes: (12, 28, 28, 1)."""
     return generate_images(12, 28, 28, 1)
+
+
+@pytest.fixture(scope="session")
+def compiled_once() -> CompiledGraph:
+    """The graph of `lenet`: compiling takes a second."""
+    model = make_lenet()
+    return compile_graph(model, model.network, "features.act2", generate_images(12, 28, 28, 1))
+
+
+@pytest.fixture
+def compiled(compiled_once: CompiledGraph) -> CompiledGraph:
+    """The graph of `lenet`, with its heatmap, exact; the test may change it."""
+    return copy.deepcopy(compiled_once)
 
 
 @pytest.fixture
@@ -112,3 +133,15 @@ def quick() -> Config:
         options={"activation": "relu", "dropout": 0.1},
         device="cpu",
     )
+
+
+@pytest.fixture
+def resnet(tmp_path: Path) -> Config:
+    """A ResNet-18 of 32-pixel pictures that starts from a file of weights for seven classes."""
+    config = load_config("eurosat", ["input.height=32", "input.width=32", "input.resize=32"])
+    config = replace(config, precision="fp32", epochs=2, batch_size=8, average=0.0, device="cpu")
+    torch.manual_seed(3)
+    state = build_classifier("resnet18", 7, config.input, config.options).network.state_dict()
+    file = tmp_path / "weights.npz"
+    np.savez(file, **{name: value.numpy() for name, value in state.items()})
+    return replace(config, weights=str(file))

@@ -21,7 +21,11 @@ from tests.training.export.test_families import settle
 from training.config import get_data_folder
 from training.gradcam.heatmap import resize_and_normalize
 from training.gradcam.reference import compute_gradcam, find_layer
-from training.graph.compilation import compile_graph, compile_prediction_graph
+from training.graph.compilation import (
+    GraphOptions,
+    compile_graph,
+    compile_prediction_graph,
+)
 from training.graph.session import measure_cost, open_session
 from training.imaging.synthetic import generate_images
 from training.networks.classifier import Classifier, build_classifier, get_default_layer
@@ -72,7 +76,7 @@ def line(architecture: str, layer: str | None, size: int) -> str:
     else:
         settle(model, pictures)
     name = layer or get_default_layer(model.network)
-    compiled = compile_graph(model, model.network, name, pictures, alpha=True)
+    compiled = compile_graph(model, model.network, name, pictures, GraphOptions(alpha=True))
     cost = measure_cost(compiled.proto, compile_prediction_graph(model, pictures), pictures, 1)
     image = torch.from_numpy(pictures[:ROWS])
     with torch.no_grad():

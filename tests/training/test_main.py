@@ -20,6 +20,14 @@ def call(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
     [
         (["fit", "nothere"], "There is no config 'nothere'"),
         (["fit", "lenet5", "--set", "epochs"], "key=value"),
+        (
+            ["fit", "lenet5", "--set", "epochs=ten"],
+            "`epochs` must be an integer of at least 1, got",
+        ),
+        (["tune", "lenet5", "--set", "momentum=2"], "`momentum` must be a number of at least 0"),
+        (["fit", "lenet5", "--set", "device=cuda:99"], "device=cuda:99 is not available"),
+        (["layers", "lenet5", "--size", "0"], "`input.height` must be an integer of at least 1"),
+        (["import", "resnet18", "--size", "-1"], "`input.height` must be an integer of at least 1"),
         (["evaluate", "nothere.pt"], "nothere.pt is not a readable checkpoint"),
         (["export", "nothere.pt"], "nothere.pt is not a readable checkpoint"),
         (["import", "squeezenet1_2"], "Did you mean squeezenet1_1"),
@@ -31,17 +39,30 @@ def test_user_mistakes_are_one_sentence(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str],
     sentence: str,
 ) -> None:  # fmt: skip
-    """On stderr, without a traceback."""
+    """The sentence is on stderr, without a traceback."""
     assert call(monkeypatch, *arguments) == 2
     said = capsys.readouterr().err.strip()
     assert sentence in said
     assert len(said.splitlines()) == 1
 
 
-def test_from_a_folder_to_a_model_file(
+@pytest.mark.parametrize(
+    "command", ["fit", "tune", "evaluate", "export", "import", "layers", "describe"]
+)
+def test_the_help_of_every_command_has_an_example(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    """The example is a call of the same command."""
+    with pytest.raises(SystemExit) as ended:
+        call(monkeypatch, command, "--help")
+    assert ended.value.code == 0
+    assert f"example: python -m training {command} " in " ".join(capsys.readouterr().out.split())
+
+
+def test_fit_evaluate_and_export_a_folder(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """fit, evaluate, export: a tiny LeNet in colour on two kinds of pictures."""
+    """A small LeNet-5 in colour learns two labels and becomes a model file."""
     monkeypatch.setattr(image_folder, "CACHE_FOLDER", tmp_path / "cache")
     for label, color in (("red", (200, 30, 30)), ("blue", (30, 30, 200))):
         (tmp_path / "set" / label).mkdir(parents=True)

@@ -37,17 +37,22 @@ class ModelInfo:
     training: dict[str, Any]
 
 
-def make_card(
-    model: ModelInfo,
-    plan: Plan,
-    metrics: dict[str, Any] | None,
-    unmeasured: str,
-    checks: dict[str, Any],
-    cost: dict[str, float],
-    golden: list[dict[str, Any]],
-    precision: str,
-) -> dict[str, Any]:
-    """The card. If `metrics` is None, `unmeasured` is the reason that it gives."""
+@dataclass(frozen=True)
+class Findings:
+    """What was found out about an exported graph."""
+
+    checks: dict[str, Any]
+    cost: dict[str, float]
+    golden: list[dict[str, Any]]
+    metrics: dict[str, Any] | None
+    unmeasured: str  # the reason if there are no metrics
+    attention: dict[str, Any] | None = None
+    calibration: dict[str, Any] | None = None
+
+
+def make_card(model: ModelInfo, plan: Plan, precision: str, findings: Findings) -> dict[str, Any]:
+    """The card. Findings that are None are left out, except that `metrics` gets a reason."""
+    optional = {"attention": findings.attention, "calibration": findings.calibration}
     return {
         "schema": 1,
         "architecture": model.architecture,
@@ -60,18 +65,19 @@ def make_card(
             "method": "gradcam",
             "compiler": plan.compiler,
             "pivot": plan.pivot,
-            "cost": cost,
+            "cost": findings.cost,
         },
         "training": model.training,
-        "metrics": metrics,
-        **({} if metrics else {"metrics_reason": unmeasured}),
-        "checks": checks,
-        "golden": golden,
+        "metrics": findings.metrics,
+        **({} if findings.metrics else {"metrics_reason": findings.unmeasured}),
+        "checks": findings.checks,
+        "golden": findings.golden,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "tools": {
             tool: version for tool in REPORTED_TOOLS if (version := find_installed_version(tool))
         },
         "license": model.license,
+        **{name: found for name, found in optional.items() if found is not None},
     }
 
 

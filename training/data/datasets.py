@@ -44,6 +44,13 @@ class Dataset:
     splits: dict[str, Split]
     labels: tuple[str, ...]
 
+    def get_split(self, name: str) -> Split:
+        """A split with at least one picture; UserError if there is none."""
+        if name not in self.splits or not len(self.splits[name]):
+            found = ", ".join(name for name, split in self.splits.items() if len(split))
+            raise UserError(f"The data set has no pictures in the split {name!r}, only in {found}.")
+        return self.splits[name]
+
 
 def load_dataset(config: Config) -> Dataset:
     """Load the data set that a config names.
@@ -62,8 +69,7 @@ def load_mnist(validation: float, seed: int) -> Dataset:
     """MNIST from its four original files. Torchvision downloads them if they are missing."""
     folder = get_data_folder() / "mnist"
     if not folder.is_dir():
-        fetched = datasets.MNIST(str(get_data_folder()), download=True)
-        folder = Path(fetched.raw_folder)
+        folder = download_mnist(get_data_folder())
     whole, test = (
         Split(
             read_idx_file(folder / f"{stem}-images-idx3-ubyte.gz")[..., None],
@@ -74,6 +80,17 @@ def load_mnist(validation: float, seed: int) -> Dataset:
     held = sample_held_out(whole.labels, validation, seed)
     splits = {"train": whole.select(~held), "val": whole.select(held), "test": test}
     return Dataset(splits, tuple("0123456789"))
+
+
+def download_mnist(folder: Path) -> Path:
+    """The folder of MNIST's four files, after torchvision has downloaded them."""
+    try:
+        return Path(datasets.MNIST(str(folder), download=True).raw_folder)
+    except (OSError, RuntimeError) as error:  # no network, or a download that was cut off
+        raise UserError(
+            f"MNIST cannot be downloaded: {error}. "
+            "Set SIGHTGLASS_DATA to a folder that has its four files in mnist/."
+        ) from error
 
 
 def load_image_folder(config: Config) -> Dataset:

@@ -49,10 +49,17 @@ class ExplanationMetrics:
     found: Faithfulness
 
 
+@dataclass(frozen=True)
+class ExportedModel:
+    """An exported graph, with the network that it was checked against and the plan of its maps."""
+
+    run: GraphRunner
+    model: Classifier
+    plan: Plan
+
+
 def measure_explanations(
-    run: GraphRunner,  # the exported graph
-    model: Classifier,  # the network that the graph was checked against
-    plan: Plan,
+    exported: ExportedModel,
     test: Split,
     labels: Sequence[str],
     measured_on: str,
@@ -61,6 +68,7 @@ def measure_explanations(
 ) -> ExplanationMetrics:
     """Measure everything on a random sample of the held-out pictures."""
     started = time.monotonic()
+    run, model, plan = exported.run, exported.model, exported.plan
     sampled = sample_split(test, count * AVERAGED_PER_MAP, seed)
     logits, cams = compute_top1_maps(run, sampled)
     answers = logits.argmax(1)  # (N,)
@@ -71,29 +79,35 @@ def measure_explanations(
         answers[:count],
         seed,
     )
-    image = torch.tensor(np.asarray(sampled.pictures[:RANDOMISATION_PICTURES]))
-    target = torch.from_numpy(answers[:RANDOMISATION_PICTURES, None])
-    shuffled = measure_randomisation(model, make_gradcam_explainer(plan.layer), image, target, seed)
-    pointing, reason = run_pointing_game(
-        run, sampled, answers, (cams.shape[1], cams.shape[2]), seed
-    )
+    shuffled = run_randomisation(exported, sampled, answers, seed)
+    cells = cams.shape[1], cams.shape[2]
+    pointing, reason = run_pointing_game(run, sampled, answers, cells, seed)
     gap = measure_incompleteness(model, plan, sampled, logits, cams)
-    doubts = find_faithfulness_doubts(found) + find_randomisation_doubts(shuffled)
-    if gap is not None and gap > MAX_INCOMPLETENESS:
-        doubts.append(f"the map's sum misses the logit by {gap:.2g}")
+    some = f"{count:,} pictures of {measured_on} ({len(test):,})"
     figures = {
-        "measured_on": measured_on
-        if len(test) <= count
-        else f"{count:,} pictures of {measured_on} ({len(test):,})",
+        "measured_on": measured_on if len(test) <= count else some,
         **summarize_faithfulness(found),
         "completeness": gap,
         "randomisation": shuffled,
         "pointing": pointing,
         **({"pointing_reason": reason} if reason else {}),
-        "doubts": doubts + (find_pointing_doubts(pointing) if pointing else []),
+        "doubts": find_doubts(found, shuffled, gap, pointing),
         "seconds": round(time.monotonic() - started, 1),
     }
     return ExplanationMetrics(figures, summarize_maps(cams, answers, labels), found)
+
+
+def find_doubts(
+    found: Faithfulness,
+    shuffled: dict[str, Any],
+    gap: float | None,
+    pointing: dict[str, Any] | None,
+) -> list[str]:
+    """The doubts of all measurements; those that were not made raise none."""
+    doubts = find_faithfulness_doubts(found) + find_randomisation_doubts(shuffled)
+    if gap is not None and gap > MAX_INCOMPLETENESS:
+        doubts.append(f"the map's sum misses the logit by {gap:.2g}")
+    return doubts + (find_pointing_doubts(pointing) if pointing else [])
 
 
 def sample_split(test: Split, count: int, seed: int) -> Split:
@@ -110,6 +124,16 @@ def compute_top1_maps(
         for start in range(0, len(split), BATCH_SIZE)
     ]
     return np.concatenate([p[0] for p in passes]), np.concatenate([p[2][:, 0] for p in passes])
+
+
+def run_randomisation(
+    exported: ExportedModel, sampled: Split, answers: NDArray[np.int64], seed: int
+) -> dict[str, Any]:
+    """The randomisation test on a few of the pictures."""
+    image = torch.tensor(np.asarray(sampled.pictures[:RANDOMISATION_PICTURES]))
+    target = torch.from_numpy(answers[:RANDOMISATION_PICTURES, None])
+    explain = make_gradcam_explainer(exported.plan.layer)
+    return measure_randomisation(exported.model, explain, image, target, seed)
 
 
 def run_pointing_game(

@@ -1,6 +1,7 @@
 """Classification metrics of probabilities on labelled pictures. Knows nothing of networks."""
 
 import warnings
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,16 @@ from tqdm import tqdm
 
 from training.data.datasets import Split
 from training.imaging.preprocessing import Predictor
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A classifier's answers to a labelled split, and their metrics."""
+
+    labels: tuple[str, ...]
+    split: Split
+    probabilities: NDArray[np.float32]  # (N, K)
+    figures: dict[str, Any]  # as compute_metrics returns them
 
 
 def predict_split(run: Predictor, split: Split, size: int = 128) -> NDArray[np.float32]:

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 
 from training.artifact.card import ModelInfo
-from training.data.datasets import Split, load_split
-from training.data.image_folder import list_labelled_pictures
 from training.errors import UserError
 from training.evaluate.explanations import DEFAULT_MAPS
+from training.export.labels import load_labelled_split, read_labels
 from training.export.pipeline import export_model
+from training.export.request import ExportRequest
 from training.imaging.preprocessing import Input
 from training.imaging.synthetic import generate_images
 from training.networks.classifier import (
@@ -30,6 +30,9 @@ from training.networks.torchvision_zoo import (
     list_torchvision_names,
 )
 from training.networks.weights import load_into_network, read_state_dict
+
+SAMPLES = 32  # generated pictures for the checks and golden tests
+TIMM_PREFIX = "timm:"
 
 
 @dataclass(frozen=True)
@@ -64,25 +67,77 @@ def import_network(request: ImportRequest) -> Path:
         UserError: an argument is not valid, or does not match the network.
         CheckError: a check of the exported graph failed.
     """
-    known = request.architecture in list_torchvision_names()
-    if not known and ":" not in request.architecture:
-        raise make_unknown_error(request.architecture)
-    name = request.architecture.removeprefix("timm:")
-    timm = name != request.architecture
-    default = get_torchvision_input(name) if known else get_timm_input(name) if timm else Input()
-    input_spec = resolve_input(request, default)
+    check_architecture(request.architecture)
+    input_spec = resolve_input(request, get_default_input(request.architecture))
+    labels = resolve_labels(request)
+    model = build_network(request, labels, input_spec)
+    test = load_labelled_split(request.pictures, labels, input_spec) if request.pictures else None
+    calibration = None
+    if test is not None and request.precision == "int8":
+        # Nothing is measured on the pictures that calibrate.
+        odd = np.arange(len(test)) % 2 == 1
+        test, calibration = test.select(~odd), test.select(odd).pictures
+    return export_model(
+        ExportRequest(
+            describe_network(request, labels, input_spec),
+            model,
+            layer=request.layer or get_default_layer(model.network),
+            samples=generate_images(
+                SAMPLES, input_spec.height, input_spec.width, input_spec.channels
+            ),
+            repository=request.to,
+            version=request.version,
+            precision=request.precision,
+            calibration=calibration,
+            test=test,
+            measured_on=request.pictures_are
+            or f"the pictures of {request.pictures}; whether it was trained on them is not known",
+            unmeasured="nothing was measured: it was imported without labelled pictures "
+            "(--pictures)",
+            maps=request.maps,
+            private=request.private,
+        )
+    )
+
+
+def check_architecture(architecture: str) -> None:
+    """Raise UserError if no such architecture is known and it does not name a function."""
+    if architecture not in list_torchvision_names() and ":" not in architecture:
+        raise make_unknown_error(architecture)
+
+
+def get_default_input(architecture: str) -> Input:
+    """The input that the architecture's pretrained weights were trained with, if it is known."""
+    if architecture in list_torchvision_names():
+        return get_torchvision_input(architecture)
+    if architecture.startswith(TIMM_PREFIX):
+        return get_timm_input(architecture.removeprefix(TIMM_PREFIX))
+    return Input()
+
+
+def resolve_labels(request: ImportRequest) -> tuple[str, ...]:
+    """The labels of the user's file, or those of ImageNet for a torchvision architecture."""
     if request.labels:
-        labels = read_labels(request.labels)
-    elif known:
-        labels = get_imagenet_labels(request.architecture)
-    else:
-        raise UserError("Give the file of labels with --labels, one label per line.")
+        return read_labels(request.labels)
+    if request.architecture in list_torchvision_names():
+        return get_imagenet_labels(request.architecture)
+    raise UserError("Give the file of labels with --labels, one label per line.")
+
+
+def build_network(request: ImportRequest, labels: tuple[str, ...], input_spec: Input) -> Classifier:
+    """The network with its weights, in evaluation mode.
+
+    Raises:
+        UserError: the weights do not fit, or the number of outputs is not that of the labels.
+    """
+    architecture = request.architecture
+    timm = architecture.startswith(TIMM_PREFIX)
     options = {"pretrained": True} if timm and not request.weights else {}
-    model = build_classifier(request.architecture, len(labels), input_spec, options)
+    model = build_classifier(architecture, len(labels), input_spec, options)
     if request.weights:
         load_into_network(model.network, read_state_dict(Path(request.weights)))
-    elif known:
-        load_into_network(model.network, download_torchvision_weights(request.architecture))
+    elif architecture in list_torchvision_names():
+        load_into_network(model.network, download_torchvision_weights(architecture))
     model.eval()
     outputs = count_outputs(model, input_spec)
     if outputs != len(labels):
@@ -90,42 +145,26 @@ def import_network(request: ImportRequest) -> Path:
             f"The network has {outputs} outputs, but there are {len(labels)} labels. "
             "Give as many labels as outputs."
         )
-    test = load_labelled_split(request.pictures, labels, input_spec) if request.pictures else None
-    calibration = None
-    if (
-        test is not None and request.precision == "int8"
-    ):  # not measured on the pictures of the calibration
-        odd = np.arange(len(test)) % 2 == 1
-        test, calibration = test.select(~odd), test.select(odd).pictures
-    samples = generate_images(32, input_spec.height, input_spec.width, input_spec.channels)
-    about = ModelInfo(
-        request.name or re.sub(r"[^a-z0-9._-]+", "-", request.architecture.lower().split(":")[-1]),
-        request.architecture,
-        labels,
-        input_spec,
-        request.task,
-        request.license,
-        {
+    return model
+
+
+def describe_network(
+    request: ImportRequest, labels: tuple[str, ...], input_spec: Input
+) -> ModelInfo:
+    """What is known of the network, for its card."""
+    last = request.architecture.lower().split(":")[-1]
+    return ModelInfo(
+        name=request.name or re.sub(r"[^a-z0-9._-]+", "-", last),
+        architecture=request.architecture,
+        labels=labels,
+        input=input_spec,
+        task=request.task,
+        license=request.license,
+        training={
             "imported": True,
             "origin": request.origin or Path(request.weights or "torchvision's weights").name,
             "preprocessing": {"mean": list(input_spec.mean), "std": list(input_spec.std)},
         },
-    )
-    return export_model(
-        about,
-        model,
-        request.layer or get_default_layer(model.network),
-        samples,
-        request.to,
-        test,
-        "nothing was measured: it was imported without labelled pictures (--pictures)",
-        version=request.version,
-        precision=request.precision,
-        calibration=calibration,
-        measured_on=request.pictures_are
-        or f"the pictures of {request.pictures}; whether it was trained on them is not known",
-        maps=request.maps,
-        private=request.private,
     )
 
 
@@ -152,41 +191,6 @@ def resolve_input(request: ImportRequest, default: Input) -> Input:
         mean=mean,
         std=std,
     )
-
-
-def read_labels(path: Path) -> tuple[str, ...]:
-    """Read labels: one per line, or tab-separated lines of index, id and label.
-
-    Raises:
-        UserError: the file is not readable, or a label appears twice.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not a readable file of labels in UTF-8: {error}.") from error
-    rows = [line.split("\t") for line in lines if line.strip()]
-    if rows and rows[0][0].strip().lower() == "index":
-        rows = rows[1:]
-    if rows and all(len(row) > 1 and row[0].isdigit() for row in rows):
-        rows.sort(key=lambda row: int(row[0]))
-    labels = tuple(row[-1].strip() for row in rows)
-    duplicate = next((label for label in labels if labels.count(label) > 1), None)
-    if duplicate is not None:
-        raise UserError(
-            f"{path} has the label {duplicate!r} more than once. All labels must differ."
-        )
-    return labels
-
-
-def load_labelled_split(folder: Path, labels: tuple[str, ...], input_spec: Input) -> Split:
-    """Load a folder with a subfolder of pictures per label."""
-    rows = list_labelled_pictures(folder)
-    unknown = sorted({label for _, label in rows} - set(labels))
-    if unknown:
-        raise UserError(
-            f"{folder} has subfolders that are not labels of the model: {', '.join(unknown[:5])}."
-        )
-    return load_split(rows, labels, input_spec)
 
 
 @torch.no_grad()

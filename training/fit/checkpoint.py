@@ -12,6 +12,8 @@ from training.errors import UserError
 from training.networks.classifier import Classifier, prepare_classifier
 from training.networks.heads import split_neuron
 
+FIXED_FIELDS = ("architecture", "options", "task", "one_neuron", "optimizer")
+
 
 def save_atomically(state: dict[str, Any], path: Path) -> None:
     """Write to a temporary file and rename it, so that a kill leaves the old file or the new."""
@@ -20,22 +22,58 @@ def save_atomically(state: dict[str, Any], path: Path) -> None:
     os.replace(partial, path)
 
 
+def load_state(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """The entries of a file that `training fit` wrote; no code in it is executed.
+
+    Raises:
+        UserError: the file is not such a file.
+    """
+    try:
+        return dict(torch.load(path, map_location=device, weights_only=True))
+    except Exception as error:
+        raise UserError(
+            f"{path} is not a readable checkpoint of `training fit`: {error}."
+        ) from error
+
+
+def check_resumable(
+    state: dict[str, Any], config: Config, labels: tuple[str, ...], folder: Path
+) -> None:
+    """Raise UserError if a config or its labels differ from the run where they must not.
+
+    A run of an earlier version has no config in its last state, and is not checked.
+    """
+    stored = {name: state["config"][name] for name in FIXED_FIELDS if "config" in state}
+    stored |= {"labels": tuple(state["labels"])} if "labels" in state else {}
+    for name, before in stored.items():
+        now = labels if name == "labels" else getattr(config, name)
+        if now != before:
+            raise UserError(
+                f"The run in {folder} has {name}={before!r}, the config has {now!r}. "
+                "Resume it with its own config, or start a new run with --out."
+            )
+
+
 def load_checkpoint(path: Path) -> tuple[Config, tuple[str, ...], Classifier, dict[str, Any]]:
     """A checkpoint's config, labels, classifier with its weights, and remaining entries.
 
     Raises:
         UserError: the file is not a checkpoint.
     """
+    state = load_state(path)
+    if "model" in state:
+        raise UserError(f"{path} is the last state of a run. Give its best.pt instead.")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        weights = state.pop("weights")
         config = Config.from_json(state["config"])
         labels = tuple(state["labels"])
     except Exception as error:
         raise UserError(
-            f"{path} is not a readable checkpoint of `training fit`: {error}."
+            f"{path} is not a readable checkpoint of `training fit`: "
+            f"{type(error).__name__}: {error}."
         ) from error
     model, _ = prepare_classifier(replace(config, weights=None), len(labels))
-    model.network.load_state_dict(state.pop("weights"))
+    model.network.load_state_dict(weights)
     if config.one_neuron:
         split_neuron(model.network)
     return replace(config, device="auto"), labels, model.eval(), state

@@ -27,9 +27,21 @@ def join_process_group(device: str) -> torch.device:
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     if device == "auto":
         device = f"cuda:{local_rank}" if torch.cuda.is_available() else "cpu"
+    check_device(device)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not distributed.is_initialized():
         distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo")
     return torch.device(device)
+
+
+def check_device(name: str) -> None:
+    """Raise UserError if torch finds no such device."""
+    kind, _, index = name.partition(":")
+    count = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    if int(index or 0) >= count.get(kind, 1):
+        raise UserError(
+            f"device={name} is not available: torch finds {count[kind]} {kind} devices. "
+            "Use device=auto or device=cpu."
+        )
 
 
 def leave_process_group() -> None:

@@ -8,7 +8,6 @@ import torch.nn.functional as F
 from torch import nn
 
 from training.config import Config
-from training.errors import UserError
 
 LossFunction = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -35,7 +34,6 @@ def make_optimizer(config: Config, groups: Iterable[dict[str, object]]) -> torch
             )
         case "rmsprop":
             return torch.optim.RMSprop(groups, rate, momentum=momentum, weight_decay=decay)
-    raise UserError(f"optimizer must be adam, adamw, sgd or rmsprop, got {config.optimizer!r}.")
 
 
 def compute_rate_factor(config: Config, done: float) -> float:
@@ -45,9 +43,6 @@ def compute_rate_factor(config: Config, done: float) -> float:
         if done < rise:
             return 1 / 25 + (1 - 1 / 25) * 0.5 * (1 - math.cos(math.pi * done / rise))
         return max(SCHEDULES["cosine"]((done - rise) / (1 - rise)), 1e-5)
-    if config.schedule not in SCHEDULES:
-        known = ", ".join([*SCHEDULES, "onecycle"])
-        raise UserError(f"schedule must be one of {known}, got {config.schedule!r}.")
     if done < config.warmup:
         return max(done / config.warmup, 1e-3)
     return SCHEDULES[config.schedule]((done - config.warmup) / (1 - config.warmup))
@@ -71,8 +66,6 @@ def make_loss(config: Config, shares: torch.Tensor) -> LossFunction:
         return lambda logits, labels: binary(logits[:, 0], (1 - smoothing) * labels + smoothing / 2)
     if config.loss == "focal":
         return lambda logits, labels: compute_focal_loss(logits, labels, weight)
-    if config.loss != "cross_entropy":
-        raise UserError(f"loss must be cross_entropy or focal, got {config.loss!r}.")
     return nn.CrossEntropyLoss(weight, label_smoothing=smoothing)
 
 

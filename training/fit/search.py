@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-import torch
 from matplotlib import pyplot
 from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
@@ -24,12 +23,10 @@ from tqdm import tqdm
 from training.config import Config
 from training.data.datasets import Dataset
 from training.errors import UserError
-from training.fit.distributed import join_process_group
-from training.fit.loop import TrainingRun
+from training.fit.loop import start_run
 from training.fit.optimizers import SCHEDULES
 from training.imaging.augmentation import Augmentation
 from training.imaging.preprocessing import Input
-from training.networks.classifier import prepare_classifier
 
 HEARTBEAT_SECONDS = 30  # a trial without one for twice as long is repeated
 SEARCHED_FIELDS = (
@@ -54,9 +51,33 @@ def search_hyperparameters(
     Raises:
         UserError: the study cannot be opened, or no trial has finished.
     """
+    folder.mkdir(parents=True, exist_ok=True)
+    study = open_study(config, storage)
+    study.optimize(
+        lambda trial: run_trial(suggest_config(config, trial), data, trial),
+        n_trials=trials,
+        timeout=seconds,
+        callbacks=[lambda study, trial: print_trial(study, trial)],
+    )
+    if not list_finished_trials(study):
+        raise UserError(
+            f"No trial of {storage} has finished yet. "
+            "Run more trials with --trials, or give them more time with --seconds."
+        )
+    best = suggest_config(config, optuna.trial.FixedTrial(study.best_trial.params))
+    write_config(best, study.best_value, folder / f"{config.name}.py")
+    save_study_plots(study, folder)
+    return best
+
+
+def open_study(config: Config, storage: str) -> optuna.Study:
+    """The study of the config's name: a new one, or the one to continue.
+
+    Raises:
+        UserError: the database cannot be opened.
+    """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # heartbeats
-    folder.mkdir(parents=True, exist_ok=True)
     try:
         study = optuna.create_study(
             storage=RDBStorage(
@@ -75,21 +96,7 @@ def search_hyperparameters(
     study.sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True)
     if not study.trials:
         study.enqueue_trial(get_first_parameters(config))
-    study.optimize(
-        lambda trial: run_trial(suggest_config(config, trial), data, trial),
-        n_trials=trials,
-        timeout=seconds,
-        callbacks=[lambda study, trial: print_trial(study, trial)],
-    )
-    if not list_finished_trials(study):
-        raise UserError(
-            f"No trial of {storage} has finished yet. "
-            "Run more trials with --trials, or give them more time with --seconds."
-        )
-    best = suggest_config(config, optuna.trial.FixedTrial(study.best_trial.params))
-    write_config(best, study.best_value, folder / f"{config.name}.py")
-    save_study_plots(study, folder)
-    return best
+    return study
 
 
 def suggest_config(config: Config, trial: Trial | optuna.trial.FixedTrial) -> Config:
@@ -137,10 +144,7 @@ def list_finished_trials(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
 
 def run_trial(config: Config, data: Dataset, trial: Trial) -> float:
     """Train with one config; returns its lowest validation loss, or raises TrialPruned."""
-    torch.manual_seed(config.seed)
-    device = join_process_group(config.device)
-    model, head = prepare_classifier(config, len(data.labels))
-    training = TrainingRun(config, data, model.to(device), head, device)
+    training = start_run(config, data)
     while not training.is_over():
         figures = training.run_epoch()
         trial.report(figures["val_loss"], training.epochs_done)

@@ -3,8 +3,8 @@
 Only gradients with respect to inputs: the weights are constants here. Knows nothing of Grad-CAM.
 """
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -29,18 +29,8 @@ def convolution_backward(
     """A transposed convolution to the input's shape (N, C, H, W)."""
     if output_mask[1] or output_mask[2] or transposed:
         return NotImplemented
-    rest = [
-        size - ((small - 1) * s - 2 * p + d * (k - 1) + 1)
-        for size, small, s, p, d, k in zip(
-            image.shape[2:],
-            gradient.shape[2:],
-            stride,
-            padding,
-            dilation,
-            weight.shape[2:],
-            strict=True,
-        )
-    ]
+    sizes = image.shape[2:], gradient.shape[2:]
+    rest = find_output_padding(*sizes, weight.shape[2:], stride, padding, dilation)
     back = aten.convolution.default(
         gradient, weight, None, stride, padding, dilation, True, rest, groups
     )
@@ -59,45 +49,69 @@ def avg_pool2d_backward(
 ) -> Tensor:
     """Spread each output's gradient over its window, by a transposed convolution per channel."""
     kh, kw = expand_pair(kernel)
-    sh, sw = expand_pair(stride) if stride else (kh, kw)
-    ph, pw = expand_pair(padding)
+    strides = expand_pair(stride) if stride else (kh, kw)
+    pads = expand_pair(padding)
     (height, width), (h, w) = image.shape[2:], gradient.shape[2:]
-    if divisor is None and (((ph or pw) and not count_include_pad) or ceil_mode):
-        ones = torch.ones(1, 1, height, width, dtype=gradient.dtype, device=gradient.device)
-        counts = F.avg_pool2d(
-            ones, (kh, kw), (sh, sw), (ph, pw), ceil_mode, count_include_pad, divisor_override=1
-        )  # pixels inside each window
-        if count_include_pad:
-            padded = F.pad(ones, (pw, pw, ph, ph), value=1.0)
-            counts = F.avg_pool2d(padded, (kh, kw), (sh, sw), 0, ceil_mode, True, 1)[..., :h, :w]
-        gradient, scale = gradient / counts, 1.0
+    if divisor is None and ((any(pads) and not count_include_pad) or ceil_mode):
+        pool = Pool((kh, kw), strides, pads, ceil_mode, count_include_pad)
+        gradient, scale = gradient / count_window_pixels(pool, image, gradient), 1.0
     else:
         scale = 1 / (divisor or kh * kw)
     n, c = gradient.shape[:2]
-    kernel_ = torch.full((1, 1, kh, kw), scale, dtype=gradient.dtype, device=gradient.device)
-    rest = [
-        size - ((small - 1) * s - 2 * p + k)
-        for size, small, s, p, k in (
-            (height, h, sh, ph, kh),
-            (width, w, sw, pw, kw),
-        )
-    ]
-    cut = [min(r, 0) for r in rest]
+    weight = torch.full((1, 1, kh, kw), scale, dtype=gradient.dtype, device=gradient.device)
+    rest = find_output_padding((height, width), (h, w), (kh, kw), strides, pads, (1, 1))
     back = aten.convolution.default(
         gradient.reshape(n * c, 1, h, w),
-        kernel_,
+        weight,
         None,
-        [sh, sw],
-        [ph, pw],
+        list(strides),
+        list(pads),
         [1, 1],
         True,
         [max(r, 0) for r in rest],
         1,
     )  # (N C, 1, H, W)
-    if cut != [0, 0]:  # with ceil_mode the last window extends over the edge
+    if min(rest) < 0:  # with ceil_mode the last window extends over the edge
         back = back[..., :height, :width]
     spread: Tensor = back.reshape(n, c, height, width)
     return spread
+
+
+class Pool(NamedTuple):
+    """How an average pool moves over a picture."""
+
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    ceil_mode: bool
+    count_include_pad: bool
+
+
+def count_window_pixels(pool: Pool, image: Tensor, gradient: Tensor) -> Tensor:
+    """The number of pixels that each window averages: (1, 1, h, w)."""
+    ones = torch.ones(1, 1, *image.shape[2:], dtype=gradient.dtype, device=gradient.device)
+    counts = F.avg_pool2d(ones, *pool, divisor_override=1)
+    if pool.count_include_pad:
+        (ph, pw), (h, w) = pool.padding, gradient.shape[2:]
+        padded = F.pad(ones, (pw, pw, ph, ph), value=1.0)
+        kernel, stride = pool.kernel, pool.stride
+        counts = F.avg_pool2d(padded, kernel, stride, 0, pool.ceil_mode, True, 1)[..., :h, :w]
+    return counts
+
+
+def find_output_padding(
+    size: Sequence[int],
+    small: Sequence[int],
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+) -> list[int]:
+    """How many pixels of a picture of `size` a transposed convolution from `small` leaves out."""
+    return [
+        whole - ((n - 1) * s - 2 * p + d * (k - 1) + 1)
+        for whole, n, k, s, p, d in zip(size, small, kernel, stride, padding, dilation, strict=True)
+    ]
 
 
 def adaptive_avg_pool2d_backward(gradient: Tensor, image: Tensor) -> Tensor:

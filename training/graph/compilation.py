@@ -25,6 +25,16 @@ EXAMPLE_SIZES = (5, 2)  # N and T of the traced example: equal to no other size
 
 
 @dataclass(frozen=True)
+class GraphOptions:
+    """What a graph computes besides the map of its target layer."""
+
+    multilabel: bool = False  # a sigmoid per label instead of a softmax over the classes
+    temperature: float = 1.0
+    precision: str = "fp32"
+    alpha: bool = False  # alpha as a fourth output, for tests
+
+
+@dataclass(frozen=True)
 class CompiledGraph:
     """A graph with Grad-CAM, and the plan by which it computes alpha."""
 
@@ -37,10 +47,7 @@ def compile_graph(
     network: nn.Module,
     layer: str,
     pictures: Pixels,  # (N, H, W, C)
-    multilabel: bool = False,
-    precision: str = "fp32",
-    alpha: bool = False,
-    temperature: float = 1.0,
+    options: GraphOptions = GraphOptions(),
 ) -> CompiledGraph:
     """The ONNX graph of a classifier with Grad-CAM at a layer, computing in 32 bits.
 
@@ -51,34 +58,41 @@ def compile_graph(
         UserError: the layer cannot be explained, or the network cannot be exported.
     """
     prepare_network(model)
-    image = torch.from_numpy(np.resize(pictures, (EXAMPLE_SIZES[0], *pictures.shape[1:])))
-    if precision != "fp32":
+    image = make_example(pictures)
+    if options.precision != "fp32":
         fuse_batchnorms(model, image, find_layer(network, layer))
-    if precision == "w16":
-        for weight in model.parameters():
-            if weight.numel() >= MIN_HALF_WEIGHTS:
-                weight.copy_(weight.half())
-    target = torch.arange(EXAMPLE_SIZES[0] * EXAMPLE_SIZES[1]).reshape(EXAMPLE_SIZES) % 2
+    if options.precision == "w16":
+        round_weights(model)
     plan = make_plan(model, network, layer, image[:3])
-    run = make_explained_forward(model, network, plan, multilabel, temperature)
+    run = make_explained_forward(model, network, plan, options.multilabel, options.temperature)
+    target = torch.arange(EXAMPLE_SIZES[0] * EXAMPLE_SIZES[1]).reshape(EXAMPLE_SIZES) % 2
     with explain_export_errors(layer):
-        proto = export_traced_graph(trace_graph(run, image, target), image, target, alpha)
-    if precision == "w16":
+        graph = trace_graph(run, image, target)
+        proto = export_traced_graph(graph, image, target, options.alpha)
+    if options.precision == "w16":
         store_half_weights(proto)
     return CompiledGraph(proto, plan)
 
 
 def compile_prediction_graph(
-    model: nn.Module,
-    pictures: Pixels,
-    multilabel: bool = False,
-    temperature: float = 1.0,
+    model: nn.Module, pictures: Pixels, options: GraphOptions = GraphOptions()
 ) -> onnx.ModelProto:
     """The ONNX graph of the classifier without explanation, as the baseline of the checks."""
 
     def predict(image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         logits = model(image)
-        return logits, compute_probabilities(logits, multilabel, temperature)
+        return logits, compute_probabilities(logits, options.multilabel, options.temperature)
 
-    image = np.resize(pictures, (EXAMPLE_SIZES[0], *pictures.shape[1:]))
-    return export_prediction_graph(predict, torch.from_numpy(image))
+    return export_prediction_graph(predict, make_example(pictures))
+
+
+def make_example(pictures: Pixels) -> torch.Tensor:
+    """The batch of pictures (N, H, W, C) that is traced; few pictures are repeated."""
+    return torch.from_numpy(np.resize(pictures, (EXAMPLE_SIZES[0], *pictures.shape[1:])))
+
+
+def round_weights(model: nn.Module) -> None:
+    """Round the weights to 16 bits in place. Small weights keep all their bits."""
+    for weight in model.parameters():
+        if weight.numel() >= MIN_HALF_WEIGHTS:
+            weight.copy_(weight.half())

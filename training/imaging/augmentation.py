@@ -1,26 +1,35 @@
 """Random augmentation of a whole batch at once, in torch. Knows nothing of labels or models."""
 
-from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from training.validation import CHECKED, Settings
+
+Strength = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
-@dataclass(frozen=True)
-class Augmentation:
+@dataclass(frozen=True, config=CHECKED)
+class Augmentation(Settings):
     """The strength of each augmentation. With all at zero, pictures stay as they are."""
 
-    shift: float = 0.0  # at most this share of the side
-    rotate: float = 0.0  # degrees
-    scale: float = 0.0  # 0.1: between 0.9 and 1.1
-    shear: float = 0.0
-    elastic: float = 0.0  # of the side
+    PREFIX: ClassVar[str] = "augment."
+
+    shift: Share = 0.0  # at most this share of the side
+    rotate: Annotated[float, Field(ge=0, le=180)] = 0.0  # degrees
+    scale: Annotated[float, Field(ge=0, lt=1)] = 0.0  # 0.1: between 0.9 and 1.1
+    shear: Strength = 0.0
+    elastic: Strength = 0.0  # of the side
     flip: bool = False  # mirror left and right
     turn: bool = False  # quarter turns and both flips, for pictures without an upright direction
-    brightness: float = 0.0  # 0.2: brightness and contrast between 0.8 and 1.2
-    fade: float = 0.0  # 0.3: move black and white up to 0.3 of the range inwards, as on gray paper
-    noise: float = 0.0  # largest standard deviation, as a share of the range
-    padding: str = "zeros"  # "zeros", "border" or "reflection"
+    brightness: Share = 0.0  # 0.2: brightness and contrast between 0.8 and 1.2
+    fade: Share = 0.0  # 0.3: move black and white up to 0.3 of the range inwards, as on gray paper
+    noise: Share = 0.0  # largest standard deviation, as a share of the range
+    padding: Literal["zeros", "border", "reflection"] = "zeros"
 
     def __call__(self, image: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
         """Augment (N, H, W, C) of 0..255 and any dtype; returns the same shape as float32."""

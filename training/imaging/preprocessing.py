@@ -5,19 +5,21 @@ pixels. Scaling and normalisation happen in `Preprocessing`, the network's first
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as geometry
 
 from training.errors import UserError
+from training.validation import CHECKED, Settings
 
 Pixels = NDArray[np.uint8]
 
@@ -29,19 +31,24 @@ GraphRunner = Callable[
 ]  # an exported graph, given targets (N, T)
 
 
-@dataclass(frozen=True)
-class Input:
+Side = Annotated[int, Field(ge=1)]  # in pixels
+
+
+@dataclass(frozen=True, config=CHECKED)
+class Input(Settings):
     """What a network reads: how a picture becomes pixels, and how pixels are normalised."""
 
-    mode: str = "RGB"  # "L" or "RGB"
-    height: int = 224
-    width: int = 224
-    resize: int | None = 256  # length of the shorter side; None: squash to height x width
-    crop: str | None = "center"
-    interpolation: str = "bilinear"
+    PREFIX: ClassVar[str] = "input."
+
+    mode: Literal["L", "RGB"] = "RGB"
+    height: Side = 224
+    width: Side = 224
+    resize: Side | None = 256  # length of the shorter side; None: squash to height x width
+    crop: Literal["center"] | None = "center"
+    interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "bilinear"
     # The fields below are applied inside the graph; one value per channel.
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
-    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    std: tuple[Annotated[float, Field(gt=0)], ...] = (0.229, 0.224, 0.225)
     dark_on_light: bool = False  # invert a picture whose mean is above one half
 
     @property

@@ -2,8 +2,10 @@
 
 import difflib
 import importlib
+import inspect
 import os
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -112,9 +114,11 @@ def build_user_network(place: str, options: dict[str, Any]) -> nn.Module:
     module, _, function = place.partition(":")
     sys.path.insert(0, os.getcwd())
     try:
-        built = getattr(importlib.import_module(module), function)(**options)
-    except (ImportError, AttributeError) as error:
-        raise UserError(f"{place} cannot be imported: {error}.") from error
+        build = getattr(importlib.import_module(module), function)
+    except Exception as error:  # the module is the user's program
+        raise UserError(f"{place} cannot be imported: {type(error).__name__}: {error}.") from error
+    else:
+        built = call_user_function(place, build, options)
     finally:
         sys.path.remove(os.getcwd())
     if not isinstance(built, nn.Module):
@@ -122,6 +126,21 @@ def build_user_network(place: str, options: dict[str, Any]) -> nn.Module:
             f"{place} must return a torch.nn.Module, it returned {type(built).__name__}."
         )
     return built
+
+
+def call_user_function(place: str, build: Callable[..., Any], options: dict[str, Any]) -> Any:
+    """What the user's function returns; an error in it is reported in one sentence."""
+    try:
+        inspect.signature(build).bind(**options)
+    except TypeError as error:
+        raise UserError(
+            f"{place} is called with the config's options ({', '.join(options) or 'none'}), "
+            f"but {error}."
+        ) from error
+    try:
+        return build(**options)
+    except Exception as error:
+        raise UserError(f"{place} raised {type(error).__name__}: {error}") from error
 
 
 def compute_probabilities(

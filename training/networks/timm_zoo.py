@@ -10,10 +10,12 @@ from training.imaging.preprocessing import Input
 
 def build_timm(name: str, classes: int, options: dict[str, Any]) -> nn.Module:
     """A network by timm's name. The option `pretrained=True` downloads its weights."""
+    timm = import_timm()
     try:
-        network: nn.Module = import_timm().create_model(name, num_classes=classes, **options)
-    except (RuntimeError, OSError, ValueError) as error:
-        raise UserError(f"timm cannot build {name!r}: {str(error).splitlines()[0]}") from error
+        network: nn.Module = timm.create_model(name, num_classes=classes, **options)
+    except Exception as error:  # networks and downloads raise many kinds
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise UserError(f"timm cannot build {name!r}: {reason}") from error
     return network
 
 

@@ -1,15 +1,17 @@
 """Torchvision's classifiers: their construction, input, weights and default target layers."""
 
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 import torchvision
+from pydantic.dataclasses import dataclass
 from torch import nn
 from torchvision import models
 
 from training.errors import UserError
 from training.imaging.preprocessing import Input
+from training.validation import CHECKED, Settings
 
 # The output of the last convolutional stage, after norm and activation and before pooling.
 TARGET_LAYERS: tuple[tuple[type[nn.Module], str], ...] = (
@@ -29,6 +31,15 @@ TARGET_LAYERS: tuple[tuple[type[nn.Module], str], ...] = (
 )
 
 
+@dataclass(frozen=True, config=CHECKED)
+class TorchvisionOptions(Settings):
+    """What a config's `options` can change."""
+
+    PREFIX: ClassVar[str] = "options."
+
+    stem: Literal["imagenet", "small"] = "imagenet"  # small: for ResNets on small pictures
+
+
 class DenseNet(models.DenseNet):  # type: ignore[misc]
     """Torchvision's DenseNet, with its last activation as a module that Grad-CAM can target."""
 
@@ -44,8 +55,9 @@ def list_torchvision_names() -> list[str]:
     return found
 
 
-def build_torchvision(architecture: str, classes: int, stem: str = "imagenet") -> nn.Module:
+def build_torchvision(architecture: str, classes: int, /, **options: Any) -> nn.Module:
     """An untrained network. `stem="small"` gives a ResNet a map of 4x4 on 64-pixel pictures."""
+    stem = TorchvisionOptions(**options).stem
     extra: dict[str, Any] = {}
     if architecture in ("googlenet", "inception_v3"):
         extra = {"aux_logits": False, "init_weights": True}
@@ -84,9 +96,21 @@ def get_torchvision_input(architecture: str) -> Input:
 
 
 def download_torchvision_weights(architecture: str) -> dict[str, Any]:
-    """Torchvision's first ImageNet weights, downloaded on first use."""
-    own = next(iter(models.get_model_weights(architecture)))
-    state: dict[str, Any] = own.get_state_dict(progress=True)
+    """Torchvision's first ImageNet weights, downloaded on first use.
+
+    Raises:
+        UserError: torchvision has no weights for the architecture, or cannot download them.
+    """
+    own = next(iter(models.get_model_weights(architecture)), None)
+    if own is None:
+        raise UserError(f"torchvision has no weights for {architecture!r}. Give a weights file.")
+    try:
+        state: dict[str, Any] = own.get_state_dict(progress=True)
+    except (OSError, RuntimeError) as error:  # no network, or a download that was cut off
+        raise UserError(
+            f"The weights of {architecture} cannot be downloaded: {error}. "
+            f"Download {own.url} where there is a network, and give that file as weights."
+        ) from error
     return state
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from training.data.datasets import Split
+from training.evaluate.metrics import Evaluation
 from training.gradcam.heatmap import render_heatmap, render_signed_heatmap
 from training.imaging.preprocessing import GraphRunner
 
@@ -34,10 +35,7 @@ PLOTS = {  # file: (title, caption), in page order
 
 def save_report_plots(
     folder: Path,
-    labels: Sequence[str],
-    split: Split,
-    probabilities: NDArray[np.float32],  # (N, K)
-    figures: dict[str, Any],
+    evaluation: Evaluation,
     history: Sequence[dict[str, float]] = (),
     run: GraphRunner | None = None,
     private: bool = False,
@@ -49,13 +47,12 @@ def save_report_plots(
     folder.mkdir(parents=True, exist_ok=True)
     for name in PLOTS:
         (folder / name).unlink(missing_ok=True)
+    labels, split, probabilities = evaluation.labels, evaluation.split, evaluation.probabilities
     save_figure(plot_reliability(probabilities, split.labels), folder / "reliability.png")
-    if "confusion" in figures:
+    if "confusion" in evaluation.figures:
         if len(labels) <= MAX_CONFUSION_CLASSES:
-            save_figure(
-                plot_confusion_matrix(np.array(figures["confusion"]), labels),
-                folder / "confusion.png",
-            )
+            confusion = np.array(evaluation.figures["confusion"])
+            save_figure(plot_confusion_matrix(confusion, labels), folder / "confusion.png")
         wrong = find_mistakes(probabilities, split.labels)
         if len(wrong) and not private:
             save_figure(plot_mistakes(split, wrong, probabilities, labels), folder / "mistakes.png")

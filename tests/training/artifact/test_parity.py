@@ -1,4 +1,4 @@
-"""The checks notice what exporters have been seen to do wrong."""
+"""The checks find the errors that exporters have made."""
 
 import numpy as np
 import onnx
@@ -12,12 +12,6 @@ from training.imaging.preprocessing import Pixels
 from training.networks.classifier import Classifier
 
 
-@pytest.fixture
-def compiled(lenet: Classifier, grays: Pixels) -> CompiledGraph:
-    """LeNet-5 with its heatmap, exact."""
-    return compile_graph(lenet, lenet.network, "features.act2", grays)
-
-
 def check(compiled: CompiledGraph, model: Classifier, pictures: Pixels) -> None:
     layer = model.network.get_submodule("features.act2")
     check_parity(compiled.proto, compile_prediction_graph(model, pictures), model, layer, pictures)
@@ -29,7 +23,7 @@ def node(proto: onnx.ModelProto, output: str) -> onnx.NodeProto:
 
 
 def freeze(proto: onnx.ModelProto, name: str, value: np.ndarray) -> None:
-    """Put a constant where the graph computes."""
+    """Replace a computed value of the graph by a constant."""
     for each in proto.graph.node:
         for i, source in enumerate(each.input):
             if source == name:
@@ -38,14 +32,14 @@ def freeze(proto: onnx.ModelProto, name: str, value: np.ndarray) -> None:
 
 
 def test_an_exact_graph_passes(compiled: CompiledGraph, lenet: Classifier, grays: Pixels) -> None:
-    """Nothing is raised."""
+    """No error is raised."""
     check(compiled, lenet, grays)
 
 
-def test_a_frozen_gradient_is_noticed(
+def test_a_frozen_gradient_is_found(
     compiled: CompiledGraph, lenet: Classifier, grays: Pixels
 ) -> None:
-    """The cotangent of one class for every target."""
+    """Every target has the gradient of one class."""
     gather = next(n for n in compiled.proto.graph.node if n.op_type == "Gather")
     weights = next(i for i in compiled.proto.graph.initializer if i.name == gather.input[0])
     freeze(
@@ -55,10 +49,10 @@ def test_a_frozen_gradient_is_noticed(
         check(compiled, lenet, grays)
 
 
-def test_a_frozen_batch_is_noticed(
+def test_a_frozen_batch_size_is_found(
     compiled: CompiledGraph, lenet: Classifier, grays: Pixels
 ) -> None:
-    """A size where the contract has a name."""
+    """A dimension has a number where the contract has a name."""
     size = compiled.proto.graph.output[2].type.tensor_type.shape.dim[0]
     size.ClearField("dim_param")
     size.dim_value = 5
@@ -66,26 +60,26 @@ def test_a_frozen_batch_is_noticed(
         check(compiled, lenet, grays)
 
 
-def test_another_networks_graph_is_noticed(
+def test_the_graph_of_another_network_is_found(
     compiled: CompiledGraph, lenet: Classifier, grays: Pixels
 ) -> None:
-    """Weights that changed since."""
+    """The weights have changed since the export."""
     lenet.network.get_submodule("classifier.fc1").weight.data.mul_(1.01)  # type: ignore[operator]
     with pytest.raises(CheckError, match="No file was written"):
         check(compiled, lenet, grays)
 
 
-def test_a_map_of_another_layer_is_noticed(lenet: Classifier, grays: Pixels) -> None:
-    """Right shape, wrong layer: before the activation instead of after."""
+def test_the_map_of_another_layer_is_found(lenet: Classifier, grays: Pixels) -> None:
+    """The shape is right, but the layer is the one before the activation."""
     other = compile_graph(lenet, lenet.network, "features.conv2", grays)
     with pytest.raises(CheckError, match="cam deviates"):
         check(other, lenet, grays)
 
 
-def test_other_operator_sets_are_noticed(
+def test_another_operator_set_is_found(
     compiled: CompiledGraph, lenet: Classifier, grays: Pixels
 ) -> None:
-    """Only the standard domain at opset 18."""
+    """Only opset 18 of the standard domain is allowed."""
     node(compiled.proto, "probabilities").domain = "com.example"
     with pytest.raises(CheckError, match="Only opset 18"):
         check(compiled, lenet, grays)

@@ -1,4 +1,4 @@
-"""Labels from a CSV: one or several a picture, split as it says or by chance; mistakes by line."""
+"""Labels from a CSV file: one or several per picture, with and without a column of splits."""
 
 from pathlib import Path
 
@@ -22,8 +22,8 @@ def pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_is_read_with_its_splits(pictures: Path) -> None:
-    """Labels in the header's order, (N, K) float32."""
+def test_a_table_with_splits_keeps_them(pictures: Path) -> None:
+    """The labels are in the order of the header: (N, K) float32."""
     lines = ["file,split,sea,雲"]
     lines += [f"{i}.png,{('train', 'val', 'test')[i % 3]},{i % 2},1" for i in range(40)]
     (pictures / "labels.csv").write_text("\n".join(lines), encoding="utf-8")
@@ -36,8 +36,8 @@ def test_is_read_with_its_splits(pictures: Path) -> None:
     assert found.splits["train"].class_shares(2).tolist() == pytest.approx([0.5, 1.0])
 
 
-def test_is_split_by_chance_where_it_does_not_say(pictures: Path) -> None:
-    """The same every time."""
+def test_a_table_without_splits_is_split_at_random(pictures: Path) -> None:
+    """The same seed gives the same splits."""
     rows = [f"{i}.png,{i % 2}" for i in range(40)]
     (pictures / "labels.csv").write_text("\n".join(["file,sea", *rows]))
     config = load_config("eurosat", [f"data={pictures / 'labels.csv'}", "task=multilabel"])
@@ -46,8 +46,8 @@ def test_is_split_by_chance_where_it_does_not_say(pictures: Path) -> None:
     assert (once.splits["test"].labels == again.splits["test"].labels).all()
 
 
-def test_one_label_to_a_picture_by_its_name(pictures: Path) -> None:
-    """Split alike from each label; other columns are passed over."""
+def test_a_column_label_names_the_label_of_each_picture(pictures: Path) -> None:
+    """The splits are stratified by label, and other columns are ignored."""
     rows = [
         f"{i}.png,{age},{label}"
         for i, (age, label) in enumerate(zip("7" * 40, "ab" * 20, strict=True))
@@ -63,8 +63,8 @@ def test_one_label_to_a_picture_by_its_name(pictures: Path) -> None:
     }  # fmt: skip
 
 
-def test_the_ground_truth_of_isic_is_taken_as_it_is(pictures: Path) -> None:
-    """`image` without an ending, 1.0 in the column of the one diagnosis."""
+def test_a_ground_truth_file_of_isic_is_read(pictures: Path) -> None:
+    """It has file names without a suffix, and 1.0 in the column of the diagnosis."""
     rows = [f"{i},{float(i % 2 == 0)},{float(i % 2 == 1)}" for i in range(40)]
     (pictures / "truth.csv").write_text("\n".join(["image,MEL,NV", *rows]))
     found = load_dataset(load_config("eurosat", [f"data={pictures / 'truth.csv'}"]))
@@ -72,8 +72,8 @@ def test_the_ground_truth_of_isic_is_taken_as_it_is(pictures: Path) -> None:
     assert all((split.class_shares(2) == 0.5).all() for split in found.splits.values())
 
 
-def test_two_labels_are_several(pictures: Path) -> None:
-    """A picture with two of them is refused, with its line, unless the task says so."""
+def test_several_labels_need_task_multilabel(pictures: Path) -> None:
+    """Otherwise a picture with two labels is refused, with its line."""
     rows = [f"{i}.png,1,{int(i == 3)}" for i in range(40)]
     (pictures / "labels.csv").write_text("\n".join(["file,sea,land", *rows]))
     with pytest.raises(UserError, match="line 5: the picture must have exactly one label"):
@@ -92,8 +92,8 @@ def test_two_labels_are_several(pictures: Path) -> None:
         ("file,sea\n0.png,1\nnothere.png,1", r"line 3: there is no file 'nothere\.png'"),
     ],
 )
-def test_mistakes_are_named_by_line(pictures: Path, content: str, sentence: str) -> None:
-    """One sentence each."""
+def test_a_mistake_is_reported_with_its_line(pictures: Path, content: str, sentence: str) -> None:
+    """Each mistake is one sentence."""
     (pictures / "labels.csv").write_text(content)
     with pytest.raises(UserError, match=sentence):
         read_csv_table(pictures / "labels.csv")

@@ -1,4 +1,4 @@
-"""Data sets are read whole, split alike and refused with a sentence when they are broken."""
+"""Data sets are read and split, and a broken one is refused in one sentence."""
 
 from pathlib import Path
 
@@ -33,8 +33,8 @@ def config(folder: Path, *changes: str) -> Config:
     return load_config("eurosat", [*small, *changes])
 
 
-def test_mnist_is_whole(data_dir: Path) -> None:
-    """60,000 and 10,000 digits, a tenth held out alike from every class."""
+def test_mnist_has_all_its_digits(data_dir: Path) -> None:
+    """60,000 and 10,000 digits; a tenth of each class is held out."""
     splits = load_mnist(0.1, 0).splits
     assert data_dir.is_dir()
     assert len(splits["train"]) + len(splits["val"]) == 60_000
@@ -45,8 +45,8 @@ def test_mnist_is_whole(data_dir: Path) -> None:
     assert splits["test"].labels[:5].tolist() == [7, 2, 1, 0, 4]
 
 
-def test_a_folder_with_splits_is_taken_as_it_is(tmp_path: Path) -> None:
-    """Labels sorted by name, gray pictures among them, names in any script."""
+def test_a_folder_with_splits_keeps_them(tmp_path: Path) -> None:
+    """The labels are sorted by name. Gray pictures and names in any script are accepted."""
     for split, count in (("train", 6), ("val", 2), ("test", 3)):
         fill(tmp_path / split / "猫", count, 200)
         fill(tmp_path / split / "Hund", count, 20, "L")
@@ -60,8 +60,8 @@ def test_a_folder_with_splits_is_taken_as_it_is(tmp_path: Path) -> None:
     assert (train.pictures.mean((1, 2, 3)) > 100).tolist() == (train.labels == 1).tolist()
 
 
-def test_one_folder_is_split_alike_and_the_same_each_time(tmp_path: Path) -> None:
-    """Stratified: a fifth to test, a tenth to validation."""
+def test_a_folder_without_splits_is_split_by_the_seed(tmp_path: Path) -> None:
+    """A fifth of each label becomes the test split, a tenth the validation split."""
     fill(tmp_path / "a", 20, 10)
     fill(tmp_path / "b", 40, 99)
     once, again = (load_dataset(config(tmp_path, "test=0.2", "validation=0.1")) for _ in range(2))
@@ -70,8 +70,8 @@ def test_one_folder_is_split_alike_and_the_same_each_time(tmp_path: Path) -> Non
     assert (once.splits["train"].pictures == again.splits["train"].pictures).all()
 
 
-def test_other_files_are_passed_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """With a word about it; hidden ones silently."""
+def test_other_files_are_skipped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A message says so; hidden files are skipped silently."""
     fill(tmp_path / "a", 4, 10)
     fill(tmp_path / "b", 4, 99)
     (tmp_path / "a" / "notes.txt").write_text("mine")
@@ -81,7 +81,7 @@ def test_other_files_are_passed_over(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 
 def test_a_corrupt_picture_is_named(tmp_path: Path, cache: Path) -> None:
-    """Which file, and that it can't be read; nothing half decoded is kept."""
+    """The sentence names the file, and no partial cache stays behind."""
     fill(tmp_path / "a", 4, 10)
     fill(tmp_path / "b", 4, 99)
     (tmp_path / "b" / "5.jpg").write_text("this is text")
@@ -91,7 +91,7 @@ def test_a_corrupt_picture_is_named(tmp_path: Path, cache: Path) -> None:
 
 
 def test_an_empty_class_is_named(tmp_path: Path) -> None:
-    """It would be a label nobody can learn."""
+    """The sentence names the empty folder."""
     fill(tmp_path / "a", 4, 10)
     fill(tmp_path / "b", 4, 10)
     (tmp_path / "leer").mkdir()
@@ -99,8 +99,8 @@ def test_an_empty_class_is_named(tmp_path: Path) -> None:
         list_splits(tmp_path)
 
 
-def test_a_label_that_training_has_not_is_named(tmp_path: Path) -> None:
-    """In whichever split it turns up."""
+def test_a_label_that_is_missing_in_train_is_named(tmp_path: Path) -> None:
+    """In the validation split and in the test split."""
     for split, labels in (("train", "ab"), ("test", "abc")):
         for label in labels:
             fill(tmp_path / split / label, 2, 10)
@@ -110,13 +110,13 @@ def test_a_label_that_training_has_not_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"\x1f\x8b no", b"\0\0"])
 def test_a_broken_idx_file_is_named(content: bytes, tmp_path: Path) -> None:
-    """Neither a traceback nor an empty set."""
+    """It is one sentence and no traceback."""
     (tmp_path / "train.gz").write_bytes(content)
     with pytest.raises(UserError, match=r"train\.gz"):
         read_idx_file(tmp_path / "train.gz")
 
 
-def test_no_such_folder_is_one_sentence(tmp_path: Path) -> None:
-    """Neither as it is nor among the data sets."""
+def test_a_missing_folder_is_one_sentence(tmp_path: Path) -> None:
+    """It is neither here nor in the data folder."""
     with pytest.raises(UserError, match="There is no folder"):
         load_dataset(config(tmp_path / "nowhere"))

@@ -1,4 +1,4 @@
-"""An export tries its own maps and says what it found: in the card, its page and the terminal."""
+"""An export measures its own maps. Card, page and terminal show the result."""
 
 import json
 from pathlib import Path
@@ -20,6 +20,7 @@ from training.evaluate.explanations import (
 )
 from training.export.choose_layer import choose_layer
 from training.export.pipeline import export_model
+from training.export.request import ExportRequest
 from training.gradcam.plan import make_plan
 from training.report.model_card import render_model_page
 
@@ -27,18 +28,19 @@ ABOUT = ModelInfo("stripes", "a test's", blobs.LABELS, blobs.INPUT, "multiclass"
 
 
 def exported(folder: Path, **options: Any) -> dict[str, Any]:
-    """The card of the taught network's artefact."""
+    """The card of the exported test network."""
     lesson = blobs.lesson()
     given: dict[str, Any] = {"test": blobs.draw(64, 3), "maps": 24, **options}
     samples = lesson.seen.pictures[:8]
-    place = export_model(ABOUT, lesson.model, blobs.LAYER, samples, folder, **given)
+    request = ExportRequest(ABOUT, lesson.model, blobs.LAYER, samples, folder, **given)
+    place = export_model(request)
     [entry] = onnx.load(place / "model.onnx").metadata_props
     found: dict[str, Any] = json.loads(entry.value)
     return found
 
 
-def test_a_card_holds_the_evidence(tmp_path: Path) -> None:
-    """Figures, doubts, the reference of attention; plots and page beside; calibrated on the way."""
+def test_the_card_has_the_explanation_metrics(tmp_path: Path) -> None:
+    """It has figures, doubts, mean maps and the calibration. Plots and page are in the report."""
     said: list[str] = []
     found = exported(tmp_path, validation=blobs.draw(64, 4), say=said.append)
     figures = found["checks"]["faithfulness"]
@@ -67,7 +69,7 @@ def test_a_card_holds_the_evidence(tmp_path: Path) -> None:
 
 
 def test_without_pictures_the_card_says_why(tmp_path: Path) -> None:
-    """Nothing is made up, and the page's cautions say so."""
+    """The page says it too."""
     found = exported(tmp_path, test=None, unmeasured="there were no pictures")
     assert found["checks"]["faithfulness"] is None
     assert found["checks"]["faithfulness_reason"] == "there were no pictures"
@@ -76,8 +78,8 @@ def test_without_pictures_the_card_says_why(tmp_path: Path) -> None:
     assert "Whether its maps can be believed is not known here; there were no pictures." in page
 
 
-def test_a_shortcut_is_seen_in_where_the_heat_lies() -> None:
-    """A network that learned a stamped corner is right, and its heat lies in that corner."""
+def test_the_map_shows_a_learned_shortcut() -> None:
+    """A network learns a stamp in the corner. It is right, and its heat lies in that corner."""
     model = blobs.teach(blobs.stamped(blobs.draw(384)))
     test = blobs.stamped(blobs.draw(48, 1))
     answers, cams = blobs.explained(model, test.pictures)
@@ -87,8 +89,8 @@ def test_a_shortcut_is_seen_in_where_the_heat_lies() -> None:
     assert blobs.explained(blobs.lesson().model, test.pictures)[1][:, :3, :3].mean() < cams.mean()
 
 
-def test_a_map_that_does_not_add_up_is_found_out() -> None:
-    """Behind an average and a linear layer cam's sum is the logit; elsewhere nothing is claimed."""
+def test_a_map_that_does_not_sum_to_the_logit_is_found() -> None:
+    """Completeness is measured only where an average and a linear layer follow the map."""
     lesson = blobs.lesson()
     image = torch.tensor(lesson.seen.pictures[:3])
     found = make_plan(lesson.model, lesson.model.network, blobs.LAYER, image)
@@ -104,8 +106,8 @@ def test_a_map_that_does_not_add_up_is_found_out() -> None:
     assert measure_incompleteness(lesson.model, earlier, lesson.seen, logits, lesson.cams) is None
 
 
-def test_several_labels_have_no_pointing_game() -> None:
-    """Where each of them lies in the picture nobody says."""
+def test_multilabel_models_have_no_pointing_game() -> None:
+    """The place of each label in a picture is not known."""
     some = blobs.draw(8)
     several = Split(some.pictures, np.eye(4, dtype=np.float32)[some.labels])
     found, reason = run_pointing_game(blobs.lesson().run, several, some.labels, (12, 12), 0)
@@ -113,8 +115,8 @@ def test_several_labels_have_no_pointing_game() -> None:
     assert "several labels" in reason
 
 
-def test_the_most_faithful_layer_is_taken() -> None:
-    """The table shows each candidate; one is taken, and it is within one error of the best."""
+def test_the_most_faithful_layer_is_chosen() -> None:
+    """The table shows each candidate. The chosen one is within one error of the best."""
     said: list[str] = []
     model = blobs.lesson().model
     taken = choose_layer(model, None, blobs.draw(24, 3), False, said.append, 24)
@@ -125,7 +127,7 @@ def test_the_most_faithful_layer_is_taken() -> None:
     assert scores[taken] >= max(scores.values()) - 0.05
 
 
-def test_layers_are_tried_on_pictures() -> None:
-    """Without any, one sentence."""
+def test_choosing_a_layer_needs_pictures() -> None:
+    """Without pictures the choice is rejected."""
     with pytest.raises(UserError, match="with --pictures"):
         choose_layer(blobs.lesson().model, None, None, False, print)

@@ -1,4 +1,4 @@
-"""The figures are high for a map that tells the truth, and fall for each that does not."""
+"""The figures are high for a true map, and low for a false one."""
 
 import numpy as np
 import pytest
@@ -17,13 +17,13 @@ from training.gradcam.heatmap import render_heatmap
 
 
 def shuffled(cams: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Each map's cells in another order."""
+    """The maps with the cells of each in random order."""
     rng = np.random.default_rng(0)
     return rng.permuted(cams.reshape(len(cams), -1), axis=1).reshape(cams.shape)
 
 
 def of_a_randomised_network() -> NDArray[np.float32]:
-    """What a network with the same weights in other places would show."""
+    """The maps of a network whose weights are shuffled."""
     return blobs.explained(blobs.randomised(), blobs.lesson().seen.pictures)[1]
 
 
@@ -33,7 +33,7 @@ def measured(cams: NDArray[np.float32]) -> Faithfulness:
 
 
 def test_a_true_map_raises_no_doubt() -> None:
-    """Far better than chance and than the middle; its hottest part is what matters."""
+    """It is far better than chance and than the middle, and its hottest part matters most."""
     lesson = blobs.lesson()
     assert (lesson.answers == lesson.seen.labels).mean() > 0.95
     found = measured(lesson.cams)
@@ -52,11 +52,11 @@ def test_a_true_map_raises_no_doubt() -> None:
     ("lie", "share"),
     [("shuffled", 0.2), ("another picture's", 0.25), ("turned", 0), ("of a random network", 0.7)],
 )
-def test_a_lie_is_found_out(lie: str, share: float) -> None:
-    """The score falls to less than a share of the true map's, and a sentence says so.
+def test_a_false_map_scores_low(lie: str, share: float) -> None:
+    """The score is below a share of the true map's score, and a doubt says so.
 
-    A random network's map still finds edges, and here the only ones are the evidence: that it knows
-    no class is seen on mosaics (test_mosaic.py).
+    A random network's map still finds edges, and here all edges are evidence. That it knows no
+    class shows in the pointing game (test_pointing_game.py).
     """
     cams = blobs.lesson().cams
     found = measured(
@@ -73,8 +73,8 @@ def test_a_lie_is_found_out(lie: str, share: float) -> None:
         assert any("blob in the middle" in doubt for doubt in find_faithfulness_doubts(found))
 
 
-def test_a_constant_map_says_nothing() -> None:
-    """It is empty: as good as chance, and nothing is said of parts that it doesn't have."""
+def test_a_constant_map_is_empty() -> None:
+    """It scores like chance, and has no figures of parts."""
     found = measured(np.ones_like(blobs.lesson().cams))
     figures = summarize_faithfulness(found)
     assert figures["empty"] == 1
@@ -85,8 +85,8 @@ def test_a_constant_map_says_nothing() -> None:
     assert "the map orders pixels no better than chance" in doubts
 
 
-def test_curves_go_from_the_picture_to_its_blur() -> None:
-    """And back, whatever the order; the same seed gives the same figures."""
+def test_curves_run_between_the_picture_and_its_blur() -> None:
+    """The ends are the same for every order. The same seed gives the same figures."""
     lesson = blobs.lesson()
     found = measured(lesson.cams)
     own = lesson.predict(lesson.seen.pictures)[np.arange(48), lesson.answers]
@@ -100,8 +100,8 @@ def test_curves_go_from_the_picture_to_its_blur() -> None:
     assert all(np.array_equal(found.curves[name], again.curves[name]) for name in found.curves)
 
 
-def test_parts_are_of_one_size() -> None:
-    """A fifth of the picture, each pixel in the place that its name says."""
+def test_parts_have_the_same_size() -> None:
+    """Each is a fifth of the picture, in the place that its name says."""
     cam = np.linspace(-1, 1, 64, dtype=np.float32).reshape(8, 8)
     shown = render_heatmap(cam, (40, 40))
     parts = make_part_masks(cam, shown, np.random.default_rng(0))

@@ -1,4 +1,4 @@
-"""Four pictures in one: the heat for a class lies on its tile, unless the map is wrong."""
+"""On a mosaic of four pictures, the heat for a class lies on its tile unless the map is wrong."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ from training.imaging.preprocessing import Pixels
 
 
 def test_a_true_map_finds_the_tile() -> None:
-    """Nine times in ten, and most of its heat lies there."""
+    """It does so in nine of ten cases, with most of its heat."""
     coarse = blobs.draw(48, 2, coarse=True)
     found = play_pointing_game(blobs.lesson().run, coarse.pictures, coarse.labels, 20)
     assert found["hits"] >= MIN_HIT_RATE
@@ -26,8 +26,8 @@ def test_a_true_map_finds_the_tile() -> None:
 
 
 @pytest.mark.parametrize("lie", ["shuffled", "constant", "another target's", "of a random network"])
-def test_a_wrong_map_does_not(lie: str) -> None:
-    """No better than one in two, and the doubt is said."""
+def test_a_false_map_misses_the_tile(lie: str) -> None:
+    """It hits less than half of the tiles, and a doubt says so."""
     lesson = blobs.lesson()
     rng = np.random.default_rng(0)
 
@@ -46,8 +46,8 @@ def test_a_wrong_map_does_not(lie: str) -> None:
     assert "of four pictures in one" in doubt
 
 
-def test_each_picture_lies_on_its_tile() -> None:
-    """In reading order, at half the size; odd sides too."""
+def test_each_picture_fills_its_tile() -> None:
+    """Tiles are in reading order and half the size, also for odd sides."""
     four = np.arange(4, dtype=np.uint8)[:, None, None, None] * np.ones((1, 51, 40, 1), np.uint8)
     assert (make_mosaic(four)[..., 0] == make_tile_index((51, 40))).all()
 
@@ -61,10 +61,10 @@ def test_each_picture_lies_on_its_tile() -> None:
         ((64, 64), (4, 4), 4, ""),
     ],
 )
-def test_no_room_is_a_reason(
+def test_an_obstacle_is_named(
     size: tuple[int, int], cells: tuple[int, int], classes: int, sentence: str
 ) -> None:
-    """A digit is too small to be one of four."""
+    """A digit, for example, is too small for a tile."""
     reason = find_obstacle(*size, cells, classes)
     assert sentence in reason
     assert bool(reason) == bool(sentence)

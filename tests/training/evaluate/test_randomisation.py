@@ -1,4 +1,4 @@
-"""A map of a network changes with its weights; a picture of the picture is found out."""
+"""A map must change with the weights. A map that shows only the picture is found."""
 
 import torch
 
@@ -21,7 +21,7 @@ def figures(explain: Explainer) -> dict[str, object]:
 
 
 def test_a_map_changes_as_weights_are_shuffled() -> None:
-    """From the top down, layer by layer, to no more likeness than other pictures' maps have."""
+    """Layers are shuffled from the top down, and the network itself is not changed."""
     before = blobs.explained(blobs.lesson().model, blobs.lesson().seen.pictures)[1]
     found = figures(make_gradcam_explainer(blobs.LAYER))
     steps = found["steps"]
@@ -34,8 +34,8 @@ def test_a_map_changes_as_weights_are_shuffled() -> None:
     assert (before == after).all()  # the network itself is left alone
 
 
-def test_a_map_of_the_picture_alone_is_found_out() -> None:
-    """It knows nothing of the network, and one sentence says so."""
+def test_a_map_that_ignores_the_network_is_found() -> None:
+    """One doubt says so."""
 
     def brightness(_: torch.nn.Module, image: torch.Tensor, __: torch.Tensor) -> torch.Tensor:
         return image.float().mean(3)
@@ -46,8 +46,8 @@ def test_a_map_of_the_picture_alone_is_found_out() -> None:
     assert "when every weight is shuffled" in doubt
 
 
-def test_shuffled_weights_are_the_same_ones() -> None:
-    """Their distribution stays; a norm's channels keep their statistics."""
+def test_shuffling_keeps_the_values_of_the_weights() -> None:
+    """The channels of a norm keep their statistics."""
     norm = torch.nn.BatchNorm2d(50)
     torch.nn.init.normal_(norm.weight)
     assert norm.running_mean is not None

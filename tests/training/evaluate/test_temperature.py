@@ -1,4 +1,4 @@
-"""One temperature, found by likelihood and put between logits and probabilities."""
+"""The temperature is fitted by likelihood, and changes only probabilities."""
 
 import numpy as np
 import pytest
@@ -6,12 +6,12 @@ import torch
 
 from tests.training import blobs
 from training.evaluate.temperature import compare_calibration, find_temperature
-from training.graph.compilation import compile_graph
+from training.graph.compilation import GraphOptions, compile_graph
 from training.graph.session import open_session
 
 
 def over_sure(times: float) -> tuple[np.ndarray, np.ndarray]:
-    """Logits (N, K) so many times too large for labels drawn from their softmax."""
+    """Logits (N, K) that are `times` too large, and labels drawn from their true softmax."""
     rng = np.random.default_rng(0)
     logits = rng.normal(0, 2, (20_000, 5))
     p = torch.from_numpy(logits).softmax(1).numpy()
@@ -20,8 +20,8 @@ def over_sure(times: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("times", [0.5, 1.0, 3.0])
-def test_it_is_found(times: float) -> None:
-    """Within a few percent; what was over-sure, or not sure enough, is then calibrated."""
+def test_the_temperature_is_found(times: float) -> None:
+    """It is right within a few percent, and the probabilities are then calibrated."""
     logits, labels = over_sure(times)
     temperature = find_temperature(logits, labels)
     assert temperature == pytest.approx(times, rel=0.05)
@@ -32,8 +32,8 @@ def test_it_is_found(times: float) -> None:
         assert told["after"]["negative_log_likelihood"] < told["before"]["negative_log_likelihood"]  # type: ignore[operator]
 
 
-def test_several_labels_have_one_too() -> None:
-    """By sigmoids."""
+def test_multilabel_models_have_a_temperature() -> None:
+    """Each label's probability is a sigmoid."""
     rng = np.random.default_rng(0)
     logits = rng.normal(0, 2, (5_000, 4))
     labels = (rng.random(logits.shape) < 1 / (1 + np.exp(-logits))).astype(np.float32)
@@ -44,14 +44,14 @@ def test_several_labels_have_one_too() -> None:
 
 
 @pytest.mark.parametrize("multilabel", [False, True])
-def test_in_the_graph_it_touches_probabilities_alone(multilabel: bool) -> None:
-    """Logits and maps are the same to the bit; probabilities are torch's of logits / T."""
+def test_the_temperature_changes_probabilities_only(multilabel: bool) -> None:
+    """Logits and maps stay equal to the bit. Probabilities are those of logits / T."""
     model, pictures = blobs.lesson().model, blobs.lesson().seen.pictures[:7]
     target = np.tile([[-1, 2]], (7, 1))
     plain, cooled = (
         open_session(
             compile_graph(
-                model, model.network, blobs.LAYER, pictures, multilabel, temperature=t
+                model, model.network, blobs.LAYER, pictures, GraphOptions(multilabel, t)
             ).proto
         )(pictures, target)
         for t in (1.0, 2.5)

@@ -1,4 +1,4 @@
-"""Every family of classic networks comes out exact, with its own target layer."""
+"""Exported graphs of every family of architectures are exact at their default target layer."""
 
 import copy
 from dataclasses import replace
@@ -43,10 +43,10 @@ FAMILIES = [*KINDS, *(pytest.param(*other, marks=pytest.mark.slow) for other in 
 @pytest.mark.parametrize(
     ("architecture", "size", "compiler"), FAMILIES, ids=lambda value: str(value)
 )
-def test_family(architecture: str, size: int, compiler: str) -> None:
-    """At the last stage: logits and cam of the file are true, for mixed targets and for none.
+def test_exported_graph_matches_torch(architecture: str, size: int, compiler: str) -> None:
+    """Logits and cam agree with torch in 64 bits, for several targets and for none.
 
-    The truth is torch in 64 bits; where torch in 32 bits misses it by over 1e-4, so may the file.
+    If torch in 32 bits deviates by more than 1e-4, the file may do so too.
     """
     torch.manual_seed(0)
     wanted = Input("RGB", size, size, size)
@@ -73,7 +73,7 @@ def test_family(architecture: str, size: int, compiler: str) -> None:
 
 
 def slim(network: nn.Module) -> None:
-    """Wide perceptrons made narrow, and ConvNeXt's stages one block long, to stay quick."""
+    """Make wide linear layers narrow, and ConvNeXt's stages one block long, to save time."""
     if isinstance(network, torchvision.models.ConvNeXt):
         for stage in (1, 3, 5, 7):
             network.features[stage] = network.features[stage][:1]
@@ -88,7 +88,7 @@ def slim(network: nn.Module) -> None:
 
 
 def settle(model: nn.Module, pictures: np.ndarray) -> None:
-    """Statistics for the batch-norms, as training would leave them."""
+    """Set the statistics of the batch-norms as training would."""
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = None
@@ -98,8 +98,8 @@ def settle(model: nn.Module, pictures: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("architecture", ["resnet50", "inception_v3", "efficientnet_b3"])
-def test_takes_what_torchvisions_weights_were_trained_for(architecture: str) -> None:
-    """The geometry is torchvision's own."""
+def test_input_is_that_of_torchvisions_weights(architecture: str) -> None:
+    """Size and resize are those that torchvision used to train the weights."""
     expected = {
         "resnet50": (224, 256), "inception_v3": (299, 342), "efficientnet_b3": (300, 320)
     }[architecture]  # fmt: skip
@@ -108,7 +108,7 @@ def test_takes_what_torchvisions_weights_were_trained_for(architecture: str) -> 
     assert replace(found, height=1, width=1).mean == (0.485, 0.456, 0.406)
 
 
-def test_imagenets_names_are_unique() -> None:
-    """A thousand of them, though torchvision's list repeats two."""
+def test_imagenet_labels_are_unique() -> None:
+    """There are a thousand, although torchvision's list has two names twice."""
     names = get_imagenet_labels("resnet50")
     assert len(names) == len(set(names)) == 1000

@@ -1,4 +1,4 @@
-"""Networks trained elsewhere: the user's own, with labels and pictures, or a sentence."""
+"""A network that was trained elsewhere is imported; an invalid request is rejected."""
 
 import json
 import sys
@@ -13,7 +13,8 @@ from PIL import Image
 
 from training.data import image_folder
 from training.errors import UserError
-from training.export.import_network import ImportRequest, import_network, read_labels
+from training.export.import_network import ImportRequest, import_network
+from training.export.labels import read_labels
 from training.networks.timm_zoo import build_timm
 
 MODULE = """
@@ -37,7 +38,7 @@ def build():
 
 @pytest.fixture
 def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., ImportRequest]:
-    """A request for a user's own network, its weights and labels lying in a folder."""
+    """A request for a user's own network, with its weights and labels in a folder."""
     (tmp_path / "mine.py").write_text(MODULE)
     (tmp_path / "labels.txt").write_text("Katze\n犬\n\nemu\n", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
@@ -67,8 +68,8 @@ def card(folder: Path) -> dict[str, object]:
     return content
 
 
-def test_the_users_own_network_becomes_an_artefact(ask: Callable[..., ImportRequest]) -> None:
-    """Named after its function, with its labels, and the word that nothing was measured."""
+def test_a_users_network_is_exported(ask: Callable[..., ImportRequest]) -> None:
+    """It has the function's name and the user's labels. The card says why nothing was measured."""
     folder = import_network(ask())
     assert folder.parent.name == "build"
     found = card(folder)
@@ -78,10 +79,10 @@ def test_the_users_own_network_becomes_an_artefact(ask: Callable[..., ImportRequ
     assert found["license"] == "MIT"
 
 
-def test_pictures_are_what_it_is_measured_on(
+def test_metrics_are_measured_on_the_given_pictures(
     ask: Callable[..., ImportRequest], tmp_path: Path
 ) -> None:
-    """Labelled by folder; labels without pictures count for nothing."""
+    """Folders name the labels. Labels without pictures are left out."""
     rng = np.random.default_rng(0)
     for label in ("Katze", "犬"):
         (tmp_path / "pictures" / label).mkdir(parents=True)
@@ -97,7 +98,7 @@ def test_pictures_are_what_it_is_measured_on(
 def test_int8_is_calibrated_on_every_other_picture_and_measured_on_the_rest(
     ask: Callable[..., ImportRequest], tmp_path: Path
 ) -> None:
-    """Eight pictures of plain colours: four and four."""
+    """Of eight pictures, four calibrate and four are measured."""
     for label, colour in (("Katze", (250, 20, 20)), ("犬", (20, 20, 250))):
         (tmp_path / "pictures" / label).mkdir(parents=True)
         for i in range(4):
@@ -124,10 +125,10 @@ def test_int8_is_calibrated_on_every_other_picture_and_measured_on_the_rest(
         ({"mean": [0.5], "std": [0.5]}, "does not run on pictures of 24 x 24"),
     ],
 )
-def test_mistakes_are_one_sentence(
+def test_invalid_requests_are_rejected_with_one_sentence(
     ask: Callable[..., ImportRequest], changes: dict[str, object], sentence: str
 ) -> None:
-    """And nothing is written."""
+    """Nothing is written."""
     request = ask(**changes)
     with pytest.raises(UserError, match=sentence):
         import_network(request)
@@ -138,23 +139,23 @@ def test_mistakes_are_one_sentence(
     ("text", "sentence"),
     [("a\nb\na\n", "label 'a' more than once"), ("a\nb\n", "3 outputs, but there are 2 labels")],
 )
-def test_labels_that_do_not_fit_are_refused(
+def test_labels_that_do_not_fit_are_rejected(
     ask: Callable[..., ImportRequest], tmp_path: Path, text: str, sentence: str
 ) -> None:
-    """Twice the same name, or another number than there are outputs."""
+    """A label appears twice, or the number of labels is not the number of outputs."""
     (tmp_path / "labels.txt").write_text(text)
     with pytest.raises(UserError, match=sentence):
         import_network(ask())
 
 
-def test_a_table_of_labels_is_taken_by_its_index(tmp_path: Path) -> None:
-    """Index, id and name by tabs, in any order, with a header."""
+def test_a_table_of_labels_is_sorted_by_index(tmp_path: Path) -> None:
+    """Columns are index, id and label. Rows may be in any order, after a header."""
     (tmp_path / "l.tsv").write_text("index\twnid\tname\n1\tn2\tdog\n0\tn1\tcat, big\n")
     assert read_labels(tmp_path / "l.tsv") == ("cat, big", "dog")
 
 
-def test_timm_where_it_is_installed() -> None:
-    """Its networks by its names; elsewhere one sentence."""
+def test_timm_builds_networks_if_it_is_installed() -> None:
+    """Without timm, one sentence says that it is missing."""
     try:
         import timm  # noqa: F401
     except ImportError:

@@ -1,4 +1,4 @@
-"""An artefact is put in place whole and describes itself; one that fails a check is not."""
+"""An export stores a whole version that describes itself, or nothing if a check fails."""
 
 import functools
 import json
@@ -19,6 +19,7 @@ from training.data.datasets import Dataset
 from training.errors import CheckError, UserError
 from training.evaluate.metrics import predict_split
 from training.export.pipeline import export_model
+from training.export.request import ExportRequest
 from training.graph.session import open_session, run_for_top1
 from training.imaging.preprocessing import GraphRunner, Input, Pixels, load_pixels
 from training.networks.classifier import Classifier
@@ -44,13 +45,14 @@ def predict(run: GraphRunner, image: Pixels) -> NDArray[np.float32]:
 def make(model: Classifier, samples: Pixels, tree: Path, **options: Any) -> Path:
     options.setdefault("name", "digits")
     name = options.pop("name")
-    return export_model(about(model, name), model, "features.act2", samples, tree, **options)
+    request = ExportRequest(about(model, name), model, "features.act2", samples, tree, **options)
+    return export_model(request)
 
 
-def test_versions_count_up_and_a_named_one_is_replaced(
+def test_versions_count_up_and_a_given_version_is_replaced(
     lenet: Classifier, grays: Pixels, tmp_path: Path
 ) -> None:
-    """1, then 2; `version` overwrites; nothing is left beside."""
+    """No temporary folder is left."""
     folders = [make(lenet, grays, tmp_path) for _ in range(2)]
     assert [folder.name for folder in folders] == ["1", "2"]
     before = (folders[0] / "model.onnx").stat().st_ino
@@ -59,8 +61,8 @@ def test_versions_count_up_and_a_named_one_is_replaced(
     assert sorted(p.name for p in (tmp_path / "digits").iterdir()) == ["1", "2"]
 
 
-def test_a_few_pictures_are_enough(lenet: Classifier, grays: Pixels, tmp_path: Path) -> None:
-    """A small folder leaves no more for the test; they are checked in batches of seven, too."""
+def test_two_samples_are_enough(lenet: Classifier, grays: Pixels, tmp_path: Path) -> None:
+    """They are repeated to check batches of seven."""
     _, found = read(make(lenet, grays[:2], tmp_path))
     assert [7, 3] in found["checks"]["cases"]
 
@@ -68,31 +70,30 @@ def test_a_few_pictures_are_enough(lenet: Classifier, grays: Pixels, tmp_path: P
 def test_a_failed_check_writes_nothing(
     lenet: Classifier, grays: Pixels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not even the model's folder."""
-    monkeypatch.setattr(parity, "CAM_TOLERANCE", 0.0)
-    monkeypatch.setattr(parity, "reject_deviations", lambda worst, _: refuse(worst))
+    """Not even the model's folder is made."""
 
-    def refuse(worst: dict[str, float]) -> None:
-        raise CheckError(f"cam deviates by {worst['cam']}")
+    def reject(deviations: parity.Deviations) -> None:
+        raise CheckError(f"cam deviates by {deviations.worst['cam']}")
 
+    monkeypatch.setattr(parity, "reject_deviations", reject)
     with pytest.raises(UserError, match="cam deviates"):
         make(lenet, grays, tmp_path / "tree")
     assert not (tmp_path / "tree").exists()
 
 
 @pytest.mark.parametrize("name", ["Digits", "../up", "", "a/b", "-x"])
-def test_a_bad_name_is_one_sentence(
+def test_an_invalid_name_is_rejected(
     lenet: Classifier, grays: Pixels, tmp_path: Path, name: str
 ) -> None:
-    """Before anything is computed."""
+    """It is rejected before anything is computed."""
     with pytest.raises(UserError, match="is not a valid model name"):
         make(lenet, grays, tmp_path, name=name)
 
 
-def test_the_card_says_what_the_contract_asks(
+def test_the_card_has_every_field(
     lenet: Classifier, grays: Pixels, strokes: Dataset, tmp_path: Path
 ) -> None:
-    """Every key, measured through the file; the report stands beside."""
+    """Metrics are measured through the file, and the report is next to it."""
     folder = make(lenet, grays, tmp_path, test=strokes.splits["test"])
     _, found = read(folder)
     assert {
@@ -115,16 +116,16 @@ def test_the_card_says_what_the_contract_asks(
 def test_without_test_pictures_the_card_says_why(
     lenet: Classifier, grays: Pixels, tmp_path: Path
 ) -> None:
-    """`metrics` is null, and there is a reason."""
+    """`metrics` is null and `metrics_reason` says why."""
     _, found = read(make(lenet, grays, tmp_path, unmeasured="no pictures at hand"))
     assert found["metrics"] is None
     assert found["metrics_reason"] == "no pictures at hand"
 
 
-def test_golden_probes_are_reproduced_from_the_file_alone(
+def test_golden_tests_are_reproduced_from_the_file_alone(
     lenet: Classifier, grays: Pixels, tmp_path: Path
 ) -> None:
-    """Decoded, resized and cropped anew: the same probabilities and map. One is dark on light."""
+    """Decoding, resize and crop run again. Probabilities and maps must be the same."""
     import base64
 
     proto, found = read(make(lenet, grays, tmp_path))
@@ -144,8 +145,8 @@ def test_golden_probes_are_reproduced_from_the_file_alone(
 @pytest.mark.parametrize(
     "wanted", [Input(), Input("L", 28, 28, 28), Input("RGB", 20, 30, None, None)]
 )
-def test_golden_pictures_cross_the_whole_geometry(wanted: Input) -> None:
-    """The first is not of the network's size or shape, the second is turned by EXIF."""
+def test_golden_pictures_test_resize_crop_and_rotation(wanted: Input) -> None:
+    """The first has another size and shape than the input. The second is rotated by EXIF."""
     shape = (wanted.height, wanted.width, wanted.channels)
     first = pad_to_wider_image(np.zeros(shape, np.uint8), wanted, turned=False)
     assert first.size not in ((wanted.width, wanted.height), (wanted.resize, wanted.resize))
@@ -157,8 +158,10 @@ def test_golden_pictures_cross_the_whole_geometry(wanted: Input) -> None:
 
 
 @pytest.mark.parametrize("name", ["lenet5", "lenet5-relu"])
-def test_the_bundled_digit_model_is_what_its_card_says(data_dir: Path, name: str) -> None:
-    """All 10,000 test digits through the file: the same count right, at least 99.2 %."""
+def test_the_bundled_digit_models_are_as_accurate_as_their_cards_say(
+    data_dir: Path, name: str
+) -> None:
+    """The file classifies the same number of 10,000 test digits correctly, at least 99.2 %."""
     from training.data.datasets import load_mnist
 
     assert data_dir.is_dir()
@@ -171,18 +174,18 @@ def test_the_bundled_digit_model_is_what_its_card_says(data_dir: Path, name: str
         assert int((p.argmax(1) == test.labels).sum()) == found["metrics"]["correct"] >= 9_920
 
 
-def test_a_one_by_one_map_is_refused(lenet: Classifier, grays: Pixels, tmp_path: Path) -> None:
-    """One sentence, nothing written."""
+def test_a_one_by_one_map_is_rejected(lenet: Classifier, grays: Pixels, tmp_path: Path) -> None:
+    """One sentence says why, and nothing is written."""
     model = Classifier(replace(about(lenet).input), torch.nn.Sequential(
         torch.nn.Conv2d(1, 4, 28), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(4, 10)
     ))  # fmt: skip
     with pytest.raises(UserError, match="1x1"):
-        export_model(about(lenet), model, "1", grays, tmp_path / "tree")
+        export_model(ExportRequest(about(lenet), model, "1", grays, tmp_path / "tree"))
     assert not (tmp_path / "tree").exists()
 
 
 class Undecided(torch.nn.Module):
-    """Computes one thing or another, by what it sees."""
+    """Branches on the values of the picture."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x * 2 if x.sum() > 0 else x
@@ -197,10 +200,10 @@ class Undecided(torch.nn.Module):
     ],
     ids=["operation", "size", "branch"],
 )
-def test_a_network_that_becomes_no_graph_is_one_sentence(
+def test_a_network_that_cannot_be_exported_is_rejected(
     lenet: Classifier, grays: Pixels, tmp_path: Path, between: torch.nn.Module, said: str
 ) -> None:
-    """It says what is in the way, and nothing is written."""
+    """One sentence names the cause, and nothing is written."""
     network = torch.nn.Sequential(
         *(torch.nn.Conv2d(1, 4, 5, 3), between, torch.nn.Conv2d(4, 4, 3)),
         *(torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()),
@@ -208,5 +211,5 @@ def test_a_network_that_becomes_no_graph_is_one_sentence(
     )
     model = Classifier(about(lenet).input, network)
     with pytest.raises(UserError, match=said):
-        export_model(about(lenet), model, "0", grays, tmp_path / "tree")
+        export_model(ExportRequest(about(lenet), model, "0", grays, tmp_path / "tree"))
     assert not (tmp_path / "tree").exists()

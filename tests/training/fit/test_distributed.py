@@ -1,4 +1,4 @@
-"""Two processes that train together reach what one does."""
+"""Two processes that train together give the same result as one."""
 
 import subprocess
 import sys
@@ -33,8 +33,8 @@ fit(quick, bars(), Path(sys.argv[1]))
 
 
 @pytest.mark.slow
-def test_two_processes_reach_the_loss_of_one(tmp_path: Path) -> None:
-    """The same global batches, LeNet-5 without batch-norm: equal losses and weights."""
+def test_two_processes_give_the_losses_and_weights_of_one(tmp_path: Path) -> None:
+    """They take the same global batches; the network has no batch-norm."""
     script = tmp_path / "fit.py"
     script.write_text(SCRIPT)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]
@@ -53,8 +53,10 @@ def test_two_processes_reach_the_loss_of_one(tmp_path: Path) -> None:
         assert torch.allclose(weight, two["model"][name], atol=1e-5)
 
 
-def test_a_batch_must_be_dealt_out_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One sentence otherwise."""
+def test_the_batch_size_must_be_a_multiple_of_the_processes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The sentence names both numbers."""
     monkeypatch.setattr(distributed, "get_world_size", lambda: 3)
     with pytest.raises(UserError, match=r"multiple of the 3 processes, got 16"):
         check_batch_size(16)

@@ -1,4 +1,4 @@
-"""Training learns, stops when told, and goes on after a kill as if nothing had been."""
+"""Training lowers the loss, stops early, and resumes after a kill with the same result."""
 
 import json
 import signal
@@ -22,7 +22,8 @@ from pathlib import Path
 import torch
 from tests.training.conftest import bars
 from training.config import Config
-from training.fit.loop import TrainingRun, fit
+from training.fit.loop import fit
+from training.fit.training_run import TrainingRun
 
 def die(run):
     remember(run)
@@ -35,8 +36,8 @@ fit(Config.from_json(json.loads(sys.argv[1])), bars(), Path(sys.argv[2]))
 """
 
 
-def test_learns_what_can_be_learned(quick: Config, strokes: Dataset, tmp_path: Path) -> None:
-    """Two kinds of bars are told apart after a few epochs."""
+def test_training_reaches_a_high_accuracy(quick: Config, strokes: Dataset, tmp_path: Path) -> None:
+    """LeNet-5 separates upright and lying bars after ten epochs."""
     config = replace(quick, epochs=10, average=0.0, options={"activation": "relu"})
     assert fit(config, strokes, tmp_path)["val_accuracy"] > 0.9
     assert list((tmp_path / "log").iterdir())
@@ -45,9 +46,9 @@ def test_learns_what_can_be_learned(quick: Config, strokes: Dataset, tmp_path: P
 def test_a_killed_run_resumes_to_the_same_result(
     quick: Config, strokes: Dataset, tmp_path: Path
 ) -> None:
-    """Killed in the middle of an epoch: weights and history are equal to the bit.
+    """A run killed in the middle of an epoch ends with the same weights and history, to the bit.
 
-    Distortions, dropout and the running average included.
+    This includes augmentation, dropout and the moving average.
     """
     fit(quick, strokes, tmp_path / "whole")
     arguments = [json.dumps(quick.to_json()), str(tmp_path / "cut")]
@@ -68,17 +69,17 @@ def test_a_killed_run_resumes_to_the_same_result(
         assert expected["val_loss"] == found["val_loss"]
 
 
-def test_a_run_is_not_overwritten_by_accident(
-    quick: Config, strokes: Dataset, tmp_path: Path
-) -> None:
-    """It must be resumed or put elsewhere."""
+def test_a_folder_with_a_run_needs_resume(quick: Config, strokes: Dataset, tmp_path: Path) -> None:
+    """Without it the run is refused, so nothing is overwritten."""
     fit(replace(quick, epochs=1), strokes, tmp_path)
     with pytest.raises(UserError, match="--resume"):
         fit(replace(quick, epochs=1), strokes, tmp_path)
 
 
-def test_stops_when_nothing_gets_better(quick: Config, strokes: Dataset, tmp_path: Path) -> None:
-    """After `patience` epochs without a lower validation loss."""
+def test_training_stops_after_patience_epochs(
+    quick: Config, strokes: Dataset, tmp_path: Path
+) -> None:
+    """It stops if the validation loss has not become lower in that many epochs."""
     config = replace(
         quick, epochs=50, patience=2, learning_rate=1e-12, weight_decay=0.0, average=0.0
     )
@@ -88,8 +89,10 @@ def test_stops_when_nothing_gets_better(quick: Config, strokes: Dataset, tmp_pat
     assert state["epochs_done"] < 50
 
 
-def test_a_checkpoint_is_the_kept_network(quick: Config, strokes: Dataset, tmp_path: Path) -> None:
-    """What is loaded answers as what was validated."""
+def test_a_loaded_checkpoint_gives_the_validated_accuracy(
+    quick: Config, strokes: Dataset, tmp_path: Path
+) -> None:
+    """The checkpoint holds the averaged weights, on which validation ran."""
     fit(quick, strokes, tmp_path)
     config, labels, model, rest = load_checkpoint(tmp_path / "best.pt")
     assert (config.name, labels) == ("strokes", ("upright", "lying"))
@@ -99,15 +102,15 @@ def test_a_checkpoint_is_the_kept_network(quick: Config, strokes: Dataset, tmp_p
     assert found.mean() == pytest.approx(rest["history"][rest["epoch"] - 1]["val_accuracy"])
 
 
-def test_what_is_no_checkpoint_is_one_sentence(tmp_path: Path) -> None:
-    """It names the file."""
+def test_an_unreadable_checkpoint_is_one_sentence(tmp_path: Path) -> None:
+    """The sentence names the file."""
     (tmp_path / "best.pt").write_text("nothing")
     with pytest.raises(UserError, match=r"best.pt is not a readable checkpoint"):
         load_checkpoint(tmp_path / "best.pt")
 
 
-def test_l1_draws_weights_to_zero(quick: Config, strokes: Dataset, tmp_path: Path) -> None:
-    """The sum of their sizes is smaller than without."""
+def test_l1_makes_the_weights_smaller(quick: Config, strokes: Dataset, tmp_path: Path) -> None:
+    """The sum of their absolute values is smaller than without the penalty."""
     sizes = []
     for name, l1 in (("without", 0.0), ("with", 1e-2)):
         fit(replace(quick, l1=l1, average=0.0), strokes, tmp_path / name)

@@ -1,4 +1,4 @@
-"""The search keeps its study, prunes, goes on, and writes a config that can be trained."""
+"""The search stores its study, continues it, and writes a config that `fit` accepts."""
 
 import json
 import signal
@@ -22,7 +22,7 @@ import json, os, signal, sqlite3, sys, time
 from pathlib import Path
 from tests.training.conftest import bars
 from training import config
-from training.fit import search
+from training.fit import search, training_run
 
 def die(run):
     with sqlite3.connect(sys.argv[2].removeprefix("sqlite:///")) as database:
@@ -30,14 +30,16 @@ def die(run):
             time.sleep(0.1)
     os.kill(os.getpid(), signal.SIGKILL)
 
-search.HEARTBEAT_SECONDS, search.TrainingRun.run_epoch = 1, die
+search.HEARTBEAT_SECONDS, training_run.TrainingRun.run_epoch = 1, die
 settings = config.Config.from_json(json.loads(sys.argv[1]))
 search.search_hyperparameters(settings, bars(), sys.argv[2], 1, Path(sys.argv[3]))
 """
 
 
-def test_goes_on_and_writes_what_fit_takes(quick: Config, strokes: Dataset, tmp_path: Path) -> None:
-    """Three trials, then two more of the same study; the default is the first."""
+def test_a_search_continues_and_writes_a_config(
+    quick: Config, strokes: Dataset, tmp_path: Path
+) -> None:
+    """Three trials, then two more of the same study. The first one has the given config."""
     storage = f"sqlite:///{tmp_path / 'study.db'}"
     config = replace(quick, epochs=2, average=0.0)
     search_hyperparameters(config, strokes, storage, 3, tmp_path)
@@ -48,15 +50,15 @@ def test_goes_on_and_writes_what_fit_takes(quick: Config, strokes: Dataset, tmp_
     assert study.trials[0].params["activation"] == "relu"
     assert study.trials[0].params["depth"] == 2
     rates = [trial.params["learning_rate"] for trial in study.trials]
-    assert len(set(rates)) == 5  # who goes on draws other numbers
+    assert len(set(rates)) == 5  # the second call samples other numbers
     assert load_config(str(tmp_path / "strokes.py")) == best
     assert {"history.png", "importance.png", "parallel.png"} <= {
         path.name for path in tmp_path.iterdir()
     }
 
 
-def test_every_value_of_the_config_is_tried_first(quick: Config) -> None:
-    """Those of a network that starts from weights, too, and sizes that are not in the list."""
+def test_the_first_trial_has_the_values_of_the_config(quick: Config) -> None:
+    """This includes fields of fine-tuning and a batch size outside the search list."""
     config = replace(load_config("eurosat"), weights="w.npz", dropout=0.3, body_rate=0.2)
     config = replace(config, freeze_epochs=2, batch_size=100, schedule="exponential")
     trial = optuna.trial.FixedTrial(get_first_parameters(config))
@@ -66,10 +68,10 @@ def test_every_value_of_the_config_is_tried_first(quick: Config) -> None:
     assert replace(again, options=quick.options) == quick
 
 
-def test_a_killed_trial_is_tried_again(
+def test_a_killed_trial_is_repeated(
     quick: Config, strokes: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its heart has stopped: the next to come takes its parameters up once more."""
+    """Its heartbeat has stopped, so the next process runs its parameters again."""
     monkeypatch.setattr(search, "HEARTBEAT_SECONDS", 1)
     storage = f"sqlite:///{tmp_path / 'study.db'}"
     config = replace(quick, epochs=1, average=0.0)
@@ -90,15 +92,15 @@ def test_a_killed_trial_is_tried_again(
 def test_a_search_without_a_finished_trial_is_one_sentence(
     quick: Config, strokes: Dataset, tmp_path: Path
 ) -> None:
-    """Rates that lead to no number are pruned; there is no best config then."""
+    """A trial whose loss is not a number is pruned, and there is no best config."""
     config = replace(quick, epochs=1, learning_rate=float("1e30"), optimizer="sgd")
     with pytest.raises(UserError, match=r"No trial of .* has finished yet"):
         search_hyperparameters(config, strokes, f"sqlite:///{tmp_path / 'study.db'}", 1, tmp_path)
 
 
-def test_a_database_that_is_not_there_is_one_sentence(
+def test_a_missing_database_is_one_sentence(
     quick: Config, strokes: Dataset, tmp_path: Path
 ) -> None:
-    """It names the study."""
+    """The sentence names the study."""
     with pytest.raises(UserError, match="cannot be opened"):
         search_hyperparameters(quick, strokes, "sqlite:////nowhere/at/all.db", 1, tmp_path)

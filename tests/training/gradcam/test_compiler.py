@@ -1,4 +1,4 @@
-"""The compiled graph in onnxruntime against torch's definition and against pytorch-grad-cam."""
+"""The compiled graph in onnxruntime agrees with torch's definition and with pytorch-grad-cam."""
 
 from collections.abc import Callable
 
@@ -13,7 +13,12 @@ from tests.training.gradcam.test_plan import HEADS
 from training.artifact.parity import check_parity
 from training.gradcam.heatmap import resize_and_normalize
 from training.gradcam.reference import attach_hook, find_layer
-from training.graph.compilation import compile_graph, compile_prediction_graph
+from training.graph.compilation import (
+    CompiledGraph,
+    GraphOptions,
+    compile_graph,
+    compile_prediction_graph,
+)
 from training.graph.session import open_session
 from training.imaging.preprocessing import Input, Pixels
 from training.imaging.synthetic import generate_images
@@ -23,8 +28,8 @@ LENET_LAYERS = ["features.act2", "features.conv2", "features.conv1", "features.a
 
 
 def parity(model: Classifier, layer: str, pictures: Pixels, tolerance: float) -> None:
-    """alpha, cam and the final map of the exported graph are pytorch-grad-cam's."""
-    compiled = compile_graph(model, model.network, layer, pictures, alpha=True)
+    """Compare alpha, cam and the final map of the exported graph with pytorch-grad-cam's."""
+    compiled = compile_graph(model, model.network, layer, pictures, GraphOptions(alpha=True))
     run = open_session(compiled.proto)
     x = model.preprocess(torch.from_numpy(pictures))
     classes = model(torch.from_numpy(pictures)).shape[1]
@@ -43,23 +48,23 @@ def parity(model: Classifier, layer: str, pictures: Pixels, tolerance: float) ->
 
 
 def close(found: np.ndarray, expected: np.ndarray, tolerance: float) -> bool:
-    """Within a share of each row's largest value."""
+    """Whether the deviation is within a share of each row's largest value."""
     axes = tuple(range(1, expected.ndim))
     size = np.abs(expected).max(axes, keepdims=True)
     return bool((np.abs(found - expected) <= tolerance * size + 1e-12).all())
 
 
 @pytest.mark.parametrize("layer", LENET_LAYERS)
-def test_lenet_is_pytorch_grad_cams(lenet: Classifier, grays: Pixels, layer: str) -> None:
-    """Within 1e-5 of the maximum, on four of its layers."""
+def test_lenet_matches_pytorch_grad_cam(lenet: Classifier, grays: Pixels, layer: str) -> None:
+    """The maps of four layers agree within 1e-5 of their maximum."""
     parity(lenet, layer, grays, 1e-5)
 
 
 @pytest.mark.parametrize(
     ("architecture", "layer"), [("resnet18", "layer4"), ("squeezenet1_1", "features")]
 )
-def test_deep_networks_are_pytorch_grad_cams(architecture: str, layer: str) -> None:
-    """Within 1e-4 of the maximum at the last stage."""
+def test_deep_networks_match_pytorch_grad_cam(architecture: str, layer: str) -> None:
+    """The maps of the last stage agree within 1e-4 of their maximum."""
     torch.manual_seed(0)
     model = build_classifier(architecture, 10, Input("RGB", 64, 64, 64), {}).eval()
     parity(model, layer, generate_images(7, 64, 64, 3), 1e-4)
@@ -69,7 +74,7 @@ def test_deep_networks_are_pytorch_grad_cams(architecture: str, layer: str) -> N
 def test_every_kind_of_head_passes_the_checks(
     small: Callable[[nn.Module], Classifier], colors: Pixels, name: str
 ) -> None:
-    """Batches of 1 to 7, no target to three, rows alone and among others."""
+    """The checks cover batches of 1 to 7, no target to three, and rows alone and in a batch."""
     model = small(HEADS[name][0])
     compiled = compile_graph(model, model.network, "features", colors)
     layer = model.network.get_submodule("features")
@@ -78,18 +83,16 @@ def test_every_kind_of_head_passes_the_checks(
     assert figures["cam"] < 1e-5
 
 
-def test_lenets_graph_stays_lean(lenet: Classifier, grays: Pixels) -> None:
-    """No shape arithmetic, one forward pass, and a gradient of two products and a gather."""
-    compiled = compile_graph(lenet, lenet.network, "features.act2", grays)
+def test_lenets_graph_has_no_needless_nodes(compiled: CompiledGraph) -> None:
+    """It has no shape arithmetic, one forward pass, and a gradient of two products and a gather."""
     kinds = [node.op_type for node in compiled.proto.graph.node]
     assert len(kinds) <= 40
     assert not {"Shape", "Expand", "ConvTranspose", "Concat"} & set(kinds)
     assert (kinds.count("Conv"), kinds.count("Gemm"), kinds.count("MatMul")) == (2, 3, 3)
 
 
-def test_permuting_rows_permutes_maps(lenet: Classifier, grays: Pixels) -> None:
-    """A row's outputs depend on that row alone."""
-    compiled = compile_graph(lenet, lenet.network, "features.act2", grays)
+def test_permuting_rows_permutes_maps(compiled: CompiledGraph, grays: Pixels) -> None:
+    """A row's outputs depend on that row only."""
     run = open_session(compiled.proto)
     order = np.random.default_rng(0).permutation(len(grays))
     target = np.arange(12)[:, None] % 10
@@ -99,23 +102,22 @@ def test_permuting_rows_permutes_maps(lenet: Classifier, grays: Pixels) -> None:
 
 
 def test_weights_in_16_bits_are_exact_for_the_rounded_network(
-    lenet: Classifier, grays: Pixels
+    compiled: CompiledGraph, lenet: Classifier, grays: Pixels
 ) -> None:
-    """The file is about half as large, and the checks hold against the rounded weights."""
-    whole = compile_graph(lenet, lenet.network, "features.act2", grays)
-    half = compile_graph(lenet, lenet.network, "features.act2", grays, precision="w16")
-    assert half.proto.ByteSize() < 0.6 * whole.proto.ByteSize()
+    """The file has about half the size, and agrees with the network with rounded weights."""
+    rounded = GraphOptions(precision="w16")
+    half = compile_graph(lenet, lenet.network, "features.act2", grays, rounded)
+    assert half.proto.ByteSize() < 0.6 * compiled.proto.ByteSize()
     layer = lenet.network.get_submodule("features.act2")
     plain = compile_prediction_graph(lenet, grays)
     assert check_parity(half.proto, plain, lenet, layer, grays)["cam"] < 1e-5
 
 
-def test_why_one_and_not_the_other_is_the_gradient_of_their_difference(
-    lenet: Classifier, grays: Pixels
+def test_a_difference_of_maps_is_the_map_of_the_difference(
+    compiled: CompiledGraph, lenet: Classifier, grays: Pixels
 ) -> None:
     """cam(a) - cam(b) of the file is Grad-CAM of y[a] - y[b], by torch's own gradient."""
     layer = find_layer(lenet.network, "features.act2")
-    compiled = compile_graph(lenet, lenet.network, "features.act2", grays)
     _, _, cam = open_session(compiled.proto)(grays, np.tile([[4, 9]], (len(grays), 1)))
     held: list[torch.Tensor] = []
 

@@ -1,4 +1,4 @@
-"""Each backward operation written anew is the one that torch has."""
+"""Each decomposition gives the gradient that torch gives."""
 
 from collections.abc import Callable
 
@@ -19,7 +19,7 @@ Call = Callable[[torch.Tensor], torch.Tensor]
 
 
 def gradient(call: Call, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """A random cotangent of the call, and what torch makes of it."""
+    """A random cotangent of the call, and torch's gradient for it."""
     image = image.clone().requires_grad_()
     output = call(image)
     cotangent = torch.randn_like(output)
@@ -34,7 +34,7 @@ def gradient(call: Call, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tenso
 def test_convolution(
     stride: tuple[int, int], padding: tuple[int, int], dilation: tuple[int, int], groups: int
 ) -> None:
-    """Strides that leave a rest, padding, dilation and groups."""
+    """Strides may leave a rest; padding, dilation and groups vary."""
     torch.manual_seed(0)
     conv = nn.Conv2d(4, 6, (3, 2), stride, padding, dilation, groups).double()
     image = torch.randn(2, 4, 12, 11).double()
@@ -69,7 +69,7 @@ def test_convolution(
     ],
 )
 def test_average_pool(kernel: int, stride: int, padding: int, ceil: bool, count: bool) -> None:
-    """Overlapping, padded, with a rest, windows over the edge."""
+    """Windows may overlap, be padded, leave a rest or extend over the edge."""
     torch.manual_seed(0)
     image = torch.randn(2, 3, 10, 12).double()
     cotangent, expected = gradient(
@@ -81,22 +81,22 @@ def test_average_pool(kernel: int, stride: int, padding: int, ceil: bool, count:
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 4), (7, 7), (12, 5)])
 def test_adaptive_average_pool(size: tuple[int, int]) -> None:
-    """To one, to fewer, unevenly, and to more than there are."""
+    """The output may be 1x1, smaller, uneven, or larger than the input."""
     torch.manual_seed(0)
     image = torch.randn(2, 3, 10, 7).double()
     cotangent, expected = gradient(lambda x: F.adaptive_avg_pool2d(x, size), image)
     assert torch.allclose(expected, adaptive_avg_pool2d_backward(cotangent, image))
 
 
-def test_hardtanh_at_its_bounds() -> None:
-    """Torch gives no gradient there, and neither does ours."""
+def test_hardtanh_has_no_gradient_at_its_bounds() -> None:
+    """Torch gives none there either."""
     image = torch.tensor([-1.0, 0.0, 0.5, 6.0, 7.0])
     cotangent, expected = gradient(lambda x: F.hardtanh(x, 0, 6), image)
     assert torch.equal(expected, hardtanh_backward(cotangent, image, 0, 6))
 
 
 def test_silu() -> None:
-    """On both sides of zero, at it and far from it."""
+    """Inputs are on both sides of zero, at zero and far from it."""
     image = torch.linspace(-30, 30, 121).double()
     cotangent, expected = gradient(F.silu, image)
     assert torch.allclose(expected, silu_backward(cotangent, image), atol=1e-15)

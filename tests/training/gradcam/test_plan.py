@@ -1,4 +1,4 @@
-"""The cheapest exact way to alpha is found, and no shortcut is taken that isn't exact."""
+"""A plan is the cheapest exact way to alpha. A shortcut that is not exact is never used."""
 
 from collections.abc import Callable
 
@@ -14,7 +14,7 @@ Make = Callable[[nn.Module], Classifier]
 
 
 class Skip(nn.Module):
-    """A pool and a linear layer, and the map's maximum past them."""
+    """A pool and a linear layer, with the map's maximum on a path around them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -73,8 +73,8 @@ HEADS = {
 
 
 @pytest.mark.parametrize("name", HEADS)
-def test_head(small: Make, colors: Pixels, name: str) -> None:
-    """The expected shortcut for each head, none where it would be wrong."""
+def test_each_head_gets_its_shortcut(small: Make, colors: Pixels, name: str) -> None:
+    """Heads for which a shortcut is wrong get none."""
     head, expected = HEADS[name]
     model = small(head)
     found = make_plan(model, model.network, "features", torch.from_numpy(colors[:3]))
@@ -91,7 +91,9 @@ def test_head(small: Make, colors: Pixels, name: str) -> None:
         ("features.pool2", "linear", "classifier.fc1"),
     ],
 )
-def test_lenet(lenet: Classifier, grays: Pixels, layer: str, kind: str, pivot: str) -> None:
+def test_lenets_layers_get_their_shortcuts(
+    lenet: Classifier, grays: Pixels, layer: str, kind: str, pivot: str
+) -> None:
     """The default layer needs no gradient of convolutions."""
     found = make_plan(lenet, lenet.network, layer, torch.from_numpy(grays[:3]))
     assert (found.kind, found.pivot, found.seed) == (kind, pivot, "classifier.fc3")

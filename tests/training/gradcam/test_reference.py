@@ -1,4 +1,4 @@
-"""The definition gives published values and keeps the laws that Grad-CAM has."""
+"""The reference gives published values and has the mathematical properties of Grad-CAM."""
 
 from collections.abc import Callable
 
@@ -13,7 +13,7 @@ from training.networks.classifier import Classifier
 
 
 class OneConv(nn.Module):
-    """Captum's test network with one convolution, and its weights."""
+    """Captum's test network with one convolution, with Captum's weights."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -39,18 +39,18 @@ class OneConv(nn.Module):
     ("layer", "expected"),
     [("conv1", [[11.25, 13.5], [20.25, 22.5]]), ("relu1", [[0, 4], [28, 32.5]])],
 )
-def test_gives_captums_published_arrays(layer: str, expected: list[list[float]]) -> None:
-    """For the numbers 0..15 as a picture and target 0."""
+def test_matches_captums_published_arrays(layer: str, expected: list[list[float]]) -> None:
+    """The picture has the numbers 0..15, and the target is 0."""
     net = OneConv()
     image = torch.arange(16.0).reshape(1, 1, 4, 4)
     found = compute_gradcam(net, image, torch.tensor([[0]]), net.get_submodule(layer))
     assert found.cam[0, 0].tolist() == expected
 
 
-def test_sums_to_the_logit_behind_an_average_and_a_linear_layer(
+def test_the_map_sums_to_the_logit_before_an_average_and_a_linear_layer(
     small: Callable[[nn.Module], Classifier], colors: Pixels
 ) -> None:
-    """Completeness: the map's sum is the logit without its bias."""
+    """Completeness: the sum of the map is the logit without its bias."""
     linear = nn.Linear(6, 5)
     model = small(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), linear)).double()
     image = torch.from_numpy(colors)
@@ -59,8 +59,8 @@ def test_sums_to_the_logit_behind_an_average_and_a_linear_layer(
     assert torch.allclose(found.logits - linear.bias, found.cam.sum((2, 3)), atol=1e-12)
 
 
-def test_alpha_is_the_slope_of_the_logit(lenet: Classifier, grays: Pixels) -> None:
-    """Finite differences on the head in double precision: all of a channel moved a little."""
+def test_alpha_is_the_derivative_of_the_logit(lenet: Classifier, grays: Pixels) -> None:
+    """Shifting a whole channel by a small step in double precision gives the same number."""
     model, image = lenet.double(), torch.from_numpy(grays[:2])
     layer = model.network.get_submodule("features.act2")
     found = compute_gradcam(model, image, torch.tensor([[3], [7]]), layer)
@@ -82,7 +82,7 @@ def test_alpha_is_the_slope_of_the_logit(lenet: Classifier, grays: Pixels) -> No
         assert torch.allclose(slope, found.alpha[:, 0, channel], rtol=1e-6, atol=1e-12)
 
 
-def test_targets_are_what_they_are_alone(lenet: Classifier, grays: Pixels) -> None:
+def test_several_targets_give_the_maps_of_single_targets(lenet: Classifier, grays: Pixels) -> None:
     """T targets equal T calls, -1 equals the top-1, and T = 0 gives no maps."""
     image = torch.from_numpy(grays[:3])
     layer = lenet.network.get_submodule("features.act2")
@@ -98,7 +98,7 @@ def test_targets_are_what_they_are_alone(lenet: Classifier, grays: Pixels) -> No
 def test_a_difference_of_logits_has_the_difference_of_the_maps(
     lenet: Classifier, grays: Pixels
 ) -> None:
-    """Grad-CAM is linear in what it explains."""
+    """Grad-CAM is linear in the logit that it explains."""
     image = torch.from_numpy(grays[:4])
     layer = lenet.network.get_submodule("features.act2")
     cam = compute_gradcam(lenet, image, torch.tensor([[4, 9]]).repeat(4, 1), layer).cam
@@ -113,7 +113,7 @@ def test_a_difference_of_logits_has_the_difference_of_the_maps(
 def test_other_weights_give_another_map_and_other_biases_do_not(
     lenet: Classifier, grays: Pixels
 ) -> None:
-    """A map that ignored the weights would explain nothing; a constant is no reason."""
+    """A map must depend on the weights. A constant added to a logit explains nothing."""
     image, target = torch.from_numpy(grays[:4]), torch.zeros(4, 1, dtype=torch.int64)
     layer = lenet.network.get_submodule("features.act2")
     before = compute_gradcam(lenet, image, target, layer).cam.flatten(1)
@@ -141,14 +141,14 @@ def test_other_weights_give_another_map_and_other_biases_do_not(
         (nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 3)), "neck", "neck"),
     ],
 )
-def test_a_layer_without_a_map_is_refused(
+def test_a_layer_without_a_map_is_rejected(
     small: Callable[[nn.Module], Classifier],
     colors: Pixels,
     head: nn.Module,
     layer: str,
     sentence: str,
 ) -> None:
-    """1x1, no map at all, or no such layer: one sentence."""
+    """The map is 1x1, the output is not a map, or the layer does not exist."""
     model = small(head)
     image, target = torch.from_numpy(colors), torch.zeros(12, 1).long()
     with pytest.raises(UserError, match=sentence):

@@ -1,4 +1,4 @@
-"""The list of layers holds what can be explained and nothing else."""
+"""The list of target layers has every layer that Grad-CAM can explain, and no other."""
 
 import pytest
 import torch
@@ -10,8 +10,8 @@ from training.imaging.preprocessing import Input, Pixels
 from training.networks.classifier import Classifier
 
 
-def test_lenets_layers(lenet: Classifier, grays: Pixels) -> None:
-    """Each stage with its map; a head's layers have none."""
+def test_lenets_layers_are_listed_with_their_maps(lenet: Classifier, grays: Pixels) -> None:
+    """Layers of the head have no map and are left out."""
     rows = list_target_layers(lenet, lenet.network, torch.from_numpy(grays[:4]))
     found = {row.name: (row.channels, row.height, row.width) for row in rows}
     assert found["features.act2"] == (16, 10, 10)
@@ -20,8 +20,8 @@ def test_lenets_layers(lenet: Classifier, grays: Pixels) -> None:
     assert all(row.cost > 0 for row in rows)
 
 
-def test_layers_that_run_twice_or_for_nothing_are_left_out(colors: Pixels) -> None:
-    """A shared activation has two maps, an unused branch explains nothing."""
+def test_shared_and_unused_layers_are_left_out(colors: Pixels) -> None:
+    """A shared activation has two maps, and an unused branch explains nothing."""
 
     class Odd(nn.Module):
         def __init__(self) -> None:
@@ -41,8 +41,8 @@ def test_layers_that_run_twice_or_for_nothing_are_left_out(colors: Pixels) -> No
     assert [row.name for row in rows] == ["one", "two"]
 
 
-def test_a_network_without_maps_is_one_sentence(colors: Pixels) -> None:
-    """A perceptron has nothing to show."""
+def test_a_network_without_maps_is_rejected(colors: Pixels) -> None:
+    """A perceptron has no map."""
     head = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 2))
     model = Classifier(Input("RGB", 32, 32, 32), head)
     with pytest.raises(UserError, match="nothing to show"):

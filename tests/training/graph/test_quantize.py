@@ -1,4 +1,4 @@
-"""Fewer bits: the contract still holds, the loss is told, and too much of it is refused."""
+"""A lower precision keeps the contract. Its loss is measured, and a large loss is rejected."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +15,8 @@ from training.artifact.precision_loss import ALLOWED_LOSSES, compare_precisions
 from training.data.datasets import Dataset, Split
 from training.errors import UserError
 from training.export.pipeline import export_model
-from training.graph.compilation import compile_graph
+from training.export.request import ExportRequest
+from training.graph.compilation import GraphOptions, compile_graph
 from training.graph.quantize import reduce_precision
 from training.graph.session import open_session
 from training.imaging.preprocessing import Pixels
@@ -29,7 +30,8 @@ def pooled(small: Callable[[nn.Module], Classifier]) -> Classifier:
 
 
 def compiled(model: Classifier, layer: str, pictures: Pixels) -> onnx.ModelProto:
-    return compile_graph(model, model.network, layer, pictures, precision="int8").proto
+    options = GraphOptions(precision="int8")
+    return compile_graph(model, model.network, layer, pictures, options).proto
 
 
 def of_type(proto: onnx.ModelProto, op_type: str) -> list[onnx.NodeProto]:
@@ -37,8 +39,10 @@ def of_type(proto: onnx.ModelProto, op_type: str) -> list[onnx.NodeProto]:
 
 
 @pytest.mark.parametrize("name", ["fp16", "int8"])
-def test_the_graph_stays_the_contracts(pooled: Classifier, colors: Pixels, name: str) -> None:
-    """Inputs, outputs, opset 18 of the standard domain; any N and T; rows on their own."""
+def test_a_lower_precision_keeps_the_contract(
+    pooled: Classifier, colors: Pixels, name: str
+) -> None:
+    """Inputs, outputs, opset and dynamic sizes stay, and rows do not depend on each other."""
     full = compiled(pooled, "features", colors)
     small = reduce_precision(full, name, colors)
     check_signature(small)
@@ -54,10 +58,8 @@ def test_the_graph_stays_the_contracts(pooled: Classifier, colors: Pixels, name:
         assert np.allclose(alone[0][0], logits[-1], atol=1e-3)
 
 
-def test_int8_quantises_the_body_and_spares_the_map_and_the_head(
-    pooled: Classifier, colors: Pixels
-) -> None:
-    """Both convolutions take 8-bit weights, a scale a channel; the head's product takes floats."""
+def test_int8_quantizes_the_body_but_not_the_head(pooled: Classifier, colors: Pixels) -> None:
+    """Convolutions have 8-bit weights with a scale per channel. The head computes in 32 bits."""
     small = reduce_precision(compiled(pooled, "features", colors), "int8", colors)
     tensors = {tensor.name: tensor for tensor in small.graph.initializer}
     makers = {output: node for node in small.graph.node for output in node.output}
@@ -76,7 +78,7 @@ def test_int8_quantises_the_body_and_spares_the_map_and_the_head(
 def test_the_map_is_exact_for_the_network_that_is_served(
     pooled: Classifier, colors: Pixels
 ) -> None:
-    """GAP and linear: a map's sum is its logit but for the bias, in 8 bits as in 32."""
+    """With an average and a linear layer, the map's sum is the logit without its bias."""
     small = reduce_precision(compiled(pooled, "features", colors), "int8", colors)
     logits, _, cam = open_session(small)(colors, np.tile(np.arange(5), (len(colors), 1)))
     bias = pooled.network.get_submodule("head.2").bias
@@ -85,7 +87,7 @@ def test_the_map_is_exact_for_the_network_that_is_served(
 
 
 def test_fp16_computes_convolutions_in_16_bits(pooled: Classifier, colors: Pixels) -> None:
-    """Their weights are stored so; pixels are scaled before, the map is widened after."""
+    """Their weights are stored in 16 bits. Preprocessing and head compute in 32 bits."""
     small = reduce_precision(compiled(pooled, "features", colors), "fp16", colors)
     tensors = {tensor.name: tensor for tensor in small.graph.initializer}
     for conv in of_type(small, "Conv"):
@@ -95,16 +97,22 @@ def test_fp16_computes_convolutions_in_16_bits(pooled: Classifier, colors: Pixel
 
 
 @pytest.mark.parametrize("name", ["w16", "fp16", "int8"])
-def test_what_fewer_bits_change_is_on_the_card(
+def test_the_card_has_the_loss_of_a_lower_precision(
     lenet: Classifier, grays: Pixels, strokes: Dataset, tmp_path: Path, name: str
 ) -> None:
-    """Measured against fp32 on the test pictures, with a compiled backward pass behind the map."""
+    """It is measured against fp32 on the test pictures."""
     splits = strokes.splits
-    folder = export_model(
-        about(lenet), lenet, "features.act2", grays, tmp_path, splits["test"],
-        precision=name, calibration=splits["val"].pictures,
-    )  # fmt: skip
-    _, found = read(folder)
+    request = ExportRequest(
+        about(lenet),
+        lenet,
+        "features.act2",
+        grays,
+        tmp_path,
+        test=splits["test"],
+        precision=name,
+        calibration=splits["val"].pictures,
+    )
+    _, found = read(export_model(request))
     figures = found["checks"]["precision"]
     points, cosine = ALLOWED_LOSSES[name]
     assert found["precision"] == figures["precision"] == name
@@ -117,27 +125,33 @@ def test_what_fewer_bits_change_is_on_the_card(
     assert 100 * lost == pytest.approx(figures["accuracy_points"], abs=1e-3)
 
 
-def test_too_great_a_loss_writes_nothing(lenet: Classifier, grays: Pixels, tmp_path: Path) -> None:
-    """Ranges calibrated on black pictures fit no others: one sentence says what was lost."""
-    black = np.zeros_like(grays)
+def test_a_large_loss_writes_nothing(lenet: Classifier, grays: Pixels, tmp_path: Path) -> None:
+    """Ranges that are calibrated on black pictures fit no others."""
+    request = ExportRequest(
+        about(lenet),
+        lenet,
+        "features.act2",
+        grays,
+        tmp_path / "tree",
+        precision="int8",
+        calibration=np.zeros_like(grays),
+    )
     with pytest.raises(UserError, match=r"int8 (loses .* points of accuracy|changes the maps)"):
-        export_model(
-            about(lenet), lenet, "features.act2", grays, tmp_path / "tree",
-            precision="int8", calibration=black,
-        )  # fmt: skip
+        export_model(request)
     assert not (tmp_path / "tree").exists()
 
 
-def test_int8_without_real_pictures_is_refused(
+def test_int8_without_calibration_pictures_is_rejected(
     lenet: Classifier, grays: Pixels, tmp_path: Path
 ) -> None:
-    """Before anything is computed."""
+    """It is rejected before anything is computed."""
+    request = ExportRequest(about(lenet), lenet, "features.act2", grays, tmp_path, precision="int8")
     with pytest.raises(UserError, match="calibrated on real pictures"):
-        export_model(about(lenet), lenet, "features.act2", grays, tmp_path, precision="int8")
+        export_model(request)
 
 
-def test_a_lost_point_is_counted_on_labels(lenet: Classifier, grays: Pixels) -> None:
-    """The same graph twice changes nothing; a wrong one is refused by accuracy."""
+def test_the_loss_of_accuracy_is_measured_on_labels(lenet: Classifier, grays: Pixels) -> None:
+    """The same graph loses nothing. A graph with wrong answers is rejected."""
     full = compiled(lenet, "features.act2", grays)
     truth = open_session(full)(grays, np.empty((len(grays), 0), np.int64))[0].argmax(1)
     same = compare_precisions(full, full, "int8", Split(grays, truth))

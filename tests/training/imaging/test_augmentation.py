@@ -1,4 +1,4 @@
-"""Distortions stay what they are meant to be."""
+"""Each augmentation changes pictures as documented."""
 
 import torch
 
@@ -10,14 +10,14 @@ def rng(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def test_nothing_asked_nothing_changed(grays: Pixels) -> None:
-    """The default leaves pictures as they are, in float32."""
+def test_the_default_changes_nothing(grays: Pixels) -> None:
+    """Pictures stay as they are, as float32."""
     image = torch.from_numpy(grays)
     assert torch.equal(Augmentation()(image, rng()), image.float())
 
 
 def test_the_same_seed_gives_the_same_pictures(grays: Pixels) -> None:
-    """And another seed others."""
+    """Another seed gives other pictures."""
     distort = Augmentation(shift=0.1, rotate=10, scale=0.1, shear=0.1, elastic=0.03, brightness=0.2)
     image = torch.from_numpy(grays)
     once, again, other = (distort(image, rng(seed)) for seed in (1, 1, 2))
@@ -28,8 +28,8 @@ def test_the_same_seed_gives_the_same_pictures(grays: Pixels) -> None:
     assert once.max() <= 255
 
 
-def test_turning_is_one_of_eight_symmetries(grays: Pixels) -> None:
-    """Every turned picture is the original, mirrored or rotated by quarters."""
+def test_turn_applies_one_of_eight_symmetries(grays: Pixels) -> None:
+    """Every result is the original, mirrored or rotated by quarter turns."""
     image = torch.from_numpy(grays[:1]).repeat(64, 1, 1, 1)
     found = Augmentation(turn=True)(image, rng())
     square = image[0, :, :, 0].float()
@@ -38,8 +38,8 @@ def test_turning_is_one_of_eight_symmetries(grays: Pixels) -> None:
     assert len(seen) == 8
 
 
-def test_fading_brings_black_and_white_nearer_but_keeps_their_order() -> None:
-    """As on gray paper: the range shrinks at both ends, by no more than was asked for."""
+def test_fade_shrinks_the_range_and_keeps_its_order() -> None:
+    """Black and white move inwards, by at most the given share."""
     image = torch.tensor([0, 255]).repeat(64, 1).reshape(64, 2, 1, 1)
     black, white = Augmentation(fade=0.3)(image, rng())[:, :, 0, 0].unbind(1)
     assert black.min() >= 0
@@ -48,8 +48,8 @@ def test_fading_brings_black_and_white_nearer_but_keeps_their_order() -> None:
     assert white.max() <= 255
 
 
-def test_noise_stays_in_range_and_is_another_for_each_picture() -> None:
-    """Its strength is drawn for each picture, up to what was asked for."""
+def test_noise_stays_in_range_and_differs_per_picture() -> None:
+    """Its strength is random per picture, up to the given limit."""
     image = torch.full((64, 28, 28, 1), 128)
     spread = (Augmentation(noise=0.1)(image, rng()) - 128).flatten(1).std(1)
     assert spread.max() <= 0.11 * 255

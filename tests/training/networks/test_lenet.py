@@ -1,4 +1,4 @@
-"""LeNet-5 is the network of the paper as it is taught, and its variants run."""
+"""LeNet-5 has the layers of the paper, and its variants run."""
 
 import pytest
 import torch
@@ -8,13 +8,13 @@ from training.networks.classifier import count_parameters
 from training.networks.lenet import LeNet5
 
 
-def test_has_61706_parameters() -> None:
-    """Convolutions of 6 and 16, then 120, 84 and 10."""
+def test_lenet5_has_61706_parameters() -> None:
+    """Convolutions with 6 and 16 channels, then linear layers of 120, 84 and 10."""
     assert count_parameters(LeNet5()) == 61_706
 
 
-def test_features_end_at_ten_by_ten_before_the_last_pool() -> None:
-    """The map that Grad-CAM explains is 10x10, the pooled one 5x5."""
+def test_the_last_map_before_the_pooling_is_ten_by_ten() -> None:
+    """Grad-CAM targets the map of 10x10; the pooling makes it 5x5."""
     net = LeNet5()
     x = torch.zeros(2, 1, 28, 28)
     assert net.features[:5](x).shape == (2, 16, 10, 10)
@@ -24,12 +24,12 @@ def test_features_end_at_ten_by_ten_before_the_last_pool() -> None:
 @pytest.mark.parametrize("activation", ["sigmoid", "tanh", "relu", "leaky_relu"])
 @pytest.mark.parametrize("pooling", ["average", "max"])
 def test_every_activation_and_pooling_runs(activation: str, pooling: str) -> None:
-    """With batch-norm and dropout, too, and any number of classes."""
+    """Together with batch-norm, dropout and another number of classes."""
     net = LeNet5(3, activation=activation, pooling=pooling, batch_norm=True, dropout=0.5)
     assert net(torch.zeros(2, 1, 28, 28)).shape == (2, 3)
 
 
 def test_an_unknown_activation_is_one_sentence() -> None:
-    """It names what there is."""
-    with pytest.raises(UserError, match="sigmoid, tanh, relu, leaky_relu"):
+    """The sentence lists the activations."""
+    with pytest.raises(UserError, match="sigmoid, tanh, relu or leaky_relu"):
         LeNet5(activation="swish")

@@ -1,4 +1,4 @@
-"""Every model has a page that says what its file says, measured or not."""
+"""Every model has a page that agrees with its file."""
 
 import shutil
 from pathlib import Path
@@ -9,27 +9,31 @@ from tests.server import ROOT
 from training.artifact.card import ModelInfo
 from training.errors import UserError
 from training.export.pipeline import export_model
+from training.export.request import ExportRequest
 from training.imaging.preprocessing import Input, Pixels
 from training.networks.classifier import Classifier
 from training.report.model_card import find_model_files, render_model_page, write_model_page
 
 
 @pytest.mark.parametrize("file", sorted(ROOT.glob("models/*/*/model.onnx")), ids=str)
-def test_every_bundled_model_has_the_page_that_its_file_gives(file: Path) -> None:
-    """Write them anew with `python -m training describe`."""
+def test_the_pages_of_bundled_models_are_up_to_date(file: Path) -> None:
+    """`python -m training describe` writes them again."""
     page = (file.parent / "report" / "README.md").read_text()
     assert page == render_model_page(file.parents[1].name, file.parent)
 
 
-def test_an_export_without_figures_gets_a_page_that_says_so(
+def test_the_page_of_an_export_without_metrics_says_why(
     lenet: Classifier, grays: Pixels, tmp_path: Path
 ) -> None:
-    """Its facts, its checks and the reason; no plots."""
+    """It has the facts, the checks and the reason, and no plots."""
     wanted = Input("L", 28, 28, 28, mean=(0.0,), std=(0.3,), dark_on_light=True)
     about = ModelInfo(
         "digits", "lenet5", tuple("0123456789"), wanted, "multiclass", "CC0", {"origin": "a test"}
     )
-    folder = export_model(about, lenet, "features.act2", grays, tmp_path, unmeasured="no pictures")
+    request = ExportRequest(
+        about, lenet, "features.act2", grays, tmp_path, unmeasured="no pictures"
+    )
+    folder = export_model(request)
     page = (folder / "report" / "README.md").read_text()
     assert "gray pictures of 28 x 28" in page
     assert "maps of 10 x 10" in page
@@ -39,16 +43,16 @@ def test_an_export_without_figures_gets_a_page_that_says_so(
     assert [path.name for path in (folder / "report").iterdir()] == ["README.md"]
 
 
-def test_a_copied_version_keeps_its_page(tmp_path: Path) -> None:
-    """The page names no version, so `cp -r models/x/1 models/x/2` leaves it true."""
+def test_the_page_stays_valid_when_a_version_is_copied(tmp_path: Path) -> None:
+    """The page names no version, so it stays true after `cp -r models/x/1 models/x/2`."""
     copy = tmp_path / "lenet5" / "2"
     shutil.copytree(ROOT / "models" / "lenet5" / "1", copy)
     page = (copy / "report" / "README.md").read_text()
     assert page == write_model_page("lenet5", copy).read_text()
 
 
-def test_a_file_without_a_card_is_one_sentence(tmp_path: Path) -> None:
-    """And so is a tree without models."""
+def test_a_file_without_a_card_is_rejected(tmp_path: Path) -> None:
+    """A folder without models is rejected too."""
     (tmp_path / "model.onnx").write_bytes(b"no model")
     with pytest.raises(UserError, match="no readable card"):
         write_model_page("x", tmp_path)

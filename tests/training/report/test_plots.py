@@ -1,16 +1,16 @@
-"""A report has the plots that its figures allow."""
+"""A report has the plots that its metrics allow."""
 
 from pathlib import Path
 
 import numpy as np
 
 from training.data.datasets import Split
-from training.evaluate.metrics import compute_metrics
+from training.evaluate.metrics import Evaluation, compute_metrics
 from training.report.plots import format_metrics, save_report_plots
 
 
-def test_several_labels_have_no_mistakes_and_no_confusion(tmp_path: Path) -> None:
-    """Each label's probability counts for the reliability; no picture has one answer."""
+def test_multilabel_reports_have_no_mistakes_and_no_confusion_matrix(tmp_path: Path) -> None:
+    """The reliability diagram counts the probability of each label."""
     rng = np.random.default_rng(0)
     names = ("cat", "dog", "emu")
     split = Split(
@@ -19,7 +19,7 @@ def test_several_labels_have_no_mistakes_and_no_confusion(tmp_path: Path) -> Non
     )
     probabilities = rng.random((12, 3), np.float32)
     figures = compute_metrics(probabilities, split.labels, names)
-    save_report_plots(tmp_path, names, split, probabilities, figures)
+    save_report_plots(tmp_path, Evaluation(names, split, probabilities, figures))
     assert [path.name for path in tmp_path.iterdir()] == ["reliability.png"]
     page = format_metrics(tmp_path, figures)
     assert "![Reliability](reliability.png)" in page

@@ -9,6 +9,7 @@ import gzip
 import io
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,15 +27,16 @@ from service.imaging.decoding import decode_image, open_image
 from tests.contract.artifacts import wait_loaded
 from tests.reliability.client import Client, Reply, connect
 from tests.reliability.photographs import make_request
-from tests.server import Server
+from tests.server import ROOT, Server
 from tests.warm import start_worker
 from training.artifact.card import ModelInfo
 from training.artifact.golden import encode_png, pad_to_wider_image
 from training.export.pipeline import export_model
+from training.export.request import ExportRequest
 from training.imaging.preprocessing import Input, load_pixels
 from training.networks.classifier import Classifier, build_classifier, get_default_layer
 
-MODELS_DIR = Path(__file__).parents[1] / "models"
+MODELS_DIR = ROOT / "models"
 LABELS = tuple("0123456789")
 DIGITS = Input("L", 28, 28, 28, "center", "bilinear", (0.0,), (0.3081,), True)
 PRECISIONS = {"w16": 1e-3, "fp16": 1e-2, "int8": 1e-1}  # how far probabilities may be off
@@ -71,15 +73,19 @@ def served(samples: Pixels, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     about = ModelInfo("lenet5", "lenet5", LABELS, DIGITS, "multiclass", "Apache-2.0", {})
     tree = tmp_path_factory.mktemp("models")
     layer = get_default_layer(model.network)
-    export_model(about, model, layer, samples, tree, unmeasured="untrained", say=lambda _: None)
+    request = ExportRequest(
+        about, model, layer, samples, tree, unmeasured="untrained", say=lambda _: None
+    )
+    export_model(request)
     for precision in PRECISIONS:
-        lower = ModelInfo(
-            f"lenet5-{precision}", "lenet5", LABELS, DIGITS, "multiclass", "Apache-2.0", {}
+        lower = replace(
+            request,
+            info=replace(about, name=f"lenet5-{precision}"),
+            model=copy.deepcopy(model),
+            precision=precision,
+            calibration=samples,
         )
-        export_model(
-            lower, copy.deepcopy(model), layer, samples, tree, unmeasured="untrained",
-            precision=precision, calibration=samples, say=lambda _: None,
-        )  # fmt: skip
+        export_model(lower)
     with start_worker(tree, tmp_path_factory.mktemp("server")) as server:
         wait_loaded(server)
         yield Served(model, server)

@@ -1,0 +1,144 @@
+"""Data, network and settings that do not suit each other are refused before the first epoch."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from training.config import Config
+from training.data.datasets import Dataset
+from training.errors import UserError
+from training.fit.checks import check_logits
+from training.fit.distributed import check_device
+from training.fit.loop import fit, start_run
+from training.networks.classifier import Classifier
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"options": {"batch_norm": True}, "batch_size": 1}, "needs at least 2 pictures per step"),
+        ({"layer": "features.act9"}, "no layer `features.act9`. Did you mean `features.act"),
+        ({"options": {"foo": 1}}, "There is no setting `options.foo`. Accepted are: activation"),
+        ({"options": {"activatoin": "relu"}}, "Did you mean `options.activation`"),
+        ({"options": {"depth": 1}}, "`options.depth` must be an integer of at least 2, got 1."),
+        ({"architecture": "lenet6"}, "There is no architecture 'lenet6'. Did you mean lenet5"),
+        ({"architecture": "resnet18", "options": {"stem": "smal"}}, "must be imagenet or small"),
+        ({"architecture": "resnet18", "options": {"foo": 1}}, "no setting `options.foo`"),
+        ({"architecture": "resnet18"}, "resnet18 does not run on pictures of 28 x 28 x 1: "),
+        ({"architecture": "tests.training.fit.test_checks:fail"}, "raised KeyError: 'no'"),
+        ({"architecture": "tests.training.fit.test_checks:needy"}, "missing a required argument"),
+    ],
+)
+def test_a_network_that_does_not_suit_is_refused(
+    quick: Config, strokes: Dataset, changes: dict[str, object], sentence: str
+) -> None:
+    """Its batches, layer, options and input; an error in the user's own function."""
+    config = replace(quick, **{"options": {}, **changes})  # type: ignore[arg-type]
+    with pytest.raises(UserError) as refused:
+        start_run(config, strokes)
+    assert sentence in str(refused.value)
+
+
+def fail() -> nn.Module:
+    raise KeyError("no")
+
+
+def needy(classes: int) -> nn.Module:
+    return nn.Linear(1, classes)
+
+
+def test_pictures_of_another_size_than_the_input_are_refused(
+    quick: Config, strokes: Dataset
+) -> None:
+    """MNIST's digits keep their size whatever `input` says."""
+    config = replace(quick, input=replace(quick.input, height=32))
+    with pytest.raises(UserError, match="are 28 x 28 x 1, but `input` describes 32 x 28 x 1"):
+        start_run(config, strokes)
+
+
+@pytest.mark.parametrize("empty", [True, False])
+def test_training_needs_a_validation_split(quick: Config, strokes: Dataset, empty: bool) -> None:
+    """It may be missing or empty."""
+    splits = dict(strokes.splits)
+    splits["val"] = splits["val"].select(torch.arange(0).numpy())
+    if not empty:
+        del splits["val"]
+    with pytest.raises(UserError, match="no pictures for the split 'val'"):
+        start_run(quick, Dataset(splits, strokes.labels))
+
+
+def test_the_network_must_return_one_logit_per_label(
+    quick: Config, small: Callable[[nn.Module], Classifier]
+) -> None:
+    """Another number of outputs is refused with both numbers."""
+    config = replace(quick, input=replace(quick.input, mode="RGB", height=32, width=32))
+    head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 3))
+    with pytest.raises(UserError, match=r"logits of shape \(N, 2\) for 2 labels, .* \(1, 3\)"):
+        check_logits(config, 2, small(head))
+
+
+@pytest.mark.parametrize("name", ["cuda:99", "cuda:7"])
+def test_a_device_that_is_not_there_is_refused(name: str) -> None:
+    """With the number of devices that torch finds."""
+    with pytest.raises(UserError, match=f"device={name} is not available: torch finds"):
+        check_device(name)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(
+    quick: Config, strokes: Dataset, tmp_path: Path
+) -> None:
+    """After the first such epoch, without a checkpoint of it."""
+    config = replace(quick, learning_rate=1e30, optimizer="sgd", average=0.0)
+    with pytest.raises(UserError, match="The loss is not finite after epoch 1"):
+        fit(config, strokes, tmp_path)
+    assert not list(tmp_path.glob("*.pt"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "labels", "sentence"),
+    [
+        ({"architecture": "squeezenet1_1", "options": {}}, None, "has architecture='lenet5'"),
+        ({"options": {"activation": "tanh"}}, None, "has options="),
+        ({"optimizer": "sgd"}, None, "has optimizer='adamw', the config has 'sgd'"),
+        ({}, ("a", "b"), r"has labels=\('upright', 'lying'\)"),
+    ],
+)
+def test_a_run_resumes_only_with_its_own_network_and_labels(
+    quick: Config,
+    strokes: Dataset,
+    tmp_path: Path,
+    changes: dict[str, object],
+    labels: tuple[str, ...] | None,
+    sentence: str,
+) -> None:
+    """Architecture, options, optimizer and labels must stay."""
+    config = replace(quick, epochs=1, input=replace(quick.input, mode="L"))
+    state = start_run(config, strokes).state_dict()
+    torch.save(state, tmp_path / "last.pt")
+    other = replace(config, **changes)  # type: ignore[arg-type]
+    if changes.get("architecture"):
+        other = replace(other, architecture="tests.training.fit.test_checks:flat")
+    with pytest.raises(UserError, match=sentence):
+        fit(other, Dataset(strokes.splits, labels or strokes.labels), tmp_path, resume=True)
+
+
+def flat() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(1, 2, 28), nn.Flatten())
+
+
+def test_a_run_of_an_earlier_version_still_resumes(
+    quick: Config, strokes: Dataset, tmp_path: Path
+) -> None:
+    """Its last state has no config; weights that do not match are one sentence."""
+    state = start_run(replace(quick, epochs=1), strokes).state_dict()
+    torch.save({k: v for k, v in state.items() if k not in ("config", "labels")},
+               tmp_path / "last.pt")  # fmt: skip
+    wider = replace(quick, epochs=1, options={"width": 2.0})
+    with pytest.raises(UserError, match="does not match the config: "):
+        fit(wider, strokes, tmp_path, resume=True)
+    fit(replace(quick, epochs=1), strokes, tmp_path, resume=True)
+    assert (tmp_path / "best.pt").exists()

@@ -1,0 +1,51 @@
+"""`layers` lists the layers that Grad-CAM can target, with the cost of each."""
+
+import argparse
+from pathlib import Path
+
+from training.commands.parsers import Commands, add_command
+
+
+def add_layers(commands: Commands) -> None:
+    command = add_command(
+        commands,
+        "layers",
+        "list the layers that Grad-CAM can target",
+        "layers resnet18 --size 64",
+        run_layers,
+    )
+    command.add_argument("network", help="a checkpoint, or an architecture as in import")
+    command.add_argument("--size", type=int, help="height and width of the input, in pixels")
+    command.add_argument("--all", action="store_true", help="list nested layers too")
+
+
+def run_layers(arguments: argparse.Namespace) -> None:
+    import dataclasses
+
+    import torch
+
+    from training.fit.checkpoint import load_checkpoint
+    from training.gradcam.target_layers import list_target_layers
+    from training.imaging.preprocessing import Input
+    from training.imaging.synthetic import generate_images
+    from training.networks.classifier import build_classifier
+    from training.networks.torchvision_zoo import get_torchvision_input, list_torchvision_names
+
+    if Path(arguments.network).is_file():
+        config, _, model, _ = load_checkpoint(Path(arguments.network))
+        input_spec = config.input
+    else:
+        name = arguments.network
+        input_spec = get_torchvision_input(name) if name in list_torchvision_names() else Input()
+        if arguments.size:
+            size = arguments.size
+            input_spec = dataclasses.replace(input_spec, height=size, width=size, resize=size)
+        model = build_classifier(name, 10, input_spec, {})
+    image = torch.from_numpy(
+        generate_images(4, input_spec.height, input_spec.width, input_spec.channels)
+    )
+    rows = list_target_layers(model, model.network, image, None if arguments.all else 2)
+    print(f"{'layer':40} {'kind':22} {'map':>16}  compiler     cost")
+    for row in rows:
+        size = f"{row.channels} x {row.height} x {row.width}"
+        print(f"{row.name:40} {row.kind:22} {size:>16}  {row.compiler:11} {row.cost:5.2f}")

@@ -1,0 +1,91 @@
+"""Exports a checkpoint of a training run, with what its config says of it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from training.artifact.card import ModelInfo
+from training.config import Config
+from training.data.datasets import Split, load_dataset
+from training.errors import UserError
+from training.evaluate.explanations import DEFAULT_MAPS
+from training.export.pipeline import export_model
+from training.export.request import ExportRequest
+from training.fit.checkpoint import load_checkpoint
+from training.networks.classifier import get_default_layer
+
+SAMPLES = 64  # test pictures for the checks and golden tests
+UNREPORTED_FIELDS = ("source", "device")  # of a config
+
+
+@dataclass(frozen=True)
+class CheckpointRequest:
+    """The arguments of the command `export`. None stands for what the config says."""
+
+    checkpoint: Path
+    to: Path
+    name: str | None = None
+    version: int | None = None
+    layer: str | None = None
+    precision: str = "fp32"
+    maps: int = DEFAULT_MAPS
+    calibrate: bool = False
+
+
+def export_checkpoint(request: CheckpointRequest) -> Path:
+    """Load a checkpoint and its data set, and export it; returns the folder of the version.
+
+    Raises:
+        UserError: the file is not a checkpoint, or an argument is not valid.
+        CheckError: a check of the exported graph failed.
+    """
+    config, labels, model, rest = load_checkpoint(request.checkpoint)
+    data, history = load_dataset(config), rest["history"][: rest["epoch"]]
+    test = data.get_split("test")
+    info = ModelInfo(
+        name=request.name or config.name,
+        architecture=config.architecture,
+        labels=labels,
+        input=config.input,
+        task=config.task,
+        license=config.license,
+        training=describe_training(config, rest["epoch"], history[-1]["val_accuracy"]),
+    )
+    return export_model(
+        ExportRequest(
+            info,
+            model,
+            layer=request.layer or config.layer or get_default_layer(model.network),
+            samples=test.pictures[:: max(len(test) // SAMPLES, 1)][:SAMPLES],
+            repository=request.to,
+            version=request.version,
+            precision=request.precision,
+            calibration=data.splits["val" if "val" in data.splits else "train"].pictures,
+            validation=get_validation_split(data.splits) if request.calibrate else None,
+            test=test,
+            maps=request.maps,
+            history=history,
+        )
+    )
+
+
+def describe_training(config: Config, epoch: int, accuracy: float) -> dict[str, Any]:
+    """The card's `training`: the data, the epoch of the weights, and the whole config."""
+    fields = config.to_json().items()
+    return {
+        "data": config.source or config.data,
+        "epochs": epoch,
+        "seed": config.seed,
+        "validation_accuracy": accuracy,
+        "config": {name: value for name, value in fields if name not in UNREPORTED_FIELDS},
+    }
+
+
+def get_validation_split(splits: dict[str, Split]) -> Split:
+    """The validation split, on which a temperature is fitted; UserError if there is none."""
+    if "val" not in splits:
+        raise UserError(
+            "--calibrate needs a validation split. "
+            "Train with a config whose `validation` is above 0."
+        )
+    return splits["val"]

@@ -1,0 +1,56 @@
+"""The request to export a network: what is exported, how, and what it is measured on."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from training.artifact.card import ModelInfo
+from training.data.datasets import Split
+from training.errors import UserError
+from training.evaluate.explanations import DEFAULT_MAPS
+from training.imaging.preprocessing import Pixels
+from training.networks.classifier import Classifier
+
+NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]*")
+
+
+@dataclass(frozen=True)
+class ExportRequest:
+    """A network, what is known of it, and how it shall be exported."""
+
+    info: ModelInfo
+    model: Classifier  # with its weights; export may fuse and round them in place
+    layer: str  # "auto" chooses the most faithful layer on `test`
+    samples: Pixels  # (N, H, W, C), two at least, for the checks and golden tests
+    repository: Path
+    version: int | None = None  # None: the next free one
+    precision: str = "fp32"
+    calibration: Pixels | None = None  # pictures that set the ranges of int8
+    validation: Split | None = None  # a temperature is fitted on it
+    test: Split | None = None  # metrics and maps are measured on it
+    measured_on: str = "the test split"  # what `test` is, for the card
+    unmeasured: str = ""  # why there is no `test`, for the card
+    maps: int = DEFAULT_MAPS  # number of pictures to measure the maps on; 0: none
+    private: bool = False  # show no pictures in the report
+    history: Sequence[dict[str, float]] = ()  # of the training, one entry per epoch
+    say: Callable[[str], None] = print  # reports progress
+
+    @property
+    def multilabel(self) -> bool:
+        return self.info.task == "multilabel"
+
+
+def check_request(request: ExportRequest) -> None:
+    """Raise UserError for a request that is not valid, before any work is done."""
+    if not NAME_PATTERN.fullmatch(request.info.name):
+        raise UserError(
+            f"{request.info.name!r} is not a valid model name. Use a-z, 0-9, '.', '_' and '-', "
+            "and begin with a letter or digit."
+        )
+    if request.maps < 0:
+        raise UserError(f"--maps must be 0 or more, got {request.maps}.")
+    if request.precision == "int8" and request.calibration is None:
+        raise UserError(
+            "int8 must be calibrated on real pictures. Give a folder of them with --pictures."
+        )

@@ -1,0 +1,113 @@
+"""From a network to the graph that is served: compiled, checked against torch, lowered if asked.
+
+The checks against torch come before the precision is lowered: fp32 and w16 must agree with torch,
+the other precisions are compared with fp32.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import onnx
+
+from training.artifact.parity import check_parity
+from training.artifact.precision_loss import (
+    EXACT_PRECISIONS,
+    compare_precisions,
+    describe_loss,
+    extract_prediction_graph,
+)
+from training.export.request import ExportRequest
+from training.export.target_network import TargetNetwork
+from training.gradcam.plan import Plan
+from training.gradcam.reference import find_layer
+from training.graph.compilation import (
+    CompiledGraph,
+    GraphOptions,
+    compile_graph,
+    compile_prediction_graph,
+)
+from training.graph.quantize import reduce_precision
+from training.graph.session import measure_cost
+
+
+@dataclass(frozen=True)
+class CompiledNetwork:
+    """A network and its graphs, all of which compute in 32 bits."""
+
+    network: TargetNetwork
+    graph: CompiledGraph
+    plain: onnx.ModelProto  # without the explanation
+    fp32: onnx.ModelProto | None  # with the weights before they were rounded, for w16
+
+
+@dataclass(frozen=True)
+class CheckedNetwork:
+    """A network whose graph agrees with torch, and the worst deviations."""
+
+    compiled: CompiledNetwork
+    checks: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class ServedGraph:
+    """The graph to serve, the figures of its checks, and the cost of an explanation."""
+
+    network: TargetNetwork
+    proto: onnx.ModelProto
+    plan: Plan
+    checks: dict[str, Any]
+    cost: dict[str, float]
+
+
+def compile_network(request: ExportRequest, network: TargetNetwork) -> CompiledNetwork:
+    """Compile the graph with the explanation, and the graph without it."""
+    model, options = network.model, network.options
+
+    def compile_with(options: GraphOptions) -> CompiledGraph:
+        return compile_graph(model, model.network, network.layer, request.samples, options)
+
+    fp32 = None
+    if options.precision == "w16":  # compiled before the weights are rounded
+        fp32 = compile_with(GraphOptions(options.multilabel, options.temperature)).proto
+    graph = compile_with(options)
+    plain = compile_prediction_graph(model, request.samples, options)
+    nodes = len(graph.proto.graph.node)
+    request.say(f"compiled: {graph.plan.compiler}, {nodes} nodes; checking")
+    return CompiledNetwork(network, graph, plain, fp32)
+
+
+def check_network(request: ExportRequest, compiled: CompiledNetwork) -> CheckedNetwork:
+    """Compare the graph with torch.
+
+    Raises:
+        CheckError: they disagree.
+    """
+    model, graph = compiled.network.model, compiled.graph
+    layer = find_layer(model.network, compiled.network.layer)
+    checks = check_parity(graph.proto, compiled.plain, model, layer, request.samples)
+    checks["alpha"] = float(f"{graph.plan.error:.2g}")
+    return CheckedNetwork(compiled, checks)
+
+
+def lower_precision(request: ExportRequest, checked: CheckedNetwork) -> ServedGraph:
+    """Lower the precision if asked, measure what it loses, and measure the cost.
+
+    Raises:
+        CheckError: the lower precision loses too much.
+    """
+    compiled, checks, precision = checked.compiled, dict(checked.checks), request.precision
+    proto, plain, fp32 = compiled.graph.proto, compiled.plain, compiled.fp32
+    if precision not in EXACT_PRECISIONS:
+        fp32 = proto
+        pictures = request.samples if request.calibration is None else request.calibration
+        proto = reduce_precision(fp32, precision, pictures)
+        plain = extract_prediction_graph(proto)
+    if fp32 is not None:
+        compared = request.test or request.samples
+        checks["precision"] = compare_precisions(fp32, proto, precision, compared)
+        request.say(describe_loss(checks["precision"]))
+    cost = measure_cost(proto, plain, request.samples)
+    request.say(
+        f"exact: cam within {checks['cam']:.1e}; explained costs {cost['ratio']:.2f} of plain"
+    )
+    return ServedGraph(compiled.network, proto, compiled.graph.plan, checks, cost)

@@ -1,0 +1,82 @@
+"""The last step of an export: the card, the golden tests and the report, stored as a version.
+
+The folder is filled beside its place and then renamed, so that a reader never sees half of it.
+"""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from training.artifact.card import Findings, attach_card, make_card
+from training.artifact.golden import make_golden_tests
+from training.evaluate.metrics import drop_confusion_matrix
+from training.export.measured_graph import MeasuredGraph
+from training.export.request import ExportRequest
+from training.report.explanations import save_explanation_plots
+from training.report.model_card import write_model_page
+from training.report.plots import save_report_plots
+
+
+def write_version(request: ExportRequest, measured: MeasuredGraph) -> Path:
+    """Attach the card to the graph, and write the file and its report; returns the folder."""
+    attach_card(measured.served.proto, describe_graph(request, measured))
+
+    def fill(folder: Path) -> None:
+        content = measured.served.proto.SerializeToString()
+        (folder / "model.onnx").write_bytes(content)
+        if measured.evaluation is not None:
+            save_report_plots(
+                folder / "report",
+                measured.evaluation,
+                request.history,
+                measured.run,
+                request.private,
+            )
+        if measured.explanations is not None:
+            save_explanation_plots(folder / "report", measured.explanations)
+        write_model_page(request.info.name, folder)
+
+    return place_version(request.repository / request.info.name, request.version, fill)
+
+
+def describe_graph(request: ExportRequest, measured: MeasuredGraph) -> dict[str, Any]:
+    """The card of the graph, with golden tests from the first samples."""
+    info, served, metrics = request.info, measured.served, None
+    if measured.evaluation is not None:
+        figures = drop_confusion_matrix(measured.evaluation.figures)
+        metrics = figures | {"measured_on": request.measured_on}
+    findings = Findings(
+        checks=measured.checks,
+        cost=served.cost,
+        golden=make_golden_tests(measured.run, request.samples[:32], info.input, info.labels),
+        metrics=metrics,
+        unmeasured=request.unmeasured,
+        attention=None if measured.explanations is None else measured.explanations.attention,
+        calibration=measured.calibration,
+    )
+    return make_card(info, served.plan, request.precision, findings)
+
+
+def place_version(model: Path, version: int | None, fill: Callable[[Path], None]) -> Path:
+    """Fill a temporary folder and rename it to the version, by default the next free one."""
+    model.mkdir(parents=True, exist_ok=True)
+    partial = model / f".part-{os.getpid()}"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    try:
+        fill(partial)
+        if version is None:
+            versions = [int(p.name) for p in model.iterdir() if p.name.isdigit()]
+            version = max(versions, default=0) + 1
+        folder = model / str(version)
+        if folder.exists():
+            shutil.rmtree(folder / "report", ignore_errors=True)
+            os.replace(partial / "report", folder / "report")
+            os.replace(partial / "model.onnx", folder / "model.onnx")
+        else:
+            os.rename(partial, folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return folder

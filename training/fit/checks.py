@@ -1,0 +1,79 @@
+"""Checks before and during training: whether data, network and settings suit each other."""
+
+import math
+
+import torch
+from torch import nn
+
+from training.config import Config
+from training.data.datasets import Dataset
+from training.errors import UserError
+from training.fit.distributed import get_world_size
+from training.networks.classifier import Classifier
+from training.validation import describe_unknown
+
+
+def check_splits(config: Config, data: Dataset) -> None:
+    """Raise UserError unless there are pictures of the right shape to train and validate on."""
+    for name in ("train", "val"):
+        if name not in data.splits or not len(data.splits[name]):
+            raise UserError(
+                f"{config.data} has no pictures for the split {name!r} "
+                f"(validation={config.validation}). "
+                "Set `validation` above 0, add pictures, or add a folder val."
+            )
+    shape = data.splits["train"].pictures.shape[1:]
+    wanted = (config.input.height, config.input.width, config.input.channels)
+    if shape != wanted:
+        found, accepted = (" x ".join(map(str, sizes)) for sizes in (shape, wanted))
+        raise UserError(
+            f"The pictures of {config.data} are {found}, but `input` describes {accepted}. "
+            "Change height, width and mode of `input`."
+        )
+
+
+def check_network(config: Config, data: Dataset, model: Classifier) -> None:
+    """Raise UserError unless the network runs, has the target layer and can take the batches."""
+    batch = min(config.batch_size, len(data.splits["train"])) // get_world_size()
+    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    if norms and batch < 2:
+        raise UserError(
+            f"{config.architecture} has batch-norm, which needs at least 2 pictures per step and "
+            f"process, got {batch}. Raise `batch_size`."
+        )
+    if config.layer not in (None, "auto"):
+        names = [name for name, _ in model.network.named_modules() if name]
+        if config.layer not in names:
+            raise UserError(describe_unknown("layer", str(config.layer), names))
+    check_logits(config, 1 if config.one_neuron else len(data.labels), model)
+
+
+def check_logits(config: Config, outputs: int, model: Classifier) -> None:
+    """Raise UserError unless the network turns one blank picture into logits (1, outputs)."""
+    size = (config.input.height, config.input.width, config.input.channels)
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        try:
+            logits = model.eval()(torch.zeros(1, *size, dtype=torch.uint8))
+        except Exception as error:  # the network may be the user's
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            raise UserError(
+                f"{config.architecture} does not run on pictures of "
+                f"{' x '.join(map(str, size))}: {reason}"
+            ) from error
+    found = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+    if found != (1, outputs):
+        raise UserError(
+            f"{config.architecture} must return logits of shape (N, {outputs}) for "
+            f"{outputs} labels, it returns {found} for one picture."
+        )
+
+
+def check_loss(figures: dict[str, float], epoch: int, learning_rate: float) -> None:
+    """Raise UserError if an epoch ended with a loss that is not a finite number."""
+    losses = figures["train_loss"], figures["val_loss"]
+    if not all(math.isfinite(loss) for loss in losses):
+        raise UserError(
+            f"The loss is not finite after epoch {epoch}: training {losses[0]}, validation "
+            f"{losses[1]}. Lower `learning_rate` (now {learning_rate:g}) or set `clip`. "
+            "This epoch was not saved."
+        )

@@ -1,0 +1,203 @@
+"""The state of a training run and its epochs, over augmented batches.
+
+Knows nothing of architectures, picture files or checkpoint files. Every random number follows from
+(seed, epoch), so a run that was killed and resumed gives the same result as an uninterrupted one.
+"""
+
+import copy
+import time
+from typing import Any
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from training.config import Config
+from training.data.datasets import Dataset
+from training.fit.batches import iterate_batches
+from training.fit.distributed import average_gradients, broadcast_from_first, get_rank
+from training.fit.optimizers import compute_rate_factor, make_loss, make_optimizer
+from training.networks.classifier import Classifier
+
+
+class TrainingRun:
+    """The state of a training run: networks, optimizer, progress and history."""
+
+    def __init__(
+        self,
+        config: Config,
+        data: Dataset,
+        model: Classifier,
+        head: set[str],  # names of the parameters of the new head
+        device: torch.device,
+    ) -> None:
+        self.config, self.data, self.model, self.device = config, data, model, device
+        self.train, self.val = data.splits["train"], data.splits["val"]
+        self.averaged = copy.deepcopy(model).eval() if config.average else model
+        shares = torch.from_numpy(self.train.class_shares(len(data.labels))).float().to(device)
+        self.loss = make_loss(config, shares)
+        named = list(model.network.named_parameters())
+        self.body = [p for name, p in named if name not in head]
+        groups = [
+            {"params": [p for name, p in named if name in head], "share": 1.0},
+            {"params": self.body, "share": config.body_rate},
+        ]
+        self.optimizer = make_optimizer(config, [group for group in groups if group["params"]])
+        self.steps = len(self.train) // config.batch_size or 1
+        self.epochs_done = 0
+        self.best = float("inf")
+        self.best_epoch = 0
+        self.improved = False
+        self.history: list[dict[str, float]] = []
+
+    def is_over(self) -> bool:
+        """Whether all epochs are done, or the validation loss has not improved for long."""
+        waited = self.epochs_done - self.best_epoch
+        tired = 0 < self.config.patience <= waited
+        return self.epochs_done >= self.config.epochs or tired
+
+    def run_epoch(self) -> dict[str, float]:
+        """Train for one epoch, then measure the validation loss and accuracy."""
+        started = time.monotonic()
+        train_loss = self.train_epoch()
+        self.epochs_done += 1
+        train_loss, val_loss, accuracy = broadcast_from_first(
+            (train_loss, *self.validate()), self.device
+        )
+        self.improved = val_loss < self.best
+        if self.improved:
+            self.best, self.best_epoch = val_loss, self.epochs_done
+        figures = {
+            "train_loss": train_loss,
+            "val_loss": val_loss,
+            "val_accuracy": accuracy,
+            "learning_rate": self.optimizer.param_groups[0]["lr"],
+            "seconds": time.monotonic() - started,
+        }
+        self.history.append(figures)
+        if get_rank() == 0:
+            tqdm.write(
+                f"epoch {self.epochs_done}: loss {train_loss:.4f}, validation loss "
+                f"{val_loss:.4f}, accuracy {100 * accuracy:.2f} %, {figures['seconds']:.0f} s"
+                + (" (best)" if self.improved else "")
+            )
+        return figures
+
+    def train_epoch(self) -> float:
+        """Take every step of one epoch; returns the mean loss of the batches."""
+        config = self.config
+        torch.manual_seed(100_003 * config.seed + self.epochs_done)  # dropout uses this generator
+        order = torch.initial_seed()  # the same order in every process
+        torch.manual_seed(order + 7919 * get_rank())
+        rng = torch.Generator(self.device).manual_seed(torch.initial_seed() + 1)
+        self.model.train()
+        self.freeze_body(self.epochs_done < config.freeze_epochs)
+        bar = tqdm(
+            iterate_batches(self.train, config.batch_size, order),
+            f"epoch {self.epochs_done + 1}/{config.epochs}",
+            self.steps,
+            leave=False,
+            disable=get_rank() > 0,
+        )
+        total = 0.0
+        for step, (image, label) in enumerate(bar):
+            self.set_learning_rate((self.epochs_done + step / self.steps) / config.epochs)
+            total += self.train_step(image.to(self.device), label.to(self.device), rng)
+        return total / self.steps
+
+    def set_learning_rate(self, done: float) -> None:
+        """Set the schedule's rate after the share `done` (0..1) of the steps."""
+        rate = self.config.learning_rate * compute_rate_factor(self.config, done)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * group["share"]
+
+    def train_step(self, image: torch.Tensor, label: torch.Tensor, rng: torch.Generator) -> float:
+        """One step of the optimizer on one batch; returns its loss."""
+        config = self.config
+        with self.autocast():
+            loss = self.loss(self.model(config.augment(image, rng)), label)
+        if config.l1:
+            loss = loss + config.l1 * sum(p.abs().sum() for p in self.model.parameters())
+        self.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        average_gradients(self.model.parameters())
+        if config.clip:
+            nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
+        self.optimizer.step()
+        self.update_average()
+        return loss.item()
+
+    def freeze_body(self, frozen: bool) -> None:
+        """Freeze or unfreeze the body. Frozen batch-norms keep their statistics."""
+        for weight in self.body:
+            weight.requires_grad_(not frozen)
+        if frozen:
+            for module in self.model.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+
+    @torch.no_grad()
+    def update_average(self) -> None:
+        """Update the moving average of the weights."""
+        if self.averaged is self.model:
+            return
+        both = self.averaged.state_dict(), self.model.state_dict()
+        for kept, now in zip(*(state.values() for state in both), strict=True):
+            if kept.is_floating_point():
+                kept.lerp_(now, 1 - self.config.average)
+            else:
+                kept.copy_(now)
+
+    @torch.no_grad()
+    def validate(self) -> tuple[float, float]:
+        """Mean loss and accuracy on the validation split."""
+        self.averaged.eval()
+        loss = right = 0.0
+        for image, label in iterate_batches(self.val, 4 * self.config.batch_size):
+            label = label.to(self.device)
+            with self.autocast():
+                logits = self.averaged(image.to(self.device))
+            loss += self.loss(logits.float(), label).item() * len(label)
+            if self.config.task == "multilabel":
+                right += ((logits > 0) == (label > 0.5)).float().mean(1).sum().item()
+            elif self.config.one_neuron:
+                right += ((logits[:, 0] > 0) == (label == 1)).sum().item()
+            else:
+                right += (logits.argmax(1) == label).sum().item()
+        return loss / len(self.val), right / len(self.val)
+
+    def autocast(self) -> torch.autocast:
+        return torch.autocast(
+            self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that resuming needs."""
+        return {
+            "config": self.config.to_json(),
+            "labels": list(self.data.labels),
+            "model": self.model.state_dict(),
+            "kept": self.averaged.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "epochs_done": self.epochs_done,
+            "best": self.best,
+            "best_epoch": self.best_epoch,
+            "history": self.history,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.model.load_state_dict(state["model"])
+        self.averaged.load_state_dict(state["kept"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        for name in ("epochs_done", "best", "best_epoch", "history"):
+            setattr(self, name, state[name])
+
+    def make_checkpoint(self) -> dict[str, Any]:
+        """Everything that evaluation and export need."""
+        return {
+            "config": self.config.to_json(),
+            "labels": list(self.data.labels),
+            "weights": self.averaged.network.state_dict(),
+            "epoch": self.epochs_done,
+            "history": self.history,
+        }
