@@ -63,7 +63,8 @@ def run_export(arguments: argparse.Namespace) -> None:
     from training.networks.classifier import get_default_layer
 
     config, labels, model, rest = load_checkpoint(arguments.checkpoint)
-    splits = load_dataset(config).splits
+    data = load_dataset(config)
+    splits, test = data.splits, data.get_split("test")
     history = rest["history"]
     info = ModelInfo(
         arguments.name or config.name,
@@ -84,9 +85,9 @@ def run_export(arguments: argparse.Namespace) -> None:
         info,
         model,
         arguments.layer or config.layer or get_default_layer(model.network),
-        splits["test"].pictures[:: max(len(splits["test"]) // 64, 1)][:64],
+        test.pictures[:: max(len(test) // 64, 1)][:64],
         arguments.to,
-        splits["test"],
+        test,
         history=history[: rest["epoch"]],
         version=arguments.version,
         precision=arguments.precision,
