@@ -19,7 +19,6 @@ from typing import (
     get_type_hints,
 )
 
-from annotated_types import Ge, Gt, Le, Lt
 from pydantic import ConfigDict, ModelWrapValidatorHandler, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 from pydantic.fields import FieldInfo
@@ -28,12 +27,7 @@ from pydantic_core import ErrorDetails
 from training.errors import UserError
 
 CHECKED = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
-BOUNDS: tuple[tuple[type, str, str], ...] = (
-    (Ge, "ge", "at least"),
-    (Gt, "gt", "above"),
-    (Le, "le", "at most"),
-    (Lt, "lt", "below"),
-)
+BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
 WORDS: dict[Any, str] = {
     bool: "True or False",
     int: "an integer",
@@ -117,8 +111,8 @@ def describe_bounds(fields: Iterable[FieldInfo]) -> list[str]:
         key: f"{word} {getattr(note, key)}"
         for field in fields
         for note in field.metadata
-        for kind, key, word in BOUNDS
-        if isinstance(note, kind)
+        for key, word in BOUNDS.items()
+        if hasattr(note, key)
     }
     text = " and ".join(found.values())
     if found.keys() == {"ge", "le"}:

@@ -1,9 +1,15 @@
 """`layers` lists the layers that Grad-CAM can target, with the cost of each."""
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from training.commands.parsers import Commands, add_command
+
+if TYPE_CHECKING:  # torch is loaded when the command runs, so that --help is quick
+    from training.imaging.preprocessing import Input
+    from training.networks.classifier import Classifier
 
 
 def add_layers(commands: Commands) -> None:
@@ -20,27 +26,12 @@ def add_layers(commands: Commands) -> None:
 
 
 def run_layers(arguments: argparse.Namespace) -> None:
-    import dataclasses
-
     import torch
 
-    from training.fit.checkpoint import load_checkpoint
     from training.gradcam.target_layers import list_target_layers
-    from training.imaging.preprocessing import Input
     from training.imaging.synthetic import generate_images
-    from training.networks.classifier import build_classifier
-    from training.networks.torchvision_zoo import get_torchvision_input, list_torchvision_names
 
-    if Path(arguments.network).is_file():
-        config, _, model, _ = load_checkpoint(Path(arguments.network))
-        input_spec = config.input
-    else:
-        name = arguments.network
-        input_spec = get_torchvision_input(name) if name in list_torchvision_names() else Input()
-        if arguments.size:
-            size = arguments.size
-            input_spec = dataclasses.replace(input_spec, height=size, width=size, resize=size)
-        model = build_classifier(name, 10, input_spec, {})
+    input_spec, model = load_network(arguments.network, arguments.size)
     image = torch.from_numpy(
         generate_images(4, input_spec.height, input_spec.width, input_spec.channels)
     )
@@ -49,3 +40,26 @@ def run_layers(arguments: argparse.Namespace) -> None:
     for row in rows:
         size = f"{row.channels} x {row.height} x {row.width}"
         print(f"{row.name:40} {row.kind:22} {size:>16}  {row.compiler:11} {row.cost:5.2f}")
+
+
+def load_network(name: str, size: int | None) -> "tuple[Input, Classifier]":
+    """The network of a checkpoint, or an untrained one, and the input that it reads."""
+    from training.fit.checkpoint import load_checkpoint
+    from training.fit.checks import check_logits
+    from training.imaging.preprocessing import Input
+    from training.networks.classifier import build_classifier
+    from training.networks.torchvision_zoo import get_torchvision_input, list_torchvision_names
+
+    if Path(name).is_file():
+        config, _, model, _ = load_checkpoint(Path(name))
+        return config.input, model
+    input_spec = Input()
+    if name in list_torchvision_names():
+        input_spec = get_torchvision_input(name)
+    elif name == "lenet5":
+        input_spec = Input("L", 28, 28, 28, mean=(0.0,), std=(1.0,))
+    if size is not None:
+        input_spec = replace(input_spec, height=size, width=size, resize=size)
+    model = build_classifier(name, 10, input_spec, {})
+    check_logits(name, input_spec, None, model)
+    return input_spec, model

@@ -18,8 +18,7 @@ from training.evaluate.explanations import (
 from training.evaluate.metrics import Evaluation, compute_metrics, predict_split
 from training.evaluate.temperature import compare_calibration, describe_calibration
 from training.export.request import ExportRequest
-from training.export.served_graph import ServedGraph
-from training.export.target_network import TargetNetwork
+from training.export.served_graph import ServedGraph, TargetNetwork
 from training.graph.session import open_session, run_for_top1
 from training.imaging.preprocessing import GraphRunner
 from training.networks.classifier import compute_probabilities

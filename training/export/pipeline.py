@@ -8,8 +8,12 @@ from pathlib import Path
 
 from training.export.measured_graph import measure_graph
 from training.export.request import ExportRequest, check_request
-from training.export.served_graph import check_network, compile_network, lower_precision
-from training.export.target_network import choose_target
+from training.export.served_graph import (
+    check_network,
+    choose_target,
+    compile_network,
+    lower_precision,
+)
 from training.export.version_folder import write_version
 
 

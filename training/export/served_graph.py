@@ -1,4 +1,4 @@
-"""From a network to the graph that is served: compiled, checked against torch, lowered if asked.
+"""From a request to the graph that is served: compiled, checked against torch, lowered if asked.
 
 The checks against torch come before the precision is lowered: fp32 and w16 must agree with torch,
 the other precisions are compared with fp32.
@@ -16,8 +16,10 @@ from training.artifact.precision_loss import (
     describe_loss,
     extract_prediction_graph,
 )
+from training.evaluate.metrics import predict_split
+from training.evaluate.temperature import find_temperature
+from training.export.choose_layer import choose_layer
 from training.export.request import ExportRequest
-from training.export.target_network import TargetNetwork
 from training.gradcam.plan import Plan
 from training.gradcam.reference import find_layer
 from training.graph.compilation import (
@@ -28,6 +30,16 @@ from training.graph.compilation import (
 )
 from training.graph.quantize import reduce_precision
 from training.graph.session import measure_cost
+from training.networks.classifier import Classifier, find_known_layer
+
+
+@dataclass(frozen=True)
+class TargetNetwork:
+    """A network with the layer to explain and the options of its graph."""
+
+    model: Classifier
+    layer: str
+    options: GraphOptions
 
 
 @dataclass(frozen=True)
@@ -57,6 +69,20 @@ class ServedGraph:
     plan: Plan
     checks: dict[str, Any]
     cost: dict[str, float]
+
+
+def choose_target(request: ExportRequest) -> TargetNetwork:
+    """Choose the layer by measurement if it is "auto". Fit a temperature if there is a split."""
+    model, layer = request.model, request.layer
+    if layer == "auto":
+        own = find_known_layer(model.network)
+        layer = choose_layer(model, own, request.test, request.multilabel, request.say)
+    temperature = 1.0
+    if request.validation is not None:
+        logits = predict_split(model.predict, request.validation)
+        temperature = find_temperature(logits, request.validation.labels)
+    options = GraphOptions(request.multilabel, temperature, request.precision)
+    return TargetNetwork(model, layer, options)
 
 
 def compile_network(request: ExportRequest, network: TargetNetwork) -> CompiledNetwork:

@@ -28,7 +28,7 @@ def test_a_table_with_splits_keeps_them(pictures: Path) -> None:
     lines += [f"{i}.png,{('train', 'val', 'test')[i % 3]},{i % 2},1" for i in range(40)]
     (pictures / "labels.csv").write_text("\n".join(lines), encoding="utf-8")
     found = load_dataset(
-        load_config("eurosat", [f"data={pictures / 'labels.csv'}", "task=multilabel"])
+        load_config("lenet5", [f"data={pictures / 'labels.csv'}", "task=multilabel"])
     )
     assert found.labels == ("sea", "雲")
     assert found.splits["train"].labels.dtype == np.float32
@@ -40,7 +40,7 @@ def test_a_table_without_splits_is_split_at_random(pictures: Path) -> None:
     """The same seed gives the same splits."""
     rows = [f"{i}.png,{i % 2}" for i in range(40)]
     (pictures / "labels.csv").write_text("\n".join(["file,sea", *rows]))
-    config = load_config("eurosat", [f"data={pictures / 'labels.csv'}", "task=multilabel"])
+    config = load_config("lenet5", [f"data={pictures / 'labels.csv'}", "task=multilabel"])
     once, again = load_dataset(config), load_dataset(config)
     assert sum(len(split) for split in once.splits.values()) == 40
     assert (once.splits["test"].labels == again.splits["test"].labels).all()

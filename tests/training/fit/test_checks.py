@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from tests.training.conftest import COLOR
 from training.config import Config
 from training.data.datasets import Dataset
 from training.errors import UserError
@@ -72,13 +73,21 @@ def test_training_needs_a_validation_split(quick: Config, strokes: Dataset, empt
 
 
 def test_the_network_must_return_one_logit_per_label(
-    quick: Config, small: Callable[[nn.Module], Classifier]
+    small: Callable[[nn.Module], Classifier],
 ) -> None:
     """Another number of outputs is refused with both numbers."""
-    config = replace(quick, input=replace(quick.input, mode="RGB", height=32, width=32))
     head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 3))
-    with pytest.raises(UserError, match=r"logits of shape \(N, 2\) for 2 labels, .* \(1, 3\)"):
-        check_logits(config, 2, small(head))
+    with pytest.raises(UserError, match=r"mine must return logits of shape \(N, 2\).* \(1, 3\)"):
+        check_logits("mine", COLOR, 2, small(head))
+    with pytest.raises(UserError, match=r"mine returns a tuple. It must return logits alone"):
+        check_logits("mine", COLOR, 2, small(Pair()))
+
+
+class Pair(nn.Module):
+    """A head that returns features and logits."""
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return x, x.mean((2, 3))
 
 
 @pytest.mark.parametrize("name", ["cuda:99", "cuda:7"])
