@@ -17,14 +17,14 @@ from training.imaging.synthetic import generate_images
 from training.networks.classifier import build_classifier, get_default_layer
 from training.networks.torchvision_zoo import get_imagenet_labels, get_torchvision_input
 
-KINDS = [  # plain, residual, concatenating, depthwise, normalised by layer
-    ("vgg11_bn", 32, "backward"),
+KINDS = [  # residual, concatenating, depthwise
     ("resnet18", 64, "closed-form"),
     ("squeezenet1_1", 64, "closed-form"),
     ("mobilenet_v3_small", 64, "backward"),
-    ("convnext_tiny", 64, "backward"),
 ]
 OTHERS = [
+    ("vgg11_bn", 32, "backward"),
+    ("convnext_tiny", 64, "backward"),
     ("alexnet", 63, "backward"),
     ("vgg11", 32, "backward"),
     ("googlenet", 64, "closed-form"),

@@ -27,6 +27,15 @@ from training.networks.classifier import Classifier, build_classifier
 LENET_LAYERS = ["features.act2", "features.conv2", "features.conv1", "features.act1"]
 
 
+# One closed form of each kind, and one that is differentiated; the others are slow.
+QUICK_HEADS = ("average and linear", "pools and a perceptron", "pool and convolution")
+
+
+def mark_slow(name: str, is_slow: bool) -> object:
+    """A parameter of a test, marked as slow or not."""
+    return pytest.param(name, marks=[pytest.mark.slow] if is_slow else [])
+
+
 def parity(model: Classifier, layer: str, pictures: Pixels, tolerance: float) -> None:
     """Compare alpha, cam and the final map of the exported graph with pytorch-grad-cam's."""
     compiled = compile_graph(model, model.network, layer, pictures, GraphOptions(alpha=True))
@@ -61,7 +70,11 @@ def test_lenet_matches_pytorch_grad_cam(lenet: Classifier, grays: Pixels, layer:
 
 
 @pytest.mark.parametrize(
-    ("architecture", "layer"), [("resnet18", "layer4"), ("squeezenet1_1", "features")]
+    ("architecture", "layer"),
+    [
+        ("resnet18", "layer4"),
+        pytest.param("squeezenet1_1", "features", marks=pytest.mark.slow),
+    ],
 )
 def test_deep_networks_match_pytorch_grad_cam(architecture: str, layer: str) -> None:
     """The maps of the last stage agree within 1e-4 of their maximum."""
@@ -70,7 +83,7 @@ def test_deep_networks_match_pytorch_grad_cam(architecture: str, layer: str) -> 
     parity(model, layer, generate_images(7, 64, 64, 3), 1e-4)
 
 
-@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize("name", [mark_slow(name, name not in QUICK_HEADS) for name in HEADS])
 def test_every_kind_of_head_passes_the_checks(
     small: Callable[[nn.Module], Classifier], colors: Pixels, name: str
 ) -> None:

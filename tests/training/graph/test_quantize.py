@@ -96,7 +96,9 @@ def test_fp16_computes_convolutions_in_16_bits(pooled: Classifier, colors: Pixel
         assert tensors[product.input[1]].data_type == TensorProto.FLOAT
 
 
-@pytest.mark.parametrize("name", ["w16", "fp16", "int8"])
+@pytest.mark.parametrize(
+    "name", ["int8", *(pytest.param(name, marks=pytest.mark.slow) for name in ("w16", "fp16"))]
+)
 def test_the_card_has_the_loss_of_a_lower_precision(
     lenet: Classifier, grays: Pixels, strokes: Dataset, tmp_path: Path, name: str
 ) -> None:
