@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.server import ROOT, LaunchedServer, Server, start_server
-from tests.service.quadrants import write_model
-from tests.warm import start_worker
+from tests.service.quadrants_model import write_model
+from tests.warm_process import start_worker
 
 # torch would import it for GPU kernels that nothing here uses, and it prints its leaks at the exit.
 sys.modules["triton"] = None  # type: ignore[assignment]
@@ -26,7 +26,7 @@ def data_dir() -> Path:
 
 @pytest.fixture(scope="session")
 def quadrants_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tree with one tiny model, whose answers `tests.service.quadrants` tells in advance."""
+    """A tree with one tiny model; `tests.service.quadrants_model` says what it answers."""
     folder = tmp_path_factory.mktemp("models")
     write_model(folder / "quadrants" / "1" / "model.onnx")
     return folder

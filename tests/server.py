@@ -1,6 +1,6 @@
 """The real service as a subprocess on a free port of this machine.
 
-Most tests need no more than one worker of it: `tests.warm.start_worker` starts that much faster.
+Most tests need only one worker. `tests.warm_process.start_worker` starts that much faster.
 """
 
 import contextlib

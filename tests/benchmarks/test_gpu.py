@@ -8,7 +8,7 @@ from benchmarks import gpu
 from service.artifact.validation import read_artifact
 from service.runtime.cuda import CPU
 from service.runtime.session import has_cuda
-from tests.service.quadrants import write_model
+from tests.service.quadrants_model import write_model
 
 
 def test_every_tuning_is_measured_and_every_node_has_a_provider(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from benchmarks.table import write_pages
 from benchmarks.targets import TARGETS
 from benchmarks.trial import Trial
 from tests.server import LaunchedServer
-from tests.service.quadrants import encode, light
+from tests.service.quadrants_model import encode, light
 
 SECONDS = 0.3
 

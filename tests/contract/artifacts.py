@@ -11,7 +11,7 @@ import onnxruntime as ort
 from onnx import helper, numpy_helper
 
 from tests.server import Server, wait_until
-from tests.service.quadrants import make_card, make_golden, make_graph, save
+from tests.service.quadrants_model import make_card, make_golden, make_graph, save
 
 POISON = 77  # as a picture's first red, it makes the fragile model fail
 SIDE = 900  # of the matrix that makes the slow model slow

@@ -8,8 +8,8 @@ import pytest
 from tests.contract.artifacts import wait_loaded
 from tests.contract.tree import Tree
 from tests.server import Server, start_server, wait_until
-from tests.service.quadrants import write_model
-from tests.warm import start_worker
+from tests.service.quadrants_model import write_model
+from tests.warm_process import start_worker
 
 UNICODE = ("Кошка", "猫/%", 'a "quoted", comma', "naïve\tcafé\n")
 MANY = tuple(f"label {number}" for number in range(20))

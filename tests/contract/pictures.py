@@ -6,7 +6,7 @@ import itertools
 import numpy as np
 from PIL import Image
 
-from tests.service.quadrants import encode
+from tests.service.quadrants_model import encode
 
 ORIENTATION_TAG = 0x0112
 STORE = {  # EXIF orientation: what a camera did to the picture that a viewer undoes

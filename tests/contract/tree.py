@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 
 from tests.server import Server, wait_until
-from tests.service.quadrants import encode, light
+from tests.service.quadrants_model import encode, light
 
 PICTURE = encode(light(0))
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import httpx
 
 from tests.server import PATIENCE, Server
-from tests.service.quadrants import encode, light
+from tests.service.quadrants_model import encode, light
 
 
 @contextlib.contextmanager

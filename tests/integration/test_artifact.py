@@ -28,7 +28,7 @@ from tests.contract.artifacts import wait_loaded
 from tests.reliability.client import Client, Reply, connect
 from tests.reliability.photographs import make_request
 from tests.server import ROOT, Server
-from tests.warm import start_worker
+from tests.warm_process import start_worker
 from training.artifact.card import ModelInfo
 from training.artifact.golden import encode_png, pad_to_wider_image
 from training.export.pipeline import export_model

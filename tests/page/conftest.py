@@ -9,8 +9,8 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from tests.server import Server
-from tests.service.quadrants import write_model
-from tests.warm import start_worker
+from tests.service.quadrants_model import write_model
+from tests.warm_process import start_worker
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = (

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from playwright.sync_api import Page, expect
 
-from tests.service.quadrants import encode
+from tests.service.quadrants_model import encode
 
 
 def upload(page: Page, image: Image.Image, name: str = "picture.png", kind: str = "PNG") -> None:

@@ -19,8 +19,8 @@ from service.imaging.saliency import normalize_cam, normalize_signed_cam
 from tests.page.conftest import PATIENCE_MS, Watch
 from tests.page.person import find_pressed, read_classes, read_heat, upload
 from tests.server import Server
-from tests.service.quadrants import LABELS, encode, light
-from tests.warm import start_worker
+from tests.service.quadrants_model import LABELS, encode, light
+from tests.warm_process import start_worker
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 SEND_FILE = """([kind, name, bytes]) => {

@@ -19,21 +19,21 @@ from typing import Any, NamedTuple
 
 from tests.contract.artifacts import wait_loaded
 from tests.reliability import (
-    described,
     fuzz,
     limits,
     loss,
     malice,
-    odd,
+    odd_pictures,
     overload,
+    schema_fuzz,
+    servers,
     versions,
 )
-from tests.reliability import subject as subjects
+from tests.reliability.servers import SIGHTGLASS, STOCK, SUBJECTS
 from tests.reliability.soak import soak
 from tests.reliability.soak_plot import summarise
-from tests.reliability.subject import SIGHTGLASS, STOCK, SUBJECTS
 from tests.server import ROOT, LaunchedServer, Server, start_server
-from tests.service.quadrants import write_model
+from tests.service.quadrants_model import write_model
 
 REPORTS = ROOT / "runs" / "reliability"
 PICTURE = ROOT / "docs" / "pictures" / "soak.png"
@@ -55,14 +55,14 @@ def measure_fuzz(subject: str, folder: Path) -> Found:
     pictures = fuzz.gather_pictures()
     if subject == STOCK:
         make = partial(fuzz.make_stock_requests, 0, pictures)
-        with subjects.start(STOCK, folder) as server:
+        with servers.start(STOCK, folder) as server:
             passes = fuzz_again(server, make, STOCK_MUTATED, REPORTS / "failed-stock")
         return Found([one._replace(faults=one.faults[:5])._asdict() for one in passes], [])
     models = folder / "models"
     shutil.copytree(ROOT / "models", models)
     write_model(models / "quadrants" / "1" / "model.onnx")
     make = partial(fuzz.make_requests, 0, pictures, ["lenet5", "quadrants"])
-    with subjects.start(SIGHTGLASS, folder, models_dir=models) as server:
+    with servers.start(SIGHTGLASS, folder, models_dir=models) as server:
         wait_loaded(server)
         passes = fuzz_again(server, make, MUTATED, REPORTS / "failed")
     missed = [fault for one in passes for fault in one.faults][:10]
@@ -84,7 +84,7 @@ def measure_described(_: str, folder: Path) -> Found:
     """Requests made from the OpenAPI description."""
     with start_tiny(folder) as server:
         server.wait_ready()
-        got = described.fuzz_described(server, DESCRIBED)
+        got = schema_fuzz.fuzz_described(server, DESCRIBED)
     return Found(got._asdict(), got.faults)
 
 
@@ -93,8 +93,8 @@ def measure_odd(_: str, folder: Path) -> Found:
     data = os.environ.get("SIGHTGLASS_DATA")
     if not data:
         return Found("skipped: set SIGHTGLASS_DATA to the data sets' folder", [])
-    with subjects.start(SIGHTGLASS, folder) as server:
-        got = odd.ask_each(server, Path(data))
+    with servers.start(SIGHTGLASS, folder) as server:
+        got = odd_pictures.ask_each(server, Path(data))
     return Found(got, [str(one) for one in got if one.status >= 500])
 
 
@@ -110,7 +110,7 @@ def measure_malice(_: str, folder: Path) -> Found:
 
 def measure_limits(subject: str, folder: Path) -> Found:
     """Memory under what is far too much."""
-    with subjects.start(subject, folder) as server:
+    with servers.start(subject, folder) as server:
         got = limits.measure(server, subject)
     missed = [] if subject == STOCK else [str(one) for one in got if one.grown > limits.BOUND]
     return Found([one._asdict() for one in got], missed)
@@ -118,7 +118,7 @@ def measure_limits(subject: str, folder: Path) -> Found:
 
 def measure_overload(subject: str, folder: Path) -> Found:
     """Twice and five times the capacity."""
-    with subjects.start(subject, folder) as server:
+    with servers.start(subject, folder) as server:
         got = overload.run(server, subject, OVERLOAD_SECONDS, OVERLOAD_ROUNDS)
     return Found(got, [] if subject == STOCK else overload.find_missed(got))
 
@@ -126,7 +126,7 @@ def measure_overload(subject: str, folder: Path) -> Found:
 def measure_stop(subject: str, folder: Path) -> Found:
     """SIGTERM under load."""
     if subject == STOCK:
-        with subjects.start(STOCK, folder) as server:
+        with servers.start(STOCK, folder) as server:
             got = loss.stop_alone(server, *loss.learn_quarters(server, STOCK))
         return Found(got._asdict(), [])
     with start_tiny(folder) as server:

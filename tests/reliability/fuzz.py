@@ -12,7 +12,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple
 
-from tests.reliability import subject as subjects
+from tests.reliability import servers
 from tests.reliability.client import NO_ANSWER, Client, Reply, connect
 from tests.reliability.mutations import find_pictures, make_pictures, mutate
 from tests.reliability.photographs import make_form, make_request
@@ -100,9 +100,7 @@ def make_stock_requests(seed: int, pictures: list[bytes]) -> Callable[[], bytes]
     def predict() -> bytes:
         picture = source.choice(pictures)
         intact = source.random() < INTACT_SHARE
-        return subjects.ask(
-            subjects.STOCK, picture if intact else mutate(picture, pictures, source)
-        )
+        return servers.ask(servers.STOCK, picture if intact else mutate(picture, pictures, source))
 
     return predict
 
@@ -133,7 +131,7 @@ async def fuzz(server: Server, make: Callable[[], bytes], requests: int, failure
                 (failures / f"{number}.http").write_bytes(request)
                 faults.append(f"{number}.http: {fault}")
             if number % MEMORY_EVERY == 0:
-                memory.append(subjects.measure_memory(server))
+                memory.append(servers.measure_memory(server))
 
     async with connect(server.port, PATIENCE) as client:
         await asyncio.gather(*(send_on(client) for _ in range(CLIENTS)))

@@ -16,12 +16,12 @@ import numpy as np
 import psutil
 from PIL import Image
 
-from tests.contract.test_memory import make_bomb
-from tests.reliability import subject as subjects
+from tests.contract.operations.test_memory import make_bomb
+from tests.reliability import servers
 from tests.reliability.client import read_reply
 from tests.reliability.photographs import BOUNDARY
 from tests.server import Server
-from tests.service.quadrants import encode
+from tests.service.quadrants_model import encode
 
 MEGABYTE = 1 << 20
 BOUND = 256 * MEGABYTE + 64 * MEGABYTE  # MAX_INFLIGHT_BYTES as it is by default, and a margin
@@ -63,8 +63,8 @@ def make_sparse(side: int) -> bytes:
 
 def measure(server: Server, subject: str, clients: int = CLIENTS) -> list[Growth]:
     """All crowds, one after the other."""
-    field = "images" if subject == subjects.STOCK else "image"
-    warm = subjects.ask(subject, encode(Image.linear_gradient("L").resize((500, 375)), "JPEG"))
+    field = "images" if subject == servers.STOCK else "image"
+    warm = servers.ask(subject, encode(Image.linear_gradient("L").resize((500, 375)), "JPEG"))
     asyncio.run(crowd(server.port, warm, 16))
     return [
         measure_crowd(server, case, frame(content, field), clients)
@@ -89,12 +89,12 @@ def frame(content: bytes, field: str) -> bytes:
 
 def measure_crowd(server: Server, case: str, request: bytes, clients: int) -> Growth:
     """How much the workers grow while so many send the same at once."""
-    before = subjects.measure_memory(server)
+    before = servers.measure_memory(server)
     with watch_memory(server) as seen:
         outcomes = asyncio.run(crowd(server.port, request, clients))
         time.sleep(SETTLING_SECONDS)  # what was begun for those who gave up is still at work
     grown = max(seen, default=before) - before
-    return Growth(case, outcomes, grown, subjects.measure_memory(server) - before)
+    return Growth(case, outcomes, grown, servers.measure_memory(server) - before)
 
 
 @contextlib.contextmanager

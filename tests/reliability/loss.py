@@ -21,7 +21,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import NamedTuple
 
-from tests.reliability import subject as subjects
+from tests.reliability import servers
 from tests.reliability.client import Client, Reply, connect
 from tests.reliability.overload import read_index
 from tests.reliability.photographs import make_request
@@ -34,7 +34,7 @@ from tests.server import (
     start_server_at,
     wait_until,
 )
-from tests.service.quadrants import encode, light
+from tests.service.quadrants_model import encode, light
 
 RATE = 40.0  # requests a second, of the tiny model: far below the capacity
 CALM_SECONDS = 1.0  # of load before the fault, and after all is said to be well
@@ -100,9 +100,9 @@ def count_losses(asked: list[Asked], note: str = "") -> Loss:
     return Loss(len(asked), len(asked) - lost.total(), dict(lost), note)
 
 
-def make_quarters(subject: str = subjects.SIGHTGLASS) -> list[bytes]:
+def make_quarters(subject: str = servers.SIGHTGLASS) -> list[bytes]:
     """A request for each quarter; stock BentoML opens what is called a JPEG as nothing else."""
-    return [subjects.ask(subject, encode(light(quarter), "JPEG")) for quarter in range(4)]
+    return [servers.ask(subject, encode(light(quarter), "JPEG")) for quarter in range(4)]
 
 
 def learn_quarters(server: Server, subject: str) -> tuple[list[bytes], list[int]]:
@@ -193,17 +193,17 @@ def find_nginx() -> str:
 
 
 def restart_rolling(models: Path, folder: Path) -> Loss:
-    """Two instances behind nginx; each is stopped, and started again on its port, in turn."""
+    """Two pair behind nginx; each is stopped, and started again on its port, in turn."""
     settings = {"drain_seconds": 1}
     with contextlib.ExitStack() as stack:
-        servers = [stack.enter_context(start_server(models, folder, **settings)) for _ in range(2)]
-        for server in servers:
+        pair = [stack.enter_context(start_server(models, folder, **settings)) for _ in range(2)]
+        for server in pair:
             server.wait_ready()
-        ports = [server.port for server in servers]
+        ports = [server.port for server in pair]
         nginx_port = stack.enter_context(start_nginx(ports, folder / "nginx"))
 
         async def restart() -> str:
-            for server in servers:
+            for server in pair:
                 await asyncio.to_thread(server.stop)
                 fresh = start_server_at(server.port, models, folder, **settings)
                 await asyncio.to_thread(stack.enter_context(fresh).wait_ready)

@@ -18,7 +18,7 @@ from tests.contract.wire import read_metric
 from tests.reliability.client import Client, Reply, connect, read_reply
 from tests.reliability.photographs import make_request
 from tests.server import Server, wait_until
-from tests.service.quadrants import encode, light
+from tests.service.quadrants_model import encode, light
 
 ATTACKERS = 100
 PICTURE = encode(light(1))

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from tests.contract.pictures import animate
-from tests.service.quadrants import encode, light
+from tests.service.quadrants_model import encode, light
 
 SIZE = (48, 36)
 INTERESTING = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)

@@ -19,7 +19,7 @@ import psutil
 import uvloop
 
 from service.machine import count_cores
-from tests.reliability import subject as subjects
+from tests.reliability import servers
 from tests.reliability.client import NO_ANSWER, Client, Load, Reply, connect, offer, saturate
 from tests.reliability.photographs import make_photographs
 from tests.server import Server
@@ -72,7 +72,7 @@ class Photographs:
     """Requests in turn, and what each is answered alone."""
 
     def __init__(self, subject: str) -> None:
-        self.requests = [subjects.ask(subject, content) for content in make_photographs()]
+        self.requests = [servers.ask(subject, content) for content in make_photographs()]
         self.answers: list[int] = []
 
     def endless(self) -> Iterator[bytes]:
@@ -282,7 +282,7 @@ def run(server: Server, subject: str, seconds: float, rounds: int) -> dict[str, 
             ]
             figures: dict[str, Any] = {"overloads": [o._asdict() for o in overloads]}
             figures["abandonment"] = (await abandon(server, client, photographs))._asdict()
-            if subject == subjects.SIGHTGLASS:
+            if subject == servers.SIGHTGLASS:
                 figures["obedience"] = (await obey(client, photographs, rounds))._asdict()
             return figures
 

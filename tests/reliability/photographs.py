@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image
 
 from tests.server import ROOT
-from tests.service.quadrants import encode
+from tests.service.quadrants_model import encode
 
 SIZE = (500, 375)
 EXAMPLES = ("dog_and_cat.jpg", "parrot.jpg", "dragonfly.jpg")

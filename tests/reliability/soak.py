@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import psutil
 from PIL import Image
 
-from tests.reliability import subject as subjects
+from tests.reliability import servers
 from tests.reliability.client import NO_ANSWER, Client, Reply, connect
 from tests.reliability.photographs import make_form, make_photographs, make_request
 from tests.server import ROOT, Server
@@ -50,7 +50,7 @@ def make_wishes(subject: str) -> list[Wish]:
     photographs = make_photographs()
     digit = (ROOT / "docs" / "examples" / "seven.png").read_bytes()
     text = base64.b64encode(digit).decode()
-    field = "images" if subject == subjects.STOCK else "image"
+    field = "images" if subject == servers.STOCK else "image"
 
     def pick(source: random.Random) -> bytes:
         return source.choice(photographs)
@@ -58,14 +58,14 @@ def make_wishes(subject: str) -> list[Wish]:
     def send_json(call: str, **content: Any) -> bytes:
         return make_request(call, json.dumps(content).encode(), JSON, "Accept: application/json")
 
-    broken = 500 if subject == subjects.STOCK else 422
+    broken = 500 if subject == servers.STOCK else 422
     common = [
         Wish("photograph", 40, lambda s: make_form("/predict", [pick(s)], field), 200),
         Wish("truncated", 4, lambda s: make_form("/predict", [pick(s)[:9000]], field), broken),
         Wish("metrics", 2, lambda _: make_request("/metrics", method="GET"), 200),
         Wish("nowhere", 1, lambda s: make_request(f"/{s.random()}", method="GET"), 404),
     ]
-    if subject == subjects.STOCK:
+    if subject == servers.STOCK:
         return common
     infer = {"name": "image", "datatype": "BYTES", "shape": [1], "data": [text]}
     return [
@@ -91,7 +91,7 @@ def soak(subject: str, minutes: float, report: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="soak-") as name:
         folder = Path(name)
         shutil.copytree(ROOT / "models", folder / "models")
-        with subjects.start(subject, folder, models_dir=folder / "models") as server:
+        with servers.start(subject, folder, models_dir=folder / "models") as server:
             report.parent.mkdir(parents=True, exist_ok=True)
             with report.open("w") as file:
                 asyncio.run(_soak(subject, server, folder / "models", minutes * 60, file.write))
@@ -103,7 +103,7 @@ async def _soak(
     outcomes: list[tuple[Wish, Reply]] = []
     async with connect(server.port) as client, asyncio.TaskGroup() as group:
         group.create_task(_send_mix(subject, client, server.port, seconds, outcomes))
-        if subject == subjects.SIGHTGLASS:
+        if subject == servers.SIGHTGLASS:
             group.create_task(_swap_versions(models / "lenet5", seconds))
         started = perf_counter()
         while (now := perf_counter() - started) < seconds:

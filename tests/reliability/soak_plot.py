@@ -6,8 +6,8 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 
+from tests.reliability.servers import SIGHTGLASS, SUBJECTS
 from tests.reliability.soak import read_samples
-from tests.reliability.subject import SIGHTGLASS, SUBJECTS
 
 WARM_SECONDS = 300.0  # after which slopes are taken
 COLOURS = {SIGHTGLASS: "#0b6e99", "stock": "#c2571a"}

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.reliability.described import fuzz_described
 from tests.reliability.fuzz import fuzz, make_requests
 from tests.reliability.loss import find_nginx, make_quarters, start_nginx, stop_alone
 from tests.reliability.malice import endure_all
 from tests.reliability.mutations import make_pictures
+from tests.reliability.schema_fuzz import fuzz_described
 from tests.reliability.versions import deploy
 from tests.server import LaunchedServer, Server, start_server
 

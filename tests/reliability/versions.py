@@ -16,7 +16,7 @@ from tests.contract.tree import Tree
 from tests.reliability.client import Reply
 from tests.reliability.loss import load_during, make_quarters
 from tests.server import Server, wait_until
-from tests.service.quadrants import LABELS, encode, light, write_model
+from tests.service.quadrants_model import LABELS, encode, light, write_model
 
 NAME = "quadrants"
 

@@ -17,7 +17,7 @@ from service.artifact.card import InvalidArtifact
 from service.artifact.validation import read_artifact
 from service.repository.loader import try_model_file
 from service.repository.sandbox import Sandbox
-from tests.service.quadrants import write_model
+from tests.service.quadrants_model import write_model
 
 OPERATORS = (
     "Expand", "Tile", "Reshape", "Gather", "GatherElements", "GatherND", "ScatterND",

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from tests.service.quadrants import make_card, make_golden, make_graph, save
+from tests.service.quadrants_model import make_card, make_golden, make_graph, save
 
 Card = dict[str, Any]
 Spoil = Callable[[onnx.ModelProto, Card], None]

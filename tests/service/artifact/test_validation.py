@@ -12,7 +12,7 @@ from service.artifact import validation
 from service.artifact.card import InvalidArtifact
 from service.artifact.validation import read_artifact
 from tests.service.artifact.spoiled import INVALID, Spoil, write_spoiled
-from tests.service.quadrants import GRID, LABELS, make_card, make_graph, write_model
+from tests.service.quadrants_model import GRID, LABELS, make_card, make_graph, write_model
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from tests.server import ROOT
-from tests.service.quadrants import encode, light, write_model
+from tests.service.quadrants_model import encode, light, write_model
 
 
 def run(*arguments: object, models_dir: Path) -> subprocess.CompletedProcess[str]:

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from tests.server import PATIENCE, ROOT, LaunchedServer, start_server, wait_until
-from tests.service.quadrants import encode, light
+from tests.service.quadrants_model import encode, light
 
 
 @pytest.fixture

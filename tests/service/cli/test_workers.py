@@ -10,7 +10,7 @@ from service.cli.workers import MAX_AUTO_WORKERS, choose_workers
 from service.machine import count_cores, has_driver
 from service.settings import AUTO, read_settings
 from tests.server import ROOT, start_server, wait_until
-from tests.service.quadrants import write_model
+from tests.service.quadrants_model import write_model
 
 FAST = [ROOT / "models" / name for name in ("lenet5", "lenet5-relu")]
 

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from tests.server import ROOT
-from tests.service.quadrants import encode
+from tests.service.quadrants_model import encode
 
 SIDE = 2500
 SPARE_BYTES = 8 << 20  # the bands being converted and the decoder's own memory

@@ -7,7 +7,7 @@ import pytest
 
 from service.imaging.occlusion import blur_hottest_and_coldest
 from tests.server import Server
-from tests.service.quadrants import encode, light
+from tests.service.quadrants_model import encode, light
 
 JSON = {"accept": "application/json"}
 

@@ -7,7 +7,7 @@ from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 
 from service.imaging.decoding import FORMATS
-from tests.service.quadrants import encode
+from tests.service.quadrants_model import encode
 
 
 def open_jpeg(subsampling: int) -> JpegImageFile:

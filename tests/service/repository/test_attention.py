@@ -15,8 +15,8 @@ from service.repository.attention import (
     measure_distance,
 )
 from service.runtime.engine import Outputs
-from tests.service.quadrants import LABELS, write_model
-from tests.service.stamp import GRID, measure_border
+from tests.service.quadrants_model import LABELS, write_model
+from tests.service.stamp_model import GRID, measure_border
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from service.artifact.validation import read_artifact
 from service.repository.golden import check_outputs, run_golden_tests
 from service.runtime.engine import Outputs
 from service.runtime.session import OnnxSession
-from tests.service.quadrants import write_model
+from tests.service.quadrants_model import write_model
 
 Change = Callable[[Outputs], Outputs]
 

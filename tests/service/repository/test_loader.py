@@ -18,7 +18,7 @@ from service.runtime.session import OnnxSession
 from service.settings import DeviceError, read_settings
 from tests.server import ROOT
 from tests.service.artifact.spoiled import UNRUNNABLE, Spoil, write_spoiled
-from tests.service.quadrants import write_model
+from tests.service.quadrants_model import write_model
 
 LENET, RESNET = (ROOT / "models" / name / "1" / "model.onnx" for name in ("lenet5", "resnet18"))
 SPARE_BYTES = 24 << 20  # for the first images

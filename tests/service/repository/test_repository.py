@@ -9,7 +9,7 @@ import pytest
 from service.errors import ModelNotFound, NotReady
 from service.repository.repository import Repository
 from service.settings import read_settings
-from tests.service.quadrants import LABELS, write_model
+from tests.service.quadrants_model import LABELS, write_model
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from service.repository.loader import try_model_file
 from service.repository.sandbox import Sandbox
 from tests.server import ROOT, wait_until
 from tests.service.mutations import mutate, validate
-from tests.service.quadrants import write_model
+from tests.service.quadrants_model import write_model
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the sandbox exists on Linux only")
 FILE = Path("models/any/1/model.onnx")

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from service.artifact.validation import read_artifact
 from service.runtime.cuda import CPU, CUDA, BoundSession, Tuning, list_sizes, open_bound, pin
 from service.runtime.session import OnnxSession, has_cuda
-from tests.service.quadrants import write_model
+from tests.service.quadrants_model import write_model
 
 SIDE = 32
 needs_gpu = pytest.mark.skipif(not has_cuda(), reason="there is no CUDA provider, or no GPU")

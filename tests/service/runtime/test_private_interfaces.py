@@ -7,7 +7,7 @@ import pytest
 
 from service.artifact.validation import read_artifact
 from service.runtime.session import OnnxSession
-from tests.service.quadrants import write_model
+from tests.service.quadrants_model import write_model
 
 
 def test_onnxruntime_keeps_the_model_file_in_the_attribute_that_is_cleared(tmp_path: Path) -> None:

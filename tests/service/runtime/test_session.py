@@ -17,7 +17,7 @@ from service.runtime.session import (
     open_session,
 )
 from service.settings import DeviceError, read_settings
-from tests.service.quadrants import write_model
+from tests.service.quadrants_model import write_model
 
 Model = tuple[bytes, Artifact]
 

@@ -7,7 +7,7 @@ import pytest
 from tests.contract.conftest import UNICODE
 from tests.contract.pictures import cut_short, halve, paint
 from tests.server import Server
-from tests.service.quadrants import LABELS, encode, light
+from tests.service.quadrants_model import LABELS, encode, light
 
 PICTURE = encode(halve(light(2), light(3, level=100)))
 

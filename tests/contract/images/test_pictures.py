@@ -18,7 +18,7 @@ from tests.contract.pictures import (
     turn,
 )
 from tests.server import Server
-from tests.service.quadrants import encode, light
+from tests.service.quadrants_model import encode, light
 
 JSON = {"accept": "application/json"}
 LIGHT = light(1)

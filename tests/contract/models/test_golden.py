@@ -8,7 +8,7 @@ import pytest
 from onnx import numpy_helper
 
 from tests.contract.tree import Tree
-from tests.service.quadrants import make_card, make_golden, make_graph, save
+from tests.service.quadrants_model import make_card, make_golden, make_graph, save
 
 
 def break_golden(change: str) -> tuple[onnx.ModelProto, dict[str, Any]]:

@@ -9,8 +9,8 @@ import httpx
 from tests.contract.artifacts import write_slow_model
 from tests.contract.tree import PICTURE, Tree
 from tests.server import PATIENCE, wait_until
-from tests.service.quadrants import LABELS, write_model
-from tests.warm import start_worker
+from tests.service.quadrants_model import LABELS, write_model
+from tests.warm_process import start_worker
 
 OTHER_LABELS = ["north west", "north east", "south west", "south east"]
 

@@ -14,7 +14,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import helper
 
-from tests.service.quadrants import finish_graph, make_card, make_golden, save
+from tests.service.quadrants_model import finish_graph, make_card, make_golden, save
 
 LABELS = ("green", "blue")
 SIDE, GRID = 32, 8

@@ -12,7 +12,7 @@ import httpx
 from tests.contract.artifacts import write_slow_model
 from tests.contract.wire import connect, count_images, read_answer, read_metric, start_post
 from tests.server import PATIENCE, start_server, wait_until
-from tests.service.quadrants import encode, light
+from tests.service.quadrants_model import encode, light
 
 PICTURE = encode(light(3))
 DRAIN_SECONDS = 5.0  # enough for all that is asked meanwhile, on a machine that is busy, too

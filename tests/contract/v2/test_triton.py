@@ -9,8 +9,8 @@ import pytest
 import tritonclient.http as triton
 from tritonclient.utils import InferenceServerException
 
-from tests.protocol.conftest import KEY
-from tests.protocol.inputs import (
+from tests.contract.v2.conftest import KEY
+from tests.contract.v2.inputs import (
     OUTPUTS,
     make_encoded,
     make_image,
@@ -20,7 +20,7 @@ from tests.protocol.inputs import (
     want,
 )
 from tests.server import Server
-from tests.service.quadrants import encode, light
+from tests.service.quadrants_model import encode, light
 
 MODEL = "quadrants"
 

@@ -10,7 +10,7 @@ import pytest
 from tests.contract.tree import PICTURE
 from tests.contract.wire import connect, count_images, read_answer, start_post
 from tests.server import PATIENCE, Server
-from tests.warm import start_worker
+from tests.warm_process import start_worker
 
 START = b"GET /livez HTTP/1.1\r\nHost: test\r\n"
 

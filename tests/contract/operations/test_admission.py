@@ -18,8 +18,8 @@ from tests.contract.artifacts import POISON, write_fragile_model, write_slow_mod
 from tests.contract.pictures import paint
 from tests.contract.wire import connect, count_images, read_answer, read_metric, start_post
 from tests.server import Server, wait_until
-from tests.service.quadrants import encode, light
-from tests.warm import start_worker
+from tests.service.quadrants_model import encode, light
+from tests.warm_process import start_worker
 
 PICTURE = encode(light(0))
 TEXT = base64.b64encode(PICTURE).decode()

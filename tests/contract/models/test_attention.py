@@ -15,9 +15,9 @@ from tests.contract.artifacts import wait_loaded
 from tests.contract.tree import PICTURE, Tree
 from tests.contract.wire import ask_both, read_metric
 from tests.server import PATIENCE, Server, wait_until
-from tests.service.quadrants import LABELS, encode, light, write_model
-from tests.service.stamp import measure_attention, paint_many, write_stamp_model
-from tests.warm import start_worker
+from tests.service.quadrants_model import LABELS, encode, light, write_model
+from tests.service.stamp_model import measure_attention, paint_many, write_stamp_model
+from tests.warm_process import start_worker
 
 SHARE = "sightglass_attention_border_share"
 NUMBERS = {"accept": "application/json"}

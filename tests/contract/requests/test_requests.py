@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.server import Server
-from tests.service.quadrants import encode, light
+from tests.service.quadrants_model import encode, light
 
 CALLS = ("/predict", "/gradcam", "/predict/batch", "/gradcam/batch")
 JSON = {"accept": "application/json"}

@@ -15,7 +15,7 @@ from PIL import Image
 
 from tests.contract.pictures import STORE, read, turn
 from tests.server import Server
-from tests.service.quadrants import encode
+from tests.service.quadrants_model import encode
 
 SIDE = 32  # of the model's input
 Floats = NDArray[np.float64]

@@ -7,7 +7,7 @@ import pytest
 
 from tests.contract.pictures import announce_size, cut_short
 from tests.server import Server
-from tests.service.quadrants import encode, light
+from tests.service.quadrants_model import encode, light
 
 PICTURE = encode(light(0))
 REFUSED: list[tuple[int, str, str, str, dict[str, Any]]] = [

@@ -7,7 +7,7 @@ import pytest
 
 from tests.contract.tree import PICTURE
 from tests.server import Server, wait_until
-from tests.warm import start_worker
+from tests.warm_process import start_worker
 
 KEYS = ("first-key", "second key")
 CALLS = [("POST", "/predict"), ("GET", "/models"), ("GET", "/metrics"), ("GET", "/nowhere")]

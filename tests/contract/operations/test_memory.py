@@ -14,7 +14,7 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from tests.server import Server, start_server
-from tests.service.quadrants import encode, light
+from tests.service.quadrants_model import encode, light
 
 MEGABYTE = 1 << 20
 ROUNDS = 20

@@ -20,8 +20,8 @@ from tests.contract.artifacts import POISON, write_bursting_model
 from tests.contract.tree import PICTURE
 from tests.contract.wire import connect, read_answer, read_metric, start_post
 from tests.server import PATIENCE, ROOT, Server, find_free_port, start_server, wait_until
-from tests.service.quadrants import encode
-from tests.warm import start_worker
+from tests.service.quadrants_model import encode
+from tests.warm_process import start_worker
 
 POISONED = encode(Image.new("RGB", (32, 32), (POISON, 0, 0)))
 

@@ -13,12 +13,12 @@ import pytest
 
 from service.api.v2.tensors import MAX_JSON_VALUES
 from tests.contract.artifacts import POISON
+from tests.contract.v2.conftest import MAX_QUEUE_SIZE, MAX_REQUEST_BYTES
+from tests.contract.v2.inputs import make_pixels
 from tests.contract.wire import read_metric
-from tests.protocol.conftest import MAX_QUEUE_SIZE, MAX_REQUEST_BYTES
-from tests.protocol.inputs import make_pixels
 from tests.server import Server
-from tests.service.quadrants import encode, light
-from tests.warm import start_worker
+from tests.service.quadrants_model import encode, light
+from tests.warm_process import start_worker
 
 INFER = "/v2/models/quadrants/infer"
 JSON_LENGTH = "Inference-Header-Content-Length"

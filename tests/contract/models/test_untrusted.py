@@ -18,7 +18,7 @@ from tests.service.artifact.spoiled import (
     store_outside,
     write_spoiled,
 )
-from tests.service.quadrants import write_model
+from tests.service.quadrants_model import write_model
 
 EXECUTING = {"pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve", "torch"}
 

@@ -78,7 +78,7 @@ def order_worker(environment: dict[str, str], log_path: str) -> tuple[int, int]:
 def start_warm_process() -> "subprocess.Popen[str]":
     """Start the process that forks the workers; it ends when this one does."""
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.warm"],
+        [sys.executable, "-m", "tests.warm_process"],
         cwd=ROOT,
         env=make_environment({}),
         stdin=subprocess.PIPE,

@@ -14,7 +14,7 @@ from PIL import Image
 from tests.contract.conftest import MANY, UNICODE
 from tests.contract.pictures import paint, read
 from tests.server import Server
-from tests.service.quadrants import LABELS, encode, light
+from tests.service.quadrants_model import LABELS, encode, light
 
 JSON = {"accept": "application/json"}
 

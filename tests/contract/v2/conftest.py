@@ -7,8 +7,8 @@ import tritonclient.http as triton
 
 from tests.contract.artifacts import wait_loaded, write_fragile_model
 from tests.server import Server
-from tests.service.quadrants import write_model
-from tests.warm import start_worker
+from tests.service.quadrants_model import write_model
+from tests.warm_process import start_worker
 
 KEY = "a-key"
 MAX_REQUEST_BYTES = 200_000

@@ -13,7 +13,7 @@ from tests.contract.tree import PICTURE
 from tests.contract.wire import connect, count_images, read_answer, read_metric, start_post
 from tests.reliability.photographs import make_request
 from tests.server import Server, wait_until
-from tests.warm import start_worker
+from tests.warm_process import start_worker
 
 KEY = "k" * 32
 KEYED = f"Authorization: Bearer {KEY}"

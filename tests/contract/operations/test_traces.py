@@ -17,7 +17,7 @@ from service.settings import SettingsError
 from tests.contract.collector import Collector, collect, read
 from tests.contract.tree import PICTURE
 from tests.server import ROOT, Server, start_server
-from tests.warm import start_worker
+from tests.warm_process import start_worker
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"

@@ -6,7 +6,7 @@ import numpy as np
 import tritonclient.http as triton
 from numpy.typing import NDArray
 
-from tests.service.quadrants import encode, light
+from tests.service.quadrants_model import encode, light
 
 OUTPUTS = ("logits", "probabilities", "cam")
 
