@@ -1,4 +1,4 @@
-"""What every test may ask for."""
+"""Fixtures for all tests."""
 
 import os
 import sys
@@ -11,13 +11,13 @@ from tests.server import ROOT, LaunchedServer, Server, start_server
 from tests.service.quadrants_model import write_model
 from tests.warm_process import start_worker
 
-# torch would import it for GPU kernels that nothing here uses, and it prints its leaks at the exit.
+# torch imports triton for GPU kernels, which no test uses. At exit triton prints its leaks.
 sys.modules["triton"] = None  # type: ignore[assignment]
 
 
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
-    """The folder of data sets named by SIGHTGLASS_DATA; without it the test skips."""
+    """The folder of data sets in SIGHTGLASS_DATA. Without it, the test is skipped."""
     folder = os.environ.get("SIGHTGLASS_DATA")
     if not folder:
         pytest.skip("needs the data sets: set SIGHTGLASS_DATA to their folder")
@@ -26,7 +26,7 @@ def data_dir() -> Path:
 
 @pytest.fixture(scope="session")
 def quadrants_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tree with one tiny model; `tests.service.quadrants_model` says what it answers."""
+    """A repository with one tiny model. `tests.service.quadrants_model` shows what it answers."""
     folder = tmp_path_factory.mktemp("models")
     write_model(folder / "quadrants" / "1" / "model.onnx")
     return folder
@@ -34,7 +34,7 @@ def quadrants_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def server(quadrants_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A worker with the tiny model, all settings at their defaults; shared: leave it up."""
+    """A worker with the tiny model and default settings. Tests share it and must not stop it."""
     with start_worker(quadrants_dir, tmp_path_factory.mktemp("server")) as running:
         running.wait_ready()
         yield running
@@ -44,7 +44,7 @@ def server(quadrants_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
 def launched(
     quadrants_dir: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[LaunchedServer]:
-    """The same model behind launcher and supervisor, as a person starts it; leave it up as well."""
+    """The same model with launcher and supervisor, as users start it. Tests must not stop it."""
     with start_server(quadrants_dir, tmp_path_factory.mktemp("launched")) as running:
         running.wait_ready()
         yield running
@@ -52,7 +52,7 @@ def launched(
 
 @pytest.fixture(scope="session")
 def bundled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LaunchedServer]:
-    """The service as `make serve` starts it: bundled models, the one for photographs as default."""
+    """The service as `make serve` starts it; the default model is for photographs."""
     folder = tmp_path_factory.mktemp("bundled")
     with start_server(ROOT / "models", folder, default_model="squeezenet1_1") as running:
         running.wait_ready()

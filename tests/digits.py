@@ -1,4 +1,4 @@
-"""A data set like MNIST, small and drawn: its four files, for who has none at hand."""
+"""A small data set of drawn digits in the four files of MNIST, for tests without the real one."""
 
 import gzip
 import io
@@ -14,7 +14,7 @@ COUNTS = {"train": 400, "t10k": 100}
 
 
 def write_mnist(data: Path) -> None:
-    """`data/mnist/*.gz` as LeCun's idx files: (N, 28, 28) pixels and N labels."""
+    """Write `data/mnist/*.gz` in the idx format: pixels (N, 28, 28) and N labels."""
     folder = data / "mnist"
     folder.mkdir(parents=True)
     source = random.Random(0)
@@ -27,6 +27,6 @@ def write_mnist(data: Path) -> None:
 
 
 def write_idx(path: Path, values: np.ndarray) -> None:
-    """Two zeros, 8 for bytes, the number of dimensions, their sizes, the bytes."""
+    """Write two zeros, 8 for bytes, the number of dimensions, their sizes, and the bytes."""
     head = bytes((0, 0, 8, values.ndim)) + np.array(values.shape, ">i4").tobytes()
     path.write_bytes(gzip.compress(head + values.astype(np.uint8).tobytes()))

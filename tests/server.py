@@ -1,4 +1,4 @@
-"""The real service as a subprocess on a free port of this machine.
+"""Runs the real service in a subprocess on a free port of this machine.
 
 Most tests need only one worker. `tests.warm_process.start_worker` starts that much faster.
 """
@@ -20,12 +20,12 @@ import httpx
 import psutil
 
 ROOT = Path(__file__).parents[1]
-PATIENCE = 120  # seconds until what must happen has happened, however busy the machine is
+PATIENCE = 120  # seconds; a longer wait fails a test, however busy the machine is
 
 
 @dataclass
 class Server:
-    """A running service; `client` talks to it."""
+    """A running service and an HTTP client for it."""
 
     port: int
     pid: int
@@ -34,32 +34,32 @@ class Server:
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """The address of the server."""
         return f"http://127.0.0.1:{self.port}"
 
     def read_log(self) -> str:
-        """All it has said so far."""
+        """Return everything the server has logged so far."""
         return self.log_path.read_text()
 
     def read_events(self) -> list[dict[str, Any]]:
-        """The lines of JSON among it; the last line may be half written."""
+        """Return the JSON lines of the log. The last line may be incomplete."""
         whole = self.read_log().rpartition("\n")[0]
         return [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
 
     def wait_ready(self) -> None:
-        """Return once the default model can answer."""
+        """Wait until the default model can answer."""
         wait_until(self._is_ready, describe=lambda: f"not ready:\n{self.read_log()}")
 
     def wait_answering(self) -> None:
-        """Return once the port answers at all."""
+        """Wait until the port answers at all."""
         wait_until(self._is_alive, describe=lambda: f"not alive:\n{self.read_log()}")
 
     def is_running(self) -> bool:
-        """Whether its process has not ended."""
+        """Return whether the process is still running."""
         return bool(psutil.pid_exists(self.pid))
 
     def find_workers(self) -> list[int]:
-        """The processes that answer requests."""
+        """Return the process ids of the workers."""
         return [self.pid]
 
     def _is_ready(self) -> bool:
@@ -77,7 +77,7 @@ class Server:
 
 @dataclass
 class LaunchedServer(Server):
-    """One that was started as a person starts it: launcher, supervisor and workers."""
+    """A server with launcher, supervisor and workers, as users start it."""
 
     process: subprocess.Popen[bytes]
 
@@ -85,16 +85,16 @@ class LaunchedServer(Server):
         return self.process.poll() is None
 
     def find_workers(self) -> list[int]:
-        """What they forked off has their command line, too, and is left out."""
+        """Leave out the workers' children, which have the same command line."""
         found = {}
         for child in psutil.Process(self.pid).children(recursive=True):
-            with contextlib.suppress(psutil.Error):  # it may have ended meanwhile
+            with contextlib.suppress(psutil.Error):  # it may have ended in the meantime
                 if "_bentoml_impl.worker.service" in child.cmdline():
                     found[child.pid] = child.ppid()
         return [pid for pid, parent in found.items() if parent not in found]
 
     def stop(self, number: int = signal.SIGTERM) -> int:
-        """Signal the launcher alone and wait for its end."""
+        """Send a signal to the launcher only, and wait until it ends."""
         self.process.send_signal(number)
         return self.process.wait(PATIENCE)
 
@@ -110,7 +110,7 @@ def wait_until(
 
 
 def find_free_port() -> int:
-    """A port that nobody listens on now."""
+    """Return a port that no process listens on now."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
@@ -119,9 +119,9 @@ def find_free_port() -> int:
 def start_server(
     models_dir: Path, folder: Path, **settings: object
 ) -> contextlib.AbstractContextManager[LaunchedServer]:
-    """Start `python -m service serve` with `settings` (lower-case names), and end it afterwards.
+    """Start `python -m service serve` with `settings` (lower-case names), and stop it at the end.
 
-    `folder` takes its log. The server may not be ready yet: see `Server.wait_ready`.
+    The log goes to `folder`. The server may not be ready yet: see `Server.wait_ready`.
     """
     return start_server_at(find_free_port(), models_dir, folder, **settings)
 
@@ -130,7 +130,7 @@ def start_server(
 def start_server_at(
     port: int, models_dir: Path, folder: Path, **settings: object
 ) -> Iterator[LaunchedServer]:
-    """The same, at a port of the caller's choice."""
+    """Start the server on the given port."""
     environment = make_environment({"models_dir": models_dir, **settings})
     command = [sys.executable, "-m", "service", "serve", "--port", str(port)]
     with run_server(command, port, environment, folder / f"server-{port}.log") as server:
@@ -145,7 +145,7 @@ def run_server(
     log_path: Path,
     folder: Path = ROOT,
 ) -> Iterator[LaunchedServer]:
-    """Run a command that serves at `port`, in `folder`; interrupt it if it runs at the end."""
+    """Run a server command in `folder`. If it still runs at the end, interrupt it."""
     with log_path.open("wb") as log_file:
         process = subprocess.Popen(
             command, cwd=folder, env=environment, stdout=log_file, stderr=subprocess.STDOUT
@@ -160,11 +160,11 @@ def run_server(
 
 
 def make_environment(settings: Mapping[str, object]) -> dict[str, str]:
-    """This process's environment with `settings` (lower-case names), and no others of ours."""
+    """Return this process's environment with `settings` as its only SIGHTGLASS_ variables."""
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("SIGHTGLASS_")}
     return inherited | {f"SIGHTGLASS_{k.upper()}": str(v) for k, v in settings.items()}
 
 
 def connect_client(port: int) -> httpx.Client:
-    """A client of the server at `port` of this machine."""
+    """Return an HTTP client for the server on `port` of this machine."""
     return httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE)

@@ -1,4 +1,4 @@
-"""The layers of the packages are held: an import that runs upwards breaks the contract."""
+"""An import from a lower layer to a higher layer breaks an import contract."""
 
 import shutil
 import subprocess
@@ -19,7 +19,7 @@ CONTRACTS = [
 
 
 @pytest.mark.parametrize(("module", "line", "contract"), CONTRACTS)
-def test_an_import_that_runs_upwards_breaks_its_contract(
+def test_an_import_from_a_lower_to_a_higher_layer_breaks_its_contract(
     module: str, line: str, contract: str, tmp_path: Path
 ) -> None:
     for package in ("service", "training"):

@@ -1,9 +1,9 @@
-"""One worker of the service for a test that needs a server, in a tenth of the time of a start.
+"""Starts one worker of the service in a tenth of the time that a whole server takes.
 
 Most of a server's start is imports. So one process imports the service and then forks a worker for
 each server. The worker runs what BentoML's worker runs behind `python -m service serve`: the same
 application, the same protocol class and a real port. Its metrics, log, environment and memory are
-its own. It has neither launcher nor supervisor: `start_server` starts those.
+its own. It has no launcher and no supervisor. `start_server` starts those.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ import uvicorn
 
 from tests.server import PATIENCE, ROOT, Server, connect_client, make_environment
 
-IMPORTED = (  # what a worker would otherwise import at its start
+IMPORTED = (  # modules that a worker imports when it starts
     "_bentoml_impl.client",
     "_bentoml_impl.server.app",
     "bentoml._internal.server.http.access",
@@ -45,14 +45,14 @@ IMPORTED = (  # what a worker would otherwise import at its start
 
 @contextlib.contextmanager
 def start_worker(models_dir: Path, folder: Path, **settings: object) -> Iterator[Server]:
-    """Start a worker with `settings` (lower-case names), and end it afterwards.
+    """Start a worker with `settings` (lower-case names), and stop it at the end.
 
-    `folder` takes its log. The worker may not be ready yet: see `Server.wait_ready`.
+    The log goes to `folder`. The worker may not be ready yet: see `Server.wait_ready`.
     """
     environment = make_environment({"models_dir": models_dir, **settings})
     descriptor, log_path = tempfile.mkstemp(".log", "worker-", folder)
     os.close(descriptor)
-    pid, port = order_worker(environment, log_path)
+    pid, port = request_worker(environment, log_path)
     with connect_client(port) as client:
         try:
             yield Server(port, pid, Path(log_path), client)
@@ -63,8 +63,8 @@ def start_worker(models_dir: Path, folder: Path, **settings: object) -> Iterator
                 worker.wait(PATIENCE)
 
 
-def order_worker(environment: dict[str, str], log_path: str) -> tuple[int, int]:
-    """Have a worker forked; its process id and port."""
+def request_worker(environment: dict[str, str], log_path: str) -> tuple[int, int]:
+    """Request a worker from the warm process. Return its process id and port."""
     warm = start_warm_process()
     assert warm.stdin
     assert warm.stdout
@@ -76,7 +76,7 @@ def order_worker(environment: dict[str, str], log_path: str) -> tuple[int, int]:
 
 @cache
 def start_warm_process() -> "subprocess.Popen[str]":
-    """Start the process that forks the workers; it ends when this one does."""
+    """Start the process that forks the workers. It ends when this process ends."""
     return subprocess.Popen(
         [sys.executable, "-m", "tests.warm_process"],
         cwd=ROOT,
@@ -87,12 +87,12 @@ def start_warm_process() -> "subprocess.Popen[str]":
     )
 
 
-def take_orders() -> None:
+def fork_workers() -> None:
     """Fork a worker for each line of standard input, and print its process id and port."""
     for name in IMPORTED:
         importlib.import_module(name)
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # so that dead workers do not stay as zombies
-    gc.freeze()  # pages that no collection touches stay shared
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # dead workers must not stay as zombies
+    gc.freeze()  # the collector must not touch shared pages
     while line := sys.stdin.readline():
         with socket.create_server(("127.0.0.1", 0), backlog=2048) as listener:
             pid = os.fork()
@@ -105,7 +105,7 @@ def take_orders() -> None:
 
 
 def work(listener: socket.socket, environment: dict[str, str], log_path: str) -> None:
-    """Serve at `listener` until a signal ends it."""
+    """Serve on `listener` until a signal ends the process."""
     from service.machine import end_with_parent
 
     end_with_parent(signal.SIGKILL)
@@ -125,4 +125,4 @@ def work(listener: socket.socket, environment: dict[str, str], log_path: str) ->
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory(prefix="sightglass-tests-") as home:
         os.environ |= {"BENTOML_HOME": home, "BENTOML_DO_NOT_TRACK": "True"}
-        take_orders()
+        fork_workers()

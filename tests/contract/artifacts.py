@@ -1,4 +1,4 @@
-"""Models for what the quadrants alone can't show: one that takes its time, one that can fail."""
+"""Models that are slow, that fail, or that use too much memory."""
 
 import timeit
 from collections.abc import Mapping
@@ -13,13 +13,13 @@ from onnx import helper, numpy_helper
 from tests.server import Server, wait_until
 from tests.service.quadrants_model import make_card, make_golden, make_graph, save
 
-POISON = 77  # as a picture's first red, it makes the fragile model fail
-SIDE = 900  # of the matrix that makes the slow model slow
+POISON = 77  # an image fails in the fragile model if its first red value is this
+SIDE = 900  # of the matrix in the slow model
 Constants = Mapping[str, np.ndarray[Any, Any]]  # by name
 
 
 def write_slow_model(path: Path, seconds: float = 0.15) -> None:
-    """The quadrants, but a pass on one thread takes about so long, however many rows it has."""
+    """Write the quadrants model; a batch of any size takes about `seconds` on one thread."""
     weights = np.full((SIDE, SIDE), 1 / SIDE, np.float32)
     rounds = max(8, round(seconds / measure_product(weights)))
     nodes = [
@@ -37,7 +37,7 @@ def write_slow_model(path: Path, seconds: float = 0.15) -> None:
 
 
 def measure_product(weights: np.ndarray[Any, Any]) -> float:
-    """Seconds of a matrix's product with itself in onnxruntime, on one thread."""
+    """Return the seconds that one thread of onnxruntime takes to square the matrix."""
     matrix = helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, weights.shape)
     square = helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, weights.shape)
     graph = helper.make_graph(
@@ -51,16 +51,16 @@ def measure_product(weights: np.ndarray[Any, Any]) -> float:
 
 
 def write_fragile_model(path: Path) -> None:
-    """The quadrants, but a pass with a picture whose first red is `POISON` fails as a whole."""
+    """Write the quadrants model. A batch fails if it contains an image with `POISON`."""
     nodes = [
-        helper.make_node("Gather", ["only", "places"], ["found"], axis=0),  # place 1 is none
+        helper.make_node("Gather", ["only", "places"], ["found"], axis=0),  # index 1 does not exist
         helper.make_node("ReduceMax", ["found"], ["no_change"], keepdims=0),
     ]
     _write_poisonable(path, nodes, {"only": np.array([0], np.float32)})
 
 
 def write_bursting_model(path: Path) -> None:
-    """The quadrants, but a picture whose first red is `POISON` takes four terabytes of memory."""
+    """Write the quadrants model. An image with `POISON` needs four terabytes of memory."""
     nodes = [
         helper.make_node("ReduceMax", ["places"], ["any"], keepdims=1),
         helper.make_node("Mul", ["any", "tera"], ["much"]),
@@ -73,7 +73,10 @@ def write_bursting_model(path: Path) -> None:
 
 
 def _write_poisonable(path: Path, nodes: list[onnx.NodeProto], constants: Constants) -> None:
-    """`nodes` make `no_change` of `places` (N,): 1 where a picture is poisoned, else 0."""
+    """Write a model whose `nodes` turn `places` (N,) into `no_change`.
+
+    `places` is 1 where an image has `POISON`, else 0.
+    """
     looking = [
         helper.make_node("Gather", ["floats", "first"], ["rows"], axis=1),
         helper.make_node("Gather", ["rows", "first"], ["pixels"], axis=1),
@@ -89,7 +92,7 @@ def _write_poisonable(path: Path, nodes: list[onnx.NodeProto], constants: Consta
 
 
 def _write_changed(path: Path, nodes: list[onnx.NodeProto], constants: Constants) -> None:
-    """Put `nodes`, which make `no_change` of `floats`, before the logits."""
+    """Insert `nodes`, which compute `no_change` from `floats`, before the logits."""
     card = make_card()
     model = make_graph(card)
     graph = model.graph
@@ -107,7 +110,7 @@ def _write_changed(path: Path, nodes: list[onnx.NodeProto], constants: Constants
 
 
 def wait_loaded(server: Server) -> None:
-    """Return once no version is loading any more."""
+    """Wait until no version is loading."""
 
     def is_loaded() -> bool:
         models = server.client.get("/models").json()["models"]

@@ -1,4 +1,4 @@
-"""A collector of traces on this machine: it takes OTLP over HTTP and keeps the spans."""
+"""A local collector of traces. It accepts OTLP over HTTP and keeps the spans."""
 
 import contextlib
 import threading
@@ -15,13 +15,13 @@ from tests.server import wait_until
 
 @dataclass
 class Collector:
-    """What has come so far."""
+    """The spans received so far."""
 
     url: str = ""
     received: list[ExportTraceServiceRequest] = field(default_factory=list)
 
     def find(self, request_id: str) -> tuple[Span, list[Span]]:
-        """The span of a request, and those within it by their start; it may still have to come."""
+        """Wait for the span of a request. Return it and its child spans by start time."""
 
         def find_request() -> list[Span]:
             return [s for s in self.spans() if read(s).get("sightglass.request_id") == request_id]
@@ -32,23 +32,23 @@ class Collector:
         return span, sorted(children, key=lambda child: child.start_time_unix_nano)
 
     def spans(self) -> list[Span]:
-        """All of them."""
+        """Return all spans."""
         resources = [resource for call in list(self.received) for resource in call.resource_spans]
         return [s for resource in resources for scope in resource.scope_spans for s in scope.spans]
 
 
 def read(attributes: Span | list[KeyValue]) -> dict[str, str | int]:
-    """Attributes by name."""
+    """Return the attributes by name."""
     pairs = attributes.attributes if isinstance(attributes, Span) else attributes
     return {
-        pair.key: pair.value.string_value or pair.value.int_value  # these two kinds are sent
+        pair.key: pair.value.string_value or pair.value.int_value  # only these two kinds are sent
         for pair in pairs
     }
 
 
 @contextlib.contextmanager
 def collect() -> Iterator[Collector]:
-    """Listen on a free port."""
+    """Start a collector on a free port."""
     collector = Collector()
 
     class Handler(BaseHTTPRequestHandler):

@@ -1,4 +1,4 @@
-"""What several of the contract's tests share."""
+"""Fixtures for the contract tests."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +17,7 @@ MANY = tuple(f"label {number}" for number in range(20))
 
 @pytest.fixture(scope="session")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tree]:
-    """A server that looks often at a tree with one model in it."""
+    """A server that polls its model repository often. The repository has one model."""
     folder = tmp_path_factory.mktemp("states")
     models = folder / "models"
     write_model(models / "main" / "1" / "model.onnx")
@@ -39,7 +39,7 @@ def pair(quadrants_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 @pytest.fixture(scope="session")
 def several(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server with several models: two versions, odd labels, many labels, gray input."""
+    """A server with several models: two versions, unusual labels, many labels, gray input."""
     folder = tmp_path_factory.mktemp("several")
     models = folder / "models"
     for version in ("2", "10"):

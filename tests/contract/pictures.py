@@ -1,4 +1,4 @@
-"""Pictures as people send them: turned, transparent, deep, animated, tiny, long."""
+"""Makes pictures: rotated, transparent, 16-bit, animated, tiny, long."""
 
 import io
 import itertools
@@ -9,7 +9,7 @@ from PIL import Image
 from tests.service.quadrants_model import encode
 
 ORIENTATION_TAG = 0x0112
-STORE = {  # EXIF orientation: what a camera did to the picture that a viewer undoes
+STORE = {  # by EXIF orientation: how a camera stores an image that viewers rotate back
     1: None,
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -23,7 +23,7 @@ MODEL_SIZE = (32, 32)
 
 
 def turn(shown: Image.Image, orientation: int, file_format: str = "PNG") -> bytes:
-    """A lossless file that is stored turned and shown as given."""
+    """Return a lossless file that stores the image with this EXIF orientation."""
     how = STORE[orientation]
     stored = shown if how is None else shown.transpose(how)
     exif = Image.Exif()
@@ -35,14 +35,14 @@ def turn(shown: Image.Image, orientation: int, file_format: str = "PNG") -> byte
 def paint(
     colour: int | tuple[int, ...] = 255, size: tuple[int, int] = MODEL_SIZE, mode: str = "RGB"
 ) -> Image.Image:
-    """One colour everywhere; a number is a gray."""
+    """Return an image of one colour. A number is a gray level."""
     if isinstance(colour, int):
         colour = (colour,) * len(mode)
     return Image.new(mode, size, colour)
 
 
 def halve(left: Image.Image, right: Image.Image) -> Image.Image:
-    """The left half of one picture beside the right half of another."""
+    """Return the left half of one image and the right half of another as one image."""
     both = left.copy()
     middle = left.width // 2
     both.paste(right.crop((middle, 0, *right.size)), (middle, 0))
@@ -50,25 +50,25 @@ def halve(left: Image.Image, right: Image.Image) -> Image.Image:
 
 
 def animate(frames: list[Image.Image], file_format: str) -> bytes:
-    """Several frames in one file."""
+    """Return a file with several frames."""
     first, *others = frames
     options = {"lossless": True} if file_format == "WEBP" else {}
     return encode(first, file_format, save_all=True, append_images=others, **options)
 
 
 def read(content: bytes) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    """A picture's pixels, (H, W, 3)."""
+    """Return the pixels (H, W, 3) of an image file."""
     with Image.open(io.BytesIO(content)) as image:
         return np.asarray(image.convert("RGB"))
 
 
 def cut_short(content: bytes) -> bytes:
-    """The first half of a file."""
+    """Return the first half of a file."""
     return content[: len(content) // 2]
 
 
 def announce_size(width: int, height: int) -> bytes:
-    """A PNG whose header announces that many pixels, with hardly any data behind it."""
+    """Return a PNG whose header claims this size. It contains almost no data."""
     import struct
     import zlib
 

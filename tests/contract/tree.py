@@ -1,4 +1,4 @@
-"""A running server and the tree of models it watches."""
+"""A running server and its model repository."""
 
 from pathlib import Path
 from typing import Any
@@ -12,18 +12,18 @@ PICTURE = encode(light(0))
 
 
 class Tree:
-    """A running server and the tree it watches."""
+    """A running server and the model repository that it polls."""
 
     def __init__(self, server: Server, folder: Path) -> None:
         self.server = server
         self.folder = folder
 
     def path(self, name: str, version: int = 1) -> Path:
-        """Where a version's file lies."""
+        """Return the path of a version's file."""
         return self.folder / name / str(version) / "model.onnx"
 
     def see(self, name: str, version: int = 1) -> dict[str, Any] | None:
-        """What `/models/<name>` says of a version."""
+        """Return the entry of a version in `/models/<name>`."""
         response = self.server.client.get(f"/models/{name}")
         if response.status_code == 404:
             return None
@@ -31,7 +31,7 @@ class Tree:
         return next((v for v in versions if v["version"] == str(version)), None)
 
     def wait(self, state: str | None, name: str, version: int = 1) -> dict[str, Any]:
-        """Return what is said once the version is in that state; None is gone."""
+        """Wait until the version has the state, and return its entry. None: it is not listed."""
 
         def is_there() -> bool:
             seen = self.see(name, version)
@@ -41,9 +41,9 @@ class Tree:
         return self.see(name, version) or {}
 
     def predict(self, **options: str) -> httpx.Response:
-        """A prediction of the picture whose top left is bright."""
+        """Predict an image whose top left quarter is bright."""
         return self.server.client.post("/predict", content=PICTURE, params=options)
 
     def read_events(self, name: str) -> list[dict[str, Any]]:
-        """The log's lines on a model, such as `name/1`."""
+        """Return the log lines about a model, such as `name/1`."""
         return [event for event in self.server.read_events() if event.get("model") == name]

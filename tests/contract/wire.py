@@ -1,4 +1,4 @@
-"""A connection of our own, for clients that are slow, stop half-way or leave."""
+"""Raw connections for clients that are slow, stop in the middle or disconnect."""
 
 import contextlib
 import re
@@ -13,20 +13,20 @@ from tests.service.quadrants_model import encode, light
 
 @contextlib.contextmanager
 def connect(server: Server) -> Iterator[socket.socket]:
-    """An open connection."""
+    """Open a connection."""
     with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as connection:
         yield connection
 
 
 def start_post(connection: socket.socket, call: str, length: int | None, *headers: str) -> None:
-    """Send the headers of a request whose body has `length` bytes; None is chunked."""
+    """Send the headers of a request. `length` is the body's; None means chunked."""
     size = "Transfer-Encoding: chunked" if length is None else f"Content-Length: {length}"
     lines = [f"POST {call} HTTP/1.1", "Host: test", size, *headers, "", ""]
     connection.sendall("\r\n".join(lines).encode())
 
 
 def read_answer(connection: socket.socket) -> tuple[int, dict[str, str], bytes]:
-    """Status, headers (lower case) and body of the next answer, and nothing of what follows it."""
+    """Read exactly one response: status, headers (lower case) and body."""
     head = b""
     while not head.endswith(b"\r\n\r\n"):
         head += read_some(connection, 1)
@@ -39,31 +39,31 @@ def read_answer(connection: socket.socket) -> tuple[int, dict[str, str], bytes]:
 
 
 def read_some(connection: socket.socket, most: int) -> bytes:
-    """What comes next, at most so many bytes; it must not be the end."""
+    """Read at most `most` bytes. The connection must not be closed."""
     received = connection.recv(most)
     assert received, "the connection was closed"
     return received
 
 
 def ask_both(server: Server) -> int:
-    """Ask two workers until both have answered, on connections that either may take; how often."""
-    asked = 0
+    """Send requests until both workers have answered. Return how many were sent."""
+    sent = 0
     seen: set[str] = set()
-    while asked < 40 or len(seen) < 2:
-        assert asked < 2000, "only one of the workers is ever asked"
+    while sent < 40 or len(seen) < 2:
+        assert sent < 2000, "only one of the workers is ever asked"
         answer = httpx.post(f"{server.url}/predict", content=encode(light(0)), timeout=PATIENCE)
         seen.add(answer.headers["x-request-id"].partition("-")[0])
-        asked += 1
-    return asked
+        sent += 1
+    return sent
 
 
 def count_images(server: Server) -> float:
-    """Images in the house now."""
+    """Return how many images the server holds now."""
     return read_metric(server, "sightglass_queue_images")
 
 
 def read_metric(server: Server, name: str, **labels: str) -> float:
-    """A metric's value, 0 where it has none yet; of several lines the sum."""
+    """Return a metric's value, the sum of its series. It is 0 if there are none."""
     page = server.client.get("/metrics").text
     values = []
     for line in page.splitlines():

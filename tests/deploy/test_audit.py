@@ -53,7 +53,7 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("offline")
 @pytest.mark.parametrize(("tolerant", "code"), [(False, NO_VERDICT), (True, CLEAN)])
-def test_without_a_network_the_command_says_that_there_is_no_verdict(
+def test_without_a_network_the_command_reports_that_there_is_no_verdict(
     requirements: Path, tolerant: bool, code: int
 ) -> None:
     command = [sys.executable, "-m", "deploy.audit", str(requirements)]

@@ -1,4 +1,4 @@
-"""The Bento that `bentoml build` makes: what is in it, and that it serves."""
+"""The contents of the Bento that `bentoml build` makes, and a test that it serves."""
 
 import os
 import shutil
@@ -21,20 +21,20 @@ TRACKED = (
     "requirements",
     "service",
 )
-BUILD = "bentoml build"  # as the README has them
+BUILD = "bentoml build"  # as in the README
 SERVE = "bentoml serve sightglass:latest"
 
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """An empty Bento store, and no settings."""
+    """An empty Bento store without settings."""
     own = {"BENTOML_HOME": str(tmp_path_factory.mktemp("bentoml")), "BENTOML_DO_NOT_TRACK": "True"}
     return {k: v for k, v in os.environ.items() if not k.startswith("SIGHTGLASS_")} | own
 
 
 @pytest.fixture(scope="module")
 def bento(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Bento's folder."""
+    """The folder of the Bento."""
     source = tmp_path_factory.mktemp("source")
     for name in (*TRACKED, "training", "tests"):
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
@@ -45,14 +45,14 @@ def bento(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory)
     return folder
 
 
-def test_it_carries_the_service_and_the_models_but_no_training_code(bento: Path) -> None:
+def test_the_bento_has_the_service_and_the_models_but_no_training_code(bento: Path) -> None:
     files = {str(path.relative_to(bento / "src")) for path in (bento / "src").rglob("*")}
     assert {"service/app.py", "service/imaging/colormaps.png", "service/page/docs.html"} <= files
     assert {"models/lenet5/1/model.onnx", "docs/examples/seven.png", "NOTICE"} <= files
     assert not [file for file in files if file.startswith(("training", "tests"))]
 
 
-def test_it_carries_the_container_and_what_either_variant_of_it_wants(bento: Path) -> None:
+def test_the_bento_has_the_container_files_of_both_variants(bento: Path) -> None:
     ours = (ROOT / "deploy" / "container" / "Dockerfile").read_text()
     assert (bento / "env" / "docker" / "Dockerfile").read_text().strip() == ours.strip()
     cpu, gpu = ((bento / f"src/requirements/{name}.txt").read_text() for name in ("cpu", "gpu"))
@@ -63,7 +63,9 @@ def test_it_carries_the_container_and_what_either_variant_of_it_wants(bento: Pat
 
 
 @pytest.mark.slow
-def test_make_image_hands_it_to_the_engine(environment: dict[str, str], tmp_path: Path) -> None:
+def test_make_image_passes_the_bento_to_the_engine(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
     installed = ("-o", f"{sys.prefix}/serve.installed")
     asked = (
         f"VENV={sys.prefix}",
@@ -88,7 +90,7 @@ def test_make_image_hands_it_to_the_engine(environment: dict[str, str], tmp_path
     assert called in said.splitlines()
 
 
-def test_its_requirements_are_pinned_and_hold_no_torch(bento: Path) -> None:
+def test_the_requirements_are_pinned_and_contain_no_torch(bento: Path) -> None:
     requirements = (bento / "env" / "python" / "requirements.txt").read_text()
     assert "onnxruntime-gpu==" in requirements
     assert "--hash=sha256:" in requirements
@@ -96,7 +98,7 @@ def test_its_requirements_are_pinned_and_hold_no_torch(bento: Path) -> None:
     assert "opencv" not in requirements
 
 
-def test_it_serves(bento: Path, environment: dict[str, str], tmp_path: Path) -> None:
+def test_the_bento_serves(bento: Path, environment: dict[str, str], tmp_path: Path) -> None:
     port = find_free_port()
     command = [sys.executable, "-m", *SERVE.split()]
     command += ["--host", "127.0.0.1", "--port", str(port)]

@@ -33,7 +33,7 @@ BROKEN = [
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A copy of the manifests in which a test can make mistakes."""
+    """A copy of the manifests that a test can modify."""
     return Path(shutil.copytree(DEPLOY, tmp_path / "deploy"))
 
 
@@ -73,7 +73,7 @@ def test_a_kustomization_that_cannot_be_built_is_rejected(folder: Path) -> None:
 
 
 def find_pod(documents: list[dict[str, Any]]) -> dict[str, Any]:
-    """The pod of the Deployment."""
+    """Return the pod of the Deployment."""
     [pod] = [d["spec"]["template"]["spec"] for d in documents if d["kind"] == "Deployment"]
     return dict(pod)
 

@@ -1,6 +1,6 @@
-"""Training and service meet on disk: what torch says, the service says, to the pixel.
+"""The service gives the answers of torch for the same artifact, to the pixel.
 
-The one file of tests that imports both sides.
+This is the only test module that imports both packages.
 """
 
 import asyncio
@@ -39,12 +39,12 @@ from training.networks.classifier import Classifier, build_classifier, get_defau
 MODELS_DIR = ROOT / "models"
 LABELS = tuple("0123456789")
 DIGITS = Input("L", 28, 28, 28, "center", "bilinear", (0.0,), (0.3081,), True)
-PRECISIONS = {"w16": 1e-3, "fp16": 1e-2, "int8": 1e-1}  # how far probabilities may be off
+PRECISIONS = {"w16": 1e-3, "fp16": 1e-2, "int8": 1e-1}  # largest difference of probabilities
 Pixels = NDArray[np.uint8]
 
 
 class Served(NamedTuple):
-    """A network as torch has it, and the service that runs its artifact."""
+    """A network in torch, and the service that runs its artifact."""
 
     model: Classifier
     server: Server
@@ -52,7 +52,7 @@ class Served(NamedTuple):
 
 @pytest.fixture(scope="module")
 def samples() -> Pixels:
-    """Ten dark pictures with bright strokes: (10, 28, 28, 1)."""
+    """Ten dark pictures (10, 28, 28, 1) with bright strokes."""
     generator = np.random.default_rng(0)
     drawn = np.zeros((10, 28, 28, 1), np.uint8)
     for picture in drawn:
@@ -64,7 +64,7 @@ def samples() -> Pixels:
 
 @pytest.fixture(scope="module")
 def served(samples: Pixels, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """LeNet-5 with seeded weights, its output spread so that labels differ; exported and served."""
+    """An exported LeNet-5 with seeded weights, scaled so that labels differ, and its service."""
     torch.manual_seed(3)
     model = build_classifier("lenet5", 10, DIGITS, {})
     with torch.no_grad():
@@ -111,7 +111,7 @@ def explain(server: Server, pixels: Pixels, **parameters: Any) -> dict[str, Any]
 def run_pytorch_grad_cam(
     model: Classifier, pixels: Pixels, target: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Its cam before ReLU (h, w), and its final map (28, 28)."""
+    """Return its cam before ReLU (h, w) and its final map (28, 28)."""
     reference = GradCAM(model.network, [model.network.features.act2])  # type: ignore[union-attr]
     with reference:
         prepared = model.preprocess(torch.from_numpy(pixels[np.newaxis])).requires_grad_()
@@ -123,7 +123,7 @@ def run_pytorch_grad_cam(
     return cam, final
 
 
-def test_probabilities_over_http_are_those_of_torch(served: Served, samples: Pixels) -> None:
+def test_probabilities_over_http_equal_those_of_torch(served: Served, samples: Pixels) -> None:
     with torch.no_grad():
         expected = served.model(torch.from_numpy(samples)).softmax(1).numpy()
     for pixels, row in zip(samples, expected, strict=True):
@@ -134,10 +134,10 @@ def test_probabilities_over_http_are_those_of_torch(served: Served, samples: Pix
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_fewer_bits_are_served_like_any_model(
+def test_models_of_lower_precision_are_served_like_any_model(
     served: Served, samples: Pixels, precision: str
 ) -> None:
-    """Ready after its golden probe; probabilities and map near those of 32 bits."""
+    """The model is ready after its golden test. Probabilities and map are near those of 32 bits."""
     [version] = served.server.client.get(f"/models/lenet5-{precision}").json()["versions"]
     assert (version["state"], version["card"]["precision"]) == ("ready", precision)
     for pixels in samples[:4]:
@@ -153,7 +153,7 @@ def test_fewer_bits_are_served_like_any_model(
         assert one @ other >= 0.97 * np.linalg.norm(one) * np.linalg.norm(other)
 
 
-def test_cam_over_http_is_that_of_pytorch_grad_cam(served: Served, samples: Pixels) -> None:
+def test_cam_over_http_equals_that_of_pytorch_grad_cam(served: Served, samples: Pixels) -> None:
     for pixels in samples[:4]:
         for target in (0, 7):
             expected, _ = run_pytorch_grad_cam(served.model, pixels, target)
@@ -162,7 +162,7 @@ def test_cam_over_http_is_that_of_pytorch_grad_cam(served: Served, samples: Pixe
             assert difference <= 1e-5 * np.abs(expected).max()
 
 
-def test_the_drawn_map_is_that_of_pytorch_grad_cam(served: Served, samples: Pixels) -> None:
+def test_the_drawn_map_equals_that_of_pytorch_grad_cam(served: Served, samples: Pixels) -> None:
     for pixels in samples[:4]:
         answer = served.server.client.post(
             "/gradcam",
@@ -171,10 +171,12 @@ def test_the_drawn_map_is_that_of_pytorch_grad_cam(served: Served, samples: Pixe
         )
         drawn = np.asarray(Image.open(io.BytesIO(answer.content)).convert("L")) / 255
         _, expected = run_pytorch_grad_cam(served.model, pixels, 7)
-        assert np.abs(expected - drawn).max() <= 1.5 / 255  # one level, and its rounding
+        assert np.abs(expected - drawn).max() <= 1.5 / 255  # one level and its rounding
 
 
-def test_dark_on_light_gets_the_answer_of_light_on_dark(served: Served, samples: Pixels) -> None:
+def test_dark_on_light_gets_the_same_answer_as_light_on_dark(
+    served: Served, samples: Pixels
+) -> None:
     for pixels in samples[:4]:
         expected, found = explain(served.server, pixels), explain(served.server, 255 - pixels)
         assert found["predictions"] == expected["predictions"]
@@ -185,9 +187,9 @@ def test_dark_on_light_gets_the_answer_of_light_on_dark(served: Served, samples:
 @pytest.mark.parametrize("mode", ["L", "RGB"])
 @pytest.mark.parametrize(
     ("file_format", "largest", "average"),
-    [("PNG", 2, 0.1), ("JPEG", 4, 0.7)],  # of which a large one is decoded at a fraction
+    [("PNG", 2, 0.1), ("JPEG", 4, 0.7)],  # a large JPEG is decoded at a fraction of its size
 )
-def test_the_service_sees_the_pixels_that_training_saw(
+def test_the_service_computes_the_same_pixels_as_training(
     size: tuple[int, int], mode: str, file_format: str, largest: int, average: float
 ) -> None:
     generator = np.random.default_rng(1)
@@ -204,7 +206,7 @@ def test_the_service_sees_the_pixels_that_training_saw(
 
 
 def read_mnist_test(folder: Path) -> tuple[Pixels, NDArray[np.uint8]]:
-    """The 10,000 pictures (10000, 28, 28) and their labels."""
+    """Return the 10,000 test pictures (10000, 28, 28) and their labels."""
     with gzip.open(folder / "t10k-images-idx3-ubyte.gz") as file:
         images = np.frombuffer(file.read(), np.uint8, offset=16).reshape(-1, 28, 28)
     with gzip.open(folder / "t10k-labels-idx1-ubyte.gz") as file:
@@ -221,8 +223,8 @@ def test_the_service_gets_as_many_digits_right_as_torch_and_the_card(
     for start in range(0, len(images), 64):
         files = [("image", encode(image)) for image in images[start : start + 64]]
         answer = bundled.client.post("/predict/batch", params={"model": "lenet5"}, files=files)
-        told = [result["predictions"][0]["index"] for result in answer.json()["results"]]
-        correct += int((np.array(told) == labels[start : start + 64]).sum())
+        predicted = [result["predictions"][0]["index"] for result in answer.json()["results"]]
+        correct += int((np.array(predicted) == labels[start : start + 64]).sum())
     model = onnx.load(str(MODELS_DIR / "lenet5" / "1" / "model.onnx"))
     card = json.loads(next(p.value for p in model.metadata_props if p.key == "sightglass"))
     assert card["checks"]["test_correct_torch"] == correct
@@ -230,20 +232,20 @@ def test_the_service_gets_as_many_digits_right_as_torch_and_the_card(
     assert card["metrics"]["accuracy"] >= 0.992
 
 
-def test_digits_are_read_on_gray_paper_too(data_dir: Path, bundled: Server) -> None:
+def test_digits_on_gray_paper_are_recognized(data_dir: Path, bundled: Server) -> None:
     images, labels = read_mnist_test(data_dir / "mnist")
     wait_loaded(bundled)
     ink, paper = 70, 210
     drawn = (paper - (paper - ink) * (images[:640] / 255)).astype(np.uint8)
-    told: list[int] = []
+    predicted: list[int] = []
     for start in range(0, len(drawn), 64):
         files = [("image", encode(image)) for image in drawn[start : start + 64]]
         answer = bundled.client.post("/predict/batch", params={"model": "lenet5"}, files=files)
-        told += [result["predictions"][0]["index"] for result in answer.json()["results"]]
-    assert (np.array(told) == labels[:640]).mean() >= 0.98
+        predicted += [result["predictions"][0]["index"] for result in answer.json()["results"]]
+    assert (np.array(predicted) == labels[:640]).mean() >= 0.98
 
 
-def test_a_thousand_mixed_requests_each_get_their_own_answer_and_share_batches(
+def test_a_thousand_mixed_requests_get_their_own_answers_and_share_batches(
     served: Served, samples: Pixels
 ) -> None:
     expected = [explain(served.server, pixels, target_index=3) for pixels in samples]
@@ -252,12 +254,12 @@ def test_a_thousand_mixed_requests_each_get_their_own_answer_and_share_batches(
     before = read_batches(served.server)
 
     async def ask_all() -> list[Reply]:
-        room = asyncio.Semaphore(64)
+        slots = asyncio.Semaphore(64)
 
         async def ask(client: Client, number: int) -> Reply:
             content = contents[number % len(contents)]
             request = make_request(calls[number % 2], content, "Accept: application/json")
-            async with room:
+            async with slots:
                 return await client.send(request)
 
         async with connect(served.server.port) as client:
@@ -278,7 +280,7 @@ def test_a_thousand_mixed_requests_each_get_their_own_answer_and_share_batches(
 
 
 def approximate(value: Any) -> Any:
-    """Equal but for the last digits of its floats, which depend on the batch's size."""
+    """Compare floats approximately, because their last digits depend on the batch size."""
     if isinstance(value, dict):
         return {key: approximate(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -287,7 +289,7 @@ def approximate(value: Any) -> Any:
 
 
 def read_batches(server: Server) -> tuple[int, int]:
-    """Batches run and the rows in them, by the metric."""
+    """Return the number of batches and of rows in the metric."""
     lines = server.client.get("/metrics").text.splitlines()
     values = dict(line.rsplit(" ", 1) for line in lines if line.startswith("sightglass_batch"))
     return tuple(  # type: ignore[return-value]
@@ -306,8 +308,10 @@ def read_batches(server: Server) -> tuple[int, int]:
         Input("RGB", 20, 30, None, None),
     ],
 )
-def test_the_golden_pictures_are_the_same_pixels_to_both(wanted: Input, turned: bool) -> None:
-    """Were a turned one resized as well, it would be a level off, which some maps don't forgive."""
+def test_the_golden_pictures_have_the_same_pixels_in_training_and_service(
+    wanted: Input, turned: bool
+) -> None:
+    """Rotated pictures must not be resized: one level of difference can change a map."""
     drawn = np.random.default_rng(0).integers(0, 256, (wanted.height, wanted.width, 3), np.uint8)
     sample = drawn[..., : wanted.channels]
     content = encode_png(pad_to_wider_image(sample, wanted, turned), turned)

@@ -1,7 +1,7 @@
 """The measurements of docs/explanation/reliability.md: all of them, or one by its name.
 
-Each prints what it found, says whether that is within its bounds, and leaves the figures in
-runs/reliability. The exit code is 1 where a bound is missed.
+Each measurement prints its figures and whether they are within its bounds. It writes the figures to
+runs/reliability. The exit code is 1 if a bound is missed.
 """
 
 import argparse
@@ -37,21 +37,21 @@ from tests.service.quadrants_model import write_model
 
 REPORTS = ROOT / "runs" / "reliability"
 PICTURE = ROOT / "docs" / "pictures" / "soak.png"
-MUTATED, STOCK_MUTATED, DESCRIBED = 14_000, 1_000, 170  # requests; the last of each operation
+MUTATED, STOCK_MUTATED, DESCRIBED = 14_000, 1_000, 170  # requests; DESCRIBED is per operation
 PASSES = 3
-ALLOWED_GROWTH = 16 << 20  # bytes, of the last pass's peak beyond the one before: 1.2 kB a request
-OVERLOAD_SECONDS, OVERLOAD_ROUNDS = 6.0, 6  # short ones in turn: what else the machine does swings
+ALLOWED_GROWTH = 16 << 20  # bytes from the peak of one pass to the next; 1.2 kB per request
+OVERLOAD_SECONDS, OVERLOAD_ROUNDS = 6.0, 6  # short rounds, as the machine's load varies
 
 
 class Found(NamedTuple):
-    """Figures, and what of them is out of bounds."""
+    """Figures, and which of them are out of bounds."""
 
     figures: Any
     missed: list[str]
 
 
 def measure_fuzz(subject: str, folder: Path) -> Found:
-    """Damaged pictures to every call; the same again and again, so that a leak shows."""
+    """Send damaged pictures to every call. Several passes with the same requests show a leak."""
     pictures = fuzz.gather_pictures()
     if subject == STOCK:
         make = partial(fuzz.make_stock_requests, 0, pictures)
@@ -76,12 +76,12 @@ def measure_fuzz(subject: str, folder: Path) -> Found:
 def fuzz_again(
     server: Server, make: Callable[[], Callable[[], bytes]], requests: int, failures: Path
 ) -> list[fuzz.Fuzzed]:
-    """Pass after pass of the same requests, which `make` begins anew."""
+    """Repeat the same requests. `make` starts them again for each pass."""
     return [asyncio.run(fuzz.fuzz(server, make(), requests, failures)) for _ in range(PASSES)]
 
 
 def measure_described(_: str, folder: Path) -> Found:
-    """Requests made from the OpenAPI description."""
+    """Send requests generated from the OpenAPI document."""
     with start_tiny(folder) as server:
         server.wait_ready()
         got = schema_fuzz.fuzz_described(server, DESCRIBED)
@@ -89,7 +89,7 @@ def measure_described(_: str, folder: Path) -> Found:
 
 
 def measure_odd(_: str, folder: Path) -> Found:
-    """Pillow's odd pictures; without the data sets there are none."""
+    """Send Pillow's odd pictures. This needs the data sets."""
     data = os.environ.get("SIGHTGLASS_DATA")
     if not data:
         return Found("skipped: set SIGHTGLASS_DATA to the data sets' folder", [])
@@ -99,17 +99,17 @@ def measure_odd(_: str, folder: Path) -> Found:
 
 
 def measure_malice(_: str, folder: Path) -> Found:
-    """Clients that mean no good, beside one that does."""
+    """Run malicious clients together with a well-behaved client."""
     with start_tiny(folder, request_timeout_ms=5000) as server:
         server.wait_ready()
-        endured, absurd = malice.endure_all(server)
-    missed = [str(one) for one in endured if one.unanswered or one.left]
+        results, absurd = malice.run_all_attacks(server)
+    missed = [str(one) for one in results if one.unanswered or one.left]
     missed += [f"{what}: {end}" for what, end in absurd.items() if end.startswith("5")]
-    return Found({"attacks": [one._asdict() for one in endured], "absurd": absurd}, missed)
+    return Found({"attacks": [one._asdict() for one in results], "absurd": absurd}, missed)
 
 
 def measure_limits(subject: str, folder: Path) -> Found:
-    """Memory under what is far too much."""
+    """Measure the memory under excessive requests."""
     with servers.start(subject, folder) as server:
         got = limits.measure(server, subject)
     missed = [] if subject == STOCK else [str(one) for one in got if one.grown > limits.BOUND]
@@ -117,14 +117,14 @@ def measure_limits(subject: str, folder: Path) -> Found:
 
 
 def measure_overload(subject: str, folder: Path) -> Found:
-    """Twice and five times the capacity."""
+    """Offer two and five times the capacity."""
     with servers.start(subject, folder) as server:
         got = overload.run(server, subject, OVERLOAD_SECONDS, OVERLOAD_ROUNDS)
     return Found(got, [] if subject == STOCK else overload.find_missed(got))
 
 
 def measure_stop(subject: str, folder: Path) -> Found:
-    """SIGTERM under load."""
+    """Send SIGTERM under load."""
     if subject == STOCK:
         with servers.start(STOCK, folder) as server:
             got = loss.stop_alone(server, *loss.learn_quarters(server, STOCK))
@@ -136,14 +136,14 @@ def measure_stop(subject: str, folder: Path) -> Found:
 
 
 def measure_rolling(_: str, folder: Path) -> Found:
-    """Two instances behind nginx, each replaced in turn."""
+    """Restart two instances behind nginx one after the other."""
     write_model(folder / "models" / "quadrants" / "1" / "model.onnx")
     got = loss.restart_rolling(folder / "models", folder)
     return Found(got._asdict(), [str(got)] if got.lost else [])
 
 
 def measure_kill(_: str, folder: Path) -> Found:
-    """One of two workers killed."""
+    """Kill one of two workers."""
     with start_tiny(folder, workers=2) as server:
         server.wait_ready()
         loss.wait_workers(server, 2)
@@ -158,7 +158,7 @@ def measure_kill(_: str, folder: Path) -> Found:
 
 
 def measure_versions(_: str, folder: Path) -> Found:
-    """Versions come, change, fail and go under load."""
+    """Add, change, break and remove versions under load."""
     with start_tiny(folder, model_poll_seconds=0.5) as server:
         server.wait_ready()
         got = versions.deploy(server, folder / "models", folder)
@@ -169,7 +169,7 @@ def measure_versions(_: str, folder: Path) -> Found:
 
 
 def start_tiny(folder: Path, **settings: Any) -> AbstractContextManager[LaunchedServer]:
-    """Sightglass with the quadrants alone."""
+    """Start Sightglass with the quadrants model only."""
     write_model(folder / "models" / "quadrants" / "1" / "model.onnx")
     return start_server(folder / "models", folder, **settings)
 
@@ -190,27 +190,27 @@ OF_STOCK = ("fuzz", "limits", "overload", "stop")
 
 
 def main() -> None:
-    """Run what is asked for."""
+    """Run the requested measurements."""
     parser = argparse.ArgumentParser(prog="python -m tests.reliability", description=__doc__)
     parser.add_argument("measurement", choices=["all", *MEASUREMENTS, "soak"])
     parser.add_argument("--subject", choices=SUBJECTS, default=SIGHTGLASS)
     parser.add_argument("--minutes", type=float, default=60, help="of a soak")
-    asked = parser.parse_args()
+    options = parser.parse_args()
     REPORTS.mkdir(parents=True, exist_ok=True)
-    if asked.measurement == "soak":
-        soak(asked.subject, asked.minutes, REPORTS / f"soak-{asked.subject}.jsonl")
+    if options.measurement == "soak":
+        soak(options.subject, options.minutes, REPORTS / f"soak-{options.subject}.jsonl")
         print(summarise(REPORTS, PICTURE))
         return
-    wanted = [*MEASUREMENTS] if asked.measurement == "all" else [asked.measurement]
-    if asked.subject == STOCK:
+    wanted = [*MEASUREMENTS] if options.measurement == "all" else [options.measurement]
+    if options.subject == STOCK:
         wanted = [name for name in wanted if name in OF_STOCK]
-    missed = [name for name in wanted if not measure(name, asked.subject)]
+    missed = [name for name in wanted if not measure(name, options.subject)]
     print(f"Out of bounds: {', '.join(missed)}." if missed else "All within bounds.")
     sys.exit(bool(missed))
 
 
 def measure(name: str, subject: str) -> bool:
-    """One measurement: print it, keep its figures; whether it is within its bounds."""
+    """Run one measurement, print and save its figures. Return whether it is within its bounds."""
     with tempfile.TemporaryDirectory(prefix="reliability-") as folder:
         found = MEASUREMENTS[name](subject, Path(folder))
     text = json.dumps(found.figures, indent=1, default=str)

@@ -1,7 +1,8 @@
-"""A client that offers load without being one: prepared bytes out, answers in, hardly any CPU.
+"""A load generator that uses little CPU: it sends prepared bytes and reads the answers.
 
-Open loop: requests leave at their times whether or not others were answered, and waits are counted
-from those times. Knows HTTP/1.1 with Content-Length, and nothing of what is sent.
+In an open loop, requests leave at their scheduled times, whether or not others were answered.
+Waiting times count from the scheduled time. The module knows HTTP/1.1 with Content-Length, but not
+the content of the requests.
 """
 
 import asyncio
@@ -10,23 +11,23 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from time import perf_counter, process_time
 from typing import NamedTuple
 
-NO_ANSWER = 0  # the status of a request that was not answered as a whole
+NO_ANSWER = 0  # the status of a request without a complete answer
 HEAD_END = b"\r\n\r\n"
 
 
 class Reply(NamedTuple):
-    """What became of one request."""
+    """The outcome of one request."""
 
     status: int
     headers: dict[str, str]
     body: bytes
-    sent_at: float  # perf_counter's seconds, when it was to leave
+    sent_at: float  # scheduled time, in perf_counter's seconds
     seconds: float  # until the answer's last byte
     fault: str = ""  # why there is no answer
 
 
 class Connection(asyncio.Protocol):
-    """One kept connection, on which one request at a time is answered."""
+    """A persistent connection with one request at a time."""
 
     def __init__(self, patience: float, keep: Callable[["Connection"], None]) -> None:
         self._patience = patience
@@ -34,13 +35,13 @@ class Connection(asyncio.Protocol):
         self._answer: asyncio.Future[Reply] | None = None
         self._received = bytearray()
         self._head: tuple[int, dict[str, str]] | None = None  # status and headers
-        self._body = slice(0)  # where it lies in what was received, once the head is here
+        self._body = slice(0)  # its position in the received bytes, once the head is complete
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self.transport = transport
 
     def ask(self, request: bytes, sent_at: float, answer: "asyncio.Future[Reply]") -> None:
-        """Send a request; its reply, or why there is none, goes to `answer`."""
+        """Send a request. Its reply goes to `answer`, also if it failed."""
         self._answer, self._sent_at = answer, sent_at
         loop = asyncio.get_running_loop()
         self._timer = loop.call_later(self._patience, self._end, TimeoutError.__name__)
@@ -53,8 +54,8 @@ class Connection(asyncio.Protocol):
                 self._head = read_head(bytes(self._received[:end]))
                 start = end + len(HEAD_END)
                 self._body = slice(start, start + read_length(self._head[1]))
-        except (IndexError, ValueError) as fault:
-            self._end(type(fault).__name__)
+        except (IndexError, ValueError) as error:
+            self._end(type(error).__name__)
         if self._head and len(self._received) >= self._body.stop:
             self._end()
 
@@ -62,8 +63,8 @@ class Connection(asyncio.Protocol):
         self._end(type(exc or EOFError()).__name__)
 
     def _end(self, fault: str = "") -> None:
-        """Hand over the answer that is here, or why there is none, and keep what can be kept."""
-        if self._answer is None:  # it had ended
+        """Deliver the answer or the reason for its absence. Keep the connection if possible."""
+        if self._answer is None:  # already ended
             self.transport.close()
             return
         answer, self._answer = self._answer, None
@@ -71,7 +72,7 @@ class Connection(asyncio.Protocol):
         status, headers = (NO_ANSWER, {}) if fault or not self._head else self._head
         body = b"" if fault else bytes(self._received[self._body])
         keeps = not fault and not answer.done() and headers.get("connection") != "close"
-        if not answer.done():  # else nobody waits for it any more
+        if not answer.done():  # otherwise nothing waits for it
             seconds = perf_counter() - self._sent_at
             answer.set_result(Reply(status, headers, body, self._sent_at, seconds, fault))
         self._head = None
@@ -83,7 +84,7 @@ class Connection(asyncio.Protocol):
 
 
 class Client:
-    """As many kept connections as there are requests at a time."""
+    """Opens as many persistent connections as there are concurrent requests."""
 
     def __init__(self, port: int, patience: float = 30) -> None:
         self._port = port
@@ -92,11 +93,11 @@ class Client:
         self._connecting: set[asyncio.Task[None]] = set()
 
     async def send(self, request: bytes) -> Reply:
-        """Send one request; no retry is made, whatever happens."""
+        """Send one request without any retry."""
         return await self.post(request, perf_counter())
 
     def post(self, request: bytes, sent_at: float) -> "asyncio.Future[Reply]":
-        """The same, at once if a connection is free; waits are counted from `sent_at`."""
+        """Send at once if a connection is free. Waiting times count from `sent_at`."""
         answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         while self._idle:
             connection = self._idle.pop()
@@ -118,16 +119,16 @@ class Client:
         try:
             async with asyncio.timeout(self._patience):
                 _, connection = await loop.create_connection(make, "127.0.0.1", self._port)
-        except OSError as fault:  # TimeoutError is one
+        except OSError as error:  # includes TimeoutError
             seconds = perf_counter() - sent_at
             if not answer.done():
-                name = type(fault).__name__
+                name = type(error).__name__
                 answer.set_result(Reply(NO_ANSWER, {}, b"", sent_at, seconds, name))
             return
         connection.ask(request, sent_at, answer)
 
     def close(self) -> None:
-        """Close what is idle."""
+        """Close the idle connections."""
         for connection in self._idle:
             connection.transport.close()
         self._idle.clear()
@@ -135,7 +136,7 @@ class Client:
 
 @contextlib.asynccontextmanager
 async def connect(port: int, patience: float = 30) -> AsyncIterator[Client]:
-    """A client that closes its connections."""
+    """Return a client, and close its connections at the end."""
     client = Client(port, patience)
     try:
         yield client
@@ -144,7 +145,7 @@ async def connect(port: int, patience: float = 30) -> AsyncIterator[Client]:
 
 
 async def read_reply(reader: asyncio.StreamReader) -> tuple[int, dict[str, str], bytes]:
-    """Status, headers (lower case) and body of the next answer.
+    """Return status, headers (lower case) and body of the next answer.
 
     Raises:
         EOFError: it broke off.
@@ -155,7 +156,7 @@ async def read_reply(reader: asyncio.StreamReader) -> tuple[int, dict[str, str],
 
 
 def read_head(head: bytes) -> tuple[int, dict[str, str]]:
-    """Status and headers (lower case).
+    """Return status and headers (lower case).
 
     Raises:
         ValueError: it is none.
@@ -166,24 +167,24 @@ def read_head(head: bytes) -> tuple[int, dict[str, str]]:
 
 
 def read_length(headers: Mapping[str, str]) -> int:
-    """Of the body."""
+    """Return the length of the body."""
     return int(headers.get("content-length", 0))
 
 
 class Load(NamedTuple):
-    """What became of a load, and what the client itself took."""
+    """The outcome of a load, and the CPU time of the client itself."""
 
     replies: list[Reply]
-    seconds: float  # during which requests left
+    seconds: float  # during which requests were sent
     client_share: float  # of a core
 
     def rate(self, status: int = 200) -> float:
-        """Answers a second of that status."""
+        """Return the answers per second with that status."""
         return sum(reply.status == status for reply in self.replies) / self.seconds
 
 
 async def offer(client: Client, requests: Iterator[bytes], rate: float, seconds: float) -> Load:
-    """Open loop: `rate` requests a second for so many seconds; returns when all are answered."""
+    """Send `rate` requests per second in an open loop. Return when all are answered."""
     started, busy = perf_counter(), process_time()
     answers: list[asyncio.Future[Reply]] = []
     for number in range(round(rate * seconds)):
@@ -196,7 +197,7 @@ async def offer(client: Client, requests: Iterator[bytes], rate: float, seconds:
 
 
 async def saturate(client: Client, requests: Iterator[bytes], users: int, seconds: float) -> Load:
-    """Closed loop: so many users, each with its next request once the last is answered."""
+    """Run a closed loop: each user sends its next request after the last answer."""
     started, busy = perf_counter(), process_time()
     replies: list[Reply] = []
 

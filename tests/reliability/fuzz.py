@@ -1,4 +1,4 @@
-"""Damaged pictures to every call that takes one: no 5xx, no hang, no crash, no growing memory."""
+"""Damaged pictures to every call that accepts one: no 5xx, no hang, no crash, no memory growth."""
 
 import asyncio
 import base64
@@ -21,26 +21,26 @@ from tests.server import Server
 CLIENTS = 6
 PATIENCE = 30.0
 MEMORY_EVERY = 250  # requests
-INTACT_SHARE = 0.1  # of the pictures sent
+INTACT_SHARE = 0.1  # of all pictures sent
 JSON = "Content-Type: application/json"
 VIEWS = ("overlay", "heatmap", "signed")
 PICTURES = ("image/png", "image/jpeg", "image/webp", "application/json")
 
 
 class Fuzzed(NamedTuple):
-    """What came of it."""
+    """The result of one pass."""
 
     requests: int
     statuses: dict[int, int]
-    faults: list[str]  # of what must not be; each names the file it was saved to
+    faults: list[str]  # wrong answers; each names the file with its request
     slowest: float  # seconds
-    peak: int  # the most bytes that the workers had resident
+    peak: int  # the highest resident bytes of the workers
     seconds: float
-    workers_kept: bool  # the same processes as before
+    workers_kept: bool  # no worker was replaced
 
 
 def make_requests(seed: int, pictures: list[bytes], models: list[str]) -> Callable[[], bytes]:
-    """The next request, at every call."""
+    """Return a function that makes the next request, which may be for any call."""
     source = random.Random(seed)
 
     def pick() -> bytes:
@@ -94,7 +94,7 @@ def make_requests(seed: int, pictures: list[bytes], models: list[str]) -> Callab
 
 
 def make_stock_requests(seed: int, pictures: list[bytes]) -> Callable[[], bytes]:
-    """The same for the one call that stock BentoML has."""
+    """Return the same for the single call of stock BentoML."""
     source = random.Random(seed)
 
     def predict() -> bytes:
@@ -106,13 +106,13 @@ def make_stock_requests(seed: int, pictures: list[bytes]) -> Callable[[], bytes]
 
 
 def gather_pictures() -> list[bytes]:
-    """Those made here, and those of the data sets where they are at hand."""
+    """Return generated pictures, and those of the data sets if available."""
     data = os.environ.get("SIGHTGLASS_DATA")
     return make_pictures() + (find_pictures(Path(data)) if data else [])
 
 
 async def fuzz(server: Server, make: Callable[[], bytes], requests: int, failures: Path) -> Fuzzed:
-    """Send so many from a few clients at a time; what fails is saved under `failures`."""
+    """Send requests from a few concurrent clients. Save the failed ones in `failures`."""
     workers = server.find_workers()
     statuses: Counter[int] = Counter()
     faults: list[str] = []
@@ -147,13 +147,13 @@ async def fuzz(server: Server, make: Callable[[], bytes], requests: int, failure
 
 
 def find_fault(reply: Reply) -> str:
-    """What is wrong with an answer; empty where nothing is."""
+    """Return what is wrong with an answer, or an empty text."""
     if reply.status == NO_ANSWER:
         return f"no answer ({reply.fault})"
     if reply.status >= 500:
         return f"{reply.status} {reply.body[:300]!r}"
     if reply.status != 200 and not json.loads(reply.body)["error"]:
         return f"{reply.status} without a sentence"
-    if b'"internal"' in reply.body:  # of one picture in a batch
+    if b'"internal"' in reply.body:  # an error of one picture in a batch
         return f"{reply.body[:300]!r}"
     return ""

@@ -1,6 +1,6 @@
-"""Limits hold before memory is spent: how much the workers grow under what is far too much.
+"""Limits are checked before memory is spent: memory growth under excessive requests.
 
-Memory is looked at fifty times a second while hundreds of clients send at once.
+The memory is read fifty times per second while hundreds of clients send at the same time.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from tests.server import Server
 from tests.service.quadrants_model import encode
 
 MEGABYTE = 1 << 20
-BOUND = 256 * MEGABYTE + 64 * MEGABYTE  # MAX_INFLIGHT_BYTES as it is by default, and a margin
+BOUND = 256 * MEGABYTE + 64 * MEGABYTE  # the default of MAX_INFLIGHT_BYTES, and a margin
 CLIENTS = 200
 CHUNK = 256 * 1024
 LOOK_SECONDS = 0.02
@@ -33,16 +33,16 @@ PATIENCE = 120.0
 
 
 class Growth(NamedTuple):
-    """What came of one crowd."""
+    """The result of one case."""
 
     case: str
-    outcomes: dict[str, int]  # statuses, or how the connection ended
+    outcomes: dict[str, int]  # statuses, or how connections ended
     grown: int  # bytes, at the peak
-    kept: int  # bytes, once all was over
+    kept: int  # bytes after the end
 
 
-def make_crowds() -> dict[str, bytes]:
-    """What each of the clients sends."""
+def make_cases() -> dict[str, bytes]:
+    """Return the content that the clients of each case send."""
     noise = np.random.default_rng(0).integers(0, 256, (1900, 2000, 3), np.uint8)
     large = encode(Image.fromarray(noise), "JPEG", quality=96, subsampling=0)
     large = large[: 9 * MEGABYTE].ljust(9 * MEGABYTE, b"\0")
@@ -55,25 +55,25 @@ def make_crowds() -> dict[str, bytes]:
 
 
 def make_sparse(side: int) -> bytes:
-    """A black PNG of so many pixels each way, small as a file."""
+    """Return a black PNG with this side, which is a small file."""
     file = BytesIO()
     Image.new("1", (side, side)).save(file, "PNG", optimize=True)
     return file.getvalue()
 
 
 def measure(server: Server, subject: str, clients: int = CLIENTS) -> list[Growth]:
-    """All crowds, one after the other."""
+    """Run all cases one after the other."""
     field = "images" if subject == servers.STOCK else "image"
     warm = servers.ask(subject, encode(Image.linear_gradient("L").resize((500, 375)), "JPEG"))
-    asyncio.run(crowd(server.port, warm, 16))
+    asyncio.run(send_concurrently(server.port, warm, 16))
     return [
-        measure_crowd(server, case, frame(content, field), clients)
-        for case, content in make_crowds().items()
+        measure_case(server, case, frame(content, field), clients)
+        for case, content in make_cases().items()
     ]
 
 
 def frame(content: bytes, field: str) -> bytes:
-    """A form with one file."""
+    """Return a form with one file."""
     before = (
         f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{field}"; filename="a.png"\r\n'
         "Content-Type: image/png\r\n\r\n"
@@ -87,19 +87,19 @@ def frame(content: bytes, field: str) -> bytes:
     return head.encode() + body
 
 
-def measure_crowd(server: Server, case: str, request: bytes, clients: int) -> Growth:
-    """How much the workers grow while so many send the same at once."""
+def measure_case(server: Server, case: str, request: bytes, clients: int) -> Growth:
+    """Measure the growth while many clients send the same request at once."""
     before = servers.measure_memory(server)
     with watch_memory(server) as seen:
-        outcomes = asyncio.run(crowd(server.port, request, clients))
-        time.sleep(SETTLING_SECONDS)  # what was begun for those who gave up is still at work
+        outcomes = asyncio.run(send_concurrently(server.port, request, clients))
+        time.sleep(SETTLING_SECONDS)  # work for clients that have left may still run
     grown = max(seen, default=before) - before
     return Growth(case, outcomes, grown, servers.measure_memory(server) - before)
 
 
 @contextlib.contextmanager
 def watch_memory(server: Server) -> Iterator[list[int]]:
-    """Look often; the list holds what was seen."""
+    """Read the memory often, and collect the values in the list."""
     seen: list[int] = []
     stopped = threading.Event()
 
@@ -119,14 +119,14 @@ def watch_memory(server: Server) -> Iterator[list[int]]:
         looking.join()
 
 
-async def crowd(port: int, request: bytes, clients: int) -> dict[str, int]:
-    """All at once; how each ended."""
+async def send_concurrently(port: int, request: bytes, clients: int) -> dict[str, int]:
+    """Send all requests at once. Return how many ended in which way."""
     ends = await asyncio.gather(*(send_whole(port, request) for _ in range(clients)))
     return dict(Counter(ends).most_common())
 
 
 async def send_whole(port: int, request: bytes) -> str:
-    """Send as fast as it is taken, without a copy of one's own; listen meanwhile."""
+    """Send as fast as the server reads, without copying the request. Read the answer meanwhile."""
     try:
         async with asyncio.timeout(PATIENCE):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -143,5 +143,5 @@ async def send_whole(port: int, request: bytes) -> str:
             finally:
                 writer.close()
             return str(status)
-    except (OSError, EOFError, ValueError, TimeoutError) as fault:
-        return type(fault).__name__
+    except (OSError, EOFError, ValueError, TimeoutError) as error:
+        return type(error).__name__

@@ -1,8 +1,7 @@
-"""Is a request lost when servers stop, are replaced, or die? Under steady load, with real signals.
+"""Counts requests lost when servers stop, are replaced or die under steady load.
 
-Each test gives what became of every request that was sent; a lost one is any that was not answered
-with 200 and the right class. Knows nginx by the configuration that
-docs/explanation/reliability-restarts.md shows.
+Every request must be answered with 200 and the right class. Any other outcome is a lost request.
+The nginx configuration is the one in docs/explanation/reliability-restarts.md.
 """
 
 import asyncio
@@ -36,25 +35,25 @@ from tests.server import (
 )
 from tests.service.quadrants_model import encode, light
 
-RATE = 40.0  # requests a second, of the tiny model: far below the capacity
-CALM_SECONDS = 1.0  # of load before the fault, and after all is said to be well
-NOTICE_SECONDS = 0.1  # until a client knows that its kept connection has died, too
-READINESS_SECONDS = 0.5  # between two looks of the balancer
+RATE = 40.0  # requests per second of the tiny model, far below the capacity
+CALM_SECONDS = 1.0  # of load before the fault and after the recovery
+NOTICE_SECONDS = 0.1  # until a client notices that its open connection is dead
+READINESS_SECONDS = 0.5  # between two readiness probes of the balancer
 PATIENCE = 60.0
 DOCUMENT = ROOT / "docs" / "explanation" / "reliability-restarts.md"
 
 
 class Loss(NamedTuple):
-    """What became of a load during which something happened."""
+    """The outcome of a load during a fault."""
 
     sent: int
     answered: int  # 200 and the right class
-    lost: dict[str, int]  # how often, by what came instead
+    lost: dict[str, int]  # counts by the wrong outcome
     note: str = ""
 
 
-class Asked(NamedTuple):
-    """A request, and what must come of it."""
+class Exchange(NamedTuple):
+    """A request and its reply."""
 
     quarter: int
     reply: Reply
@@ -63,13 +62,13 @@ class Asked(NamedTuple):
 Fault = Callable[[], Awaitable[str]]
 
 
-async def load_during(port: int, fault: Fault, requests: list[bytes]) -> tuple[list[Asked], str]:
-    """Steady load while the fault is done, and a while after; what it has to say."""
-    asked: list[asyncio.Task[Asked]] = []
+async def load_during(port: int, fault: Fault, requests: list[bytes]) -> tuple[list[Exchange], str]:
+    """Run steady load during the fault and a while after. Return the outcomes and its note."""
+    outcomes: list[asyncio.Task[Exchange]] = []
     ended = asyncio.Event()
 
-    async def ask(client: Client, quarter: int) -> Asked:
-        return Asked(quarter, await client.send(requests[quarter]))
+    async def ask(client: Client, quarter: int) -> Exchange:
+        return Exchange(quarter, await client.send(requests[quarter]))
 
     async def send(client: Client) -> None:
         started = perf_counter()
@@ -78,7 +77,7 @@ async def load_during(port: int, fault: Fault, requests: list[bytes]) -> tuple[l
                 return
             if (pause := started + number / RATE - perf_counter()) > 0:
                 await asyncio.sleep(pause)
-            asked.append(asyncio.create_task(ask(client, number % len(requests))))
+            outcomes.append(asyncio.create_task(ask(client, number % len(requests))))
 
     async with connect(port, PATIENCE) as client:
         sending = asyncio.create_task(send(client))
@@ -86,27 +85,27 @@ async def load_during(port: int, fault: Fault, requests: list[bytes]) -> tuple[l
         note = await fault()
         ended.set()
         await sending
-        return await asyncio.gather(*asked), note
+        return await asyncio.gather(*outcomes), note
 
 
-def count_losses(asked: list[Asked], note: str = "") -> Loss:
-    """Those with an answer, and what the others got."""
+def count_losses(outcomes: list[Exchange], note: str = "") -> Loss:
+    """Count the right answers, and the others by outcome."""
     lost: Counter[str] = Counter()
-    for quarter, reply in asked:
+    for quarter, reply in outcomes:
         if reply.status != 200:
             lost[reply.fault or str(reply.status)] += 1
         elif read_index(reply) != quarter:
             lost["wrong answer"] += 1
-    return Loss(len(asked), len(asked) - lost.total(), dict(lost), note)
+    return Loss(len(outcomes), len(outcomes) - lost.total(), dict(lost), note)
 
 
 def make_quarters(subject: str = servers.SIGHTGLASS) -> list[bytes]:
-    """A request for each quarter; stock BentoML opens what is called a JPEG as nothing else."""
+    """Return a request for each quarter, as JPEG, because stock BentoML expects one."""
     return [servers.ask(subject, encode(light(quarter), "JPEG")) for quarter in range(4)]
 
 
 def learn_quarters(server: Server, subject: str) -> tuple[list[bytes], list[int]]:
-    """A request for each quarter, and the class that a server with another model names for it."""
+    """Return a request for each quarter, and the class that the server's model predicts."""
     requests = make_quarters(subject)
 
     async def ask() -> list[int]:
@@ -119,9 +118,9 @@ def learn_quarters(server: Server, subject: str) -> tuple[list[bytes], list[int]
 def stop_alone(
     server: LaunchedServer, requests: list[bytes], expected: list[int], port: int | None = None
 ) -> Loss:
-    """SIGTERM to the parent alone, behind a balancer that looks at `/readyz` now and then.
+    """Send SIGTERM to the launcher only, behind a balancer that polls `/readyz`.
 
-    The load goes to `port`, which is the server's own unless there is something before it.
+    The load goes to `port`, which is the server's own unless a proxy is in front of it.
     """
 
     async def stop() -> str:
@@ -134,14 +133,14 @@ def stop_alone(
                 await asyncio.sleep(READINESS_SECONDS)
         return f"/readyz said {reply.status or reply.fault} after {perf_counter() - started:.1f} s"
 
-    asked, note = asyncio.run(load_during(port or server.port, stop, requests))
+    outcomes, note = asyncio.run(load_during(port or server.port, stop, requests))
     code = server.process.wait(PATIENCE)
-    asked = [Asked(expected[quarter], reply) for quarter, reply in asked]
-    return count_losses(asked, f"{note}; exit code {code}")
+    outcomes = [Exchange(expected[quarter], reply) for quarter, reply in outcomes]
+    return count_losses(outcomes, f"{note}; exit code {code}")
 
 
 def read_nginx_configuration(ports: list[int], own_port: int, folder: Path) -> str:
-    """The configuration that the document shows, with these ports, as a whole file."""
+    """Return the documented configuration as a whole file with these ports."""
     [block] = re.findall(r"```nginx\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
     for number, port in enumerate(ports, 3001):
         block = block.replace(f"127.0.0.1:{number}", f"127.0.0.1:{port}")
@@ -159,7 +158,7 @@ def read_nginx_configuration(ports: list[int], own_port: int, folder: Path) -> s
 
 @contextlib.contextmanager
 def start_nginx(ports: list[int], folder: Path) -> Iterator[int]:
-    """nginx before servers on these ports; its own port."""
+    """Start nginx in front of servers on these ports. Return nginx's port."""
     own_port = find_free_port()
     folder.mkdir()
     path = folder / "nginx.conf"
@@ -175,16 +174,16 @@ def start_nginx(ports: list[int], folder: Path) -> Iterator[int]:
 
 
 def is_listening(port: int) -> bool:
-    """Whether somebody does."""
+    """Return whether a process listens on the port."""
     with socket.socket() as connection:
         return connection.connect_ex(("127.0.0.1", port)) == 0
 
 
 def find_nginx() -> str:
-    """Where it is.
+    """Return the path of nginx.
 
     Raises:
-        FileNotFoundError: nowhere.
+        FileNotFoundError: nginx is not installed.
     """
     path = shutil.which("nginx", path=os.environ.get("PATH", "") + os.pathsep + "/usr/sbin")
     if path is None:
@@ -193,7 +192,7 @@ def find_nginx() -> str:
 
 
 def restart_rolling(models: Path, folder: Path) -> Loss:
-    """Two pair behind nginx; each is stopped, and started again on its port, in turn."""
+    """Stop two instances behind nginx one after the other, and start each again on its port."""
     settings = {"drain_seconds": 1}
     with contextlib.ExitStack() as stack:
         pair = [stack.enter_context(start_server(models, folder, **settings)) for _ in range(2)]
@@ -210,32 +209,32 @@ def restart_rolling(models: Path, folder: Path) -> Loss:
                 await asyncio.sleep(CALM_SECONDS)
             return "each was stopped and started anew"
 
-        asked, note = asyncio.run(load_during(nginx_port, restart, make_quarters()))
-    return count_losses(asked, note)
+        outcomes, note = asyncio.run(load_during(nginx_port, restart, make_quarters()))
+    return count_losses(outcomes, note)
 
 
 def wait_workers(server: Server, count: int) -> None:
-    """Return once so many workers answer, each at its own connections."""
+    """Wait until this many workers are ready."""
 
     wait_until(lambda: count_ready(server) >= count, PATIENCE, server.read_log)
 
 
 def count_ready(server: Server) -> int:
-    """How many workers have said so far that they can answer."""
+    """Return how many workers have logged that they are ready."""
     return len(re.findall(r'"event": ?"ready"', server.read_log()))
 
 
 class Death(NamedTuple):
-    """What the death of one worker cost."""
+    """The cost of one worker's death."""
 
     loss: Loss
-    in_flight: int  # requests not answered when it died, or sent the moment after; of both workers
-    lost_later: int  # sent a moment after its death or later, and lost
-    replaced_seconds: float  # until its successor was ready
+    in_flight: int  # requests of both workers unanswered at its death or sent right after
+    lost_later: int  # lost, although sent later than that
+    replaced_seconds: float  # until the new worker was ready
 
 
 def kill_worker(server: Server, requests: list[bytes], expected: list[int]) -> Death:
-    """SIGKILL to one of two workers under load."""
+    """Send SIGKILL to one of two workers under load."""
     victim = server.find_workers()[0]
     died, replaced = 0.0, 0.0
 
@@ -251,17 +250,17 @@ def kill_worker(server: Server, requests: list[bytes], expected: list[int]) -> D
         await asyncio.sleep(CALM_SECONDS)
         return ""
 
-    asked, note = asyncio.run(load_during(server.port, kill, requests))
-    asked = [Asked(expected[quarter], reply) for quarter, reply in asked]
-    later = [one for one in asked if one.reply.sent_at > died + NOTICE_SECONDS]
+    outcomes, note = asyncio.run(load_during(server.port, kill, requests))
+    outcomes = [Exchange(expected[quarter], reply) for quarter, reply in outcomes]
+    later = [one for one in outcomes if one.reply.sent_at > died + NOTICE_SECONDS]
     in_flight = [
         one
-        for one in asked
+        for one in outcomes
         if one.reply.sent_at <= died + NOTICE_SECONDS
         and died < one.reply.sent_at + one.reply.seconds
     ]
     return Death(
-        count_losses(asked, note),
+        count_losses(outcomes, note),
         len(in_flight),
         sum(count_losses(later).lost.values()),
         replaced - died,

@@ -1,7 +1,7 @@
-"""What no HTTP client would do: byte by byte, half a request, ten thousand headers, no end.
+"""Attacks that no HTTP client makes: single bytes, half requests, ten thousand headers, no end.
 
-Each attack runs beside well-behaved clients, who must not notice; afterwards nothing may be left of
-it. Knows bytes on a socket.
+Well-behaved clients run during each attack and must not be affected. After the attack, nothing of
+it may remain. The module writes raw bytes to sockets.
 """
 
 import asyncio
@@ -27,24 +27,24 @@ PATIENCE = 30.0
 Attack = Callable[[int, float], Awaitable[str]]
 
 
-class Endured(NamedTuple):
-    """What came of one attack."""
+class AttackResult(NamedTuple):
+    """The result of one attack."""
 
     attack: str
-    ends: dict[str, int]  # of the attackers' connections
-    others: int  # well-behaved requests meanwhile
-    unanswered: int  # of them
-    slowdown: float  # their median, as a multiple of the one without an attack
-    left: str  # what remained a while after; empty is nothing
+    ends: dict[str, int]  # how the attackers' connections ended
+    others: int  # well-behaved requests during the attack
+    unanswered: int  # of these requests
+    slowdown: float  # their median latency, divided by the median without an attack
+    left: str  # what remained some time after; empty if nothing
 
 
 async def drip_headers(port: int, seconds: float) -> str:
-    """A byte a second, of the headers."""
+    """Sends the headers, one byte per second."""
     return await drip(port, GOOD, seconds)
 
 
 async def drip_body(port: int, seconds: float) -> str:
-    """All of the headers, then a byte a second of the body."""
+    """Sends all headers, then one byte of the body per second."""
     head, _, body = GOOD.partition(b"\r\n\r\n")
     return await drip(port, body, seconds, head + b"\r\n\r\n")
 
@@ -58,11 +58,11 @@ async def drip(port: int, content: bytes, seconds: float, at_once: bytes = b"") 
             break
         writer.write(content[at : at + 1])
         await asyncio.sleep(1)
-    return await hang_up(reader, writer)
+    return await read_and_close(reader, writer)
 
 
 async def send_chunks_without_end(port: int, seconds: float) -> str:
-    """A body in chunks that never ends."""
+    """Sends a chunked body that never ends."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     answer = asyncio.create_task(read_reply(reader))
     writer.write(b"POST /predict HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n")
@@ -70,33 +70,33 @@ async def send_chunks_without_end(port: int, seconds: float) -> str:
     while perf_counter() < end and not answer.done():
         writer.write(b"1000\r\n" + bytes(4096) + b"\r\n")
         await asyncio.sleep(0.01)
-    return await tell_end(answer, writer)
+    return await describe_end(answer, writer)
 
 
 async def half_close(port: int, _: float) -> str:
-    """A whole request, then no more will be said: but one still listens."""
+    """Sends a whole request, closes the sending side and reads on."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(GOOD)
     writer.write_eof()
-    return await tell_end(asyncio.create_task(read_reply(reader)), writer)
+    return await describe_end(asyncio.create_task(read_reply(reader)), writer)
 
 
-async def vanish_in_headers(port: int, _: float) -> str:
-    """Gone in the middle of the headers."""
-    return await vanish(port, GOOD[:40])
+async def disconnect_in_headers(port: int, _: float) -> str:
+    """Disconnects in the middle of the headers."""
+    return await disconnect(port, GOOD[:40])
 
 
-async def vanish_in_body(port: int, _: float) -> str:
-    """Gone in the middle of the body."""
-    return await vanish(port, GOOD[:-20])
+async def disconnect_in_body(port: int, _: float) -> str:
+    """Disconnects in the middle of the body."""
+    return await disconnect(port, GOOD[:-20])
 
 
-async def vanish_after_all(port: int, _: float) -> str:
-    """Gone when all was sent."""
-    return await vanish(port, GOOD)
+async def disconnect_after_request(port: int, _: float) -> str:
+    """Disconnects after the whole request."""
+    return await disconnect(port, GOOD)
 
 
-async def vanish(port: int, content: bytes) -> str:
+async def disconnect(port: int, content: bytes) -> str:
     _, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(content)
     await writer.drain()
@@ -105,7 +105,7 @@ async def vanish(port: int, content: bytes) -> str:
 
 
 async def pipeline(port: int, _: float) -> str:
-    """Twenty requests in one go."""
+    """Sends twenty requests at once."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(GOOD * 20)
     statuses = [(await read_reply(reader))[0] for _ in range(20)]
@@ -139,16 +139,16 @@ ABSURD = {
 
 
 async def send_absurd(port: int, content: bytes) -> str:
-    """What is said to it."""
+    """Send a malformed request. Return how it was answered."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     answer = asyncio.create_task(read_reply(reader))
     with contextlib.suppress(OSError):
         writer.write(content)
         await writer.drain()
-    return await tell_end(answer, writer)
+    return await describe_end(answer, writer)
 
 
-async def tell_end(
+async def describe_end(
     answer: asyncio.Task[tuple[int, dict[str, str], bytes]], writer: asyncio.StreamWriter
 ) -> str:
     try:
@@ -163,8 +163,8 @@ async def tell_end(
         writer.close()
 
 
-async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> str:
-    """What was answered so far, if anything; then leave."""
+async def read_and_close(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> str:
+    """Return the answer so far, if any, and close the connection."""
     try:
         async with asyncio.timeout(0.5):
             status, _, _ = await read_reply(reader)
@@ -182,38 +182,40 @@ ATTACKS: tuple[Attack, ...] = (
     drip_body,
     send_chunks_without_end,
     half_close,
-    vanish_in_headers,
-    vanish_in_body,
-    vanish_after_all,
+    disconnect_in_headers,
+    disconnect_in_body,
+    disconnect_after_request,
     pipeline,
 )
 
 
-async def endure(server: Server, attack: Attack, attackers: int, seconds: float) -> Endured:
-    """The attack, with a well-behaved client beside it."""
+async def run_attack(
+    server: Server, attack: Attack, attackers: int, seconds: float
+) -> AttackResult:
+    """Run the attack, with a well-behaved client at the same time."""
     async with connect(server.port, PATIENCE) as client:
         alone = [await client.send(GOOD) for _ in range(50)]
         attacking = asyncio.gather(
             *(attack(server.port, seconds) for _ in range(attackers)), return_exceptions=True
         )
-        meanwhile = await ask_beside(client, attacking)
+        meanwhile = await send_during(client, attacking)
         ends = [end if isinstance(end, str) else type(end).__name__ for end in await attacking]
     answered = [reply.seconds for reply in meanwhile if reply.status == 200]
     usual = statistics.median(reply.seconds for reply in alone)
-    return Endured(
+    return AttackResult(
         (attack.__doc__ or "").splitlines()[0],
         dict(Counter(ends).most_common()),
         len(meanwhile),
         len(meanwhile) - len(answered),
         statistics.median(answered) / usual if answered else float("inf"),
-        await asyncio.to_thread(find_left, server),
+        await asyncio.to_thread(find_leftovers, server),
     )
 
 
-async def ask_beside(
+async def send_during(
     client: Client, attacking: "asyncio.Future[list[str | BaseException]]"
 ) -> list[Reply]:
-    """One request after another as long as the attack lasts."""
+    """Send one request after another until the attack ends."""
     replies = [await client.send(GOOD)]
     while not attacking.done():
         replies.append(await client.send(GOOD))
@@ -221,8 +223,8 @@ async def ask_beside(
     return replies
 
 
-def find_left(server: Server) -> str:
-    """Room that is held, or connections that stay; a while is given for both to go."""
+def find_leftovers(server: Server) -> str:
+    """Return reserved memory and connections that remain, after some time for both to go."""
 
     def count() -> tuple[float, float, int]:
         connections = [
@@ -243,10 +245,10 @@ def find_left(server: Server) -> str:
     return "images {:.0f}, bytes {:.0f}, connections {}".format(*count())
 
 
-def endure_all(
+def run_all_attacks(
     server: Server, attackers: int = ATTACKERS, seconds: float = 12
-) -> tuple[list[Endured], dict[str, str]]:
-    """Every attack, then what is said to each absurd request."""
-    endured = [asyncio.run(endure(server, attack, attackers, seconds)) for attack in ATTACKS]
+) -> tuple[list[AttackResult], dict[str, str]]:
+    """Run every attack, then send each malformed request."""
+    results = [asyncio.run(run_attack(server, attack, attackers, seconds)) for attack in ATTACKS]
     absurd = {what: asyncio.run(send_absurd(server.port, sent)) for what, sent in ABSURD.items()}
-    return endured, absurd
+    return results, absurd

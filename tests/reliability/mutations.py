@@ -1,6 +1,6 @@
-"""Files that were pictures once: real ones of every accepted format, damaged by chance.
+"""Randomly damaged pictures of every accepted format.
 
-The same seed gives the same files. Knows nothing of requests or servers.
+The same seed makes the same files. The module does not know requests or servers.
 """
 
 import random
@@ -15,14 +15,14 @@ from tests.service.quadrants_model import encode, light
 
 SIZE = (48, 36)
 INTERESTING = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
-MOST_MUTATIONS = 8  # of one file
-LARGEST = 200_000  # bytes of a file from a data set that is worth mutating
+MOST_MUTATIONS = 8  # mutations of one file
+LARGEST = 200_000  # bytes; larger files of the data sets are not used
 
 Mutation = Callable[[bytearray, random.Random], None]
 
 
 def make_pictures() -> list[bytes]:
-    """Small files of every accepted format, in the modes and compressions that each has."""
+    """Return small files of every accepted format, in all their modes and compressions."""
     noise = np.random.default_rng(0).integers(0, 256, (SIZE[1], SIZE[0], 3), np.uint8)
     image = Image.blend(light(1, SIZE), Image.fromarray(noise), 0.3)
     exif = Image.Exif()
@@ -57,18 +57,18 @@ def make_pictures() -> list[bytes]:
         encode(image.convert("1"), "TIFF", compression="group4"),
         encode(deep, "TIFF"),
         encode(image.convert("LAB"), "TIFF"),
-        animate([frame.copy() for frame in frames], "TIFF"),  # JPEG left its settings in them
+        animate([frame.copy() for frame in frames], "TIFF"),  # the JPEG frames carry settings
     ]
 
 
 def find_pictures(data: Path) -> list[bytes]:
-    """Odd pictures and photographs of the data sets, as far as they are small."""
+    """Return the small ones of the data sets' odd pictures and photographs."""
     paths = sorted([*(data / "odd-images").iterdir(), *(data / "photos" / "other").iterdir()])
     return [path.read_bytes() for path in paths if path.stat().st_size <= LARGEST]
 
 
 def mutate(content: bytes, others: list[bytes], source: random.Random) -> bytes:
-    """A damaged copy."""
+    """Return a damaged copy."""
     damaged = bytearray(content)
     for _ in range(source.randint(1, MOST_MUTATIONS)):
         if not damaged:
@@ -81,17 +81,17 @@ def mutate(content: bytes, others: list[bytes], source: random.Random) -> bytes:
 
 
 def flip_bit(damaged: bytearray, source: random.Random) -> None:
-    """One bit anywhere."""
+    """Flip any bit."""
     damaged[source.randrange(len(damaged))] ^= 1 << source.randrange(8)
 
 
 def flip_early_bit(damaged: bytearray, source: random.Random) -> None:
-    """One bit where headers are."""
+    """Flip a bit in the headers."""
     damaged[source.randrange(min(len(damaged), 128))] ^= 1 << source.randrange(8)
 
 
 def set_number(damaged: bytearray, source: random.Random) -> None:
-    """A number that programs trip over, of 1, 2 or 4 bytes, in either order."""
+    """Insert a critical number of 1, 2 or 4 bytes, in either byte order."""
     width = source.choice((1, 2, 4))
     number = source.choice(INTERESTING) & (256**width - 1)
     at = source.randrange(min(len(damaged), source.choice((64, len(damaged)))))
@@ -99,30 +99,30 @@ def set_number(damaged: bytearray, source: random.Random) -> None:
 
 
 def cut_off(damaged: bytearray, source: random.Random) -> None:
-    """Only the beginning."""
+    """Keep only the beginning."""
     del damaged[source.randrange(len(damaged)) :]
 
 
 def cut_out(damaged: bytearray, source: random.Random) -> None:
-    """Something in the middle is missing."""
+    """Remove bytes in the middle."""
     at = source.randrange(len(damaged))
     del damaged[at : at + source.randint(1, 64)]
 
 
 def repeat(damaged: bytearray, source: random.Random) -> None:
-    """Something is there several times."""
+    """Repeat some bytes several times."""
     at = source.randrange(len(damaged))
     damaged[at:at] = damaged[at : at + source.randint(1, 64)] * source.randint(1, 8)
 
 
 def insert_noise(damaged: bytearray, source: random.Random) -> None:
-    """Something is there that has no place."""
+    """Insert random bytes."""
     at = source.randrange(len(damaged))
     damaged[at:at] = source.randbytes(source.randint(1, 64))
 
 
 def swap(damaged: bytearray, source: random.Random) -> None:
-    """Two pieces change places."""
+    """Swap two pieces."""
     length = source.randint(1, 64)
     one, two = source.randrange(len(damaged)), source.randrange(len(damaged))
     first, second = damaged[one : one + length], damaged[two : two + length]

@@ -1,9 +1,9 @@
-"""More is asked than can be done: what is still delivered, who is refused how soon, how it ends.
+"""More load than the capacity: throughput, latency of rejections, and recovery.
 
-Capacity is measured before and after each overload with the same photographs and the same client,
-and all figures are shares of the mean of both: what else the machine does moves both alike. Who
-offers five times as much takes more of the cores that both share, so what is delivered is also told
-as a share of the capacity that the client leaves.
+The capacity is measured before and after each overload, with the same photographs and the same
+client. All figures are shares of the mean of both, because other load on the machine affects both
+alike. A client that offers five times as much uses more of the shared cores. So the throughput is
+also given as a share of the capacity that the client leaves.
 """
 
 import asyncio
@@ -24,19 +24,19 @@ from tests.reliability.client import NO_ANSWER, Client, Load, Reply, connect, of
 from tests.reliability.photographs import make_photographs
 from tests.server import Server
 
-USERS = 32  # of the closed loop that finds the capacity
+USERS = 32  # users of the closed loop that measures the capacity
 IDLE_REQUESTS = 20
-SETTLING_SECONDS = 1.0  # at the start of a load, while queues fill
-RECOVERED = 3  # times the idle time, or:
+SETTLING_SECONDS = 1.0  # at the start of a load, while the queues fill
+RECOVERED = 3  # times the idle latency, or:
 RECOVERED_SECONDS = 0.25
 QUEUE_SIZE = 256  # Sightglass's default
-CROWD = QUEUE_SIZE + 64  # who come at once, so that some are refused
-CROWD_SHARE, STEADY_SHARE = 0.4, 0.5  # of the capacity: nine tenths in all
+BURST = QUEUE_SIZE + 64  # requests at once, so that some are rejected
+BURST_SHARE, STEADY_SHARE = 0.4, 0.5  # of the capacity; nine tenths in total
 ABANDONED = 64
 FACTORS = (2, 5)
-SERVED_SHARE = 0.95  # of those who come back when they were told to
-ABANDONED_CPU = 0.5  # of what they would have cost, had they stayed
-BOUNDS = (  # figure, bound, and 1 where it must not be above, -1 where it must not be below
+SERVED_SHARE = 0.95  # of the clients that retry after `Retry-After`
+ABANDONED_CPU = 0.5  # of the cost of clients that stay
+BOUNDS = (  # figure, bound, and 1 for an upper bound, -1 for a lower bound
     ("delivered_of_left", 0.9, -1),
     ("refusal_median", 0.1, 1),
     ("recovery", 5.0, 1),
@@ -48,46 +48,46 @@ BOUNDS = (  # figure, bound, and 1 where it must not be above, -1 where it must 
 
 
 class Overload(NamedTuple):
-    """One overload, and the capacity around it."""
+    """One overload, and the capacity before and after it."""
 
     factor: float
-    capacity: float  # answers a second, mean of before and after
-    spread: float  # between the two, as a share of their mean
-    delivered: float  # good answers a second, as a share of the capacity
-    delivered_of_left: float  # the same, of the capacity that a heavier client leaves of the cores
-    wrong: int  # answers that name another class than they do alone
+    capacity: float  # answers per second, mean of before and after
+    spread: float  # difference of the two, as a share of their mean
+    delivered: float  # good answers per second, as a share of the capacity
+    delivered_of_left: float  # the same, of the capacity that the client's CPU use leaves
+    wrong: int  # answers with another class than without load
     refused: int
-    refusal_median: float  # seconds, from when it was to leave
+    refusal_median: float  # seconds from the scheduled time
     refusal_p95: float
     without_retry_after: int
     accepted_slowest: float  # seconds
-    late: int  # accepted, and yet not answered in time
+    late: int  # accepted, but not answered in time
     no_answer: int
-    other: dict[str, int]  # statuses that are neither
-    recovery: float  # seconds from the load's end
+    other: dict[str, int]  # other statuses
+    recovery: float  # seconds from the end of the load
     client_share: float  # of a core
 
 
 class Photographs:
-    """Requests in turn, and what each is answered alone."""
+    """Requests, and the answer to each without load."""
 
     def __init__(self, subject: str) -> None:
         self.requests = [servers.ask(subject, content) for content in make_photographs()]
         self.answers: list[int] = []
 
     def endless(self) -> Iterator[bytes]:
-        """One after the other."""
+        """Repeat the requests forever."""
         return itertools.cycle(self.requests)
 
     async def learn(self, client: Client) -> float:
-        """Ask for each alone; the median of seconds."""
+        """Send each request alone. Return the median of their seconds."""
         replies = [await client.send(request) for request in self.requests]
         self.answers = [read_index(reply) for reply in replies]
         return statistics.median(reply.seconds for reply in replies)
 
 
 def read_index(reply: Reply) -> int:
-    """The class that either subject names first."""
+    """Return the first class in the answer of either subject."""
     if reply.status != 200:
         return -1
     answer = json.loads(reply.body)
@@ -98,7 +98,7 @@ def read_index(reply: Reply) -> int:
 async def overload(
     client: Client, photographs: Photographs, factor: float, seconds: float
 ) -> Overload:
-    """Capacity, `factor` times as much, recovery, capacity again."""
+    """Measure the capacity, offer `factor` times as much, recover, and measure again."""
     idle = await photographs.learn(client)
     before = await saturate(client, photographs.endless(), USERS, seconds)
     rate = factor * before.rate()
@@ -112,7 +112,7 @@ async def overload(
 
 
 async def wait_recovered(client: Client, photographs: Photographs, idle: float) -> float:
-    """Seconds from now until a request is answered about as soon as on an idle server."""
+    """Return the seconds until a request is answered about as fast as on an idle server."""
     started = perf_counter()
     soon = max(RECOVERED * idle, RECOVERED_SECONDS)
     while True:
@@ -132,7 +132,7 @@ def judge(
     started: float,
     recovery: float,
 ) -> Overload:
-    """The figures of one load."""
+    """Compute the figures of one load."""
     capacities = [one.rate() for one in around]
     capacity = statistics.mean(capacities)
     heavier = load.client_share - statistics.mean(one.client_share for one in around)
@@ -174,22 +174,22 @@ def judge(
     )
 
 
-class Obedience(NamedTuple):
-    """What became of those who were refused and came back when they were told to."""
+class Retries(NamedTuple):
+    """The outcome for clients that were rejected and waited for `Retry-After`."""
 
     refused: int
-    served: int  # on their next try
-    offered: float  # tries a second in all, as a share of the capacity
+    served: int  # on the next attempt
+    offered: float  # attempts per second in total, as a share of the capacity
 
 
-async def obey(client: Client, photographs: Photographs, rounds: int) -> Obedience:
-    """Half the capacity steadily, and now and then a crowd at once: nine tenths of it in all."""
+async def measure_retries(client: Client, photographs: Photographs, rounds: int) -> Retries:
+    """Offer half the capacity steadily, with bursts; nine tenths of the capacity in total."""
     capacity = (await saturate(client, photographs.endless(), USERS, 4)).rate()
-    period = CROWD / (CROWD_SHARE * capacity)
+    period = BURST / (BURST_SHARE * capacity)
     retries: list[tuple[Reply, Reply]] = []
     tries = 0
 
-    async def insist(request: bytes) -> None:
+    async def send_with_retry(request: bytes) -> None:
         nonlocal tries
         tries += 1
         first = await client.send(request)
@@ -208,24 +208,24 @@ async def obey(client: Client, photographs: Photographs, rounds: int) -> Obedien
             if (pause := started + due - perf_counter()) > 0:
                 await asyncio.sleep(pause)
             if due // period > (number - 1) / (STEADY_SHARE * capacity) // period:
-                for _ in range(CROWD):
-                    group.create_task(insist(next(requests)))
-            group.create_task(insist(next(requests)))
+                for _ in range(BURST):
+                    group.create_task(send_with_retry(next(requests)))
+            group.create_task(send_with_retry(next(requests)))
     lasted = perf_counter() - started
     served = sum(second.status == 200 for _, second in retries)
-    return Obedience(len(retries), served, tries / lasted / capacity)
+    return Retries(len(retries), served, tries / lasted / capacity)
 
 
 class Abandonment(NamedTuple):
-    """What a server does for clients that have left."""
+    """The work of a server for clients that have disconnected."""
 
     left: int
-    cpu: float  # seconds of the workers for them, as a share of those for as many who stay
-    next_seconds: float  # until who comes next is answered, as a multiple of an idle server's
+    cpu: float  # CPU time of the workers, as a share of the time for as many clients that stay
+    next_seconds: float  # latency of the next request, as a multiple of an idle server's
 
 
 async def abandon(server: Server, client: Client, photographs: Photographs) -> Abandonment:
-    """A crowd that stays, then a crowd that leaves once it has sent all."""
+    """Run a burst of clients that stay, then a burst that disconnects after sending."""
     idle = await photographs.learn(client)
     requests = photographs.endless()
     at_first = measure_cpu(server)
@@ -246,7 +246,7 @@ async def abandon(server: Server, client: Client, photographs: Photographs) -> A
 
 
 def find_missed(figures: dict[str, Any]) -> list[str]:
-    """What is out of bounds, by the medians of the rounds."""
+    """Return the bounds that the medians of the rounds miss."""
     missed = []
     for factor in FACTORS:
         rounds = [o for o in figures["overloads"] if o["factor"] == factor]
@@ -263,13 +263,13 @@ def find_missed(figures: dict[str, Any]) -> list[str]:
 
 
 def measure_cpu(server: Server) -> float:
-    """Seconds of CPU the workers have taken."""
+    """Return the CPU seconds of the workers."""
     times = [psutil.Process(pid).cpu_times() for pid in server.find_workers()]
     return float(sum(time.user + time.system for time in times))
 
 
 def run(server: Server, subject: str, seconds: float, rounds: int) -> dict[str, Any]:
-    """All of it, on a running server."""
+    """Run all rounds on a running server."""
 
     async def measure() -> dict[str, Any]:
         photographs = Photographs(subject)
@@ -283,7 +283,9 @@ def run(server: Server, subject: str, seconds: float, rounds: int) -> dict[str, 
             figures: dict[str, Any] = {"overloads": [o._asdict() for o in overloads]}
             figures["abandonment"] = (await abandon(server, client, photographs))._asdict()
             if subject == servers.SIGHTGLASS:
-                figures["obedience"] = (await obey(client, photographs, rounds))._asdict()
+                figures["obedience"] = (
+                    await measure_retries(client, photographs, rounds)
+                )._asdict()
             return figures
 
-    return uvloop.run(measure())  # whose clients take less of the cores they share
+    return uvloop.run(measure())  # uvloop's clients use less of the shared cores

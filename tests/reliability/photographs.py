@@ -1,6 +1,6 @@
-"""What is sent: photographs of 500 x 375, and how a request that carries one looks on the wire.
+"""Photographs of 500 x 375, and the bytes of requests that contain them.
 
-Knows nothing of servers; the pictures come from docs/examples, so no data set is needed.
+The pictures come from docs/examples, so this needs no data set. The module does not know servers.
 """
 
 import random
@@ -22,11 +22,11 @@ MAGIC = {
     b"II*": "image/tiff",
     b"MM": "image/tiff",
 }
-VARIANTS = 8  # of each example, so that no two requests in a row carry the same bytes
+VARIANTS = 8  # of each example, so that successive requests differ
 
 
 def make_photographs(seed: int = 0, folder: Path = ROOT / "docs" / "examples") -> list[bytes]:
-    """JPEGs of 500 x 375, about 40 kB each, cut from the examples at places of their own."""
+    """Return JPEGs of 500 x 375, about 40 kB each, cut from the examples at random places."""
     source = random.Random(seed)
     photographs = []
     for name in EXAMPLES:
@@ -44,21 +44,21 @@ def make_photographs(seed: int = 0, folder: Path = ROOT / "docs" / "examples") -
 
 
 def make_request(call: str, body: bytes = b"", *headers: str, method: str = "POST") -> bytes:
-    """A whole HTTP/1.1 request."""
+    """Return a whole HTTP/1.1 request."""
     lines = [f"{method} {call} HTTP/1.1", "Host: test", f"Content-Length: {len(body)}", *headers]
     return "\r\n".join([*lines, "", ""]).encode() + body
 
 
-def guess(content: bytes) -> str:
-    """The media type that a picture's first bytes announce."""
+def read_type(content: bytes) -> str:
+    """Return the media type of a picture's first bytes."""
     return next((kind for start, kind in MAGIC.items() if content.startswith(start)), "image/jpeg")
 
 
 def make_form(call: str, contents: list[bytes], field: str = "image", *headers: str) -> bytes:
-    """A multipart request with a file for each of `contents`."""
+    """Return a multipart request with a file for each of `contents`."""
     parts = b"".join(
         f"--{BOUNDARY}\r\nContent-Disposition: form-data; "
-        f'name="{field}"; filename="picture"\r\nContent-Type: {guess(content)}\r\n\r\n'.encode()
+        f'name="{field}"; filename="picture"\r\nContent-Type: {read_type(content)}\r\n\r\n'.encode()
         + content
         + b"\r\n"
         for content in contents

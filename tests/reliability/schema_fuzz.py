@@ -1,7 +1,7 @@
-"""Requests made by schemathesis from our own OpenAPI: fitting ones, and ones that should not fit.
+"""Requests that schemathesis generates from our OpenAPI document: valid and invalid ones.
 
-Every answer must be one that the description declares, of the shape it declares, and never a 5xx.
-In place of random bytes many requests carry a real picture, or a damaged one.
+Every answer must match a response that the document declares, and must never be a 5xx. Many
+requests contain a real or damaged picture instead of random bytes.
 """
 
 import base64
@@ -25,7 +25,7 @@ from schemathesis.specs.openapi.checks import (
 from tests.reliability.mutations import make_pictures, mutate
 from tests.server import Server
 
-REAL_SHARE = 0.7  # of the requests with a picture in it
+REAL_SHARE = 0.7  # of the requests with a picture
 PATIENCE = 60.0
 CHECKS = [
     not_a_server_error,
@@ -36,17 +36,20 @@ CHECKS = [
 
 
 class Described(NamedTuple):
-    """What came of it."""
+    """The result."""
 
     requests: int
     statuses: dict[int, int]
-    faults: list[str]  # the first of each operation and mode
+    faults: list[str]  # the first fault of each operation and mode
 
 
 def fuzz_described(
     server: Server, examples: int, paths: Collection[str] = (), seed: int = 0
 ) -> Described:
-    """So many requests for each operation of these paths (none: all of them), fitting or not."""
+    """Send `examples` valid and invalid requests for each operation of these paths.
+
+    An empty `paths` means all paths.
+    """
     schema = schemathesis.openapi.from_url(f"{server.url}/openapi.json")
     pictures = make_pictures()
     source = random.Random(seed)
@@ -60,10 +63,10 @@ def fuzz_described(
             try:
                 strategy = operation.as_strategy(generation_mode=mode)
                 send_all(server, strategy, examples, pictures, source, statuses)
-            except Exception as fault:  # Hypothesis raises what the check raised, or a group
-                if "Unsatisfiable" in type(fault).__name__:
-                    continue  # nothing in it could be made wrong
-                faults.append(f"{operation.label}, {mode.value}: {describe(fault)}")
+            except Exception as error:  # Hypothesis raises the check's exception or a group
+                if "Unsatisfiable" in type(error).__name__:
+                    continue  # no invalid request exists for it
+                faults.append(f"{operation.label}, {mode.value}: {describe(error)}")
     return Described(statuses.total(), dict(sorted(statuses.items())), faults)
 
 
@@ -75,7 +78,7 @@ def send_all(
     source: random.Random,
     statuses: Counter[int],
 ) -> None:
-    """Of one operation."""
+    """Send the generated requests of one operation."""
     with requests.Session() as session:
 
         @settings(
@@ -98,7 +101,7 @@ def send_all(
 
 
 def put_picture(case: Case[Any], pictures: list[bytes], source: random.Random) -> None:
-    """A real picture, or a damaged one, where the request has any."""
+    """Insert a real or damaged picture if the request has one."""
     picture = source.choice(pictures)
     if source.random() < 0.5:
         picture = mutate(picture, pictures, source)
@@ -113,8 +116,8 @@ def put_picture(case: Case[Any], pictures: list[bytes], source: random.Random) -
                 case.body[name] = [content] if several else value
 
 
-def describe(fault: BaseException) -> str:
-    """The whole of what a group of failures says, in few lines."""
-    if isinstance(fault, BaseExceptionGroup):
-        return "; ".join(describe(one) for one in fault.exceptions)
-    return " ".join(f"{type(fault).__name__}: {fault}".split())[:600]
+def describe(error: BaseException) -> str:
+    """Return a group's failures in few lines."""
+    if isinstance(error, BaseExceptionGroup):
+        return "; ".join(describe(one) for one in error.exceptions)
+    return " ".join(f"{type(error).__name__}: {error}".split())[:600]

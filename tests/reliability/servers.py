@@ -1,6 +1,6 @@
-"""Who is put to the test: Sightglass with the bundled models, or stock BentoML with one of them.
+"""Starts the two subjects: Sightglass with the bundled models, and stock BentoML with one model.
 
-Knows how each is started, asked and measured; nothing of what is done to it.
+The module knows how to start each subject, how to send a request and how to measure its memory.
 """
 
 import contextlib
@@ -21,12 +21,12 @@ from tests.server import ROOT, LaunchedServer, Server, find_free_port, run_serve
 PHOTOGRAPHS = "squeezenet1_1"  # the bundled model for photographs
 SIGHTGLASS, STOCK = "sightglass", "stock"
 SUBJECTS = (SIGHTGLASS, STOCK)
-STOP_SECONDS = 30  # until stock BentoML is ended by force
+STOP_SECONDS = 30  # until stock BentoML is killed
 
 
 @contextlib.contextmanager
 def start(subject: str, folder: Path, **settings: Any) -> Iterator[LaunchedServer]:
-    """A ready server; `settings` are Sightglass's own."""
+    """Start a server and wait until it is ready. `settings` apply to Sightglass only."""
     if subject == STOCK:
         with start_stock(folder) as server:
             yield server
@@ -40,7 +40,7 @@ def start(subject: str, folder: Path, **settings: Any) -> Iterator[LaunchedServe
 
 @contextlib.contextmanager
 def start_stock(folder: Path) -> Iterator[LaunchedServer]:
-    """Stock BentoML, ready, ended by force if it does not end by itself."""
+    """Start stock BentoML. Kill it if it does not end by itself."""
     port = find_free_port()
     own = {
         MODEL_VARIABLE: str(ROOT / "models" / PHOTOGRAPHS / "1" / "model.onnx"),
@@ -56,7 +56,7 @@ def start_stock(folder: Path) -> Iterator[LaunchedServer]:
             yield server
         finally:
             family = list[psutil.Process]()
-            with contextlib.suppress(psutil.NoSuchProcess):  # it was stopped for the sake of it
+            with contextlib.suppress(psutil.NoSuchProcess):  # a measurement may have stopped it
                 family = psutil.Process(server.process.pid).children(recursive=True)
             server.process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -68,11 +68,11 @@ def start_stock(folder: Path) -> Iterator[LaunchedServer]:
 
 
 def ask(subject: str, content: bytes, *headers: str) -> bytes:
-    """A request for the most probable labels of one picture."""
+    """Return a request for the most probable labels of one picture."""
     field = "images" if subject == STOCK else "image"
     return make_form("/predict", [content], field, *headers)
 
 
 def measure_memory(server: Server) -> int:
-    """Bytes resident in the workers."""
+    """Return the resident bytes of the workers."""
     return sum(psutil.Process(pid).memory_info().rss for pid in server.find_workers())

@@ -1,8 +1,8 @@
-"""Mixed load for an hour: does memory grow, do descriptors or threads pile up, does it get slower?
+"""An hour of mixed load: growth of memory, descriptors, threads and latency.
 
-Everything a day brings: photographs and digits, explanations, batches, the protocol, what is broken
-or too large, clients that leave half-way, and a version that comes and goes. A line of JSON is
-written every few seconds, from which `soak_plot` judges and draws.
+The load has photographs, digits, explanations, batches, `/v2` requests, invalid and oversized
+requests, and clients that disconnect. A second version is added and removed. Every few seconds the
+module writes a line of JSON. `soak_plot` draws and judges these lines.
 """
 
 import asyncio
@@ -31,13 +31,13 @@ from tests.server import ROOT, Server
 
 REQUESTS_PER_SECOND = 4.0
 SAMPLE_SECONDS = 10.0
-SWAP_SECONDS = 150.0  # between the second version's coming and its going
+SWAP_SECONDS = 150.0  # between adding and removing the second version
 CALIBRATION_RUNS = 5
 JSON = "Content-Type: application/json"
 
 
-class Wish(NamedTuple):
-    """A kind of request, how often it is made, and what must come of it."""
+class MixEntry(NamedTuple):
+    """A kind of request, how often it is sent, and the expected status."""
 
     kind: str
     weight: int
@@ -45,8 +45,8 @@ class Wish(NamedTuple):
     status: int
 
 
-def make_wishes(subject: str) -> list[Wish]:
-    """The mix; stock BentoML has but one call, and answers 500 to what is no picture."""
+def make_mix(subject: str) -> list[MixEntry]:
+    """Return the mix. Stock BentoML has one call, and answers 500 to invalid pictures."""
     photographs = make_photographs()
     digit = (ROOT / "docs" / "examples" / "seven.png").read_bytes()
     text = base64.b64encode(digit).decode()
@@ -60,34 +60,34 @@ def make_wishes(subject: str) -> list[Wish]:
 
     broken = 500 if subject == servers.STOCK else 422
     common = [
-        Wish("photograph", 40, lambda s: make_form("/predict", [pick(s)], field), 200),
-        Wish("truncated", 4, lambda s: make_form("/predict", [pick(s)[:9000]], field), broken),
-        Wish("metrics", 2, lambda _: make_request("/metrics", method="GET"), 200),
-        Wish("nowhere", 1, lambda s: make_request(f"/{s.random()}", method="GET"), 404),
+        MixEntry("photograph", 40, lambda s: make_form("/predict", [pick(s)], field), 200),
+        MixEntry("truncated", 4, lambda s: make_form("/predict", [pick(s)[:9000]], field), broken),
+        MixEntry("metrics", 2, lambda _: make_request("/metrics", method="GET"), 200),
+        MixEntry("nowhere", 1, lambda s: make_request(f"/{s.random()}", method="GET"), 404),
     ]
     if subject == servers.STOCK:
         return common
     infer = {"name": "image", "datatype": "BYTES", "shape": [1], "data": [text]}
     return [
         *common,
-        Wish("digit", 25, lambda _: make_form("/predict?model=lenet5", [digit]), 200),
-        Wish("overlay", 8, lambda s: make_form("/gradcam", [pick(s)]), 200),
-        Wish("map", 8, lambda _: send_json("/gradcam", image=text, model="lenet5"), 200),
-        Wish("batch", 6, lambda _: make_form("/predict/batch?model=lenet5", [digit] * 4), 200),
-        Wish("infer", 3, lambda _: send_json("/v2/models/lenet5/infer", inputs=[infer]), 200),
-        Wish("text", 2, lambda _: make_form("/predict", [b"I am no cat."]), 415),
-        Wish("too large", 1, lambda _: announce(20_000_000), 413),
-        Wish("models", 1, lambda _: make_request("/models", method="GET"), 200),
+        MixEntry("digit", 25, lambda _: make_form("/predict?model=lenet5", [digit]), 200),
+        MixEntry("overlay", 8, lambda s: make_form("/gradcam", [pick(s)]), 200),
+        MixEntry("map", 8, lambda _: send_json("/gradcam", image=text, model="lenet5"), 200),
+        MixEntry("batch", 6, lambda _: make_form("/predict/batch?model=lenet5", [digit] * 4), 200),
+        MixEntry("infer", 3, lambda _: send_json("/v2/models/lenet5/infer", inputs=[infer]), 200),
+        MixEntry("text", 2, lambda _: make_form("/predict", [b"I am no cat."]), 415),
+        MixEntry("too large", 1, lambda _: announce(20_000_000), 413),
+        MixEntry("models", 1, lambda _: make_request("/models", method="GET"), 200),
     ]
 
 
 def announce(size: int) -> bytes:
-    """A request whose body never comes."""
+    """Return a request whose body never arrives."""
     return f"POST /predict HTTP/1.1\r\nHost: test\r\nContent-Length: {size}\r\n\r\n".encode()
 
 
 def soak(subject: str, minutes: float, report: Path) -> None:
-    """Run one subject under the mix and write the samples into `report`."""
+    """Run one subject under the mix and write the samples to `report`."""
     with tempfile.TemporaryDirectory(prefix="soak-") as name:
         folder = Path(name)
         shutil.copytree(ROOT / "models", folder / "models")
@@ -100,7 +100,7 @@ def soak(subject: str, minutes: float, report: Path) -> None:
 async def _soak(
     subject: str, server: Server, models: Path, seconds: float, write: Callable[[str], object]
 ) -> None:
-    outcomes: list[tuple[Wish, Reply]] = []
+    outcomes: list[tuple[MixEntry, Reply]] = []
     async with connect(server.port) as client, asyncio.TaskGroup() as group:
         group.create_task(_send_mix(subject, client, server.port, seconds, outcomes))
         if subject == servers.SIGHTGLASS:
@@ -115,30 +115,30 @@ async def _soak(
 
 
 async def _send_mix(
-    subject: str, client: Client, port: int, seconds: float, outcomes: list[tuple[Wish, Reply]]
+    subject: str, client: Client, port: int, seconds: float, outcomes: list[tuple[MixEntry, Reply]]
 ) -> None:
-    """Open loop at a modest rate, at random times."""
+    """Send an open loop at a low rate and at random times."""
     source = random.Random(0)
-    wishes = make_wishes(subject)
-    weights = [wish.weight for wish in wishes]
+    entries = make_mix(subject)
+    weights = [entry.weight for entry in entries]
     end = perf_counter() + seconds
 
-    async def send(wish: Wish) -> None:
-        outcomes.append((wish, await client.send(wish.make(source))))
+    async def send(entry: MixEntry) -> None:
+        outcomes.append((entry, await client.send(entry.make(source))))
 
     async with asyncio.TaskGroup() as group:
         for number in itertools.count():
             if perf_counter() > end:
                 return
-            [wish] = source.choices(wishes, weights)
-            group.create_task(send(wish))
+            [entry] = source.choices(entries, weights)
+            group.create_task(send(entry))
             if number % 50 == 0:
-                group.create_task(leave_half_way(port, wishes[0].make(source), source))
+                group.create_task(disconnect_half_way(port, entries[0].make(source), source))
             await asyncio.sleep(source.expovariate(REQUESTS_PER_SECOND))
 
 
-async def leave_half_way(port: int, request: bytes, source: random.Random) -> None:
-    """Send some of a request, or all of it, and be gone."""
+async def disconnect_half_way(port: int, request: bytes, source: random.Random) -> None:
+    """Send a part of a request or all of it, and disconnect."""
     with contextlib.suppress(OSError):
         _, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(request[: source.choice([100, len(request) // 2, len(request)])])
@@ -148,7 +148,7 @@ async def leave_half_way(port: int, request: bytes, source: random.Random) -> No
 
 
 async def _swap_versions(model: Path, seconds: float) -> None:
-    """A second version comes and goes."""
+    """Add and remove a second version repeatedly."""
     end = perf_counter() + seconds - SWAP_SECONDS
     for is_there in itertools.cycle([False, True]):
         if perf_counter() > end:
@@ -161,17 +161,17 @@ async def _swap_versions(model: Path, seconds: float) -> None:
             (model / "3").rename(model / "2")
 
 
-def _sample(server: Server, outcomes: list[tuple[Wish, Reply]]) -> dict[str, Any]:
-    """What the workers hold now, and what was answered since the last sample."""
+def _sample(server: Server, outcomes: list[tuple[MixEntry, Reply]]) -> dict[str, Any]:
+    """Measure the workers, and summarise the answers since the last sample."""
     processes = [psutil.Process(pid) for pid in server.find_workers()]
     by_kind: dict[str, list[float]] = {}
     surprises: Counter[str] = Counter()
-    for wish, reply in outcomes:
-        if reply.status == wish.status:
-            by_kind.setdefault(wish.kind, []).append(reply.seconds)
+    for entry, reply in outcomes:
+        if reply.status == entry.status:
+            by_kind.setdefault(entry.kind, []).append(reply.seconds)
         else:
-            told = reply.fault if reply.status == NO_ANSWER else str(reply.status)
-            surprises[f"{wish.kind}: {told}"] += 1
+            outcome = reply.fault if reply.status == NO_ANSWER else str(reply.status)
+            surprises[f"{entry.kind}: {outcome}"] += 1
     return {
         "rss": sum(p.memory_info().rss for p in processes),
         "descriptors": sum(p.num_fds() for p in processes),
@@ -185,7 +185,7 @@ def _sample(server: Server, outcomes: list[tuple[Wish, Reply]]) -> dict[str, Any
 
 
 def calibrate() -> float:
-    """Seconds that this machine takes now to decode one picture: how busy it is with others."""
+    """Return the seconds to decode one picture now, which shows the machine's other load."""
     content = make_calibration_picture()
     seconds = []
     for _ in range(CALIBRATION_RUNS):
@@ -197,12 +197,12 @@ def calibrate() -> float:
 
 
 def make_calibration_picture() -> bytes:
-    """The same JPEG at every call."""
+    """Return the same JPEG for every call."""
     return (ROOT / "docs" / "examples" / "parrot.jpg").read_bytes()
 
 
 def read_samples(report: Path) -> Iterator[dict[str, Any]]:
-    """The lines of a report."""
+    """Read the lines of a report."""
     with report.open() as file:
         for line in file:
             yield json.loads(line)

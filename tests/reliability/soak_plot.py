@@ -1,4 +1,4 @@
-"""What an hour did to memory, descriptors, threads and latency: the slopes and a picture."""
+"""Draws memory, descriptors, threads and latency over an hour, and computes their slopes."""
 
 from pathlib import Path
 from typing import Any
@@ -9,30 +9,30 @@ import numpy as np
 from tests.reliability.servers import SIGHTGLASS, SUBJECTS
 from tests.reliability.soak import read_samples
 
-WARM_SECONDS = 300.0  # after which slopes are taken
+WARM_SECONDS = 300.0  # slopes start after this time
 COLOURS = {SIGHTGLASS: "#0b6e99", "stock": "#c2571a"}
 NAMES = {SIGHTGLASS: "Sightglass", "stock": "stock BentoML"}
 MEGABYTE = 1 << 20
 
 
 def summarise(reports: Path, picture: Path) -> str:
-    """A table of whatever soaks there are, and `picture` drawn of them."""
+    """Return a table of the available soaks, and draw `picture`."""
     soaks = {
         subject: list(read_samples(reports / f"soak-{subject}.jsonl"))
         for subject in SUBJECTS
         if (reports / f"soak-{subject}.jsonl").exists()
     }
     draw(soaks, picture)
-    return "\n".join(tell(subject, samples) for subject, samples in soaks.items())
+    return "\n".join(summarise_subject(subject, samples) for subject, samples in soaks.items())
 
 
-def tell(subject: str, samples: list[dict[str, Any]]) -> str:
-    """One subject's figures."""
+def summarise_subject(subject: str, samples: list[dict[str, Any]]) -> str:
+    """Return one subject's figures."""
     seconds = np.array([sample["second"] for sample in samples])
     warm = seconds >= min(WARM_SECONDS, seconds[-1] / 2)
 
     def slope(name: str) -> float:
-        """An hour's growth, by the straight line through what came after the warming up."""
+        """Return the growth per hour of the fitted line after the warm-up."""
         values = np.array([sample[name] for sample in samples], np.float64)
         return float(np.polyfit(seconds[warm] / 3600, values[warm], 1)[0])
 
@@ -55,12 +55,12 @@ def tell(subject: str, samples: list[dict[str, Any]]) -> str:
 
 
 def find_slowness(samples: list[dict[str, Any]]) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """The median of seconds for a photograph in each sample."""
+    """Return the median seconds of a photograph in each sample."""
     return np.array([sample["median_seconds"].get("photograph", np.nan) for sample in samples])
 
 
 def draw(soaks: dict[str, list[dict[str, Any]]], picture: Path) -> None:
-    """Four panels, one line a subject."""
+    """Draw four panels with one line per subject."""
     mpl.use("Agg")
     from matplotlib import pyplot
 

@@ -1,7 +1,6 @@
-"""Versions come, change, fail and go under steady load: who answers, and is any answer mixed up?
+"""Versions are added, changed, broken and removed under load: no answer may be mixed up.
 
-Each version has labels of its own, so an answer that names one version and the labels of another
-is found.
+Each version has its own labels. So an answer with one version's name and another's labels is found.
 """
 
 import asyncio
@@ -22,16 +21,16 @@ NAME = "quadrants"
 
 
 class Step(NamedTuple):
-    """Something done to the tree, and how it must be told."""
+    """A change of the model repository and the expected result."""
 
     what: str
     do: Callable[[], None]
     version: int
-    state: str | None  # that `/models` must say of the version; None is gone
+    state: str | None  # expected in `/models`; None: not listed
 
 
-class Told(NamedTuple):
-    """A step, and the reason that `/models` gave."""
+class StepResult(NamedTuple):
+    """A step, its state, and the reason in `/models`."""
 
     what: str
     state: str
@@ -39,23 +38,23 @@ class Told(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What became of the load while all that happened."""
+    """The outcome of the load during all steps."""
 
     sent: int
     failed: list[str]
-    mixed_up: list[str]  # answers whose labels are not their version's
-    answered_by: list[str]  # version and generation of labels, of requests one after the other
-    told: list[Told]
+    mixed_up: list[str]  # answers with the labels of another version
+    answered_by: list[str]  # version and generation of the labels, in the order of the requests
+    results: list[StepResult]
 
 
 def name_labels(version: int, generation: int = 1) -> list[str]:
-    """Of one version; the first has the plain ones."""
+    """Return the labels of a version."""
     suffix = f" {version}.{generation}"
     return [label + suffix for label in LABELS]
 
 
 def make_steps(tree: Tree, scratch: Path) -> list[Step]:
-    """What a week of deployments gets wrong, in a minute; version 1 is there already."""
+    """Return the steps, including the usual mistakes. Version 1 already exists."""
 
     def write(version: int, generation: int = 1, **changes: Any) -> None:
         labels = name_labels(version, generation)
@@ -64,9 +63,9 @@ def make_steps(tree: Tree, scratch: Path) -> list[Step]:
     def put(version: int, content: bytes) -> None:
         path = tree.path(NAME, version)
         path.parent.mkdir(exist_ok=True)
-        beside = path.with_suffix(".part")
-        beside.write_bytes(content)
-        beside.rename(path)
+        temporary = path.with_suffix(".part")
+        temporary.write_bytes(content)
+        temporary.rename(path)
 
     def read(version: int) -> bytes:
         return tree.path(NAME, version).read_bytes()
@@ -78,7 +77,7 @@ def make_steps(tree: Tree, scratch: Path) -> list[Step]:
 
     def overwrite_in_place() -> None:
         write_model(scratch / "third.onnx", labels=name_labels(2, 3))
-        with tree.path(NAME, 2).open("r+b") as file:  # as rsync --inplace and cp do
+        with tree.path(NAME, 2).open("r+b") as file:  # like rsync --inplace and cp
             file.write((scratch / "third.onnx").read_bytes())
             file.truncate()
 
@@ -109,30 +108,30 @@ def make_steps(tree: Tree, scratch: Path) -> list[Step]:
 
 
 def deploy(server: Server, models: Path, scratch: Path) -> Outcome:
-    """Take all steps under load, each once the one before is told."""
+    """Take all steps under load, each after the last one is visible."""
     tree = Tree(server, models)
-    told: list[Told] = []
+    results: list[StepResult] = []
 
-    def take(step: Step) -> Told:
+    def take(step: Step) -> StepResult:
         before = tree.see(NAME, step.version)
         step.do()
         seen = tree.wait(step.state, NAME, step.version)
         if before and step.state == "ready" and before["state"] == "ready":
             seen = wait_changed(tree, step.version, before["sha256"])
-        return Told(step.what, step.state or "gone", seen.get("reason"))
+        return StepResult(step.what, step.state or "gone", seen.get("reason"))
 
     async def take_all() -> str:
         for step in make_steps(tree, scratch):
-            told.append(await asyncio.to_thread(take, step))
+            results.append(await asyncio.to_thread(take, step))
             await asyncio.sleep(0.3)
         return ""
 
-    asked, _ = asyncio.run(load_during(server.port, take_all, make_quarters()))
-    return judge([(one.quarter, one.reply) for one in asked], told)
+    exchanges, _ = asyncio.run(load_during(server.port, take_all, make_quarters()))
+    return judge([(one.quarter, one.reply) for one in exchanges], results)
 
 
 def wait_changed(tree: Tree, version: int, sha256: str) -> dict[str, Any]:
-    """Return what is said once another file answers."""
+    """Wait until another file answers, and return its entry."""
 
     def has_changed() -> bool:
         seen = tree.see(NAME, version)
@@ -142,11 +141,11 @@ def wait_changed(tree: Tree, version: int, sha256: str) -> dict[str, Any]:
     return tree.see(NAME, version) or {}
 
 
-def judge(asked: list[tuple[int, Reply]], told: list[Told]) -> Outcome:
-    """Every answer must be 200, and its label that of its own version."""
+def judge(exchanges: list[tuple[int, Reply]], results: list[StepResult]) -> Outcome:
+    """Check that each answer is 200 and has a label of its own version."""
     failed, mixed_up, answered_by = [], [], []
     answered_at = 0.0
-    for quarter, reply in asked:
+    for quarter, reply in exchanges:
         if reply.status != 200:
             failed.append(f"{reply.status} {reply.fault} {reply.body[:200]!r}")
             continue
@@ -155,7 +154,9 @@ def judge(asked: list[tuple[int, Reply]], told: list[Told]) -> Outcome:
         own, _, generation = label.removeprefix(LABELS[quarter]).strip().partition(".")
         if not label.startswith(LABELS[quarter]) or (own or "1") != version:
             mixed_up.append(f"version {version} said '{label}'")
-        if reply.sent_at >= answered_at:  # of those at the same time any may be the first
+        if reply.sent_at >= answered_at:  # concurrent requests have no order
             answered_at = reply.sent_at + reply.seconds
             answered_by.append(f"{version}.{generation}" if generation else version)
-    return Outcome(len(asked), failed, mixed_up, [by for by, _ in groupby(answered_by)], told)
+    return Outcome(
+        len(exchanges), failed, mixed_up, [by for by, _ in groupby(answered_by)], results
+    )

@@ -160,9 +160,9 @@ def save(model: onnx.ModelProto, card: dict[str, Any], path: Path) -> None:
     """Write the file under another name, then rename it."""
     helper.set_model_props(model, {"sightglass": json.dumps(card)})
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_suffix(".part")
-    beside.write_bytes(model.SerializeToString())
-    beside.rename(path)
+    temporary = path.with_suffix(".part")
+    temporary.write_bytes(model.SerializeToString())
+    temporary.rename(path)
 
 
 def make_golden(model: onnx.ModelProto, card: dict[str, Any]) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""`POST /gradcam` and `/gradcam/batch`: what they answer. Where the heat lies is in test_heat."""
+"""Answers of `POST /gradcam` and `/gradcam/batch`. test_heatmaps tests where the heat lies."""
 
 import base64
 import io
@@ -20,7 +20,7 @@ JSON = {"accept": "application/json"}
 
 
 def mix(levels: tuple[int, int, int, int]) -> Image.Image:
-    """A picture whose four quarters have these brightnesses."""
+    """Return an image whose four quarters have these brightnesses."""
     pixels = np.kron(np.array(levels, np.uint8).reshape(2, 2), np.ones((16, 16), np.uint8))
     return Image.fromarray(pixels).convert("RGB")
 
@@ -29,26 +29,26 @@ MIXED = encode(mix((100, 255, 180, 0)))  # sorted: top right, bottom left, top l
 
 
 def explain(server: Server, content: bytes = MIXED, **options: Any) -> dict[str, Any]:
-    """The answer in numbers."""
+    """Return the explanation as JSON."""
     response = server.client.post("/gradcam", content=content, params=options, headers=JSON)
     assert response.status_code == 200, response.text
     answer: dict[str, Any] = response.json()
     return answer
 
 
-def test_a_picture_comes_with_what_was_found_in_its_headers(server: Server) -> None:
+def test_headers_of_a_picture_describe_the_prediction(server: Server) -> None:
     response = server.client.post("/gradcam", content=MIXED, params={"target": "bottom left"})
     assert response.status_code == 200
     assert response.headers["content-type"] == "image/png"
     assert response.headers["x-model"] == "quadrants/1"
     assert response.headers["x-predicted-label"] == quote("top right")
     assert response.headers["x-target-label"] == quote("bottom left")
-    told = explain(server, target="bottom left")["explanations"][0]["target"]["probability"]
-    assert float(response.headers["x-target-probability"]) == pytest.approx(told, rel=1e-4)
+    reported = explain(server, target="bottom left")["explanations"][0]["target"]["probability"]
+    assert float(response.headers["x-target-probability"]) == pytest.approx(reported, rel=1e-4)
     assert response.headers["vary"] == "Accept"
 
 
-def test_labels_of_any_unicode_travel_in_headers_and_json(several: Server) -> None:
+def test_headers_and_json_carry_labels_of_any_unicode(several: Server) -> None:
     for index, label in enumerate(UNICODE):
         options = {"model": "labels", "target": label}
         content = encode(light(index))
@@ -56,11 +56,11 @@ def test_labels_of_any_unicode_travel_in_headers_and_json(several: Server) -> No
         assert label == unquote(response.headers["x-target-label"])
         assert label == unquote(response.headers["x-predicted-label"])
         assert response.headers["x-target-label"].isascii()
-        told = explain(several, content, **options)["explanations"][0]["target"]
-        assert (label, index) == (told["label"], told["index"])
+        reported = explain(several, content, **options)["explanations"][0]["target"]
+        assert (label, index) == (reported["label"], reported["index"])
 
 
-def test_a_png_says_where_it_comes_from(server: Server) -> None:
+def test_a_png_names_its_model_target_and_layer(server: Server) -> None:
     response = server.client.post("/gradcam", content=MIXED, params={"target": "top left"})
     with Image.open(io.BytesIO(response.content)) as image:
         origin = json.loads(image.info["sightglass"])
@@ -78,7 +78,9 @@ def test_a_png_says_where_it_comes_from(server: Server) -> None:
     ("accept", "file_format"),
     [("image/png", "PNG"), ("image/jpeg", "JPEG"), ("image/webp", "WEBP")],
 )
-def test_the_picture_is_of_the_type_it_says(server: Server, accept: str, file_format: str) -> None:
+def test_the_picture_has_the_requested_format(
+    server: Server, accept: str, file_format: str
+) -> None:
     response = server.client.post("/gradcam", content=MIXED, headers={"accept": accept})
     with Image.open(io.BytesIO(response.content)) as image:
         assert image.format == file_format
@@ -86,7 +88,7 @@ def test_the_picture_is_of_the_type_it_says(server: Server, accept: str, file_fo
     assert np.abs(read(response.content) - png).mean() < 8
 
 
-def test_numbers_come_as_a_prediction_plus_explanations(server: Server) -> None:
+def test_json_is_a_prediction_plus_explanations(server: Server) -> None:
     answer = explain(server)
     predicted = server.client.post("/predict", content=MIXED).json()
     assert predicted == {key: answer[key] for key in ("model", "version", "predictions", "image")}
@@ -100,7 +102,7 @@ def test_numbers_come_as_a_prediction_plus_explanations(server: Server) -> None:
     assert explanation["empty"] is False
 
 
-def test_cam_is_what_the_graph_says_signed(server: Server) -> None:
+def test_cam_is_the_signed_output_of_the_graph(server: Server) -> None:
     levels = np.array([[100, 255], [180, 0]]) / 255
     for index in range(4):
         weights = np.full(4, -0.1)
@@ -110,7 +112,7 @@ def test_cam_is_what_the_graph_says_signed(server: Server) -> None:
         np.testing.assert_allclose(explanation["cam"], expected, atol=1e-6)
 
 
-def test_the_target_is_the_most_probable_label_unless_named(server: Server) -> None:
+def test_the_default_target_is_the_most_probable_label(server: Server) -> None:
     own = explain(server)["explanations"]
     assert own[0]["target"]["label"] == "top right"
     assert own == explain(server, target="top right")["explanations"]
@@ -118,23 +120,23 @@ def test_the_target_is_the_most_probable_label_unless_named(server: Server) -> N
     assert own == explain(server, target_top=1)["explanations"]
 
 
-def test_several_targets_are_explained_in_the_order_asked(server: Server) -> None:
-    asked = ["bottom right", "top left", "top right"]
-    explanations = explain(server, target=asked)["explanations"]
-    assert [e["target"]["label"] for e in explanations] == asked
-    assert explanations == [explain(server, target=one)["explanations"][0] for one in asked]
+def test_several_targets_are_explained_in_the_requested_order(server: Server) -> None:
+    targets = ["bottom right", "top left", "top right"]
+    explanations = explain(server, target=targets)["explanations"]
+    assert [e["target"]["label"] for e in explanations] == targets
+    assert explanations == [explain(server, target=one)["explanations"][0] for one in targets]
 
 
 @pytest.mark.parametrize("where", ["form", "query", "json"])
-def test_target_may_be_repeated_wherever_parameters_are(server: Server, where: str) -> None:
-    asked = ["bottom right", "top left"]
+def test_target_may_be_repeated_in_form_query_and_json(server: Server, where: str) -> None:
+    targets = ["bottom right", "top left"]
     how: dict[str, dict[str, Any]] = {
-        "form": {"files": {"image": MIXED}, "data": {"target": asked}},
-        "query": {"content": MIXED, "params": {"target": asked}},
-        "json": {"json": {"image": base64.b64encode(MIXED).decode(), "target": asked}},
+        "form": {"files": {"image": MIXED}, "data": {"target": targets}},
+        "query": {"content": MIXED, "params": {"target": targets}},
+        "json": {"json": {"image": base64.b64encode(MIXED).decode(), "target": targets}},
     }
     answer = server.client.post("/gradcam", headers=JSON, **how[where]).json()
-    assert [e["target"]["label"] for e in answer["explanations"]] == asked
+    assert [e["target"]["label"] for e in answer["explanations"]] == targets
 
 
 def test_target_top_explains_the_n_most_probable(server: Server) -> None:
@@ -176,7 +178,7 @@ def test_against_is_the_difference_of_the_two_cams(server: Server) -> None:
     assert by_index == difference
 
 
-def test_nothing_speaks_for_a_label_against_itself(server: Server) -> None:
+def test_the_map_of_a_label_against_itself_is_empty(server: Server) -> None:
     [explanation] = explain(server, against="top right")["explanations"]
     assert explanation["empty"] is True
     assert explanation["box"] is None
@@ -186,7 +188,7 @@ def test_nothing_speaks_for_a_label_against_itself(server: Server) -> None:
     assert np.array_equal(np.asarray(mix((100, 255, 180, 0))), read(plain.content))
 
 
-def test_a_map_without_evidence_for_is_empty_and_the_overlay_the_plain_picture(
+def test_without_positive_evidence_the_map_is_empty_and_the_overlay_is_the_plain_picture(
     server: Server,
 ) -> None:
     [explanation] = explain(server, target="bottom right")["explanations"]
@@ -198,14 +200,14 @@ def test_a_map_without_evidence_for_is_empty_and_the_overlay_the_plain_picture(
     assert np.array_equal(np.asarray(mix((100, 255, 180, 0))), read(overlay.content))
 
 
-def test_signed_is_drawn_although_the_map_is_empty(server: Server) -> None:
+def test_the_signed_view_is_drawn_even_if_the_map_is_empty(server: Server) -> None:
     options: dict[str, Any] = {"target": "bottom right", "size": 0, "view": "signed", "alpha": 1}
     drawn = read(server.client.post("/gradcam", content=MIXED, params=options).content)
-    red, _, blue = drawn[4, 28].astype(int)  # where the strongest evidence against is
+    red, _, blue = drawn[4, 28].astype(int)  # the strongest negative evidence
     assert blue > red
 
 
-def test_signed_shows_for_and_against_in_two_colours_and_nothing_where_nothing_is(
+def test_the_signed_view_shows_positive_and_negative_evidence_in_two_colours(
     server: Server,
 ) -> None:
     picture = encode(mix((0, 255, 255, 0)))
@@ -217,7 +219,7 @@ def test_signed_shows_for_and_against_in_two_colours_and_nothing_where_nothing_i
     assert drawn[2, 2].tolist() == drawn[29, 29].tolist() == [0, 0, 0]
 
 
-def test_alpha_is_the_opacity_of_full_heat(server: Server) -> None:
+def test_alpha_is_the_opacity_of_the_maximum_heat(server: Server) -> None:
     full = np.array([253, 231, 37])  # the bright end of viridis, on a white quarter
     for alpha, opacity in ((None, 0.6), (0, 0), (0.5, 0.5), (1, 1)):
         options: dict[str, Any] = {"size": 0} | ({} if alpha is None else {"alpha": alpha})
@@ -235,7 +237,7 @@ def test_alpha_is_the_opacity_of_full_heat(server: Server) -> None:
         ("gray", (0, 0, 0), (255, 255, 255)),
     ],
 )
-def test_heatmap_is_heat_in_the_colours_asked(
+def test_the_heatmap_view_uses_the_requested_colormap(
     server: Server, colormap: str | None, cold: tuple[int, ...], hot: tuple[int, ...]
 ) -> None:
     options = {"view": "heatmap"} | ({"colormap": colormap} if colormap else {})
@@ -247,7 +249,7 @@ def test_heatmap_is_heat_in_the_colours_asked(
 
 
 @pytest.mark.parametrize(
-    ("uploaded", "asked", "shown"),
+    ("uploaded", "requested", "shown"),
     [
         ((100, 50), None, (224, 112)),
         ((300, 200), None, (300, 200)),
@@ -259,10 +261,10 @@ def test_heatmap_is_heat_in_the_colours_asked(
         ((1, 2000), 16, (1, 16)),
     ],
 )
-def test_size_is_the_longer_side_else_the_uploaded_one_within_224_and_1024(
-    server: Server, uploaded: tuple[int, int], asked: int | None, shown: tuple[int, int]
+def test_size_is_the_longer_side_and_defaults_to_the_uploaded_side_within_224_and_1024(
+    server: Server, uploaded: tuple[int, int], requested: int | None, shown: tuple[int, int]
 ) -> None:
-    options = {} if asked is None else {"size": asked}
+    options = {} if requested is None else {"size": requested}
     content = encode(paint(90, uploaded))
     response = server.client.post("/gradcam", content=content, params=options)
     with Image.open(io.BytesIO(response.content)) as image:
@@ -272,7 +274,7 @@ def test_size_is_the_longer_side_else_the_uploaded_one_within_224_and_1024(
 @pytest.mark.parametrize(
     ("media_type", "longest"), [("image/jpeg", 65_500), ("image/webp", 16_383)]
 )
-def test_what_a_format_can_not_hold_is_refused_with_a_way_out(
+def test_a_picture_too_large_for_a_format_is_rejected_and_smaller_sizes_work(
     server: Server, media_type: str, longest: int
 ) -> None:
     def ask(width: int, accept: str, **options: int) -> httpx.Response:
@@ -284,14 +286,14 @@ def test_what_a_format_can_not_hold_is_refused_with_a_way_out(
         )
 
     assert ask(longest, media_type).status_code == 200
-    refused = ask(longest + 1, media_type)
-    assert (refused.status_code, refused.json()["error"]["code"]) == (422, "image_too_large")
-    assert f"{longest + 1} x 2" in refused.json()["error"]["message"]
+    rejected = ask(longest + 1, media_type)
+    assert (rejected.status_code, rejected.json()["error"]["code"]) == (422, "image_too_large")
+    assert f"{longest + 1} x 2" in rejected.json()["error"]["message"]
     assert ask(longest + 1, media_type, size=1000).status_code == 200
     assert ask(longest + 1, "image/png").status_code == 200
 
 
-def test_pictures_come_with_numbers_only_where_a_view_is_named(server: Server) -> None:
+def test_json_contains_pictures_only_if_a_view_is_named(server: Server) -> None:
     assert "picture" not in explain(server)["explanations"][0]
     for view in ("overlay", "heatmap", "signed"):
         explanations = explain(server, target_top=2, view=view)["explanations"]
@@ -302,7 +304,9 @@ def test_pictures_come_with_numbers_only_where_a_view_is_named(server: Server) -
 
 
 @pytest.mark.parametrize("name", ["target", "against"])
-def test_an_unknown_label_is_refused_with_near_ones(server: Server, name: str) -> None:
+def test_an_unknown_label_is_rejected_and_similar_labels_are_listed(
+    server: Server, name: str
+) -> None:
     response = server.client.post("/gradcam", content=MIXED, params={name: "botom left"})
     assert response.status_code == 422
     assert response.json()["error"]["code"] == "unknown_label"
@@ -310,14 +314,14 @@ def test_an_unknown_label_is_refused_with_near_ones(server: Server, name: str) -
 
 
 @pytest.mark.parametrize("name", ["target_index", "against_index"])
-def test_an_index_that_no_label_has_is_refused(server: Server, name: str) -> None:
+def test_an_index_without_a_label_is_rejected(server: Server, name: str) -> None:
     response = server.client.post("/gradcam", content=MIXED, params={name: "4"})
     assert response.status_code == 422
     assert response.json()["error"]["code"] == "unknown_label"
     assert "0 to 3" in response.json()["error"]["message"]
 
 
-def test_a_batch_explains_each_image_and_a_bad_one_fails_alone(server: Server) -> None:
+def test_a_batch_explains_each_image_and_only_the_invalid_image_fails(server: Server) -> None:
     images = [base64.b64encode(encode(light(q))).decode() for q in (2, 0)]
     images.insert(1, base64.b64encode(b"no picture").decode())
     body = {"images": images, "target_top": 2, "view": "heatmap", "size": 16}
@@ -329,7 +333,7 @@ def test_a_batch_explains_each_image_and_a_bad_one_fails_alone(server: Server) -
         assert result["explanations"][0]["target"]["label"] == LABELS[quarter]
 
 
-def test_a_label_no_image_of_a_batch_could_have_refuses_the_whole(server: Server) -> None:
+def test_an_unknown_label_rejects_the_whole_batch(server: Server) -> None:
     response = server.client.post("/gradcam/batch", content=MIXED, params={"target": "middle"})
     assert response.status_code == 422
     assert response.json()["error"]["code"] == "unknown_label"

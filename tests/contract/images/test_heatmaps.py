@@ -1,7 +1,7 @@
-"""The heat lies on the right pixels: every shape of picture, every way of storing it.
+"""The heat is at the right pixels for every shape of picture and every way of storing it.
 
-What is expected is worked out here, pixel by pixel and without the service's own geometry: the
-model takes the centre of the picture after its shorter side was made as long as the model's.
+The tests compute the expected heat pixel by pixel and without the service's own geometry. The model
+uses the centre of the picture, after its shorter side has been scaled to the model's side.
 """
 
 import io
@@ -33,7 +33,7 @@ SIZES = [
 
 
 def find_seen(size: tuple[int, int]) -> tuple[float, float, float, float]:
-    """The part of a picture that the model sees: left, top and the size of one of its pixels."""
+    """Return the part that the model sees: left, top, and the size of one of its pixels."""
     scale = min(size) / SIDE
     longer = int(SIDE * max(size) / min(size))
     offset = round((longer - SIDE) / 2)
@@ -44,7 +44,7 @@ def find_seen(size: tuple[int, int]) -> tuple[float, float, float, float]:
 
 
 def paint_corner(size: tuple[int, int], quarter: int) -> Image.Image:
-    """Dark, but for one quarter of what the model sees."""
+    """Return a dark image with one bright quarter of the part that the model sees."""
     left, top, x, y = find_seen(size)
     pixels = np.full((size[1], size[0], 3), 30, np.uint8)
     first_x, first_y = left + (quarter % 2) * SIDE / 2 * x, top + (quarter // 2) * SIDE / 2 * y
@@ -55,7 +55,7 @@ def paint_corner(size: tuple[int, int], quarter: int) -> Image.Image:
 
 
 def expect_map(cam: Floats) -> Floats:
-    """Grad-CAM's 0..1 map at the model's size: ReLU, min-max, bilinear, min-max."""
+    """Return the map in 0..1 at the model's size: ReLU, min-max, bilinear, min-max."""
     heat = np.maximum(cam, 0)
     heat = (heat - heat.min()) / (heat.max() - heat.min() + 1e-7)
     positions = (np.arange(SIDE) + 0.5) * cam.shape[0] / SIDE - 0.5
@@ -65,7 +65,7 @@ def expect_map(cam: Floats) -> Floats:
 
 
 def interpolate(heat: Floats, x: float, y: float) -> float:
-    """Between the four centres around (x, y); the edge goes on outside."""
+    """Interpolate between the four centres around (x, y). Outside, the edge continues."""
     height, width = heat.shape
     x, y = min(max(x, 0), width - 1), min(max(y, 0), height - 1)
     column, row = min(int(x), width - 2), min(int(y), height - 2)
@@ -76,7 +76,7 @@ def interpolate(heat: Floats, x: float, y: float) -> float:
 
 
 def expect_placed(heat: Floats, size: tuple[int, int]) -> tuple[Floats, NDArray[np.bool_]]:
-    """The map on the picture, and which of its pixels the model saw."""
+    """Return the map on the picture, and which of its pixels the model saw."""
     left, top, x, y = find_seen(size)
     placed, seen = np.zeros(size[::-1]), np.zeros(size[::-1], bool)
     for row in range(size[1]):
@@ -89,7 +89,7 @@ def expect_placed(heat: Floats, size: tuple[int, int]) -> tuple[Floats, NDArray[
 
 
 def expect_box(heat: Floats, size: tuple[int, int]) -> list[int]:
-    """The pixels of the picture inside the region of at least 15 % that holds the maximum."""
+    """Return the pixels inside the region of at least 15 % that contains the maximum."""
     start = np.unravel_index(heat.argmax(), heat.shape)
     region, todo = set(), deque([(int(start[0]), int(start[1]))])
     while todo:
@@ -106,12 +106,12 @@ def expect_box(heat: Floats, size: tuple[int, int]) -> list[int]:
 
 
 def cover(start: float, end: float, limit: int) -> list[int]:
-    """The pixels whose centres lie between."""
+    """Return the pixels whose centres are between start and end."""
     return [pixel for pixel in range(limit) if start <= pixel + 0.5 < end]
 
 
 def ask(server: Server, content: bytes, **options: Any) -> dict[str, Any]:
-    """One explanation in numbers."""
+    """Return one explanation as JSON."""
     response = server.client.post(
         "/gradcam", content=content, params=options, headers={"accept": "application/json"}
     )
@@ -120,7 +120,7 @@ def ask(server: Server, content: bytes, **options: Any) -> dict[str, Any]:
 
 
 def draw(server: Server, content: bytes, **options: Any) -> NDArray[np.uint8]:
-    """The drawn picture's pixels."""
+    """Return the pixels of the drawn picture."""
     response = server.client.post("/gradcam", content=content, params={"size": 0} | options)
     assert response.status_code == 200, response.text
     return read(response.content)
@@ -128,7 +128,7 @@ def draw(server: Server, content: bytes, **options: Any) -> NDArray[np.uint8]:
 
 @pytest.mark.parametrize("quarter", range(4))
 @pytest.mark.parametrize("size", SIZES)
-def test_box_and_heat_lie_where_the_model_looked(
+def test_box_and_heat_are_at_the_pixels_that_the_model_used(
     server: Server, size: tuple[int, int], quarter: int
 ) -> None:
     content = encode(paint_corner(size, quarter))
@@ -149,7 +149,7 @@ def test_box_and_heat_lie_where_the_model_looked(
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_the_overlay_blends_by_heat_and_leaves_what_was_not_seen(
+def test_the_overlay_blends_by_heat_and_keeps_pixels_that_the_model_did_not_see(
     server: Server, size: tuple[int, int]
 ) -> None:
     picture = paint_corner(size, 2)
@@ -167,7 +167,7 @@ def test_the_overlay_blends_by_heat_and_leaves_what_was_not_seen(
 
 @pytest.mark.parametrize("orientation", STORE)
 @pytest.mark.parametrize("size", [(64, 64), (90, 40), (40, 90)])
-def test_a_turned_picture_has_its_box_and_heat_as_shown(
+def test_box_and_heat_of_a_rotated_picture_match_its_displayed_orientation(
     server: Server, size: tuple[int, int], orientation: int
 ) -> None:
     shown = paint_corner(size, 1)
@@ -180,7 +180,7 @@ def test_a_turned_picture_has_its_box_and_heat_as_shown(
 
 
 @pytest.mark.parametrize("size", [(96, 32), (50, 121)])
-def test_a_picture_of_another_size_shows_the_heat_at_the_same_place(
+def test_a_resized_picture_shows_the_heat_at_the_same_place(
     server: Server, size: tuple[int, int]
 ) -> None:
     content = encode(paint_corner(size, 3))
@@ -193,7 +193,7 @@ def test_a_picture_of_another_size_shows_the_heat_at_the_same_place(
     assert not larger[4 * np.flatnonzero(~own.any((1, 2)))].any()
 
 
-def test_heat_has_its_maximum_at_full_strength(server: Server) -> None:
+def test_the_maximum_heat_has_full_strength(server: Server) -> None:
     drawn = draw(
         server, encode(paint_corner((64, 64), 0)), target_index=0, view="heatmap", colormap="gray"
     )

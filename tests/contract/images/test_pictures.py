@@ -1,4 +1,4 @@
-"""Which files are pictures, and what is seen of them."""
+"""Accepted picture formats, and the pixels that the model sees."""
 
 import io
 from typing import Any
@@ -24,8 +24,8 @@ JSON = {"accept": "application/json"}
 LIGHT = light(1)
 
 
-def see(server: Server, content: bytes) -> list[float]:
-    """The brightness 0..1 of the four quarters that the model saw, from its logits' differences."""
+def read_quarters(server: Server, content: bytes) -> list[float]:
+    """Return the brightness 0..1 of the four quarters that the model saw, from its logits."""
     response = server.client.post(
         "/gradcam", content=content, params={"target_index": 0}, headers=JSON
     )
@@ -51,34 +51,36 @@ def see(server: Server, content: bytes) -> list[float]:
         ("TIFF", {"compression": "jpeg"}),
     ],
 )
-def test_jpeg_png_webp_gif_bmp_and_tiff_are_pictures(
+def test_jpeg_png_webp_gif_bmp_and_tiff_are_accepted(
     server: Server, file_format: str, options: dict[str, Any]
 ) -> None:
-    seen = see(server, encode(LIGHT, file_format, **options))
+    seen = read_quarters(server, encode(LIGHT, file_format, **options))
     assert seen == pytest.approx([0, 1, 0, 0], abs=0.02)
 
 
-def test_an_mpo_is_the_first_of_its_jpegs(server: Server) -> None:
+def test_an_mpo_is_read_as_its_first_jpeg(server: Server) -> None:
     mpo = encode(LIGHT, "MPO", save_all=True, append_images=[paint(0, LIGHT.size)], quality=95)
-    assert see(server, mpo) == pytest.approx([0, 1, 0, 0], abs=0.02)
+    assert read_quarters(server, mpo) == pytest.approx([0, 1, 0, 0], abs=0.02)
 
 
 @pytest.mark.parametrize("file_format", ["GIF", "PNG", "WEBP", "TIFF"])
-def test_an_animation_is_its_first_frame(server: Server, file_format: str) -> None:
+def test_an_animation_is_read_as_its_first_frame(server: Server, file_format: str) -> None:
     frames = [LIGHT, light(2, LIGHT.size), paint(255, LIGHT.size)]
-    assert see(server, animate(frames, file_format)) == pytest.approx([0, 1, 0, 0], abs=0.01)
+    assert read_quarters(server, animate(frames, file_format)) == pytest.approx(
+        [0, 1, 0, 0], abs=0.01
+    )
 
 
 @pytest.mark.parametrize("file_format", ["PNG", "TIFF", "WEBP"])
 @pytest.mark.parametrize("orientation", STORE)
 def test_exif_orientation_is_applied(server: Server, orientation: int, file_format: str) -> None:
     content = turn(light(1, (64, 48)), orientation, file_format)
-    upright = see(server, encode(light(1, (64, 48))))
-    assert see(server, content) == upright
+    upright = read_quarters(server, encode(light(1, (64, 48))))
+    assert read_quarters(server, content) == upright
     answer = server.client.post("/gradcam?size=0&alpha=0", content=content)
     assert read(answer.content).tolist() == np.asarray(light(1, (64, 48))).tolist()
-    told = server.client.post("/predict", content=content).json()["image"]
-    assert told == {"width": 64, "height": 48}
+    reported = server.client.post("/predict", content=content).json()["image"]
+    assert reported == {"width": 64, "height": 48}
 
 
 @pytest.mark.parametrize("orientation", STORE)
@@ -87,84 +89,84 @@ def test_exif_orientation_of_a_jpeg_is_applied(server: Server, orientation: int)
     drawn = read(server.client.post("/gradcam?size=0&alpha=0", content=content).content)
     assert drawn.shape == (48, 64, 3)
     difference = drawn.astype(int) - np.asarray(light(1, (64, 48)))
-    assert np.abs(difference[:20, :28]).max() < 40  # away from the edges that JPEG blurs
+    assert np.abs(difference[:20, :28]).max() < 40  # without the edges, which JPEG blurs
     assert np.abs(difference[:20, 36:]).max() < 40
 
 
 @pytest.mark.parametrize("orientation", [0, 9, 77])
-def test_an_exif_orientation_that_means_nothing_is_ignored(
-    server: Server, orientation: int
-) -> None:
+def test_an_undefined_exif_orientation_is_ignored(server: Server, orientation: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
-    assert see(server, encode(LIGHT, "PNG", exif=exif)) == [0, 1, 0, 0]
+    assert read_quarters(server, encode(LIGHT, "PNG", exif=exif)) == [0, 1, 0, 0]
 
 
 @pytest.mark.parametrize("file_format", ["PNG", "WEBP", "TIFF"])
-def test_alpha_is_composed_on_white(server: Server, file_format: str) -> None:
+def test_transparent_pixels_are_composed_on_white(server: Server, file_format: str) -> None:
     clear = paint((0, 0, 0, 0), mode="RGBA")
     half = paint((0, 0, 0, 127), mode="RGBA")
     options = {"lossless": True, "exact": True} if file_format == "WEBP" else {}
-    seen = see(server, encode(halve(clear, half), file_format, **options))
+    seen = read_quarters(server, encode(halve(clear, half), file_format, **options))
     assert seen == pytest.approx([1, 128 / 255, 1, 128 / 255], abs=0.005)
 
 
 @pytest.mark.parametrize("mode", ["LA", "PA"])
-def test_alpha_of_grays_and_palettes_is_composed_on_white(server: Server, mode: str) -> None:
+def test_transparent_grays_and_palettes_are_composed_on_white(server: Server, mode: str) -> None:
     picture = halve(paint((0, 0), mode="LA"), paint((0, 255), mode="LA"))
     content = (
         encode(picture.convert(mode), "TIFF" if mode == "PA" else "PNG")
         if mode == "LA"
         else (encode(picture.convert("RGBA").quantize(), "PNG"))
     )
-    assert see(server, content) == pytest.approx([1, 0, 1, 0], abs=0.01)
+    assert read_quarters(server, content) == pytest.approx([1, 0, 1, 0], abs=0.01)
 
 
-def test_a_transparent_palette_entry_or_colour_is_white(server: Server) -> None:
+def test_a_transparent_palette_entry_or_colour_is_read_as_white(server: Server) -> None:
     palette = halve(paint((0, 0, 0)), paint((9, 9, 9))).quantize(4)
     entry = palette.getpixel((0, 0))
-    assert see(server, encode(palette, "GIF", transparency=entry)) == pytest.approx(
+    assert read_quarters(server, encode(palette, "GIF", transparency=entry)) == pytest.approx(
         [1, 9 / 255, 1, 9 / 255], abs=0.01
     )
     keyed = encode(halve(paint((1, 2, 3)), paint(0)), "PNG", transparency=(1, 2, 3))
-    assert see(server, keyed) == pytest.approx([1, 0, 1, 0], abs=0.01)
+    assert read_quarters(server, keyed) == pytest.approx([1, 0, 1, 0], abs=0.01)
 
 
 @pytest.mark.parametrize("file_format", ["PNG", "TIFF"])
-def test_16_bits_are_scaled_not_clipped(server: Server, file_format: str) -> None:
+def test_16_bit_values_are_scaled_not_clipped(server: Server, file_format: str) -> None:
     deep = np.full((32, 32), 16448, np.uint16)  # 64 / 255 of white
     deep[:, 16:] = 65535
     content = encode(Image.fromarray(deep), file_format)
-    assert see(server, content) == pytest.approx([64 / 255, 1, 64 / 255, 1], abs=0.003)
+    assert read_quarters(server, content) == pytest.approx([64 / 255, 1, 64 / 255, 1], abs=0.003)
 
 
-def test_16_bit_transparency_is_white(server: Server) -> None:
+def test_16_bit_transparency_is_read_as_white(server: Server) -> None:
     deep = np.zeros((32, 32), np.uint16)
     deep[:, 16:] = 65535
     content = encode(Image.fromarray(deep), "PNG", transparency=0)
-    assert see(server, content) == [1, 1, 1, 1]
+    assert read_quarters(server, content) == [1, 1, 1, 1]
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P"])
-def test_black_and_white_gray_and_palette_are_pictures(server: Server, mode: str) -> None:
-    assert see(server, encode(LIGHT.convert(mode))) == [0, 1, 0, 0]
+def test_black_and_white_gray_and_palette_images_are_accepted(server: Server, mode: str) -> None:
+    assert read_quarters(server, encode(LIGHT.convert(mode))) == [0, 1, 0, 0]
 
 
-def test_a_palette_is_of_colours_not_of_numbers(server: Server) -> None:
+def test_palette_entries_are_read_as_colours(server: Server) -> None:
     palette = Image.new("P", (32, 32), 0)
     palette.putpalette([255, 255, 255, 0, 0, 0])
     palette.paste(1, (16, 0, 32, 32))
-    assert see(server, encode(palette)) == [1, 0, 1, 0]
+    assert read_quarters(server, encode(palette)) == [1, 0, 1, 0]
 
 
 @pytest.mark.parametrize("file_format", ["JPEG", "TIFF"])
-def test_cmyk_is_converted(server: Server, file_format: str) -> None:
+def test_cmyk_is_converted_to_rgb(server: Server, file_format: str) -> None:
     content = encode(LIGHT.convert("CMYK"), file_format)
-    assert see(server, content) == pytest.approx([0, 1, 0, 0], abs=0.03)
+    assert read_quarters(server, content) == pytest.approx([0, 1, 0, 0], abs=0.03)
 
 
 @pytest.mark.parametrize("progressive", [False, True])
-def test_a_jpeg_without_sampling_factors_is_corrupt(server: Server, progressive: bool) -> None:
+def test_a_jpeg_without_sampling_factors_is_rejected_as_corrupt(
+    server: Server, progressive: bool
+) -> None:
     content = bytearray(encode(LIGHT.convert("RGB"), "JPEG", progressive=progressive))
     frame = content.index(b"\xff\xc2" if progressive else b"\xff\xc0")
     for component in range(3):
@@ -175,9 +177,9 @@ def test_a_jpeg_without_sampling_factors_is_corrupt(server: Server, progressive:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 20_000), (20_000, 1), (2, 3), (31, 33), (4000, 3)])
-def test_any_shape_of_picture_is_seen(server: Server, size: tuple[int, int]) -> None:
+def test_pictures_of_any_shape_are_accepted(server: Server, size: tuple[int, int]) -> None:
     content = encode(paint(51, size))
-    assert see(server, content) == [0.2, 0.2, 0.2, 0.2]
+    assert read_quarters(server, content) == [0.2, 0.2, 0.2, 0.2]
     answer = server.client.post("/gradcam", content=content)
     assert answer.status_code == 200
     with Image.open(io.BytesIO(answer.content)) as drawn:
@@ -198,7 +200,7 @@ def test_any_shape_of_picture_is_seen(server: Server, size: tuple[int, int]) -> 
     ],
     ids=["text", "nul", "pdf", "svg", "wav", "ico", "ppm", "avif"],
 )
-def test_bytes_of_no_accepted_format_are_unsupported(server: Server, content: bytes) -> None:
+def test_bytes_in_no_accepted_format_are_unsupported(server: Server, content: bytes) -> None:
     response = server.client.post("/predict", content=content)
     assert response.status_code == 415
     assert response.json()["error"]["code"] == "unsupported_media_type"
@@ -229,7 +231,7 @@ def test_a_truncated_or_corrupt_picture_is_invalid(
 
 
 @pytest.mark.parametrize("call", ["/predict", "/gradcam"])
-def test_too_many_pixels_are_refused_from_the_header_alone(server: Server, call: str) -> None:
+def test_too_many_pixels_are_rejected_from_the_header(server: Server, call: str) -> None:
     response = server.client.post(call, content=announce_size(100_000, 100_000))
     assert response.status_code == 422
     assert response.json()["error"]["code"] == "image_too_large"

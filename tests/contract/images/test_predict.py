@@ -1,4 +1,4 @@
-"""`POST /predict` and `/predict/batch`: what they answer."""
+"""Answers of `POST /predict` and `/predict/batch`."""
 
 import base64
 
@@ -12,7 +12,7 @@ from tests.service.quadrants_model import LABELS, encode, light
 PICTURE = encode(halve(light(2), light(3, level=100)))
 
 
-def test_the_answer_names_model_version_predictions_and_the_picture_size(server: Server) -> None:
+def test_the_answer_has_model_version_predictions_and_image_size(server: Server) -> None:
     response = server.client.post("/predict", files={"image": encode(light(1, (48, 40)))})
     answer = response.json()
     assert response.headers["content-type"] == "application/json"
@@ -33,17 +33,19 @@ def test_predictions_are_sorted_by_logit_and_their_probabilities_sum_to_one(
     assert sum(probabilities) == pytest.approx(1, abs=1e-6)
 
 
-@pytest.mark.parametrize(("top_k", "told"), [("1", 1), ("3", 3), ("0", 20), ("99", 20), (None, 5)])
-def test_top_k_is_5_unless_said_0_is_all_and_more_than_all_is_all(
-    several: Server, top_k: str | None, told: int
+@pytest.mark.parametrize(
+    ("top_k", "expected"), [("1", 1), ("3", 3), ("0", 20), ("99", 20), (None, 5)]
+)
+def test_top_k_defaults_to_5_and_0_or_too_many_means_all(
+    several: Server, top_k: str | None, expected: int
 ) -> None:
     options = {"model": "many"} | ({} if top_k is None else {"top_k": top_k})
     predictions = several.client.post("/predict", content=PICTURE, params=options).json()
-    assert len(predictions["predictions"]) == told
+    assert len(predictions["predictions"]) == expected
 
 
 @pytest.mark.parametrize(
-    ("asked", "answering"),
+    ("requested", "expected"),
     [
         (None, ("alpha", "10")),
         ("alpha", ("alpha", "10")),
@@ -51,20 +53,20 @@ def test_top_k_is_5_unless_said_0_is_all_and_more_than_all_is_all(
         ("gray", ("gray", "1")),
     ],
 )
-def test_the_model_is_as_named_else_the_default_and_its_highest_version(
-    several: Server, asked: str | None, answering: tuple[str, str]
+def test_the_requested_model_answers_with_its_highest_version_and_without_one_the_default(
+    several: Server, requested: str | None, expected: tuple[str, str]
 ) -> None:
-    options = {} if asked is None else {"model": asked}
+    options = {} if requested is None else {"model": requested}
     answer = several.client.post("/predict", content=PICTURE, params=options).json()
-    assert (answer["model"], answer["version"]) == answering
+    assert (answer["model"], answer["version"]) == expected
     assert answer["predictions"][0]["index"] == 2
 
 
-@pytest.mark.parametrize("asked", ["beta", "alpha/3", "alpha/02", "", "../alpha"])
-def test_a_model_that_is_not_there_is_refused_with_those_that_are(
-    several: Server, asked: str
+@pytest.mark.parametrize("requested", ["beta", "alpha/3", "alpha/02", "", "../alpha"])
+def test_an_unknown_model_is_rejected_and_the_available_ones_are_listed(
+    several: Server, requested: str
 ) -> None:
-    response = several.client.post("/predict", content=PICTURE, params={"model": asked})
+    response = several.client.post("/predict", content=PICTURE, params={"model": requested})
     assert response.status_code == 404
     error = response.json()["error"]
     assert error["code"] == "model_not_found"
@@ -76,7 +78,7 @@ def test_labels_may_be_any_text(several: Server) -> None:
     assert {p["label"] for p in answer["predictions"]} == set(UNICODE)
 
 
-def test_a_batch_answers_each_image_in_the_order_sent(server: Server) -> None:
+def test_a_batch_answers_each_image_in_the_sent_order(server: Server) -> None:
     files = [("image", encode(light(quarter))) for quarter in (3, 0, 2, 1)]
     answer = server.client.post("/predict/batch", files=files, data={"top_k": "1"}).json()
     assert list(answer) == ["model", "version", "results"]
@@ -88,7 +90,7 @@ def test_a_batch_answers_each_image_in_the_order_sent(server: Server) -> None:
         assert single == {"model": "quadrants", "version": "1"} | result
 
 
-def test_a_bad_image_in_a_batch_fails_alone(server: Server) -> None:
+def test_only_the_invalid_image_of_a_batch_fails(server: Server) -> None:
     good = base64.b64encode(PICTURE).decode()
     cut = base64.b64encode(cut_short(encode(light(0, (200, 200)), "JPEG"))).decode()
     text = base64.b64encode(b"not a picture").decode()
@@ -100,7 +102,7 @@ def test_a_bad_image_in_a_batch_fails_alone(server: Server) -> None:
     assert len({str(r["predictions"]) for r in answer["results"] if "error" not in r}) == 1
 
 
-def test_a_batch_takes_1_to_64_images(server: Server) -> None:
+def test_a_batch_accepts_1_to_64_images(server: Server) -> None:
     image = base64.b64encode(encode(paint())).decode()
     for count, status in ((0, 400), (1, 200), (64, 200), (65, 400)):
         response = server.client.post("/predict/batch", json={"images": [image] * count})
@@ -109,13 +111,13 @@ def test_a_batch_takes_1_to_64_images(server: Server) -> None:
 
 
 @pytest.mark.parametrize("call", ["/predict", "/gradcam"])
-def test_a_list_of_images_belongs_to_the_batch_call(server: Server, call: str) -> None:
+def test_only_the_batch_call_accepts_a_list_of_images(server: Server, call: str) -> None:
     response = server.client.post(call, json={"images": [base64.b64encode(PICTURE).decode()]})
     assert response.status_code == 400
     assert "/batch" in response.json()["error"]["message"]
 
 
-def test_gray_input_weighs_the_colours(several: Server) -> None:
+def test_gray_input_weights_the_colours(several: Server) -> None:
     reddish = encode(halve(light(1), paint((255, 0, 0))))
     answer = several.client.post("/predict", content=reddish, params={"model": "gray"}).json()
     shares = {p["index"]: p["probability"] for p in answer["predictions"]}

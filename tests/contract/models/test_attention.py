@@ -1,4 +1,4 @@
-"""Where a model looks over its traffic, beside where it did at the export: drift is seen."""
+"""Mean maps over a model's traffic, compared with those of the export: drift is detected."""
 
 import json
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ NUMBERS = {"accept": "application/json"}
 
 @pytest.fixture(scope="module")
 def stamp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server of the model that learned to read the stamp; for clean and stamped traffic."""
+    """A server with the model that learned to read the stamp, for clean and stamped traffic."""
     folder = tmp_path_factory.mktemp("stamp")
     card = write_stamp_model(folder / "models" / "clean" / "1" / "model.onnx")
     write_stamp_model(folder / "models" / "stamped" / "1" / "model.onnx")
@@ -36,7 +36,7 @@ def stamp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 def predict_all(server: Server, model: str, stamped: bool) -> None:
-    """Sixty predictions that nobody asked to be explained."""
+    """Send sixty predictions without an explanation."""
     contents = [encode(Image.fromarray(pixels)) for pixels in paint_many(60, stamped, seed=5)]
     params = {"model": model}
     answer = server.client.post(
@@ -51,7 +51,7 @@ def look(server: Server, model: str, **params: str) -> dict[str, Any]:
     return dict(answer.json())
 
 
-def test_traffic_like_that_of_the_export_raises_no_alarm(stamp: Server) -> None:
+def test_traffic_like_that_of_the_export_shows_no_drift(stamp: Server) -> None:
     predict_all(stamp, "clean", stamped=False)
     seen = look(stamp, "clean")
     assert seen["observed"]["maps"] == 60
@@ -62,15 +62,15 @@ def test_traffic_like_that_of_the_export_raises_no_alarm(stamp: Server) -> None:
     assert all(known["distance"] < 0.1 for known in seen["classes"].values())
 
 
-def test_a_stamp_that_the_model_reads_raises_the_alarm(stamp: Server) -> None:
+def test_a_stamp_that_the_model_reads_shows_drift(stamp: Server) -> None:
     predict_all(stamp, "stamped", stamped=True)
     seen = look(stamp, "stamped")
     trained = seen["reference"]["border_share"]
     assert seen["observed"]["border_share"] > trained + 0.3
     assert seen["distance"] > 0.4
     corner = np.array(seen["observed"]["mean"])
-    assert corner.argmax() == 0  # the stamp's own cell
-    assert set(seen["classes"]) == {"blue"}  # whatever the blob
+    assert corner.argmax() == 0  # the cell with the stamp
+    assert set(seen["classes"]) == {"blue"}  # whatever the colour of the blob
     gauge = read_metric(
         stamp, "sightglass_attention_reference_border_share", model="stamped", version="1"
     )
@@ -81,7 +81,7 @@ def test_a_stamp_that_the_model_reads_raises_the_alarm(stamp: Server) -> None:
     assert near < 0.1 * maps
 
 
-def test_the_means_are_those_of_plain_loops(stamp: Server, tmp_path: Path) -> None:
+def test_the_means_equal_those_computed_in_plain_loops(stamp: Server, tmp_path: Path) -> None:
     import onnx
 
     path = tmp_path / "model.onnx"
@@ -101,7 +101,7 @@ def test_the_means_are_those_of_plain_loops(stamp: Server, tmp_path: Path) -> No
 
 @pytest.fixture
 def watched(tree: Tree) -> Tree:
-    """The tree with a model whose maps cost nothing."""
+    """A server whose model computes maps at no extra cost."""
     write_model(tree.path("watched"), created="then")
     tree.wait("ready", "watched")
     return tree
@@ -118,14 +118,14 @@ def count_maps(tree: Tree, name: str) -> float:
     [
         ("/predict", {}, 1),
         ("/gradcam", {}, 1),
-        ("/gradcam", {"target_index": "2"}, 0),  # a map of something else than it says
+        ("/gradcam", {"target_index": "2"}, 0),  # a map of a label that was not predicted
         ("/gradcam", {"target_index": "2", "against_index": "0"}, 1),
         ("/gradcam", {"target_top": "4"}, 1),
-        ("/gradcam", {"verify": "true"}, 1),  # the blurred pictures are nobody's
+        ("/gradcam", {"verify": "true"}, 1),  # the blurred pictures are not traffic
         ("/gradcam/batch", {}, 1),
     ],
 )
-def test_each_picture_counts_once(
+def test_each_picture_is_counted_once(
     watched: Tree, call: str, params: dict[str, str], maps: int
 ) -> None:
     before = count_maps(watched, "watched")
@@ -136,7 +136,7 @@ def test_each_picture_counts_once(
     assert count_maps(watched, "watched") == before + maps
 
 
-def test_where_maps_cost_something_only_explanations_count(tree: Tree) -> None:
+def test_if_maps_cost_extra_only_explanations_are_counted(tree: Tree) -> None:
     gradcam = {"layer": "grid", "method": "gradcam", "compiler": "backward"}
     write_model(tree.path("costly"), gradcam=gradcam)
     tree.wait("ready", "costly")
@@ -146,7 +146,7 @@ def test_where_maps_cost_something_only_explanations_count(tree: Tree) -> None:
     assert count_maps(tree, "costly") == 1
 
 
-def test_a_model_of_many_labels_is_counted_once_though_it_is_run_twice(tree: Tree) -> None:
+def test_a_model_with_many_labels_runs_twice_but_is_counted_once(tree: Tree) -> None:
     write_model(tree.path("many"), labels=[*LABELS, *(f"no. {n}" for n in range(30))])
     tree.wait("ready", "many")
     call = "/gradcam?model=many&target_top=3"
@@ -154,14 +154,14 @@ def test_a_model_of_many_labels_is_counted_once_though_it_is_run_twice(tree: Tre
     assert count_maps(tree, "many") == 1
 
 
-def test_empty_maps_are_left_out(watched: Tree) -> None:
+def test_empty_maps_are_not_counted(watched: Tree) -> None:
     before = count_maps(watched, "watched")
     black = encode(light(0, level=0))
     assert watched.server.client.post("/predict?model=watched", content=black).status_code == 200
     assert count_maps(watched, "watched") == before
 
 
-def test_without_a_reference_there_is_no_distance(watched: Tree) -> None:
+def test_without_a_reference_the_distance_is_absent(watched: Tree) -> None:
     watched.predict(model="watched")
     seen = look(watched.server, "watched", version="1")
     assert (seen["model"], seen["version"]) == ("watched", "1")
@@ -172,7 +172,7 @@ def test_without_a_reference_there_is_no_distance(watched: Tree) -> None:
     assert 'sightglass_attention_reference_border_share{model="watched"' not in page
 
 
-def test_a_changed_file_begins_anew(tree: Tree) -> None:
+def test_a_changed_file_starts_new_means(tree: Tree) -> None:
     write_model(tree.path("renewed"))
     old = tree.wait("ready", "renewed")
     tree.predict(model="renewed")
@@ -182,7 +182,7 @@ def test_a_changed_file_begins_anew(tree: Tree) -> None:
     assert count_maps(tree, "renewed") == 0
 
 
-def test_a_mean_map_of_another_size_than_the_graphs_is_refused(tree: Tree) -> None:
+def test_a_mean_map_must_have_the_size_of_the_graph_s_maps(tree: Tree) -> None:
     attention = {"border_share": 0.5, "maps": 3, "mean": [[0.5, 1.0]]}
     write_model(tree.path("strange"), attention=attention)
     assert "mean map" in tree.wait("failed", "strange")["reason"]
@@ -197,13 +197,13 @@ def test_a_mean_map_of_another_size_than_the_graphs_is_refused(tree: Tree) -> No
         ("/models/main/attention?class=1", 400),
     ],
 )
-def test_what_can_not_be_told_is_refused(tree: Tree, path: str, status: int) -> None:
-    refused = tree.server.client.get(path)
-    assert refused.status_code == status
-    assert refused.json()["error"]["message"]
+def test_invalid_requests_for_attention_are_rejected(tree: Tree, path: str, status: int) -> None:
+    rejected = tree.server.client.get(path)
+    assert rejected.status_code == status
+    assert rejected.json()["error"]["message"]
 
 
-def test_the_answer_is_as_described(stamp: Server) -> None:
+def test_the_answer_matches_the_schema(stamp: Server) -> None:
     document = stamp.client.get("/openapi.json").json()
     operation = document["paths"]["/models/{name}/attention"]["get"]
     schema = operation["responses"]["200"]["content"]["application/json"]["schema"]
@@ -212,14 +212,14 @@ def test_the_answer_is_as_described(stamp: Server) -> None:
         jsonschema.Draft202012Validator(whole).validate(look(stamp, model))
 
 
-def test_it_is_summed_over_the_workers(pair: Server) -> None:
-    def look_anew() -> int:
-        """At either of the workers."""
+def test_means_are_summed_over_the_workers(pair: Server) -> None:
+    def look_again() -> int:
+        """Ask either of the workers on a new connection."""
         seen = httpx.get(f"{pair.url}/models/quadrants/attention", timeout=PATIENCE).json()
         return int(seen["observed"]["maps"])
 
-    before = look_anew()
-    asked = ask_both(pair)
-    assert {look_anew() for _ in range(6)} == {before + asked}
+    before = look_again()
+    count = ask_both(pair)
+    assert {look_again() for _ in range(6)} == {before + count}
     counted = read_metric(pair, "sightglass_attention_maps_total", model="quadrants")
-    assert counted == before + asked
+    assert counted == before + count

@@ -28,14 +28,14 @@ POISONED = encode(Image.new("RGB", (32, 32), (POISON, 0, 0)))
 
 @pytest.fixture
 def bursting(tmp_path: Path) -> Iterator[Server]:
-    """A server whose model runs out of memory on a certain image."""
+    """A server whose model runs out of memory for a certain image."""
     write_bursting_model(tmp_path / "models" / "main" / "1" / "model.onnx")
     with start_server(tmp_path / "models", tmp_path) as running:
         running.wait_ready()
         yield running
 
 
-def test_a_device_out_of_memory_is_set_up_again_and_given_up_if_it_fails_again(
+def test_a_device_out_of_memory_is_reset_once_and_the_second_failure_ends_the_process(
     bursting: Server,
 ) -> None:
     client, [worker] = bursting.client, bursting.find_workers()
@@ -82,7 +82,7 @@ MEMORY = (
         ("CUBLAS failure 13: CUBLAS_STATUS_EXECUTION_FAILED", 1, True),
         ("CUDA failure 700: an illegal memory access was encountered ; GPU=0", 8, True),
         ("CUDA error cudaErrorLaunchFailure:unspecified launch failure", 8, True),
-        ("CUDA failure 2: out of memory ; GPU=0", 8, False),  # half of them may fit
+        ("CUDA failure 2: out of memory ; GPU=0", 8, False),  # half of the rows may fit
         ("CUDA failure 2: out of memory ; GPU=0", 1, True),
         (MEMORY, 8, False),
         (MEMORY, 1, True),

@@ -1,4 +1,4 @@
-"""Models are added, replaced, removed and fail while the service answers; and how it starts."""
+"""Models are added, replaced, removed and fail while the service answers. Also its start."""
 
 import shutil
 import threading
@@ -15,7 +15,7 @@ from tests.warm_process import start_worker
 OTHER_LABELS = ["north west", "north east", "south west", "south east"]
 
 
-def test_while_loading_it_is_alive_not_ready_and_says_why(tmp_path: Path) -> None:
+def test_while_loading_the_service_is_alive_but_not_ready_and_says_why(tmp_path: Path) -> None:
     write_slow_model(tmp_path / "models" / "slow" / "1" / "model.onnx", seconds=0.3)
     with start_worker(tmp_path / "models", tmp_path) as server:
         server.wait_answering()
@@ -23,10 +23,10 @@ def test_while_loading_it_is_alive_not_ready_and_says_why(tmp_path: Path) -> Non
         assert readiness.status_code == 503
         assert readiness.json()["ready"] is False
         assert "loading" in readiness.json()["reasons"][0]
-        refused = server.client.post("/predict", content=PICTURE)
-        assert refused.status_code == 503
-        assert refused.json()["error"]["code"] == "not_ready"
-        assert int(refused.headers["retry-after"]) >= 1
+        rejected = server.client.post("/predict", content=PICTURE)
+        assert rejected.status_code == 503
+        assert rejected.json()["error"]["code"] == "not_ready"
+        assert int(rejected.headers["retry-after"]) >= 1
         wait_until(lambda: bool(server.client.get("/models").json()["models"]))
         [model] = server.client.get("/models").json()["models"]
         assert model["versions"][0]["state"] == "loading"
@@ -44,9 +44,9 @@ def test_an_empty_repository_is_not_ready_until_a_model_is_added(tmp_path: Path)
         wait_until(lambda: "no model" in server.client.get("/readyz").text)
         assert server.client.get("/readyz").status_code == 503
         assert server.client.get("/models").json() == {"models": []}
-        refused = server.client.post("/predict", content=PICTURE)
-        assert refused.status_code == 503
-        assert refused.headers["retry-after"]
+        rejected = server.client.post("/predict", content=PICTURE)
+        assert rejected.status_code == 503
+        assert rejected.headers["retry-after"]
         write_model(tmp_path / "models" / "beta" / "1" / "model.onnx")
         server.wait_ready()
         assert server.client.post("/predict", content=PICTURE).json()["model"] == "beta"
@@ -151,18 +151,18 @@ def test_a_replaced_file_takes_over_between_two_requests(tree: Tree) -> None:
     labels = [answer.json()["predictions"][0]["label"] for answer in answers]
     assert labels[0] == "top left"
     assert labels[-1] == "north west"
-    assert labels == sorted(labels, reverse=True)  # after the first new answer there is no old one
+    assert labels == sorted(labels, reverse=True)  # no old answer follows a new one
 
 
 def test_an_invalid_replacement_is_reported_and_the_old_file_still_serves(tree: Tree) -> None:
     write_model(tree.path("kept"))
     good = tree.wait("ready", "kept")
-    beside = tree.path("kept").with_suffix(".part")
-    beside.write_bytes(tree.path("kept").read_bytes()[:-100])
-    beside.rename(tree.path("kept"))
+    temporary = tree.path("kept").with_suffix(".part")
+    temporary.write_bytes(tree.path("kept").read_bytes()[:-100])
+    temporary.rename(tree.path("kept"))
     failed = tree.wait("failed", "kept")
     assert str(tree.path("kept")) in failed["reason"]
-    assert failed["sha256"] == good["sha256"]  # of the model that still answers
+    assert failed["sha256"] == good["sha256"]  # the hash of the model that still answers
     assert tree.predict(model="kept").status_code == 200
     [event] = [e for e in tree.read_events("kept/1") if e["event"] == "model failed"]
     assert event["reason"] == failed["reason"]

@@ -37,7 +37,7 @@ EXECUTING = {"pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "s
 def test_an_invalid_file_is_rejected_with_a_sentence_and_the_old_one_serves(
     tree: Tree, spoil: Spoil
 ) -> None:
-    """All other rules: tests/service/artifact and tests/service/repository/test_loader."""
+    """Other rules are tested in tests/service/artifact and tests/service/repository/test_loader."""
     name = spoil.__name__.replace("_", "-")
     write_model(tree.path(name))
     tree.wait("ready", name)
@@ -50,7 +50,7 @@ def test_an_invalid_file_is_rejected_with_a_sentence_and_the_old_one_serves(
     assert tree.server.client.get("/models").status_code == 200
 
 
-def test_nothing_in_serving_can_run_code_out_of_a_file() -> None:
+def test_no_module_of_the_service_can_run_code_from_a_file() -> None:
     for path in (ROOT / "service").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             names: list[str] = []
@@ -65,5 +65,5 @@ def test_nothing_in_serving_can_run_code_out_of_a_file() -> None:
                 called = ast.unparse(node.func)
                 assert called not in ("eval", "exec", "compile", "__import__"), path
                 assert not called.endswith(("np.load", "yaml.load")), path
-            if isinstance(node, ast.Attribute):  # of a pipe: it unpickles what it receives
+            if isinstance(node, ast.Attribute):  # a pipe unpickles what it receives
                 assert node.attr != "recv", path

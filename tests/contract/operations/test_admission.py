@@ -1,4 +1,4 @@
-"""Who is let in: room by images and bytes, deadlines, and what becomes of those who leave."""
+"""Admission: limits of images and bytes, deadlines, and clients that disconnect."""
 
 import base64
 import contextlib
@@ -27,13 +27,13 @@ TEXT = base64.b64encode(PICTURE).decode()
 
 @pytest.fixture(scope="module")
 def tight(tmp_path_factory: pytest.TempPathFactory, quadrants_dir: Path) -> Iterator[Server]:
-    """A server with little room."""
+    """A server with small limits."""
     settings = {
         "max_queue_size": 3,
         "max_upload_bytes": 100_000,
         "max_request_bytes": 300_000,
         "max_inflight_bytes": 200_000,
-        "max_image_pixels": 10_000,  # 40,000 bytes, so that bodies may have 160,000
+        "max_image_pixels": 10_000,  # 40,000 bytes; bodies may have 160,000
     }
     with start_worker(quadrants_dir, tmp_path_factory.mktemp("tight"), **settings) as running:
         running.wait_ready()
@@ -42,7 +42,7 @@ def tight(tmp_path_factory: pytest.TempPathFactory, quadrants_dir: Path) -> Iter
 
 @pytest.fixture(scope="module")
 def slow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server whose model takes one row at a time, and a while for it."""
+    """A server with a slow model that runs one row at a time."""
     folder = tmp_path_factory.mktemp("slow")
     write_slow_model(folder / "models" / "slow" / "1" / "model.onnx", seconds=0.3)
     settings = {"max_batch_size": 1, "intra_op_threads": 1, "request_timeout_ms": 6000}
@@ -53,7 +53,7 @@ def slow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def fragile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server whose model fails on certain pictures, and waits for batches to fill."""
+    """A server with a model that fails for certain pictures and waits until batches are full."""
     folder = tmp_path_factory.mktemp("fragile")
     write_fragile_model(folder / "models" / "fragile" / "1" / "model.onnx")
     with start_worker(folder / "models", folder, max_queue_delay_ms=200) as running:
@@ -62,11 +62,11 @@ def fragile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 def wait_answered(server: Server) -> None:
-    """Return once a prediction was made, after all that came before it."""
+    """Return after one more prediction, which is answered after all earlier requests."""
     wait_until(lambda: server.client.post("/predict", content=PICTURE).status_code == 200)
 
 
-def test_a_body_too_large_is_refused_before_a_byte_of_it_is_sent(tight: Server) -> None:
+def test_a_body_too_large_is_rejected_before_a_byte_of_it_is_sent(tight: Server) -> None:
     for call, length in (("/predict", 100_001), ("/predict/batch", 300_001)):
         with connect(tight) as connection:
             start_post(connection, call, length)
@@ -75,22 +75,22 @@ def test_a_body_too_large_is_refused_before_a_byte_of_it_is_sent(tight: Server) 
             assert headers["connection"] == "close"
             assert json.loads(body)["error"]["code"] == "payload_too_large"
             started = time.monotonic()
-            assert connection.recv(1) == b""  # closed, though nothing more was sent
+            assert connection.recv(1) == b""  # closed, although no body was sent
             assert time.monotonic() - started < 10
 
 
-def test_who_asks_before_sending_is_not_told_to_go_on(tight: Server) -> None:
+def test_a_rejected_client_that_expects_100_continue_gets_no_100(tight: Server) -> None:
     with connect(tight) as connection:
         start_post(connection, "/predict", 100_001, "Expect: 100-continue")
         assert read_answer(connection)[0] == 413
 
 
-def test_a_refusal_reaches_a_client_that_sends_its_whole_body_first(tight: Server) -> None:
+def test_a_client_that_sends_its_whole_body_first_receives_the_rejection(tight: Server) -> None:
     response = tight.client.post("/predict", content=bytes(5_000_000))
     assert response.status_code == 413
 
 
-def test_a_refusal_of_a_short_body_that_has_come_keeps_the_connection(tight: Server) -> None:
+def test_rejecting_a_short_body_that_has_arrived_keeps_the_connection(tight: Server) -> None:
     with connect(tight) as connection:
         for _ in range(2):
             start = (
@@ -99,12 +99,12 @@ def test_a_refusal_of_a_short_body_that_has_come_keeps_the_connection(tight: Ser
             connection.sendall(start.encode() + PICTURE)
             status, headers, _ = read_answer(connection)
             assert (status, headers.get("connection")) == (404, None)
-        start_post(connection, "/nowhere", len(PICTURE))  # and what has not come is not waited for
+        start_post(connection, "/nowhere", len(PICTURE))  # the server does not wait for the body
         status, headers, _ = read_answer(connection)
         assert (status, headers["connection"]) == (404, "close")
 
 
-def test_a_chunked_body_is_refused_as_soon_as_it_is_too_large(tight: Server) -> None:
+def test_a_chunked_body_is_rejected_as_soon_as_it_is_too_large(tight: Server) -> None:
     with connect(tight) as connection:
         start_post(connection, "/predict", None)
         for _ in range(11):
@@ -112,7 +112,7 @@ def test_a_chunked_body_is_refused_as_soon_as_it_is_too_large(tight: Server) -> 
         assert read_answer(connection)[0] == 413  # the last chunk was never sent
 
 
-def test_an_image_too_large_is_refused_by_itself_in_a_batch(tight: Server) -> None:
+def test_only_the_image_that_is_too_large_is_rejected_in_a_batch(tight: Server) -> None:
     large = bytes(100_001)
     single = tight.client.post("/predict", files={"image": large})
     assert single.status_code == 413
@@ -121,7 +121,7 @@ def test_an_image_too_large_is_refused_by_itself_in_a_batch(tight: Server) -> No
     assert [r.get("error", {}).get("code") for r in results] == [None, "payload_too_large", None]
 
 
-def test_json_may_be_a_third_longer_than_the_image_it_carries(tight: Server) -> None:
+def test_json_may_be_a_third_longer_than_its_image(tight: Server) -> None:
     padded = PICTURE + bytes(99_000 - len(PICTURE))
     image = base64.b64encode(padded).decode()
     assert tight.client.post("/predict", json={"image": image}).status_code == 200
@@ -129,22 +129,22 @@ def test_json_may_be_a_third_longer_than_the_image_it_carries(tight: Server) -> 
     assert tight.client.post("/predict", json={"image": image}).status_code == 413
 
 
-def test_more_images_than_the_queue_holds_are_too_large_never_overload(tight: Server) -> None:
+def test_a_batch_larger_than_the_queue_is_too_large_not_overload(tight: Server) -> None:
     response = tight.client.post("/predict/batch", json={"images": [TEXT] * 4})
     assert response.status_code == 413
     assert "3" in response.json()["error"]["message"]
     assert tight.client.post("/predict/batch", json={"images": [TEXT] * 3}).status_code == 200
 
 
-def test_more_bytes_than_the_budget_are_too_large_never_overload(tight: Server) -> None:
+def test_more_bytes_than_the_budget_are_too_large_not_overload(tight: Server) -> None:
     with connect(tight) as holder, connect(tight) as connection:
-        start_post(holder, "/predict/batch", 100_000)  # makes the server busy, too
+        start_post(holder, "/predict/batch", 100_000)  # makes the server busy
         wait_until(lambda: count_images(tight) == 1)
         start_post(connection, "/predict/batch", 160_001)
         assert read_answer(connection)[0] == 413
 
 
-def test_a_slot_is_taken_before_the_body_and_given_back(tight: Server) -> None:
+def test_a_slot_is_reserved_before_the_body_and_released(tight: Server) -> None:
     with contextlib.ExitStack() as stack:
         for _ in range(3):
             start_post(stack.enter_context(connect(tight)), "/predict", len(PICTURE))
@@ -159,7 +159,7 @@ def test_a_slot_is_taken_before_the_body_and_given_back(tight: Server) -> None:
     assert tight.client.post("/predict", content=PICTURE).status_code == 200
 
 
-def test_bytes_announced_take_room_and_give_it_back(tight: Server) -> None:
+def test_announced_bytes_are_reserved_and_released(tight: Server) -> None:
     with connect(tight) as holder:
         start_post(holder, "/predict/batch", 150_000)
         wait_until(lambda: count_images(tight) == 1)
@@ -171,7 +171,7 @@ def test_bytes_announced_take_room_and_give_it_back(tight: Server) -> None:
     assert tight.client.post("/predict", content=PICTURE + bytes(20_000)).status_code == 200
 
 
-def test_a_batch_without_room_for_all_is_refused_as_a_whole(tight: Server) -> None:
+def test_a_batch_that_does_not_fit_the_queue_is_rejected_as_a_whole(tight: Server) -> None:
     with connect(tight) as holder:
         start_post(holder, "/predict", len(PICTURE))
         wait_until(lambda: count_images(tight) == 1)
@@ -180,12 +180,12 @@ def test_a_batch_without_room_for_all_is_refused_as_a_whole(tight: Server) -> No
         assert tight.client.post("/predict/batch", json={"images": [TEXT] * 2}).status_code == 200
 
 
-def test_pixels_that_never_fit_are_too_large(tight: Server) -> None:
+def test_pixels_beyond_the_budget_are_too_large(tight: Server) -> None:
     response = tight.client.post("/gradcam", content=PICTURE, params={"size": "4096"})
     assert response.status_code == 413
 
 
-def test_rows_whose_deadline_passed_are_never_run_and_counted(slow: Server) -> None:
+def test_rows_past_their_deadline_are_not_run_but_counted(slow: Server) -> None:
     dropped = read_metric(slow, "sightglass_dropped_total", reason="deadline")
     run = read_metric(slow, "sightglass_batch_size_sum")
     response = slow.client.post("/predict/batch", json={"images": [TEXT] * 64})
@@ -196,27 +196,27 @@ def test_rows_whose_deadline_passed_are_never_run_and_counted(slow: Server) -> N
     assert read_metric(slow, "sightglass_batch_size_sum") - run < 64
 
 
-def test_a_wait_beyond_the_deadline_is_refused_with_when_to_come_back(slow: Server) -> None:
-    for _ in range(3):  # so that the pace is known
+def test_a_wait_beyond_the_deadline_is_rejected_with_a_retry_time(slow: Server) -> None:
+    for _ in range(3):  # the server must know its rate
         wait_answered(slow)
     with ThreadPoolExecutor(1) as other:
-        crowd = other.submit(slow.client.post, "/predict/batch", json={"images": [TEXT] * 64})
+        burst = other.submit(slow.client.post, "/predict/batch", json={"images": [TEXT] * 64})
         wait_until(lambda: count_images(slow) == 64)
         late = slow.client.post("/predict", content=PICTURE)
         with connect(slow) as connection:
             start_post(connection, "/predict/batch", 67_108_865)
             hopeless, _, _ = read_answer(connection)
-        assert crowd.result().status_code == 504
+        assert burst.result().status_code == 504
     assert late.status_code == 429
-    told = re.search(r"about ([0-9.]+) s", late.json()["error"]["message"])
-    assert told
-    wait = float(told[1])
+    match = re.search(r"about ([0-9.]+) s", late.json()["error"]["message"])
+    assert match
+    wait = float(match[1])
     assert wait > 6  # the deadline
     assert int(late.headers["retry-after"]) in {math.ceil(wait - 0.05), math.ceil(wait + 0.05)}
-    assert hopeless == 413  # however busy: no later try would do
+    assert hopeless == 413  # even if busy: no later attempt can succeed
 
 
-def test_pictures_are_decoded_a_few_batches_ahead_of_the_model_not_all_at_once(
+def test_pictures_are_decoded_only_a_few_batches_ahead_of_the_model(
     slow: Server,
 ) -> None:
     decoded = read_metric(slow, "sightglass_stage_seconds_count", stage="decode")
@@ -227,12 +227,12 @@ def test_pictures_are_decoded_a_few_batches_ahead_of_the_model_not_all_at_once(
         connection.sendall(body)
         wait_until(lambda: read_metric(slow, "sightglass_batch_size_sum") > run + 2)
         decoded_then = read_metric(slow, "sightglass_stage_seconds_count", stage="decode")
-        run_then = read_metric(slow, "sightglass_batch_size_sum")  # more by now, if anything
+        run_then = read_metric(slow, "sightglass_batch_size_sum")  # it can only have grown
     assert (decoded_then - decoded) - (run_then - run) <= 8  # of 64
     wait_until(lambda: count_images(slow) == 0)
 
 
-def test_rows_whose_client_left_are_never_run_and_counted(slow: Server) -> None:
+def test_rows_of_disconnected_clients_are_not_run_but_counted(slow: Server) -> None:
     dropped = read_metric(slow, "sightglass_dropped_total", reason="client_gone")
     run = read_metric(slow, "sightglass_batch_size_sum")
     with contextlib.ExitStack() as stack:
@@ -258,7 +258,7 @@ def test_requests_share_batches_while_the_model_is_busy(fragile: Server) -> None
     assert read_metric(fragile, "sightglass_batch_size_count") == batches + 1
 
 
-def test_a_batch_that_fails_is_halved_until_only_the_culprit_fails(fragile: Server) -> None:
+def test_a_failing_batch_is_halved_until_only_the_bad_row_fails(fragile: Server) -> None:
     bad = encode(paint(POISON))
     images = [base64.b64encode(image).decode() for image in [PICTURE] * 5 + [bad] + [PICTURE] * 2]
     failed = read_metric(fragile, "sightglass_failed_total")
@@ -275,7 +275,7 @@ def test_a_batch_that_fails_is_halved_until_only_the_culprit_fails(fragile: Serv
     assert "Gather" in event["exception"]
 
 
-def test_neighbours_of_a_culprit_in_other_requests_are_answered(fragile: Server) -> None:
+def test_other_requests_in_the_batch_of_a_bad_row_are_answered(fragile: Server) -> None:
     contents = [PICTURE, encode(paint(POISON)), PICTURE, PICTURE]
     start = threading.Barrier(len(contents))
 

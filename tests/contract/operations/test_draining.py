@@ -1,4 +1,4 @@
-"""SIGTERM to the parent alone, as a container engine sends it: nobody's request is lost."""
+"""SIGTERM to the launcher only, as a container engine sends it: no request is lost."""
 
 import contextlib
 import threading
@@ -15,20 +15,20 @@ from tests.server import PATIENCE, start_server, wait_until
 from tests.service.quadrants_model import encode, light
 
 PICTURE = encode(light(3))
-DRAIN_SECONDS = 5.0  # enough for all that is asked meanwhile, on a machine that is busy, too
+DRAIN_SECONDS = 5.0  # enough for all requests in the meantime, even on a busy machine
 
 
 class Outcome(NamedTuple):
-    """One request of the steady stream."""
+    """One request of the steady load."""
 
     started: float
     ended: float
-    status: int | None  # None: no answer came
+    status: int | None  # None: no answer
     connection: str
 
 
-def ask_until_refused(url: str, stopped: threading.Event) -> list[Outcome]:
-    """One request after another until nobody listens, each told as it went."""
+def ask_until_closed(url: str, stopped: threading.Event) -> list[Outcome]:
+    """Send one request after another until nothing listens, and yield each outcome."""
     outcomes = []
 
     def note(status: int | None, connection: str = "") -> None:
@@ -47,7 +47,7 @@ def ask_until_refused(url: str, stopped: threading.Event) -> list[Outcome]:
     return outcomes
 
 
-def test_draining_turns_readiness_at_once_and_answers_on_until_it_ends(
+def test_draining_ends_readiness_at_once_and_requests_are_answered_until_the_end(
     quadrants_dir: Path, tmp_path: Path
 ) -> None:
     stopped = threading.Event()
@@ -58,10 +58,10 @@ def test_draining_turns_readiness_at_once_and_answers_on_until_it_ends(
     ):
         stack.callback(stopped.set)
         server.wait_ready()
-        streams = [clients.submit(ask_until_refused, server.url, stopped) for _ in range(3)]
+        streams = [clients.submit(ask_until_closed, server.url, stopped) for _ in range(3)]
         wait_until(lambda: read_metric(server, "sightglass_requests_total", route="/predict") > 3)
         server.process.terminate()
-        told = time.monotonic()
+        signalled = time.monotonic()
         wait_until(lambda: server.client.get("/readyz").status_code == 503, DRAIN_SECONDS)
         turned = time.monotonic()
         readiness = server.client.get("/readyz")
@@ -72,38 +72,38 @@ def test_draining_turns_readiness_at_once_and_answers_on_until_it_ends(
         assert server.process.wait(PATIENCE) == 0
         ended = time.monotonic()
         outcomes = [outcome for stream in streams for outcome in stream.result()]
-    assert ended - told >= DRAIN_SECONDS
-    before = [o for o in outcomes if o.started < told]
-    meanwhile = [o for o in outcomes if turned < o.started and o.ended < told + DRAIN_SECONDS]
+    assert ended - signalled >= DRAIN_SECONDS
+    before = [o for o in outcomes if o.started < signalled]
+    meanwhile = [o for o in outcomes if turned < o.started and o.ended < signalled + DRAIN_SECONDS]
     assert {o.status for o in before} == {200}
     assert len(meanwhile) > 3
     assert {(o.status, o.connection) for o in meanwhile} == {(200, "close")}
-    after = [o.status for o in outcomes if o.started > told + DRAIN_SECONDS]
-    assert set(after) <= {200, 503, None}  # nobody is told anything else
+    after = [o.status for o in outcomes if o.started > signalled + DRAIN_SECONDS]
+    assert set(after) <= {200, 503, None}  # there is no other answer
 
 
-def test_what_was_accepted_before_the_end_is_still_answered(tmp_path: Path) -> None:
+def test_requests_accepted_before_the_end_are_answered(tmp_path: Path) -> None:
     write_slow_model(tmp_path / "models" / "slow" / "1" / "model.onnx", seconds=0.15)
     settings = {"drain_seconds": 0.2, "max_batch_size": 1, "intra_op_threads": 1}
     with start_server(tmp_path / "models", tmp_path, **settings) as server:
         server.wait_ready()
         with ThreadPoolExecutor(1) as other:
             files = [("image", PICTURE)] * 16
-            crowd = other.submit(server.client.post, "/predict/batch", files=files)
+            batch = other.submit(server.client.post, "/predict/batch", files=files)
             wait_until(lambda: count_images(server) == 16)
             server.process.terminate()
-            assert crowd.result().status_code == 200
+            assert batch.result().status_code == 200
         assert server.process.wait(PATIENCE) == 0
 
 
-def test_after_draining_requests_on_open_connections_are_refused(
+def test_after_draining_requests_on_open_connections_are_rejected(
     quadrants_dir: Path, tmp_path: Path
 ) -> None:
     drain_seconds = 1.0
     with start_server(quadrants_dir, tmp_path, drain_seconds=drain_seconds) as server:
         server.wait_ready()
         with connect(server) as connection:
-            start_post(connection, "/predict", len(PICTURE))  # its body comes too late
+            start_post(connection, "/predict", len(PICTURE))  # its body follows later
             wait_until(lambda: count_images(server) == 1)
             server.process.terminate()
             end = time.monotonic() + drain_seconds + 1

@@ -1,4 +1,4 @@
-"""Invalid requests cost no memory: they are rejected, and the memory stays as it was."""
+"""Invalid requests are rejected and do not increase the memory."""
 
 import io
 import struct
@@ -23,14 +23,14 @@ ALLOWED_GROWTH = 64 * MEGABYTE
 
 @pytest.fixture(scope="module")
 def own_server(quadrants_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server that no other test uses, so that its memory is comparable."""
+    """A server that no other test uses, so that its memory can be compared."""
     with start_server(quadrants_dir, tmp_path_factory.mktemp("server")) as server:
         server.wait_ready()
         yield server
 
 
 def make_bomb() -> bytes:
-    """A small PNG of 20,000 x 20,000 pixels."""
+    """Return a small PNG of 20,000 x 20,000 pixels."""
     file = io.BytesIO()
     PngImagePlugin.putchunk(file, b"IHDR", b"\0\0\x4e\x20\0\0\x4e\x20\1\0\0\0\0")
     PngImagePlugin.putchunk(file, b"IDAT", zlib.compress(bytes(20_000 * 2501), 9))
@@ -39,7 +39,7 @@ def make_bomb() -> bytes:
 
 
 def make_wide_gif() -> bytes:
-    """A GIF of 32 x 32 whose frame lies far outside, at 65,535 x 130,815."""
+    """Return a GIF of 32 x 32 with a frame far outside, at 65,535 x 130,815."""
     screen = b"GIF89a" + struct.pack("<HHBBB", 32, 32, 0xF1, 0, 0) + bytes(12)
     frame = struct.pack("<HHHHB", 0, 65_280, 65_535, 65_535, 0)
     return screen + b"!\xf9\x04\x08\0\0\0\0" + b"," + frame + b"\x02\0;"
@@ -68,7 +68,9 @@ def read_memory(server: Server) -> int:
 
 
 @pytest.mark.parametrize("name", INVALID)
-def test_it_is_rejected_and_the_memory_stays_as_it_was(own_server: Server, name: str) -> None:
+def test_an_invalid_request_is_rejected_and_the_memory_does_not_grow(
+    own_server: Server, name: str
+) -> None:
     content, status, code = INVALID[name]
     send_invalid(own_server, content, status, code)
     before = read_memory(own_server)
@@ -79,7 +81,9 @@ def test_it_is_rejected_and_the_memory_stays_as_it_was(own_server: Server, name:
     assert answer.json()["predictions"][0]["label"] == "bottom right"
 
 
-def test_a_hundred_at_once_stay_within_bounds(own_server: Server) -> None:
+def test_a_hundred_concurrent_invalid_requests_stay_within_the_memory_bound(
+    own_server: Server,
+) -> None:
     before = read_memory(own_server)
     requests = [INVALID[name] for name in ("bomb", "truncated", "text", "empty")] * 25
     with ThreadPoolExecutor(32) as pool:
@@ -89,7 +93,7 @@ def test_a_hundred_at_once_stay_within_bounds(own_server: Server) -> None:
 
 
 def send_invalid(server: Server, content: bytes, status: int, code: str) -> None:
-    """Send it in a form, with the file name and type of an image."""
+    """Send the content as a form with the file name and type of an image."""
     files = {"image": ("cat.jpg", content, "image/jpeg")}
     try:
         answer = server.client.post("/predict", files=files)

@@ -1,4 +1,4 @@
-"""What one can see from outside: request ids, timings, one log line a request, metrics."""
+"""Request ids, timings, one log line per request, and metrics."""
 
 import contextlib
 import json
@@ -15,7 +15,7 @@ CALLS = ("/predict", "/gradcam", "/predict/batch", "/gradcam/batch")
 
 
 def find_line(server: Server, request_id: str) -> dict[str, Any]:
-    """The one log line of a request."""
+    """Return the one log line of a request."""
 
     def find() -> list[dict[str, Any]]:
         requests = [event for event in server.read_events() if event["event"] == "request"]
@@ -26,28 +26,28 @@ def find_line(server: Server, request_id: str) -> dict[str, Any]:
     return line
 
 
-@pytest.mark.parametrize("sane", ["a", "req-1.2_3:4", "x" * 128, "0af7651916cd43dd"])
-def test_a_client_keeps_its_own_request_id(server: Server, sane: str) -> None:
-    response = server.client.get("/models", headers={"x-request-id": sane})
-    assert response.headers["x-request-id"] == sane
+@pytest.mark.parametrize("valid_id", ["a", "req-1.2_3:4", "x" * 128, "0af7651916cd43dd"])
+def test_a_valid_request_id_of_the_client_is_kept(server: Server, valid_id: str) -> None:
+    response = server.client.get("/models", headers={"x-request-id": valid_id})
+    assert response.headers["x-request-id"] == valid_id
 
 
-@pytest.mark.parametrize("insane", ["", "x" * 129, "a b", "a\tb", "<script>", "ä"])
-def test_an_id_that_is_not_sane_is_replaced(server: Server, insane: str) -> None:
-    headers = {"x-request-id": insane.encode("latin-1")}
+@pytest.mark.parametrize("invalid_id", ["", "x" * 129, "a b", "a\tb", "<script>", "ä"])
+def test_an_invalid_request_id_is_replaced(server: Server, invalid_id: str) -> None:
+    headers = {"x-request-id": invalid_id.encode("latin-1")}
     response = server.client.get("/models", headers=headers)  # type: ignore[arg-type]
     assert re.fullmatch(r"[A-Za-z0-9._:-]+", response.headers["x-request-id"])
-    assert response.headers["x-request-id"] != insane
+    assert response.headers["x-request-id"] != invalid_id
 
 
-def test_every_response_has_an_id_and_no_two_the_same(server: Server) -> None:
+def test_every_response_has_a_unique_id(server: Server) -> None:
     paths = ("/livez", "/readyz", "/metrics", "/docs", "/openapi.json", "/", "/nowhere", "/models")
     ids = [server.client.get(path).headers["x-request-id"] for path in paths * 2]
     assert len(set(ids)) == len(ids)
 
 
 @pytest.mark.parametrize("call", CALLS)
-def test_answers_of_a_model_tell_where_the_time_went(server: Server, call: str) -> None:
+def test_answers_of_a_model_have_timings(server: Server, call: str) -> None:
     response = server.client.post(call, content=PICTURE)
     pairs = [entry.split(";dur=") for entry in response.headers["server-timing"].split(", ")]
     timings = {stage: float(milliseconds) for stage, milliseconds in pairs}
@@ -57,7 +57,7 @@ def test_answers_of_a_model_tell_where_the_time_went(server: Server, call: str) 
     assert sum(timings.values()) <= 2 * timings["total"] + 0.1
 
 
-def test_a_request_is_one_json_line_in_the_log(server: Server) -> None:
+def test_each_request_is_one_json_line_in_the_log(server: Server) -> None:
     server.client.post("/gradcam", content=PICTURE, headers={"x-request-id": "line-1"})
     line = find_line(server, "line-1")
     assert line["level"] == "info"
@@ -68,7 +68,7 @@ def test_a_request_is_one_json_line_in_the_log(server: Server) -> None:
     assert all(line[stage] >= 0 for stage in stages)
 
 
-def test_a_refusal_is_one_line_with_its_code(server: Server) -> None:
+def test_a_rejection_is_one_line_with_its_code(server: Server) -> None:
     server.client.post("/predict", content=b"no picture", headers={"x-request-id": "line-2"})
     line = find_line(server, "line-2")
     assert (line["status"], line["code"]) == (415, "unsupported_media_type")
@@ -103,14 +103,14 @@ def test_batches_are_measured_by_their_rows(server: Server) -> None:
     assert read_metric(server, "sightglass_batch_size_sum", model="quadrants") == rows + 5
 
 
-def test_refusals_are_counted_by_code(server: Server) -> None:
+def test_rejections_are_counted_by_code(server: Server) -> None:
     code = "unsupported_media_type"
     counted = read_metric(server, "sightglass_rejected_total", code=code)
     server.client.post("/predict", content=b"no picture")
     assert read_metric(server, "sightglass_rejected_total", code=code) == counted + 1
 
 
-def test_maps_are_counted_and_the_empty_ones_among_them(server: Server) -> None:
+def test_maps_and_empty_maps_are_counted(server: Server) -> None:
     def count() -> list[float]:
         names = ("sightglass_maps_total", "sightglass_empty_maps_total")
         return [read_metric(server, name, model="quadrants") for name in names]
@@ -122,17 +122,17 @@ def test_maps_are_counted_and_the_empty_ones_among_them(server: Server) -> None:
     assert count() == [maps + 4, empty + 2]
 
 
-def test_models_are_told_with_state_and_provider(server: Server) -> None:
+def test_a_metric_has_state_and_provider_of_each_model(server: Server) -> None:
     labels = {"model": "quadrants", "version": "1", "state": "ready", "provider": "cpu"}
     assert read_metric(server, "sightglass_model_info", **labels) == 1
 
 
-def test_nothing_is_in_the_house_when_nothing_is_asked(server: Server) -> None:
+def test_an_idle_server_holds_no_images_and_no_bytes(server: Server) -> None:
     assert read_metric(server, "sightglass_queue_images") == 0
     assert read_metric(server, "sightglass_inflight_bytes") == 0
 
 
-def test_what_clients_send_makes_no_new_series(server: Server) -> None:
+def test_client_input_creates_no_new_series(server: Server) -> None:
     def count_series() -> int:
         return len(server.client.get("/metrics").text.splitlines())
 
@@ -144,7 +144,7 @@ def test_what_clients_send_makes_no_new_series(server: Server) -> None:
         server.client.request(f"SCAN{number}", "/predict")
 
     scan(0)
-    count_series()  # which has a series of its own
+    count_series()  # this request has its own series
     series = count_series()
     for number in range(1, 10):
         scan(number)
@@ -158,13 +158,13 @@ def test_metrics_are_summed_over_the_workers(pair: Server) -> None:
         return read_metric(pair, "sightglass_requests_total", **labels)
 
     before = count()
-    asked = ask_both(pair)
-    wait_until(lambda: count() == before + asked)  # a worker counts when its answer has left
+    sent = ask_both(pair)
+    wait_until(lambda: count() == before + sent)  # a worker counts after it has sent its answer
 
 
-def test_the_queue_is_summed_over_the_workers_whichever_is_asked(pair: Server) -> None:
+def test_each_worker_reports_the_queue_of_all_workers(pair: Server) -> None:
     with contextlib.ExitStack() as stack:
-        for _ in range(12):  # more than one of them for either worker
+        for _ in range(12):  # each worker gets more than one
             start_post(stack.enter_context(connect(pair)), "/predict", len(PICTURE))
         wait_until(lambda: read_metric(pair, "sightglass_queue_images") == 12)
     wait_until(lambda: read_metric(pair, "sightglass_queue_images") == 0)

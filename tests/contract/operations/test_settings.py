@@ -1,4 +1,4 @@
-"""The settings: names and defaults that people rely on, and values that stop the start."""
+"""Names and defaults of the settings, and values that stop the start."""
 
 import os
 import re
@@ -52,7 +52,7 @@ def _empty_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name)
 
 
-def test_these_are_the_settings_and_their_defaults() -> None:
+def test_the_settings_have_these_names_and_defaults() -> None:
     settings = read_settings()
     assert {name: getattr(settings, name.lower()) for name in DEFAULTS} == DEFAULTS
     assert {name.upper() for name in Settings.model_fields} == set(DEFAULTS)
@@ -61,18 +61,18 @@ def test_these_are_the_settings_and_their_defaults() -> None:
 @pytest.mark.parametrize(
     ("name", "value"), [(name, value) for name, values in BAD.items() for value in values]
 )
-def test_a_value_that_cant_be_is_one_sentence_naming_the_variable(
+def test_an_invalid_value_gives_one_sentence_with_the_variable_name(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
     monkeypatch.setenv(f"SIGHTGLASS_{name}", value)
-    with pytest.raises(SettingsError) as fault:
+    with pytest.raises(SettingsError) as error:
         read_settings()
     sentence = rf'SIGHTGLASS_{name} must be [^\n]+, got "{re.escape(value)}"\.'
-    assert re.fullmatch(sentence, str(fault.value))
+    assert re.fullmatch(sentence, str(error.value))
 
 
 @pytest.mark.parametrize("name", ["MAX_BATCH_SIZE", "WORKERS", "DECODE_THREADS"])
-def test_auto_and_a_number_are_both_taken(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_auto_and_a_number_are_both_accepted(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     for text, value in (("auto", "auto"), ("3", 3)):
         monkeypatch.setenv(f"SIGHTGLASS_{name}", text)
         assert getattr(read_settings(), name.lower()) == value
@@ -87,7 +87,7 @@ def test_lists_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "key-1" not in repr(settings)
 
 
-def test_a_server_runs_with_every_setting_given(quadrants_dir: Path, tmp_path: Path) -> None:
+def test_a_server_runs_with_every_setting_set(quadrants_dir: Path, tmp_path: Path) -> None:
     settings = {
         "default_model": "quadrants",
         "device": "cpu",

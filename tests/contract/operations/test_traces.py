@@ -1,4 +1,4 @@
-"""Traces: what a collector is sent, that it can't hurt, and where nothing is imported for them."""
+"""Traces: spans that a collector receives, failing collectors, and no imports without traces."""
 
 import contextlib
 import os
@@ -21,7 +21,7 @@ from tests.warm_process import start_worker
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
-SOON = "50"  # ms until spans are sent
+SOON = "50"  # ms before spans are sent
 LATER = "600000"
 UNTRACED = """
 import service.__main__, service.server.dispatcher, service.api.v2.endpoints, sys
@@ -33,7 +33,7 @@ assert not [name for name in sys.modules if name.startswith("opentelemetry")]
 
 @contextlib.contextmanager
 def environment(**variables: str) -> Iterator[None]:
-    """These variables of OpenTelemetry's, and no others."""
+    """Set these variables of OpenTelemetry, and remove all others."""
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith("OTEL_")]:
             patch.delenv(name)
@@ -44,7 +44,7 @@ def environment(**variables: str) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def collector() -> Iterator[Collector]:
-    """Takes the spans of `traced`."""
+    """The collector that receives the spans of `traced`."""
     with collect() as running:
         yield running
 
@@ -53,7 +53,7 @@ def collector() -> Iterator[Collector]:
 def traced(
     collector: Collector, quadrants_dir: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
-    """A server that sends traces, and has a model that can't be loaded."""
+    """A server that sends traces and has a model that fails to load."""
     folder = tmp_path_factory.mktemp("traced")
     shutil.copytree(quadrants_dir, folder / "models")
     (folder / "models" / "unfit" / "1").mkdir(parents=True)
@@ -69,17 +69,19 @@ def traced(
 
 
 def measure(span: Span) -> float:
-    """Milliseconds."""
+    """Return the span's duration in milliseconds."""
     return float(span.end_time_unix_nano - span.start_time_unix_nano) / 1e6
 
 
 def read_timings(server_timing: str) -> dict[str, float]:
-    """Milliseconds by stage."""
+    """Return the milliseconds of each stage."""
     pairs = [entry.split(";dur=") for entry in server_timing.split(", ")]
     return {stage: float(milliseconds) for stage, milliseconds in pairs}
 
 
-def test_a_request_is_a_span_with_its_stages_within(collector: Collector, traced: Server) -> None:
+def test_a_request_is_a_span_with_its_stages_as_child_spans(
+    collector: Collector, traced: Server
+) -> None:
     headers = {"x-request-id": "heat", "traceparent": f"00-{TRACE}-{PARENT}-01"}
     answer = traced.client.post("/gradcam", content=PICTURE, headers=headers)
     span, stages = collector.find("heat")
@@ -100,15 +102,17 @@ def test_a_request_is_a_span_with_its_stages_within(collector: Collector, traced
     edges = [span.start_time_unix_nano]
     for stage in stages:
         edges += [stage.start_time_unix_nano, stage.end_time_unix_nano]
-    assert edges == sorted(edges)  # one after the other
+    assert edges == sorted(edges)  # the stages do not overlap
     assert edges[-1] <= span.end_time_unix_nano
-    told = read_timings(answer.headers["server-timing"])
-    total = told.pop("total")
-    assert told == pytest.approx({stage.name: measure(stage) for stage in stages}, abs=0.002)
+    timings = read_timings(answer.headers["server-timing"])
+    total = timings.pop("total")
+    assert timings == pytest.approx({stage.name: measure(stage) for stage in stages}, abs=0.002)
     assert measure(span) >= total - 0.002
 
 
-def test_nothing_but_our_spans_is_sent_under_our_name(collector: Collector, traced: Server) -> None:
+def test_only_our_spans_are_sent_under_our_service_name(
+    collector: Collector, traced: Server
+) -> None:
     traced.client.get("/models", headers={"x-request-id": "models"})
     collector.find("models")
     resources = [resource for call in collector.received for resource in call.resource_spans]
@@ -116,29 +120,29 @@ def test_nothing_but_our_spans_is_sent_under_our_name(collector: Collector, trac
     assert {s.scope.name for r in resources for s in r.scope_spans} == {"sightglass"}
 
 
-def test_each_image_of_several_has_its_stages(collector: Collector, traced: Server) -> None:
+def test_each_image_of_a_batch_has_its_stages(collector: Collector, traced: Server) -> None:
     files = [("image", PICTURE)] * 5
     answer = traced.client.post("/predict/batch", files=files, headers={"x-request-id": "five"})
     span, stages = collector.find("five")
     assert read(span)["sightglass.images"] == 5
-    told = read_timings(answer.headers["server-timing"])
+    timings = read_timings(answer.headers["server-timing"])
     for name in ("decode", "queue", "inference"):
         spent = [measure(stage) for stage in stages if stage.name == name]
         assert len(spent) == 5
-        assert max(spent) == pytest.approx(told[name], abs=0.002)
+        assert max(spent) == pytest.approx(timings[name], abs=0.002)
 
 
-def test_waiting_before_the_decoding_is_time_in_the_queue(
+def test_waiting_before_decoding_counts_as_time_in_the_queue(
     collector: Collector, traced: Server
 ) -> None:
-    files = [("image", PICTURE)] * 12  # four more than may be prepared ahead
+    files = [("image", PICTURE)] * 12  # four more than the server prepares ahead
     answer = traced.client.post("/predict/batch", files=files, headers={"x-request-id": "twelve"})
     _, stages = collector.find("twelve")
     assert [stage.name for stage in stages].count("decode") == 12
     waits = [measure(stage) for stage in stages if stage.name == "queue"]
     assert len(waits) == 16
-    told = read_timings(answer.headers["server-timing"])["queue"]
-    assert max(waits) <= told + 0.002
+    timings = read_timings(answer.headers["server-timing"])["queue"]
+    assert max(waits) <= timings + 0.002
     sizes = {read(stage)["sightglass.batch_size"] for stage in stages if stage.name == "inference"}
     assert sizes == {2}
 
@@ -147,7 +151,7 @@ def test_waiting_before_the_decoding_is_time_in_the_queue(
     "traceparent",
     [None, "", "nonsense", f"00-{TRACE}", f"00-{'0' * 32}-{PARENT}-01", f"ff-{TRACE}-{PARENT}-01"],
 )
-def test_without_a_sane_parent_a_trace_of_its_own_begins(
+def test_without_a_valid_parent_a_new_trace_starts(
     collector: Collector, traced: Server, traceparent: str | None
 ) -> None:
     headers = {"traceparent": traceparent} if traceparent is not None else {}
@@ -158,7 +162,9 @@ def test_without_a_sane_parent_a_trace_of_its_own_begins(
     assert stages == []
 
 
-def test_what_the_client_does_not_sample_is_not_sent(collector: Collector, traced: Server) -> None:
+def test_spans_that_the_client_does_not_sample_are_not_sent(
+    collector: Collector, traced: Server
+) -> None:
     for flags, name in (("00", "unsampled"), ("01", "sampled")):
         headers = {"traceparent": f"00-{TRACE}-{PARENT}-{flags}", "x-request-id": name}
         traced.client.post("/predict", content=PICTURE, headers=headers)
@@ -168,14 +174,12 @@ def test_what_the_client_does_not_sample_is_not_sent(collector: Collector, trace
     }
 
 
-def test_a_refusal_is_told_by_its_code_not_by_its_path(
-    collector: Collector, traced: Server
-) -> None:
+def test_a_rejection_has_its_code_but_not_its_path(collector: Collector, traced: Server) -> None:
     traced.client.post("/predict", content=b"no picture", headers={"x-request-id": "refused"})
     span, stages = collector.find("refused")
     assert read(span)["http.response.status_code"] == 415
     assert read(span)["error.type"] == "unsupported_media_type"
-    assert span.status.code == Status.STATUS_CODE_UNSET  # the server did nothing wrong
+    assert span.status.code == Status.STATUS_CODE_UNSET  # not an error of the server
     assert stages == []
     traced.client.get("/secret", headers={"x-request-id": "nowhere"})
     span, _ = collector.find("nowhere")
@@ -184,7 +188,9 @@ def test_a_refusal_is_told_by_its_code_not_by_its_path(
     assert "secret" not in str(collector.received)
 
 
-def test_an_answer_that_the_server_owes_is_an_error(collector: Collector, traced: Server) -> None:
+def test_an_error_of_the_server_is_an_error_in_the_span(
+    collector: Collector, traced: Server
+) -> None:
     url, headers = "/predict?model=unfit", {"x-request-id": "owed"}
     assert traced.client.post(url, content=PICTURE, headers=headers).status_code == 503
     span, _ = collector.find("owed")
@@ -192,7 +198,7 @@ def test_an_answer_that_the_server_owes_is_an_error(collector: Collector, traced
     assert span.status.code == Status.STATUS_CODE_ERROR
 
 
-def test_a_stopping_server_sends_what_is_left(quadrants_dir: Path, tmp_path: Path) -> None:
+def test_a_stopping_server_sends_the_remaining_spans(quadrants_dir: Path, tmp_path: Path) -> None:
     variables = {"OTEL_TRACES_EXPORTER": "otlp,console", "OTEL_SERVICE_NAME": "other"}
     with (
         collect() as own,
@@ -227,7 +233,7 @@ def test_a_dead_collector_neither_fails_requests_nor_holds_the_stop(
             }
             assert statuses == {200}
             server.process.terminate()
-            assert server.process.wait(30) == 0  # longer than it waits for any collector
+            assert server.process.wait(30) == 0  # longer than it waits for a collector
 
 
 @pytest.mark.parametrize(
@@ -240,7 +246,7 @@ def test_a_dead_collector_neither_fails_requests_nor_holds_the_stop(
     ],
     ids=["unset", "empty", "none", "disabled"],
 )
-def test_nothing_is_imported_where_no_traces_are_asked_for(variables: dict[str, str]) -> None:
+def test_without_traces_opentelemetry_is_not_imported(variables: dict[str, str]) -> None:
     with environment(**variables):
         command = [sys.executable, "-c", UNTRACED]
         subprocess.run(command, cwd=ROOT, check=True, timeout=60)
@@ -255,15 +261,15 @@ def test_nothing_is_imported_where_no_traces_are_asked_for(variables: dict[str, 
         ("OTEL_TRACES_EXPORTER", "console,jaeger"),
     ],
 )
-def test_what_cant_be_is_one_sentence(variable: str, value: str) -> None:
-    with environment(**{variable: value}), pytest.raises(SettingsError) as fault:
+def test_an_invalid_variable_gives_one_sentence(variable: str, value: str) -> None:
+    with environment(**{variable: value}), pytest.raises(SettingsError) as error:
         make_exporters()
-    assert value in str(fault.value)
-    assert " must be " in str(fault.value)
-    assert "\n" not in str(fault.value)
+    assert value in str(error.value)
+    assert " must be " in str(error.value)
+    assert "\n" not in str(error.value)
 
 
-def test_another_protocol_than_http_is_refused() -> None:
+def test_protocols_other_than_http_are_rejected() -> None:
     variables = {ENDPOINT: "http://collector:4317", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}
     with (
         environment(**variables),
@@ -282,7 +288,7 @@ def test_an_exporter_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPa
         make_exporters()
 
 
-def test_a_bad_endpoint_stops_the_start_with_that_sentence() -> None:
+def test_an_invalid_endpoint_stops_the_start_with_that_sentence() -> None:
     with environment(**{ENDPOINT: "collector:4318"}):
         command = [sys.executable, "-m", "service", "serve", "--port", "0"]
         ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)

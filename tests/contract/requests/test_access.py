@@ -1,4 +1,4 @@
-"""Who may call: API keys, public paths, and pages of other origins."""
+"""API keys, public paths, and CORS for pages of other origins."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +16,7 @@ CALLS += [("GET", "/"), ("GET", "/docs"), ("GET", "/openapi.json")]
 
 @pytest.fixture(scope="module")
 def guarded(quadrants_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server with two keys, and two origins whose pages may call."""
+    """A server with two keys and two allowed origins."""
     settings = {
         "api_keys": ", ".join(KEYS),
         "cors_origins": "https://a.example, https://b.example",
@@ -31,7 +31,7 @@ def guarded(quadrants_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> It
     "sent",
     [None, "", "Bearer", "Bearer wrong", "Bearer first-key2", "first-key", "Basic first-key"],
 )
-def test_without_a_valid_key_nothing_is_told_but_how_to_send_one(
+def test_without_a_valid_key_the_answer_only_says_how_to_send_one(
     guarded: Server, method: str, path: str, sent: str | None
 ) -> None:
     headers = {} if sent is None else {"authorization": sent}
@@ -43,19 +43,19 @@ def test_without_a_valid_key_nothing_is_told_but_how_to_send_one(
 
 
 @pytest.mark.parametrize("key", KEYS)
-def test_any_of_the_keys_opens(guarded: Server, key: str) -> None:
+def test_each_of_the_keys_is_accepted(guarded: Server, key: str) -> None:
     headers = {"authorization": f"Bearer {key}"}
     assert guarded.client.post("/predict", content=PICTURE, headers=headers).status_code == 200
     assert guarded.client.get("/models", headers=headers).status_code == 200
     assert guarded.client.get("/nowhere", headers=headers).status_code == 404
 
 
-def test_probes_are_open_although_keys_are_set(guarded: Server) -> None:
+def test_probes_need_no_key(guarded: Server) -> None:
     assert guarded.client.get("/livez").status_code == 200
     assert guarded.client.get("/readyz").status_code == 200
 
 
-def test_keys_stay_out_of_the_log(guarded: Server) -> None:
+def test_keys_never_appear_in_the_log(guarded: Server) -> None:
     guarded.client.get("/models", headers={"authorization": "Bearer first-key"})
     wait_until(lambda: '"/models"' in guarded.read_log())
     assert "first-key" not in guarded.read_log()
@@ -70,14 +70,16 @@ def test_public_paths_are_a_setting(quadrants_dir: Path, tmp_path: Path) -> None
         assert server.client.get("/livez").status_code == 401
 
 
-def test_without_keys_all_is_open_and_no_other_origin_may_read(server: Server) -> None:
+def test_without_keys_all_paths_are_open_and_other_origins_cannot_read(server: Server) -> None:
     response = server.client.get("/models", headers={"origin": "https://a.example"})
     assert response.status_code == 200
     assert "access-control-allow-origin" not in response.headers
 
 
 @pytest.mark.parametrize("origin", ["https://a.example", "https://b.example"])
-def test_pages_of_named_origins_may_call_and_read(guarded: Server, origin: str) -> None:
+def test_pages_of_allowed_origins_can_send_requests_and_read_answers(
+    guarded: Server, origin: str
+) -> None:
     preflight = guarded.client.options(
         "/gradcam",
         headers={
@@ -95,12 +97,12 @@ def test_pages_of_named_origins_may_call_and_read(guarded: Server, origin: str) 
     assert answer.headers["access-control-allow-origin"] == origin
     assert "X-Target-Label" in answer.headers["access-control-expose-headers"]
     assert answer.headers["vary"] == "Accept, Origin"
-    refusal = guarded.client.post("/predict", headers={"origin": origin})
-    assert refusal.status_code == 401
-    assert refusal.headers["access-control-allow-origin"] == origin
+    rejection = guarded.client.post("/predict", headers={"origin": origin})
+    assert rejection.status_code == 401
+    assert rejection.headers["access-control-allow-origin"] == origin
 
 
-def test_pages_of_other_origins_may_not(guarded: Server) -> None:
+def test_pages_of_other_origins_cannot(guarded: Server) -> None:
     headers = {"origin": "https://c.example", "access-control-request-method": "POST"}
     preflight = guarded.client.options("/gradcam", headers=headers)
     assert preflight.status_code == 401

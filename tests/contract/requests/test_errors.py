@@ -1,4 +1,4 @@
-"""Every refusal looks alike: a code, one sentence, the request's id."""
+"""Every error answer has the same shape: a code, one sentence, the request's id."""
 
 import json
 from typing import Any
@@ -10,7 +10,7 @@ from tests.server import Server
 from tests.service.quadrants_model import encode, light
 
 PICTURE = encode(light(0))
-REFUSED: list[tuple[int, str, str, str, dict[str, Any]]] = [
+REJECTED: list[tuple[int, str, str, str, dict[str, Any]]] = [
     (400, "bad_request", "POST", "/predict", {"content": b""}),
     (404, "not_found", "GET", "/nowhere", {}),
     (404, "not_found", "POST", "/predict/", {"content": PICTURE}),
@@ -28,8 +28,8 @@ REFUSED: list[tuple[int, str, str, str, dict[str, Any]]] = [
 ]
 
 
-@pytest.mark.parametrize(("status", "code", "method", "path", "how"), REFUSED)
-def test_a_refusal_has_a_code_a_sentence_and_the_id(
+@pytest.mark.parametrize(("status", "code", "method", "path", "how"), REJECTED)
+def test_an_error_has_a_code_a_sentence_and_the_request_id(
     server: Server, status: int, code: str, method: str, path: str, how: dict[str, Any]
 ) -> None:
     response = server.client.request(method, path, **how)
@@ -44,12 +44,12 @@ def test_a_refusal_has_a_code_a_sentence_and_the_id(
     assert error["request_id"] == response.headers["x-request-id"]
 
 
-def test_a_wrong_method_is_told_the_right_ones(server: Server) -> None:
+def test_an_error_for_a_wrong_method_lists_the_allowed_methods(server: Server) -> None:
     assert server.client.get("/predict").headers["allow"] == "POST"
     assert "GET" in server.client.post("/livez", content=b"x").headers["allow"]
 
 
-def test_head_is_get_without_the_body(server: Server) -> None:
+def test_head_answers_like_get_without_the_body(server: Server) -> None:
     for path in ("/livez", "/readyz", "/models", "/metrics", "/docs"):
         response = server.client.head(path)
         assert response.status_code == 200
@@ -57,12 +57,12 @@ def test_head_is_get_without_the_body(server: Server) -> None:
         assert int(response.headers["content-length"]) > 0
 
 
-def test_a_refusal_does_not_break_the_connection_for_the_next_request(server: Server) -> None:
+def test_an_error_keeps_the_connection_usable_for_the_next_request(server: Server) -> None:
     for content, status in ((b"no picture", 415), (PICTURE, 200), (b"", 400), (PICTURE, 200)):
         assert server.client.post("/predict", content=content).status_code == status
 
 
-def test_no_input_is_our_fault(server: Server) -> None:
+def test_no_input_causes_a_server_error(server: Server) -> None:
     hostile = [
         ("application/json", json.dumps({"image": "AAAA", "top_k": 10**400}).encode()),
         ("application/json", b'{"image": "AAAA", "top_k": 1e999}'),

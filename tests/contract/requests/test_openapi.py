@@ -1,4 +1,4 @@
-"""The description is valid, complete and true; the docs are all our own."""
+"""The OpenAPI document is valid, complete and correct. The docs page loads only local files."""
 
 import base64
 import re
@@ -22,23 +22,23 @@ CALLS = ("/predict", "/predict/batch", "/gradcam", "/gradcam/batch")
 
 @pytest.fixture(scope="module")
 def document(server: Server) -> dict[str, Any]:
-    """What `/openapi.json` says."""
+    """The content of `/openapi.json`."""
     described: dict[str, Any] = server.client.get("/openapi.json").json()
     return described
 
 
 def check(document: dict[str, Any], schema: dict[str, Any], answer: object) -> None:
-    """Fail if an answer is not of the shape described."""
+    """Fail if an answer does not match the schema."""
     whole = schema | {"components": document["components"]}
     jsonschema.Draft202012Validator(whole).validate(answer)
 
 
-def test_it_is_valid_openapi_3_1(document: dict[str, Any]) -> None:
+def test_the_document_is_valid_openapi_3_1(document: dict[str, Any]) -> None:
     assert document["openapi"].startswith("3.1")
     OpenAPIV31SpecValidator(document).validate()
 
 
-def test_it_describes_every_route_and_no_other(document: dict[str, Any]) -> None:
+def test_the_document_describes_every_route_and_no_other(document: dict[str, Any]) -> None:
     settings = read_settings()
     endpoints = make_endpoints(settings, Lifecycle(0), Repository(settings), Admission(settings))
     there = {(endpoint.path, endpoint.method.lower()) for endpoint in endpoints}
@@ -49,7 +49,7 @@ def test_it_describes_every_route_and_no_other(document: dict[str, Any]) -> None
 
 
 @pytest.mark.parametrize("call", CALLS)
-def test_its_examples_run_and_are_answered_as_described(
+def test_the_examples_work_and_the_answers_match_the_schema(
     server: Server, document: dict[str, Any], call: str
 ) -> None:
     operation = document["paths"][call]["post"]
@@ -62,7 +62,9 @@ def test_its_examples_run_and_are_answered_as_described(
 
 
 @pytest.mark.parametrize("call", CALLS)
-def test_its_parameters_are_those_that_validate(document: dict[str, Any], call: str) -> None:
+def test_the_parameters_are_those_that_the_service_validates(
+    document: dict[str, Any], call: str
+) -> None:
     options = ExplainOptions if "gradcam" in call else PredictOptions
     operation = document["paths"][call]["post"]
     names = set(options.model_fields)
@@ -73,7 +75,7 @@ def test_its_parameters_are_those_that_validate(document: dict[str, Any], call: 
 
 
 @pytest.mark.parametrize("path", ["/models", "/models/quadrants", "/livez", "/readyz"])
-def test_other_answers_are_as_described(
+def test_other_answers_match_the_schema(
     server: Server, document: dict[str, Any], path: str
 ) -> None:
     template = "/models/{name}" if path.count("/") == 2 else path
@@ -81,7 +83,7 @@ def test_other_answers_are_as_described(
     check(document, content["application/json"]["schema"], server.client.get(path).json())
 
 
-def test_refusals_and_explanations_with_all_there_is_are_as_described(
+def test_errors_and_full_explanations_match_the_schema(
     server: Server, document: dict[str, Any]
 ) -> None:
     operation = document["paths"]["/gradcam"]["post"]
@@ -90,12 +92,12 @@ def test_refusals_and_explanations_with_all_there_is_are_as_described(
     answer = server.client.post("/gradcam", json=full, headers=headers)
     schema = operation["responses"]["200"]["content"]["application/json"]["schema"]
     check(document, schema, answer.json())
-    refusal = server.client.post("/gradcam", content=b"no picture")
+    rejection = server.client.post("/gradcam", content=b"no picture")
     schema = operation["responses"]["415"]["content"]["application/json"]["schema"]
-    check(document, schema, refusal.json())
+    check(document, schema, rejection.json())
 
 
-def test_the_docs_load_nothing_from_elsewhere(server: Server) -> None:
+def test_the_docs_page_loads_nothing_from_other_hosts(server: Server) -> None:
     page = server.client.get("/docs")
     assert "default-src 'none'" in page.headers["content-security-policy"]
     assert "connect-src 'self'" in page.headers["content-security-policy"]

@@ -1,4 +1,4 @@
-"""How a request may be put: where the image and the parameters are, and what is asked back."""
+"""How a request is written: where the image and the parameters are, and the `Accept` header."""
 
 import base64
 import json
@@ -16,7 +16,7 @@ TEXT = base64.b64encode(PICTURE).decode()
 
 
 def ask(server: Server, call: str, **how: Any) -> dict[str, Any]:
-    """What a call answers with 200."""
+    """Return the JSON of an answer with status 200."""
     headers = JSON | how.pop("headers", {})
     response = server.client.post(call, headers=headers, **how)
     assert response.status_code == 200, response.text
@@ -24,8 +24,8 @@ def ask(server: Server, call: str, **how: Any) -> dict[str, Any]:
     return answer
 
 
-def refuse(server: Server, call: str, **how: Any) -> str:
-    """The sentence of a 400."""
+def read_rejection(server: Server, call: str, **how: Any) -> str:
+    """Return the sentence of an answer with status 400."""
     headers = JSON | how.pop("headers", {})
     response = server.client.post(call, headers=headers, **how)
     assert response.status_code == 400, response.text
@@ -35,7 +35,7 @@ def refuse(server: Server, call: str, **how: Any) -> str:
 
 
 @pytest.mark.parametrize("call", CALLS)
-def test_an_image_comes_as_form_field_as_json_or_raw(server: Server, call: str) -> None:
+def test_an_image_is_accepted_as_form_field_as_json_or_raw(server: Server, call: str) -> None:
     as_field = ask(server, call, files={"image": PICTURE}, data={"top_k": "2"})
     as_json = ask(
         server,
@@ -60,26 +60,28 @@ def test_an_image_comes_as_form_field_as_json_or_raw(server: Server, call: str) 
         {"content-type": "no type at all"},
     ],
 )
-def test_a_raw_body_is_an_image_whatever_its_type_is_called(
+def test_a_raw_body_is_an_image_for_any_declared_type(
     server: Server, declared: dict[str, str]
 ) -> None:
     answer = ask(server, "/predict", content=PICTURE, headers=declared)
     assert answer["predictions"][0]["label"] == "bottom left"
 
 
-def test_what_the_bytes_are_decides_not_the_name_or_type_of_the_field(server: Server) -> None:
+def test_the_bytes_decide_the_format_not_the_field_name_or_type(server: Server) -> None:
     lying = ask(server, "/predict", files={"image": ("cat.txt", PICTURE, "text/html")})
     assert lying == ask(server, "/predict", files={"image": PICTURE})
 
 
-def test_types_are_read_without_regard_to_case(server: Server) -> None:
+def test_media_types_are_case_insensitive(server: Server) -> None:
     body = json.dumps({"image": TEXT})
     answer = ask(server, "/predict", content=body, headers={"content-type": "Application/JSON"})
     assert answer["predictions"][0]["label"] == "bottom left"
 
 
 @pytest.mark.parametrize("call", CALLS)
-def test_parameters_come_as_form_fields_query_or_json_keys(server: Server, call: str) -> None:
+def test_parameters_are_accepted_as_form_fields_query_or_json_keys(
+    server: Server, call: str
+) -> None:
     options: dict[str, Any] = {"top_k": 1, "model": "quadrants/1"}
     if "gradcam" in call:
         options |= {"target": "top left", "against": "top right", "view": "signed", "size": 0}
@@ -90,9 +92,9 @@ def test_parameters_come_as_form_fields_query_or_json_keys(server: Server, call:
     assert in_form == in_query == in_json
 
 
-def test_json_takes_numbers_as_text_and_null_as_not_given(server: Server) -> None:
-    told = ask(server, "/predict", json={"image": TEXT, "top_k": "1", "model": None})
-    assert told == ask(server, "/predict", json={"image": TEXT, "top_k": 1})
+def test_json_accepts_numbers_as_text_and_null_as_absent(server: Server) -> None:
+    answer = ask(server, "/predict", json={"image": TEXT, "top_k": "1", "model": None})
+    assert answer == ask(server, "/predict", json={"image": TEXT, "top_k": 1})
 
 
 @pytest.mark.parametrize(
@@ -110,20 +112,24 @@ def test_json_takes_numbers_as_text_and_null_as_not_given(server: Server) -> Non
     ],
     ids=["form", "query", "form and query", "json and query", "json list", "json keys"],
 )
-def test_a_parameter_given_twice_is_refused(server: Server, how: dict[str, Any]) -> None:
-    assert "'top_k'" in refuse(server, "/predict", **how)
+def test_a_parameter_given_twice_is_rejected(server: Server, how: dict[str, Any]) -> None:
+    assert "'top_k'" in read_rejection(server, "/predict", **how)
 
 
-def test_an_image_given_twice_is_refused(server: Server) -> None:
+def test_an_image_given_twice_is_rejected(server: Server) -> None:
     twice = [("image", PICTURE), ("image", PICTURE)]
-    assert "/batch" in refuse(server, "/predict", files=twice)
+    assert "/batch" in read_rejection(server, "/predict", files=twice)
     body = f'{{"image": "{TEXT}", "image": "{TEXT}"}}'
-    assert refuse(server, "/predict", content=body, headers={"content-type": "application/json"})
+    assert read_rejection(
+        server, "/predict", content=body, headers={"content-type": "application/json"}
+    )
 
 
 @pytest.mark.parametrize("call", CALLS)
-def test_an_unknown_parameter_is_refused_with_those_there_are(server: Server, call: str) -> None:
-    message = refuse(server, call, content=PICTURE, params={"topk": "1"})
+def test_an_unknown_parameter_is_rejected_and_the_known_ones_listed(
+    server: Server, call: str
+) -> None:
+    message = read_rejection(server, call, content=PICTURE, params={"topk": "1"})
     assert "'topk'" in message
     assert "top_k" in message
 
@@ -150,8 +156,10 @@ def test_an_unknown_parameter_is_refused_with_those_there_are(server: Server, ca
         ("against_index", "first"),
     ],
 )
-def test_a_parameter_out_of_range_is_refused_by_name(server: Server, name: str, value: str) -> None:
-    assert name in refuse(server, "/gradcam", content=PICTURE, params={name: value})
+def test_a_parameter_out_of_range_is_rejected_by_name(
+    server: Server, name: str, value: str
+) -> None:
+    assert name in read_rejection(server, "/gradcam", content=PICTURE, params={name: value})
 
 
 @pytest.mark.parametrize(
@@ -163,13 +171,15 @@ def test_a_parameter_out_of_range_is_refused_by_name(server: Server, name: str, 
         {"against": "top left", "against_index": "0"},
     ],
 )
-def test_two_ways_of_saying_one_thing_are_refused(server: Server, names: dict[str, str]) -> None:
-    message = refuse(server, "/gradcam", content=PICTURE, params=names)
+def test_two_parameters_with_the_same_meaning_are_rejected(
+    server: Server, names: dict[str, str]
+) -> None:
+    message = read_rejection(server, "/gradcam", content=PICTURE, params=names)
     assert all(name in message for name in names)
 
 
 @pytest.mark.parametrize(
-    ("content_type", "body", "told"),
+    ("content_type", "body", "reason"),
     [
         ("application/json", b"", "empty"),
         ("multipart/form-data; boundary=x", b"", "empty"),
@@ -199,14 +209,16 @@ def test_two_ways_of_saying_one_thing_are_refused(server: Server, names: dict[st
         ),
     ],
 )
-def test_a_malformed_body_is_refused_with_the_reason(
-    server: Server, content_type: str, body: bytes, told: str
+def test_a_malformed_body_is_rejected_with_the_reason(
+    server: Server, content_type: str, body: bytes, reason: str
 ) -> None:
-    message = refuse(server, "/predict", content=body, headers={"content-type": content_type})
-    assert told in message
+    message = read_rejection(
+        server, "/predict", content=body, headers={"content-type": content_type}
+    )
+    assert reason in message
 
 
-def test_half_a_character_in_json_is_told_back_as_it_came(server: Server) -> None:
+def test_a_lone_surrogate_in_json_is_repeated_in_the_error_as_sent(server: Server) -> None:
     body = b'{"image": "AAAA", "model": "\\ud800"}'
     response = server.client.post(
         "/predict", content=body, headers={"content-type": "application/json"}
@@ -232,7 +244,7 @@ def test_half_a_character_in_json_is_told_back_as_it_came(server: Server) -> Non
         ("*/*;q=0.1, image/png;q=0, image/jpeg;q=0", "image/webp"),
     ],
 )
-def test_the_explanation_comes_as_the_type_that_accept_prefers(
+def test_the_explanation_has_the_media_type_that_accept_prefers(
     server: Server, accept: str, media_type: str
 ) -> None:
     response = server.client.post("/gradcam", content=PICTURE, headers={"accept": accept})
@@ -241,7 +253,7 @@ def test_the_explanation_comes_as_the_type_that_accept_prefers(
     assert response.headers["vary"] == "Accept"
 
 
-def test_accept_may_be_spread_over_several_header_lines(server: Server) -> None:
+def test_several_accept_headers_are_combined(server: Server) -> None:
     accepts = [("accept", "image/webp"), ("accept", "text/html")]
     response = server.client.post("/gradcam", content=PICTURE, headers=accepts)
     assert response.headers["content-type"] == "image/webp"
@@ -258,7 +270,7 @@ def test_accept_may_be_spread_over_several_header_lines(server: Server) -> None:
         ("/gradcam/batch", "image/png"),
     ],
 )
-def test_an_accept_that_cant_be_served_is_not_acceptable(
+def test_an_accept_header_without_a_supported_type_is_not_acceptable(
     server: Server, call: str, accept: str
 ) -> None:
     response = server.client.post(call, content=PICTURE, headers={"accept": accept})

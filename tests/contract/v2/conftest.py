@@ -1,4 +1,4 @@
-"""What the tests of the Open Inference Protocol share."""
+"""Fixtures for the tests of the Open Inference Protocol."""
 
 from collections.abc import Iterator
 
@@ -17,14 +17,14 @@ MAX_QUEUE_SIZE = 4
 
 @pytest.fixture(scope="session")
 def client(server: Server) -> Iterator[triton.InferenceServerClient]:
-    """Triton's own client, talking to the shared server."""
+    """Triton's own client, connected to the shared server."""
     with triton.InferenceServerClient(server.url.removeprefix("http://")) as client:
         yield client
 
 
 @pytest.fixture(scope="session")
 def strict_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server that wants a key, takes little, and has a model that can fail."""
+    """A server with a key, small limits, and a model that can fail."""
     folder = tmp_path_factory.mktemp("strict")
     write_model(folder / "models" / "quadrants" / "1" / "model.onnx")
     write_model(folder / "models" / "quadrants" / "2" / "model.onnx")

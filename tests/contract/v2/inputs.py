@@ -1,4 +1,4 @@
-"""Inputs as Triton's client makes them."""
+"""Makes inputs with Triton's client."""
 
 from typing import Any
 
@@ -12,35 +12,35 @@ OUTPUTS = ("logits", "probabilities", "cam")
 
 
 def make_pixels(*quarters: int) -> NDArray[np.uint8]:
-    """Pictures of 32 x 32 with one bright quarter each, (N, H, W, C)."""
+    """Return images (N, H, W, C) of 32 x 32 with one bright quarter each."""
     return np.stack([np.asarray(light(quarter)) for quarter in quarters])
 
 
 def make_input(
     name: str, values: NDArray[Any], datatype: str, binary: bool = True
 ) -> triton.InferInput:
-    """One input."""
+    """Return one input."""
     tensor = triton.InferInput(name, list(values.shape), datatype)
     tensor.set_data_from_numpy(values, binary_data=binary)
     return tensor
 
 
 def make_image(*quarters: int, binary: bool = True) -> triton.InferInput:
-    """The input `image` as pixels."""
+    """Return the input `image` as pixels."""
     return make_input("image", make_pixels(*quarters), "UINT8", binary)
 
 
 def make_encoded(*quarters: int) -> triton.InferInput:
-    """The input `image` as PNG files."""
+    """Return the input `image` as PNG files."""
     files = np.array([encode(light(quarter)) for quarter in quarters], dtype=np.object_)
     return make_input("image", files, "BYTES")
 
 
 def make_target(targets: list[list[int]], binary: bool = True) -> triton.InferInput:
-    """The input `target`."""
+    """Return the input `target`."""
     return make_input("target", np.array(targets, np.int64), "INT64", binary)
 
 
-def want(name: str, binary: bool = True, classes: int = 0) -> triton.InferRequestedOutput:
-    """One requested output."""
+def request_output(name: str, binary: bool = True, classes: int = 0) -> triton.InferRequestedOutput:
+    """Return one requested output."""
     return triton.InferRequestedOutput(name, binary_data=binary, class_count=classes)

@@ -1,4 +1,4 @@
-"""What no client of Triton's would send, and what the service keeps to for everybody."""
+"""Requests that Triton's client does not send, and limits that also hold for `/v2`."""
 
 import gzip
 import json
@@ -25,28 +25,28 @@ JSON_LENGTH = "Inference-Header-Content-Length"
 
 
 def make_call(*quarters: int, **parts: Any) -> dict[str, Any]:
-    """A call in JSON alone."""
+    """Return a request in JSON only."""
     pixels = make_pixels(*quarters)
     image = {"name": "image", "datatype": "UINT8", "shape": [*pixels.shape]}
     return {"inputs": [image | {"data": pixels.ravel().tolist()}]} | parts
 
 
 def make_binary(head: dict[str, Any], *blocks: bytes) -> tuple[bytes, dict[str, str]]:
-    """A body with binary data after its JSON, and its headers."""
+    """Return a body with binary data after its JSON, and its headers."""
     document = json.dumps(head).encode()
     return b"".join((document, *blocks)), {JSON_LENGTH: str(len(document))}
 
 
-def check_refused(response: httpx.Response, status: int, told: str) -> None:
-    """Fail if it is not refused in one sentence of the protocol's shape."""
+def check_rejected(response: httpx.Response, status: int, message: str) -> None:
+    """Fail if the answer is not an error of the protocol with this status and message."""
     assert response.status_code == status, response.text
     answer = response.json()
     assert list(answer) == ["error"]
-    assert told in answer["error"]
+    assert message in answer["error"]
     assert response.headers["x-request-id"]
 
 
-def test_json_alone_is_answered_in_json(server: Server) -> None:
+def test_a_request_in_json_is_answered_in_json(server: Server) -> None:
     response = server.client.post(INFER, json=make_call(2))
     assert response.headers["content-type"] == "application/json"
     assert JSON_LENGTH not in response.headers
@@ -59,13 +59,13 @@ def test_json_alone_is_answered_in_json(server: Server) -> None:
     assert (cam["shape"], cam["data"]) == ([1, 0, 4, 4], [])
 
 
-def test_answers_tell_where_the_time_went(server: Server) -> None:
+def test_answers_have_timings(server: Server) -> None:
     response = server.client.post(INFER, json=make_call(2))
     stages = {part.split(";")[0] for part in response.headers["server-timing"].split(", ")}
     assert stages == {"queue", "inference", "total"}
 
 
-def test_nested_data_is_as_good_as_flat(server: Server) -> None:
+def test_nested_data_is_accepted_like_flat_data(server: Server) -> None:
     pixels = make_pixels(3)
     call = make_call(3)
     call["inputs"][0]["data"] = pixels.tolist()
@@ -73,13 +73,13 @@ def test_nested_data_is_as_good_as_flat(server: Server) -> None:
     assert np.argmax(logits["data"]) == 3
 
 
-def test_what_is_not_known_is_passed_over(server: Server) -> None:
+def test_unknown_fields_are_ignored(server: Server) -> None:
     call = make_call(0, model_name="quadrants", parameters={"priority": 1, "sequence_id": 7})
     assert server.client.post(INFER, json=call).status_code == 200
 
 
 @pytest.mark.parametrize(
-    ("body", "told"),
+    ("body", "message"),
     [
         (b"", "not valid JSON"),
         (b"{", "not valid JSON"),
@@ -109,21 +109,23 @@ def test_what_is_not_known_is_passed_over(server: Server) -> None:
         ),
     ],
 )
-def test_malformed_calls_are_told_what_is_wrong(server: Server, body: bytes, told: str) -> None:
-    check_refused(server.client.post(INFER, content=body), 400, told)
+def test_malformed_requests_are_rejected_with_the_reason(
+    server: Server, body: bytes, message: str
+) -> None:
+    check_rejected(server.client.post(INFER, content=body), 400, message)
 
 
 @pytest.mark.parametrize("length", ["-1", "1e3", "999999", "9" * 5000, "x", "\u00b2"])
-def test_a_json_length_that_can_not_be_is_refused(server: Server, length: str) -> None:
+def test_an_invalid_json_length_is_rejected(server: Server, length: str) -> None:
     headers = {JSON_LENGTH: length.encode("latin-1")}
     response = server.client.post(INFER, json=make_call(0), headers=headers)  # type: ignore[arg-type]
-    check_refused(response, 400, JSON_LENGTH)
+    check_rejected(response, 400, JSON_LENGTH)
 
 
-def test_binary_data_of_the_wrong_size_is_refused(server: Server) -> None:
+def test_binary_data_of_the_wrong_size_is_rejected(server: Server) -> None:
     content = make_pixels(0).tobytes()
     image = {"name": "image", "datatype": "UINT8", "shape": [1, 32, 32, 3]}
-    for size, sent, told in (
+    for size, sent, message in (
         (3072, content[:-1], "must have 3072 binary bytes, but 3071 are left"),
         (3072, content + b"more", "4 bytes follow the last input"),
         (100, content[:100], "got 100 binary bytes"),
@@ -131,20 +133,20 @@ def test_binary_data_of_the_wrong_size_is_refused(server: Server) -> None:
         body, headers = make_binary(
             {"inputs": [image | {"parameters": {"binary_data_size": size}}]}, sent
         )
-        check_refused(server.client.post(INFER, content=body, headers=headers), 400, told)
+        check_rejected(server.client.post(INFER, content=body, headers=headers), 400, message)
 
 
-def test_more_values_than_can_be_read_in_json_are_refused(server: Server) -> None:
+def test_too_many_values_in_json_are_rejected(server: Server) -> None:
     call = make_call(0)
     call["inputs"][0]["data"] = [0] * (MAX_JSON_VALUES + 1)
-    check_refused(server.client.post(INFER, json=call), 413, "as binary data")
+    check_rejected(server.client.post(INFER, json=call), 413, "as binary data")
 
 
 @pytest.mark.parametrize("accepted", ["gzip", "deflate"])
-def test_an_answer_is_packed_for_who_asks(server: Server, accepted: str) -> None:
+def test_an_answer_is_compressed_if_requested(server: Server, accepted: str) -> None:
     headers = {"accept-encoding": accepted}
     response = server.client.post(INFER, json=make_call(0), headers=headers)
-    assert "content-encoding" not in response.headers  # not worth it
+    assert "content-encoding" not in response.headers  # too short to compress
     response = server.client.post(INFER, json=make_call(*[0] * 32), headers=headers)
     assert response.headers["content-encoding"] == accepted
     assert response.headers["vary"] == "Accept-Encoding"
@@ -152,14 +154,14 @@ def test_an_answer_is_packed_for_who_asks(server: Server, accepted: str) -> None
 
 
 @pytest.mark.parametrize("accepted", ["identity", "br", "gzip;q=0", ""])
-def test_an_answer_stays_plain_for_who_does_not(server: Server, accepted: str) -> None:
+def test_an_answer_is_not_compressed_if_not_requested(server: Server, accepted: str) -> None:
     headers = {"accept-encoding": accepted}
     response = server.client.post(INFER, json=make_call(*[0] * 32), headers=headers)
     assert "content-encoding" not in response.headers
 
 
 @pytest.mark.parametrize(
-    ("encoding", "body", "status", "told"),
+    ("encoding", "body", "status", "message"),
     [
         ("br", b"{}", 415, "Content-Encoding must be one of gzip, deflate, identity, got 'br'"),
         ("gzip", b"{}", 400, "not valid gzip"),
@@ -170,55 +172,55 @@ def test_an_answer_stays_plain_for_who_does_not(server: Server, accepted: str) -
         ("gzip", gzip.compress(b"{}", mtime=0), 400, "'inputs' is missing"),
     ],
 )
-def test_packed_bodies_that_can_not_be_are_refused(
-    server: Server, encoding: str, body: bytes, status: int, told: str
+def test_invalid_compressed_bodies_are_rejected(
+    server: Server, encoding: str, body: bytes, status: int, message: str
 ) -> None:
     headers = {"content-encoding": encoding}
-    check_refused(server.client.post(INFER, content=body, headers=headers), status, told)
+    check_rejected(server.client.post(INFER, content=body, headers=headers), status, message)
 
 
 @pytest.mark.parametrize("unpacked", [MAX_REQUEST_BYTES + 1, 50_000_000])
-def test_a_packed_body_is_limited_by_what_it_unpacks_to(
+def test_a_compressed_body_is_limited_by_its_uncompressed_size(
     strict_server: Server, unpacked: int
 ) -> None:
     body = zlib.compress(b" " * unpacked)
     headers = {"content-encoding": "deflate"}
     response = strict_server.client.post(INFER, content=body, headers=headers)
-    check_refused(response, 413, f"longer than {MAX_REQUEST_BYTES} bytes")
+    check_rejected(response, 413, f"longer than {MAX_REQUEST_BYTES} bytes")
 
 
-def test_limits_hold_for_everybody(strict_server: Server) -> None:
+def test_the_limits_of_the_native_api_hold(strict_server: Server) -> None:
     call = make_call(*[0] * (MAX_QUEUE_SIZE + 1))
-    check_refused(strict_server.client.post(INFER, json=call), 413, f"at most {MAX_QUEUE_SIZE}")
+    check_rejected(strict_server.client.post(INFER, json=call), 413, f"at most {MAX_QUEUE_SIZE}")
     body = bytes(MAX_REQUEST_BYTES + 1)
-    check_refused(strict_server.client.post(INFER, content=body), 413, "send less")
+    check_rejected(strict_server.client.post(INFER, content=body), 413, "send less")
     assert read_metric(strict_server, "sightglass_queue_images") == 0
     assert read_metric(strict_server, "sightglass_inflight_bytes") == 0
 
 
-def test_a_row_that_fails_fails_its_own_call(strict_server: Server) -> None:
+def test_a_failing_row_fails_only_its_own_request(strict_server: Server) -> None:
     call = make_call(0, 1)
     fragile = "/v2/models/fragile/infer"
     assert strict_server.client.post(fragile, json=call).status_code == 200
     call["inputs"][0]["data"][0] = POISON
-    check_refused(strict_server.client.post(fragile, json=call), 500, "The server failed")
+    check_rejected(strict_server.client.post(fragile, json=call), 500, "The server failed")
 
 
 def test_a_model_that_did_not_load_is_not_ready(strict_server: Server) -> None:
     for path in ("", "/ready", "/config"):
         response = strict_server.client.get(f"/v2/models/broken{path}")
-        check_refused(response, 503, "failed to load")
-    check_refused(strict_server.client.post("/v2/models/broken/infer"), 503, "failed to load")
+        check_rejected(response, 503, "failed to load")
+    check_rejected(strict_server.client.post("/v2/models/broken/infer"), 503, "failed to load")
 
 
-def test_refusals_at_the_door_have_the_shape_of_the_protocol(server: Server) -> None:
-    check_refused(server.client.get("/v2/nowhere"), 404, "nothing at '/v2/nowhere'")
-    check_refused(server.client.get(INFER), 405, "use POST")
+def test_early_errors_have_the_shape_of_the_protocol(server: Server) -> None:
+    check_rejected(server.client.get("/v2/nowhere"), 404, "nothing at '/v2/nowhere'")
+    check_rejected(server.client.get(INFER), 405, "use POST")
     other = server.client.get("/v2nowhere").json()["error"]
     assert other["code"] == "not_found"
 
 
-def test_rows_are_counted_and_logged_as_everybody_s(server: Server) -> None:
+def test_rows_are_counted_and_logged_like_those_of_the_native_api(server: Server) -> None:
     rows = read_metric(server, "sightglass_batch_size_sum", model="quadrants")
     empty = read_metric(server, "sightglass_empty_maps_total", model="quadrants")
     target = {"name": "target", "datatype": "INT64", "shape": [2, 1], "data": [-1, 2]}
@@ -234,8 +236,8 @@ def test_rows_are_counted_and_logged_as_everybody_s(server: Server) -> None:
     assert (line["model"], line["version"]) == ("quadrants", "1")
 
 
-def test_rows_share_batches_with_those_of_other_calls(quadrants_dir: Path, tmp_path: Path) -> None:
-    # A batch waits until it is full, and two rows fill it: alone, each would wait in vain.
+def test_rows_share_batches_with_the_native_api(quadrants_dir: Path, tmp_path: Path) -> None:
+    # A batch waits until it is full. Two rows fill it, and one row would wait until its deadline.
     settings = {"max_batch_size": 2, "max_queue_delay_ms": 60_000}
     with (
         start_worker(quadrants_dir, tmp_path, **settings) as server,

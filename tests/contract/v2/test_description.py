@@ -1,4 +1,4 @@
-"""What `/openapi.json` says of the protocol is what is answered."""
+"""Answers of `/v2` match the schemas in `/openapi.json`."""
 
 from typing import Any
 
@@ -12,20 +12,20 @@ NAMES = {"{name}": "quadrants", "{version}": "1"}
 
 @pytest.fixture(scope="module")
 def document(server: Server) -> dict[str, Any]:
-    """What `/openapi.json` says."""
+    """The content of `/openapi.json`."""
     described: dict[str, Any] = server.client.get("/openapi.json").json()
     return described
 
 
 def check(document: dict[str, Any], answered: dict[str, Any], answer: object) -> None:
-    """Fail if an answer is not of the shape described."""
+    """Fail if an answer does not match the schema."""
     schema = answered["content"]["application/json"]["schema"]
     jsonschema.Draft202012Validator(schema | {"components": document["components"]}).validate(
         answer
     )
 
 
-def test_every_call_is_answered_as_described(server: Server, document: dict[str, Any]) -> None:
+def test_every_answer_matches_the_schema(server: Server, document: dict[str, Any]) -> None:
     operations = [
         (path, method, operation)
         for path, methods in document["paths"].items()
@@ -43,13 +43,13 @@ def test_every_call_is_answered_as_described(server: Server, document: dict[str,
 
 
 @pytest.mark.parametrize("call", ["", "/ready", "/config", "/infer"])
-def test_refusals_are_as_described(server: Server, document: dict[str, Any], call: str) -> None:
+def test_errors_match_the_schema(server: Server, document: dict[str, Any], call: str) -> None:
     [(method, operation)] = document["paths"]["/v2/models/{name}" + call].items()
     response = server.client.request(method, f"/v2/models/nowhere{call}")
     check(document, operation["responses"][str(response.status_code)], response.json())
 
 
-def test_what_a_call_may_say_is_described(document: dict[str, Any]) -> None:
+def test_the_document_describes_what_a_request_may_contain(document: dict[str, Any]) -> None:
     described = document["components"]["schemas"]["InferCall"]
     assert set(described["properties"]) == {"id", "inputs", "outputs", "parameters"}
     assert described["required"] == ["inputs"]

@@ -1,4 +1,4 @@
-"""The wire format by itself: what was written is read again, what is malformed is told."""
+"""The wire format: written data is read back, and malformed data is rejected."""
 
 import json
 import struct
@@ -13,7 +13,7 @@ from service.errors import BadRequest
 
 
 def make_tensor(datatype: str, shape: list[int], data: object) -> InputTensor:
-    """An input whose data has been handed out."""
+    """Return an input and its data."""
     values = memoryview(data) if isinstance(data, bytes) else data
     return InputTensor(name="x", datatype=datatype, shape=shape, data=values)
 
@@ -24,7 +24,7 @@ def make_body(*inputs: dict[str, Any]) -> bytes:
 
 @pytest.mark.parametrize("datatype", ["UINT8", "INT64"])
 @pytest.mark.parametrize("shape", [[0], [6], [2, 3], [1, 2, 3], [4, 0]])
-def test_numbers_are_the_same_in_json_and_binary(datatype: str, shape: list[int]) -> None:
+def test_numbers_are_equal_in_json_and_binary(datatype: str, shape: list[int]) -> None:
     dtype = {"UINT8": np.uint8, "INT64": np.int64}[datatype]
     expected = np.arange(np.prod(shape), dtype=dtype).reshape(shape)
     for data in (expected.tobytes(), expected.ravel().tolist(), expected.tolist()):
@@ -33,7 +33,7 @@ def test_numbers_are_the_same_in_json_and_binary(datatype: str, shape: list[int]
 
 
 @pytest.mark.parametrize(
-    ("data", "told"),
+    ("data", "message"),
     [
         ([1, 2], "3 values, got 2"),
         ([1, 2, 3, 4], "3 values, got 4"),
@@ -56,13 +56,13 @@ def test_numbers_are_the_same_in_json_and_binary(datatype: str, shape: list[int]
         (b"", "0 binary bytes"),
     ],
 )
-def test_other_than_the_announced_numbers_are_told(data: object, told: str) -> None:
-    with pytest.raises(BadRequest, match=told):
+def test_data_that_does_not_match_its_declaration_is_rejected(data: object, message: str) -> None:
+    with pytest.raises(BadRequest, match=message):
         read_array(make_tensor("UINT8", [3], data))
 
 
 @pytest.mark.parametrize("shape", [[2**31 - 1] * 8, [2**31 - 1], [1, 2**31 - 1]])
-def test_a_huge_shape_takes_no_memory(shape: list[int]) -> None:
+def test_a_huge_shape_allocates_no_memory(shape: list[int]) -> None:
     for data in (b"123", [1, 2, 3]):
         with pytest.raises(BadRequest, match=str(2**31 - 1)):
             read_array(make_tensor("INT64", shape, data))
@@ -78,7 +78,7 @@ def test_elements_are_raw_in_binary_and_base64_in_json() -> None:
 
 
 @pytest.mark.parametrize(
-    ("block", "told"),
+    ("block", "message"),
     [
         (b"", "element 0"),
         (b"\1\0\0", "element 0"),
@@ -88,12 +88,12 @@ def test_elements_are_raw_in_binary_and_base64_in_json() -> None:
         (b"\1\0\0\0a\1\0\0\0bc", "1 bytes after"),
     ],
 )
-def test_elements_that_do_not_fill_their_bytes_are_told(block: bytes, told: str) -> None:
-    with pytest.raises(BadRequest, match=told):
+def test_elements_that_do_not_fill_their_block_are_rejected(block: bytes, message: str) -> None:
+    with pytest.raises(BadRequest, match=message):
         read_elements(make_tensor("BYTES", [2], block))
 
 
-def test_each_input_gets_its_share_of_the_binary_data() -> None:
+def test_each_input_reads_its_part_of_the_binary_data() -> None:
     sizes = (2, 0, 3)
     inputs = [
         {"name": str(i), "datatype": "UINT8", "shape": [size]}
@@ -121,27 +121,27 @@ def test_each_input_gets_its_share_of_the_binary_data() -> None:
         ([], b"abc"),
     ],
 )
-def test_sizes_that_can_not_be_are_refused(parameters: object, rest: bytes) -> None:
+def test_invalid_sizes_are_rejected(parameters: object, rest: bytes) -> None:
     tensor = {"name": "x", "datatype": "UINT8", "shape": [3], "parameters": parameters}
     document = make_body(tensor)
     with pytest.raises(BadRequest):
         read_call(document + rest, str(len(document)))
 
 
-def test_data_given_twice_is_refused() -> None:
+def test_data_given_twice_is_rejected() -> None:
     tensor = {"name": "x", "datatype": "UINT8", "shape": [3], "data": [1, 2, 3]}
     document = make_body(tensor | {"parameters": {"binary_data_size": 3}})
     with pytest.raises(BadRequest, match="either"):
         read_call(document + b"abc", str(len(document)))
 
 
-def test_a_long_wrong_value_is_shortened_in_the_sentence() -> None:
+def test_a_long_invalid_value_is_shortened_in_the_error() -> None:
     with pytest.raises(BadRequest) as caught:
         read_call(make_body({"name": ["x"] * 10_000, "datatype": "UINT8", "shape": []}), "")
     assert len(str(caught.value)) < 200
 
 
-def test_an_answer_lists_its_outputs_and_appends_what_is_binary() -> None:
+def test_an_answer_lists_its_outputs_and_appends_binary_data() -> None:
     logits = np.array([[1.5, -2]], np.float32)
     body, length = write_answer(
         {"model_name": "m"},
@@ -153,9 +153,9 @@ def test_an_answer_lists_its_outputs_and_appends_what_is_binary() -> None:
         ],
     )
     assert length is not None
-    told = json.loads(body[:length])
-    assert told["model_name"] == "m"
-    a, b, c, d = told["outputs"]
+    header = json.loads(body[:length])
+    assert header["model_name"] == "m"
+    a, b, c, d = header["outputs"]
     assert a == {"name": "a", "datatype": "FP32", "shape": [1, 2]} | {
         "parameters": {"binary_data_size": 8}
     }
@@ -169,5 +169,5 @@ def test_an_answer_lists_its_outputs_and_appends_what_is_binary() -> None:
     assert body[length:] == struct.pack("<2f", 1.5, -2) + b"\2\0\0\0\xc3\xa4\2\0\0\0bc"
 
 
-def test_an_answer_of_json_alone_has_no_length() -> None:
+def test_an_answer_without_binary_data_has_no_json_length() -> None:
     assert write_answer({}, [OutputTensor("a", [["b"]], False)])[1] is None

@@ -1,4 +1,4 @@
-"""Triton's stock client finds all it knows: it asks, infers and reads errors as with Triton."""
+"""Triton's own client works with the service: metadata, inference and errors."""
 
 import base64
 from typing import Any
@@ -17,7 +17,7 @@ from tests.contract.v2.inputs import (
     make_input,
     make_pixels,
     make_target,
-    want,
+    request_output,
 )
 from tests.server import Server
 from tests.service.quadrants_model import encode, light
@@ -25,7 +25,7 @@ from tests.service.quadrants_model import encode, light
 MODEL = "quadrants"
 
 
-def test_the_server_says_what_it_is(client: triton.InferenceServerClient) -> None:
+def test_the_server_metadata_has_name_and_extensions(client: triton.InferenceServerClient) -> None:
     assert client.is_server_live()
     assert client.is_server_ready()
     metadata = client.get_server_metadata()
@@ -34,21 +34,21 @@ def test_the_server_says_what_it_is(client: triton.InferenceServerClient) -> Non
 
 
 @pytest.mark.parametrize("version", ["", "1"])
-def test_a_model_says_which_tensors_it_takes(
+def test_the_model_metadata_lists_inputs_and_outputs(
     client: triton.InferenceServerClient, version: str
 ) -> None:
     assert client.is_model_ready(MODEL, version)
     metadata = client.get_model_metadata(MODEL, version)
     assert (metadata["name"], metadata["versions"]) == (MODEL, ["1"])
-    told = {t["name"]: (t["datatype"], t["shape"]) for t in metadata["inputs"]}
-    assert told == {"image": ("UINT8", [-1, 32, 32, 3]), "target": ("INT64", [-1, -1])}
-    told = {t["name"]: (t["datatype"], t["shape"]) for t in metadata["outputs"]}
+    tensors = {t["name"]: (t["datatype"], t["shape"]) for t in metadata["inputs"]}
+    assert tensors == {"image": ("UINT8", [-1, 32, 32, 3]), "target": ("INT64", [-1, -1])}
+    tensors = {t["name"]: (t["datatype"], t["shape"]) for t in metadata["outputs"]}
     scores = ("FP32", [-1, 4])
-    assert told == {"logits": scores, "probabilities": scores, "cam": ("FP32", [-1, -1, 4, 4])}
+    assert tensors == {"logits": scores, "probabilities": scores, "cam": ("FP32", [-1, -1, 4, 4])}
 
 
 @pytest.mark.parametrize("version", ["", "1"])
-def test_its_configuration_is_as_triton_tells_it(
+def test_the_model_configuration_has_triton_s_shape(
     client: triton.InferenceServerClient, version: str
 ) -> None:
     config = client.get_model_config(MODEL, version)
@@ -63,7 +63,7 @@ def test_its_configuration_is_as_triton_tells_it(
     assert [output["dims"] for output in config["output"]] == [[4], [4], [-1, 4, 4]]
 
 
-def test_the_repository_index_names_every_version_with_its_state(strict_server: Server) -> None:
+def test_the_repository_index_lists_every_version_with_its_state(strict_server: Server) -> None:
     with triton.InferenceServerClient(strict_server.url.removeprefix("http://")) as client:
         index = client.get_model_repository_index(headers={"Authorization": f"Bearer {KEY}"})
     states = {(entry["name"], entry["version"]): entry["state"] for entry in index}
@@ -80,7 +80,7 @@ def test_the_repository_index_names_every_version_with_its_state(strict_server: 
 @pytest.mark.parametrize("image_binary", [True, False])
 @pytest.mark.parametrize("target_binary", [True, False])
 @pytest.mark.parametrize("output_binary", [True, False])
-def test_json_and_binary_mix_as_one_likes(
+def test_json_and_binary_tensors_can_be_mixed(
     client: triton.InferenceServerClient,
     image_binary: bool,
     target_binary: bool,
@@ -90,19 +90,23 @@ def test_json_and_binary_mix_as_one_likes(
         make_image(0, 3, binary=image_binary),
         make_target([[-1, 1], [3, 0]], binary=target_binary),
     ]
-    outputs = [want(name, binary=output_binary) for name in OUTPUTS]
+    outputs = [request_output(name, binary=output_binary) for name in OUTPUTS]
     answer = client.infer(MODEL, inputs, outputs=outputs, request_id="my-id")
-    told = answer.get_response()
-    assert (told["id"], told["model_name"], told["model_version"]) == ("my-id", MODEL, "1")
-    assert all(("data" in output) != output_binary for output in told["outputs"])
+    response = answer.get_response()
+    assert (response["id"], response["model_name"], response["model_version"]) == (
+        "my-id",
+        MODEL,
+        "1",
+    )
+    assert all(("data" in output) != output_binary for output in response["outputs"])
     logits = answer.as_numpy("logits")
     assert (logits.dtype, logits.shape) == (np.float32, (2, 4))
     np.testing.assert_allclose(logits, [[10, -1, -1, -1], [-1, -1, -1, 10]], rtol=1e-5)
     np.testing.assert_allclose(answer.as_numpy("probabilities").sum(axis=1), 1, rtol=1e-5)
     cam = answer.as_numpy("cam")
     assert cam.shape == (2, 2, 4, 4)
-    np.testing.assert_allclose(cam[0, 0, :2, :2], 1, rtol=1e-5)  # its own top-1 is top left
-    np.testing.assert_allclose(cam[1, 1, 2:, 2:], -0.1, rtol=1e-5)  # speaks against top left
+    np.testing.assert_allclose(cam[0, 0, :2, :2], 1, rtol=1e-5)  # the top label is top left
+    np.testing.assert_allclose(cam[1, 1, 2:, 2:], -0.1, rtol=1e-5)  # negative evidence for top left
 
 
 @pytest.mark.parametrize("explained", [False, True])
@@ -117,10 +121,10 @@ def test_without_targets_the_map_is_empty(
     assert answer.as_numpy("logits").argmax() == 1
 
 
-def test_only_the_outputs_asked_for_come_and_in_that_order(
+def test_only_the_requested_outputs_are_returned_in_the_requested_order(
     client: triton.InferenceServerClient,
 ) -> None:
-    outputs = [want("cam"), want("logits", binary=False)]
+    outputs = [request_output("cam"), request_output("logits", binary=False)]
     answer = client.infer(MODEL, [make_image(2), make_target([[2]])], outputs=outputs)
     assert [output["name"] for output in answer.get_response()["outputs"]] == ["cam", "logits"]
     assert answer.as_numpy("probabilities") is None
@@ -128,21 +132,24 @@ def test_only_the_outputs_asked_for_come_and_in_that_order(
 
 
 @pytest.mark.parametrize("binary", [True, False])
-@pytest.mark.parametrize(("count", "told"), [(1, 1), (3, 3), (99, 4)])
-def test_classification_tells_the_highest_with_their_labels(
-    client: triton.InferenceServerClient, binary: bool, count: int, told: int
+@pytest.mark.parametrize(("count", "returned"), [(1, 1), (3, 3), (99, 4)])
+def test_classification_returns_the_highest_values_with_labels(
+    client: triton.InferenceServerClient, binary: bool, count: int, returned: int
 ) -> None:
-    outputs = [want("probabilities", binary, count), want("logits", binary, count)]
+    outputs = [
+        request_output("probabilities", binary, count),
+        request_output("logits", binary, count),
+    ]
     answer = client.infer(MODEL, [make_image(1, 2)], outputs=outputs)
     classes = answer.as_numpy("probabilities")
-    assert classes.shape == (2, told)
+    assert classes.shape == (2, returned)
     texts = [str(text.decode() if binary else text) for text in classes[:, 0]]
     assert texts == ["0.999950:1:top right", "0.999950:2:bottom left"]
     first = answer.as_numpy("logits")[0, 0]
     assert (first.decode() if binary else first) == "10.000000:1:top right"
 
 
-def test_encoded_pictures_of_any_size_are_taken_as_bytes(
+def test_encoded_images_of_any_size_are_accepted_as_bytes(
     client: triton.InferenceServerClient,
 ) -> None:
     large = encode(light(2, (400, 300)), "JPEG")
@@ -156,23 +163,25 @@ def test_encoded_pictures_of_any_size_are_taken_as_bytes(
     assert answer.as_numpy("logits").argmax(axis=1).tolist() == expected
 
 
-@pytest.mark.parametrize("request_packing", [None, "gzip", "deflate"])
-@pytest.mark.parametrize("response_packing", [None, "gzip", "deflate"])
-def test_bodies_may_be_packed(
-    client: triton.InferenceServerClient, request_packing: str | None, response_packing: str | None
+@pytest.mark.parametrize("request_compression", [None, "gzip", "deflate"])
+@pytest.mark.parametrize("response_compression", [None, "gzip", "deflate"])
+def test_bodies_may_be_compressed(
+    client: triton.InferenceServerClient,
+    request_compression: str | None,
+    response_compression: str | None,
 ) -> None:
     quarters = [number % 4 for number in range(64)]
     answer = client.infer(
         MODEL,
         [make_image(*quarters), make_target([[-1]] * 64)],
-        request_compression_algorithm=request_packing,
-        response_compression_algorithm=response_packing,
+        request_compression_algorithm=request_compression,
+        response_compression_algorithm=response_compression,
     )
     assert answer.as_numpy("logits").argmax(axis=1).tolist() == quarters
     assert answer.as_numpy("cam").shape == (64, 1, 4, 4)
 
 
-def test_answers_equal_those_of_the_other_calls(
+def test_answers_equal_those_of_the_native_api(
     client: triton.InferenceServerClient, server: Server
 ) -> None:
     picture = encode(light(1, (90, 60), level=200))
@@ -182,7 +191,7 @@ def test_answers_equal_those_of_the_other_calls(
         "/gradcam", content=picture, params={"target_index": 2}, headers=headers
     ).json()
     image = make_input("image", np.array([picture], dtype=np.object_), "BYTES")
-    outputs = [want(name, binary=False) for name in OUTPUTS]
+    outputs = [request_output(name, binary=False) for name in OUTPUTS]
     answer = client.infer(MODEL, [image, make_target([[2]])], outputs=outputs)
     tensors = {output["name"]: output for output in answer.get_response()["outputs"]}
     by_index = {entry["index"]: entry["probability"] for entry in predicted["predictions"]}
@@ -192,7 +201,7 @@ def test_answers_equal_those_of_the_other_calls(
     assert tensors["cam"]["data"] == np.ravel(explanation["cam"]).tolist()
 
 
-def test_concurrent_calls_are_all_answered(client: triton.InferenceServerClient) -> None:
+def test_concurrent_requests_are_all_answered(client: triton.InferenceServerClient) -> None:
     with triton.InferenceServerClient(client._parsed_url.netloc, concurrency=8) as wide:
         calls = [wide.async_infer(MODEL, [make_encoded(number % 4)]) for number in range(32)]
         found = [int(call.get_result().as_numpy("logits").argmax()) for call in calls]
@@ -200,7 +209,7 @@ def test_concurrent_calls_are_all_answered(client: triton.InferenceServerClient)
 
 
 @pytest.mark.parametrize(
-    ("inputs", "status", "told"),
+    ("inputs", "status", "message"),
     [
         ([make_target([[0]])], "400", "'image' is missing"),
         ([make_image(0), make_image(0)], "400", "given 2 times"),
@@ -219,30 +228,30 @@ def test_concurrent_calls_are_all_answered(client: triton.InferenceServerClient)
         ),
     ],
 )
-def test_what_is_wrong_is_told_in_a_sentence(
-    client: triton.InferenceServerClient, inputs: list[Any], status: str, told: str
+def test_invalid_inputs_are_rejected_with_the_reason(
+    client: triton.InferenceServerClient, inputs: list[Any], status: str, message: str
 ) -> None:
     with pytest.raises(InferenceServerException) as caught:
         client.infer(MODEL, inputs)
     assert caught.value.status() == status
-    assert told in caught.value.message()
+    assert message in caught.value.message()
 
 
 @pytest.mark.parametrize(
-    ("output", "told"),
+    ("output", "message"),
     [
-        (want("gradients"), "no output 'gradients'"),
-        (want("cam", classes=2), "has no classes"),
+        (request_output("gradients"), "no output 'gradients'"),
+        (request_output("cam", classes=2), "has no classes"),
     ],
 )
-def test_outputs_that_can_not_be_are_told(
-    client: triton.InferenceServerClient, output: triton.InferRequestedOutput, told: str
+def test_invalid_outputs_are_rejected_with_the_reason(
+    client: triton.InferenceServerClient, output: triton.InferRequestedOutput, message: str
 ) -> None:
-    with pytest.raises(InferenceServerException, match=told):
+    with pytest.raises(InferenceServerException, match=message):
         client.infer(MODEL, [make_image(0)], outputs=[output])
 
 
-def test_shared_memory_is_refused(client: triton.InferenceServerClient) -> None:
+def test_shared_memory_is_rejected(client: triton.InferenceServerClient) -> None:
     image = triton.InferInput("image", [1, 32, 32, 3], "UINT8")
     image.set_shared_memory("region", 3072)
     with pytest.raises(InferenceServerException, match="shared_memory_region' must be left out"):
@@ -258,24 +267,24 @@ def test_unknown_models_and_versions_are_not_found(client: triton.InferenceServe
         assert f"there are: {MODEL}" in caught.value.message()
 
 
-def test_what_is_not_served_is_not_found(client: triton.InferenceServerClient) -> None:
+def test_other_paths_are_not_found(client: triton.InferenceServerClient) -> None:
     with pytest.raises(InferenceServerException, match="nothing at"):
         client.load_model(MODEL)
 
 
-def test_the_version_asked_for_answers(strict_server: Server) -> None:
+def test_the_requested_version_answers(strict_server: Server) -> None:
     with triton.InferenceServerClient(strict_server.url.removeprefix("http://")) as client:
         headers = {"Authorization": f"Bearer {KEY}"}
         versions = {
-            asked: client.infer(
-                MODEL, [make_image(0)], model_version=asked, headers=headers
+            requested: client.infer(
+                MODEL, [make_image(0)], model_version=requested, headers=headers
             ).get_response()["model_version"]
-            for asked in ("", "1", "2")
+            for requested in ("", "1", "2")
         }
     assert versions == {"": "2", "1": "1", "2": "2"}
 
 
-def test_a_key_is_wanted_but_for_health(strict_server: Server) -> None:
+def test_all_calls_except_health_require_a_key(strict_server: Server) -> None:
     with triton.InferenceServerClient(strict_server.url.removeprefix("http://")) as client:
         assert client.is_server_ready()
         with pytest.raises(InferenceServerException, match="API key") as caught:
@@ -283,7 +292,7 @@ def test_a_key_is_wanted_but_for_health(strict_server: Server) -> None:
     assert caught.value.status() == "401"
 
 
-def test_a_plain_get_needs_no_client(server: Server) -> None:
+def test_plain_get_requests_work_without_triton_s_client(server: Server) -> None:
     assert httpx.get(f"{server.url}/v2/health/live").json() == {"live": True}
     assert httpx.get(f"{server.url}/v2/health/ready").json() == {"ready": True}
     ready = httpx.get(f"{server.url}/v2/models/{MODEL}/ready").json()
