@@ -91,7 +91,7 @@ def flip_early_bit(damaged: bytearray, source: random.Random) -> None:
 
 
 def set_number(damaged: bytearray, source: random.Random) -> None:
-    """Insert a critical number of 1, 2 or 4 bytes, in either byte order."""
+    """Overwrite 1, 2 or 4 bytes with a critical number, in either byte order."""
     width = source.choice((1, 2, 4))
     number = source.choice(INTERESTING) & (256**width - 1)
     at = source.randrange(min(len(damaged), source.choice((64, len(damaged)))))
