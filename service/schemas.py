@@ -66,8 +66,8 @@ class ExplainOptions(PredictOptions):
     )
     verify: bool = Field(
         False,
-        description="Also run the model with the hottest fifth of the map blurred, and with the "
-        "coldest fifth blurred",
+        description="Also run the model with the picture blurred where the map is hottest (a fifth "
+        "of its area), and blurred where it is coldest",
     )
 
     @model_validator(mode="after")
