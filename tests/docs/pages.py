@@ -13,7 +13,7 @@ from PIL import Image
 
 from tests.server import ROOT
 
-OUTSIDE = {".venv", ".cache", ".git", "node_modules", "runs"}
+OUTSIDE = {".pytest_cache", ".venv", ".cache", ".git", "node_modules", "runs"}
 PAGES = sorted(
     path for path in ROOT.rglob("*.md") if not OUTSIDE & set(path.relative_to(ROOT).parts)
 )
