@@ -2,8 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 from urllib.parse import quote
@@ -16,7 +15,7 @@ from service.api.image_body import ImageBody
 from service.api.operations import INFERENCE_ERRORS, JsonObject, Operation
 from service.api.options import read_options
 from service.api.routing import Endpoint
-from service.api.upload import add_images, find_model, get_images, get_single_image, receive_upload
+from service.api.upload import UploadReception, add_images, find_model, get_images, get_single_image
 from service.errors import ApiError, BadRequest, InternalError
 from service.http.form import JSON_TYPE, Form, read_form
 from service.http.negotiation import choose_media_type
@@ -108,7 +107,8 @@ class ImageEndpoints:
     async def predict(self, request: Request) -> Response:
         """`POST /predict`: return the most probable labels of one image."""
         choose_media_type(request.header("accept"), [JSON_TYPE])
-        async with self._receive_single(request, PredictOptions) as upload:
+        async with self._receive_single(request) as (body, permit):
+            upload = await self._read(request, body, permit, get_single_image, PredictOptions)
             model = upload.model
             result = await self._predict(upload.images, model, upload.options, request.timings)
         return JSONResponse({"model": model.name, "version": model.version, **result})
@@ -116,7 +116,8 @@ class ImageEndpoints:
     async def gradcam(self, request: Request) -> Response:
         """`POST /gradcam`: explain the prediction of one image, as a picture or in numbers."""
         media_type = choose_media_type(request.header("accept"), [*PICTURES, JSON_TYPE])
-        async with self._receive_single(request, ExplainOptions) as upload:
+        async with self._receive_single(request) as (body, permit):
+            upload = await self._read(request, body, permit, get_single_image, ExplainOptions)
             if media_type == JSON_TYPE:
                 response = await self._explain(upload, request.timings)
             else:
@@ -166,7 +167,8 @@ class ImageEndpoints:
     ) -> Response:
         choose_media_type(request.header("accept"), [JSON_TYPE])
         limit = self._max_request_bytes
-        async with self._receive(request, limit, get_images, kind) as upload:
+        async with UploadReception(request, self._admission, limit) as (body, permit):
+            upload = await self._read(request, body, permit, get_images, kind)
             model, options = upload.model, upload.options
             if isinstance(options, ExplainOptions):
                 check_labels(options, model)  # an error of the request, not of one image
@@ -185,9 +187,7 @@ class ImageEndpoints:
             results = await asyncio.gather(*map(answer_image, upload.images))
         return JSONResponse({"model": model.name, "version": model.version, "results": results})
 
-    def _receive_single(
-        self, request: Request, kind: type[Options]
-    ) -> AbstractAsyncContextManager[Upload[bytes, Options]]:
+    def _receive_single(self, request: Request) -> UploadReception:
         """Receive one image. Base64 needs four bytes for three."""
         content_type = request.header("content-type").lower()
         limit = self._max_upload_bytes
@@ -195,25 +195,23 @@ class ImageEndpoints:
             limit = limit * 4 // 3 + FORM_OVERHEAD_BYTES
         elif content_type.startswith("multipart/"):
             limit += FORM_OVERHEAD_BYTES
-        limit = min(limit, self._max_request_bytes)
-        return self._receive(request, limit, get_single_image, kind)
+        return UploadReception(request, self._admission, min(limit, self._max_request_bytes))
 
-    @asynccontextmanager
-    async def _receive(
+    async def _read(
         self,
         request: Request,
-        limit: int,
+        body: bytes,
+        permit: Permit,
         select: Callable[[Form], Images],
         kind: type[Options],
-    ) -> AsyncIterator[Upload[Images, Options]]:
-        """Admit a request of at most `limit` bytes and read its form; `select` takes the images."""
-        async with receive_upload(request, self._admission, limit) as (body, permit):
-            form = read_form(request.header("content-type"), body, request.query)
-            await self._admission.yield_to_backlog()
-            images = select(form)
-            options = read_options(kind, form)
-            model = find_model(self._repository, options.model, request)
-            yield Upload(images, options, model, permit)
+    ) -> Upload[Images, Options]:
+        """Read the form of a received body; `select` takes its images."""
+        form = read_form(request.header("content-type"), body, request.query)
+        await self._admission.yield_to_backlog()
+        images = select(form)
+        options = read_options(kind, form)
+        model = find_model(self._repository, options.model, request)
+        return Upload(images, options, model, permit)
 
 
 def check_single_target(options: ExplainOptions) -> None:

@@ -81,8 +81,13 @@ class Dispatcher:
 
     def find_endpoint(self, scope: Scope) -> tuple[Endpoint | None, bool]:
         """Return the endpoint of the path, and whether it is for the method, too."""
+        if same_path := self._by_path.get(scope["path"]):  # most requests: no pattern to match
+            for endpoint in same_path:
+                if scope["method"] in (endpoint.methods or ()):
+                    return endpoint, True
+            return same_path[-1], False
         found = None
-        for endpoint in self._by_path.get(scope["path"], self._with_parameters):
+        for endpoint in self._with_parameters:
             match, path_params = endpoint.matches(scope)
             if match is Match.FULL:
                 scope.update(path_params)

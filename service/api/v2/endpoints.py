@@ -14,7 +14,7 @@ from service import errors
 from service.api.operations import INFERENCE_ERRORS, MODEL_ERRORS, Operation
 from service.api.routing import Endpoint
 from service.api.status import StatusEndpoints
-from service.api.upload import add_images, find_model, receive_upload
+from service.api.upload import UploadReception, add_images, find_model
 from service.api.v2.operations import BINARY, BINARY_TYPE, InferBody
 from service.api.v2.schemas import (
     Index,
@@ -197,7 +197,7 @@ class V2Endpoints:
         """`POST /v2/models/<name>/infer`: run the model on N images."""
         model = self._find(request)
         limit = self._max_request_bytes
-        async with receive_upload(request, self._admission, limit) as (received, permit):
+        async with UploadReception(request, self._admission, limit) as (received, permit):
             encoding = request.header("content-encoding")
             body = await decompress_body(received, encoding, limit, permit.add_body)
             call = read_call(body, request.header(JSON_LENGTH))
