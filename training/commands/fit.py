@@ -51,14 +51,15 @@ def add_config_arguments(command: argparse.ArgumentParser) -> None:
 def run_fit(arguments: argparse.Namespace) -> None:
     from training.config import load_config
     from training.data.datasets import load_dataset
-    from training.fit.distributed import check_device
+    from training.fit.distributed import check_device, is_first_process
     from training.fit.loop import fit
 
     config = load_config(arguments.config, arguments.set)
     check_device(config.device)
     folder = arguments.out or Path("runs") / config.name
     fit(config, load_dataset(config), folder, arguments.resume)
-    print(f"{folder / 'best.pt'} is the state with the lowest validation loss.")
+    if is_first_process():
+        print(f"{folder / 'best.pt'} is the state with the lowest validation loss.")
 
 
 def run_tune(arguments: argparse.Namespace) -> None:

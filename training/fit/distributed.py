@@ -17,6 +17,11 @@ def get_rank() -> int:
     return distributed.get_rank() if distributed.is_initialized() else 0
 
 
+def is_first_process() -> bool:
+    """Whether this is the first process of a run. Known after the process group has ended, too."""
+    return os.environ.get("RANK", "0") == "0"  # torchrun sets it
+
+
 def get_world_size() -> int:
     """The number of processes."""
     return distributed.get_world_size() if distributed.is_initialized() else 1
