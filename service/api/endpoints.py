@@ -22,7 +22,7 @@ from service.http.negotiation import choose_media_type
 from service.http.request import Request
 from service.http.response import JSONResponse
 from service.imaging.heatmap import ENCODINGS
-from service.inference.admission import Admission, Permit
+from service.inference.admission import Admission
 from service.inference.classifier import Classifier
 from service.inference.explainer import Explainer, check_labels
 from service.inference.results import make_result
@@ -58,7 +58,6 @@ class Upload(Generic[Images, Options]):
     images: Images
     options: Options
     model: Model
-    permit: Permit
 
 
 class ImageEndpoints:
@@ -107,8 +106,8 @@ class ImageEndpoints:
     async def predict(self, request: Request) -> Response:
         """`POST /predict`: return the most probable labels of one image."""
         choose_media_type(request.header("accept"), [JSON_TYPE])
-        async with self._receive_single(request) as (body, permit):
-            upload = await self._read(request, body, permit, get_single_image, PredictOptions)
+        async with self._receive_single(request) as (body, _):
+            upload = await self._read(request, body, get_single_image, PredictOptions)
             model = upload.model
             result = await self._predict(upload.images, model, upload.options, request.timings)
         return JSONResponse({"model": model.name, "version": model.version, **result})
@@ -116,8 +115,8 @@ class ImageEndpoints:
     async def gradcam(self, request: Request) -> Response:
         """`POST /gradcam`: explain the prediction of one image, as a picture or in numbers."""
         media_type = choose_media_type(request.header("accept"), [*PICTURES, JSON_TYPE])
-        async with self._receive_single(request) as (body, permit):
-            upload = await self._read(request, body, permit, get_single_image, ExplainOptions)
+        async with self._receive_single(request) as (body, _):
+            upload = await self._read(request, body, get_single_image, ExplainOptions)
             if media_type == JSON_TYPE:
                 response = await self._explain(upload, request.timings)
             else:
@@ -168,11 +167,11 @@ class ImageEndpoints:
         choose_media_type(request.header("accept"), [JSON_TYPE])
         limit = self._max_request_bytes
         async with UploadReception(request, self._admission, limit) as (body, permit):
-            upload = await self._read(request, body, permit, get_images, kind)
+            upload = await self._read(request, body, get_images, kind)
             model, options = upload.model, upload.options
             if isinstance(options, ExplainOptions):
                 check_labels(options, model)  # an error of the request, not of one image
-            add_images(request, upload.permit, len(upload.images))
+            add_images(request, permit, len(upload.images))
 
             async def answer_image(image: bytes | BadRequest) -> Result | ErrorAnswer:
                 try:
@@ -201,7 +200,6 @@ class ImageEndpoints:
         self,
         request: Request,
         body: bytes,
-        permit: Permit,
         select: Callable[[Form], Images],
         kind: type[Options],
     ) -> Upload[Images, Options]:
@@ -211,7 +209,7 @@ class ImageEndpoints:
         images = select(form)
         options = read_options(kind, form)
         model = find_model(self._repository, options.model, request)
-        return Upload(images, options, model, permit)
+        return Upload(images, options, model)
 
 
 def check_single_target(options: ExplainOptions) -> None:

@@ -35,13 +35,13 @@ class UploadReception:
         self._permit = permit = self._admission.admit(announced, request.seconds_left())
         try:
             body = await request.read_body(limit, permit.add_body)
+            permit.mark_body_received()
+            request.log_fields["bytes"] = len(body)
+            self._watch = DisconnectWatch(request)
+            self._watch.__enter__()
         except BaseException:
             permit.release()
             raise
-        permit.mark_body_received()
-        request.log_fields["bytes"] = len(body)
-        self._watch = DisconnectWatch(request)
-        self._watch.__enter__()
         return body, permit
 
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:

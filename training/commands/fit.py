@@ -51,14 +51,14 @@ def add_config_arguments(command: argparse.ArgumentParser) -> None:
 def run_fit(arguments: argparse.Namespace) -> None:
     from training.config import load_config
     from training.data.datasets import load_dataset
-    from training.fit.distributed import check_device, is_first_process
+    from training.fit.distributed import check_device, get_rank
     from training.fit.loop import fit
 
     config = load_config(arguments.config, arguments.set)
     check_device(config.device)
     folder = arguments.out or Path("runs") / config.name
     fit(config, load_dataset(config), folder, arguments.resume)
-    if is_first_process():
+    if get_rank() == 0:
         print(f"{folder / 'best.pt'} is the state with the lowest validation loss.")
 
 

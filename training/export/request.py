@@ -1,18 +1,16 @@
 """The request to export a network: what is exported, how, and what it is measured on."""
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from training.artifact.card import ModelInfo
+from training.config import MODEL_NAME
 from training.data.datasets import Split
 from training.errors import UserError
 from training.evaluate.explanations import DEFAULT_MAPS
 from training.imaging.preprocessing import Pixels
 from training.networks.classifier import Classifier
-
-NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]*")
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,7 @@ class ExportRequest:
 
 def check_request(request: ExportRequest) -> None:
     """Raise UserError for a request that is not valid, before any work is done."""
-    if not NAME_PATTERN.fullmatch(request.info.name):
+    if not MODEL_NAME.fullmatch(request.info.name):
         raise UserError(
             f"{request.info.name!r} is not a valid model name. Use a-z, 0-9, '.', '_' and '-', "
             "and begin with a letter or digit."

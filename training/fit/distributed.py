@@ -13,13 +13,8 @@ from training.errors import UserError
 
 
 def get_rank() -> int:
-    """The index of this process; 0 if it is the only one."""
-    return distributed.get_rank() if distributed.is_initialized() else 0
-
-
-def is_first_process() -> bool:
-    """Whether this is the first process of a run. Known after the process group has ended, too."""
-    return os.environ.get("RANK", "0") == "0"  # torchrun sets it
+    """The index of this process; 0 if it is the only one. Known outside the process group, too."""
+    return int(os.environ.get("RANK", "0"))  # torchrun sets it
 
 
 def get_world_size() -> int:
