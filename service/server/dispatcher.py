@@ -102,8 +102,8 @@ class Dispatcher:
         """Count the outcome of a request, and write its log line and its trace."""
         seconds = perf_counter() - request.started
         route = endpoint.path if endpoint else NO_ROUTE
-        metrics.count_request(route, status).inc()
-        metrics.time_request(route).observe(seconds)
+        metrics.get_request_counter(route, status).inc()
+        metrics.get_request_histogram(route).observe(seconds)
         fields: dict[str, object] = {
             "request_id": request.id,
             "method": request.method,
@@ -164,7 +164,7 @@ def reject(exc: Exception, request: Request) -> tuple[Response, str]:
     if not isinstance(exc, ApiError) or isinstance(exc, InternalError):
         log.error("request failed", exc_info=exc, extra=with_fields(request_id=request.id))
         exc = InternalError("The server failed: its log has the reason under the request id.")
-    metrics.count_refusal(exc.code).inc()
+    metrics.get_error_counter(exc.code).inc()
     return make_error_response(exc, request), exc.code
 
 

@@ -20,7 +20,7 @@ MULTIPROCESS = find_multiprocess_folder() is not None
 if MULTIPROCESS:  # a worker's process id never changes, so one system call is enough
     values.ValueClass = values.MultiProcessValue(cache(os.getpid))  # type: ignore[no-untyped-call]
 
-SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+LATENCY_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
 REQUESTS = Counter(
     "sightglass_requests", "Requests answered, by route and status", ("route", "status")
@@ -29,13 +29,13 @@ REQUEST_SECONDS = Histogram(
     "sightglass_request_seconds",
     "Seconds from the headers of a request to its answer",
     ("route",),
-    buckets=SECONDS,
+    buckets=LATENCY_BUCKETS,
 )
 STAGE_SECONDS = Histogram(
     "sightglass_stage_seconds",
     "Seconds of an image in one stage: decode, queue, inference (of its batch) or render",
     ("stage",),
-    buckets=SECONDS,
+    buckets=LATENCY_BUCKETS,
 )
 BATCH_SIZE = Histogram(
     "sightglass_batch_size",
@@ -61,30 +61,32 @@ DEVICE_FAILURES = Counter(
     ("model",),
 )
 EMPTY_MAPS = Counter(
-    "sightglass_empty_maps", "Maps that are empty because nothing speaks for the target", ("model",)
+    "sightglass_empty_maps",
+    "Maps that are empty because there is no evidence for the target",
+    ("model",),
 )
 
 
 @cache
-def count_request(route: str, status: int) -> Counter:
+def get_request_counter(route: str, status: int) -> Counter:
     """The counter of one route and status. It is cached: finding it takes longer than counting."""
     return REQUESTS.labels(route, status)
 
 
 @cache
-def count_refusal(code: str) -> Counter:
+def get_error_counter(code: str) -> Counter:
     """The counter of one error code."""
     return REJECTED.labels(code)
 
 
 @cache
-def time_request(route: str) -> Histogram:
+def get_request_histogram(route: str) -> Histogram:
     """The histogram of one route."""
     return REQUEST_SECONDS.labels(route)
 
 
 @cache
-def time_stage(stage: str) -> Histogram:
+def get_stage_histogram(stage: str) -> Histogram:
     """The histogram of one stage."""
     return STAGE_SECONDS.labels(stage)
 

@@ -25,4 +25,4 @@ class Timings:
             seconds += ended - started
             self.spans.append((stage, started, ended, batch_size))
         self.seconds[stage] = max(self.seconds.get(stage, 0.0), seconds)
-        metrics.time_stage(stage).observe(seconds)
+        metrics.get_stage_histogram(stage).observe(seconds)

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from training.commands.parsers import Commands, add_command
+from training.commands.parsers import Commands, add_command, make_request
 
 
 def add_export(commands: Commands) -> None:
@@ -56,7 +56,5 @@ def add_export_arguments(command: argparse.ArgumentParser) -> None:
 def run_export(arguments: argparse.Namespace) -> None:
     from training.export.checkpoint import CheckpointRequest, export_checkpoint
 
-    folder = export_checkpoint(
-        CheckpointRequest(**{key: value for key, value in vars(arguments).items() if key != "act"})
-    )
+    folder = export_checkpoint(make_request(CheckpointRequest, arguments))
     print(f"{folder / 'model.onnx'} is ready.")

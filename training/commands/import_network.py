@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from training.commands.export import add_export_arguments
-from training.commands.parsers import Commands, add_command
+from training.commands.parsers import Commands, add_command, make_request
 
 
 def add_import(commands: Commands) -> None:
@@ -64,7 +64,5 @@ def add_picture_arguments(command: argparse.ArgumentParser) -> None:
 def run_import(arguments: argparse.Namespace) -> None:
     from training.export.import_network import ImportRequest, import_network
 
-    folder = import_network(
-        ImportRequest(**{key: value for key, value in vars(arguments).items() if key != "act"})
-    )
+    folder = import_network(make_request(ImportRequest, arguments))
     print(f"{folder / 'model.onnx'} is ready.")

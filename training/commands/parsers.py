@@ -2,10 +2,11 @@
 
 import argparse
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 Commands = Any  # what add_subparsers returns; argparse keeps its type private
 Run = Callable[[argparse.Namespace], None]
+Request = TypeVar("Request")
 
 
 def add_command(
@@ -20,3 +21,8 @@ def add_command(
     )
     command.set_defaults(act=run)
     return command
+
+
+def make_request(kind: Callable[..., Request], arguments: argparse.Namespace) -> Request:
+    """The request whose fields are the arguments of a command."""
+    return kind(**{name: value for name, value in vars(arguments).items() if name != "act"})

@@ -23,7 +23,7 @@ def count_and_read_pid():
 os.getpid = count_and_read_pid
 from service.telemetry import metrics
 
-counter = metrics.count_request("/predict", 200)
+counter = metrics.get_request_counter("/predict", 200)
 calls = 0
 counter.inc()
 print(calls, counter._value.get())
