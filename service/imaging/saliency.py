@@ -19,7 +19,7 @@ Map = NDArray[np.float32]
 
 
 def is_empty(cam: Map) -> bool:
-    """Whether there is no evidence for the target: the positive part of `cam` (h, w) has no range."""
+    """Whether no evidence is for the target: the positive part of `cam` (h, w) has no range."""
     positive = np.maximum(cam, 0)
     return bool(np.ptp(positive) <= EMPTY_BELOW * np.abs(cam).max())
 
