@@ -3,8 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import TypeVar
 from urllib.parse import quote
 
 from pydantic_core import to_json
@@ -24,7 +23,7 @@ from service.http.response import JSONResponse
 from service.imaging.heatmap import ENCODINGS
 from service.inference.admission import Admission
 from service.inference.classifier import Classifier
-from service.inference.explainer import Explainer, check_labels
+from service.inference.explainer import Explainer, ExplainRequest, check_labels
 from service.inference.results import make_result
 from service.repository.repository import Model, Repository
 from service.schemas import (
@@ -49,15 +48,6 @@ Images = TypeVar("Images")
 Options = TypeVar("Options", bound=PredictOptions)
 ClassifyImage = Callable[[bytes, Model, Options, Timings], Awaitable[Result]]
 log = logging.getLogger(__name__)
-
-
-@dataclass
-class Upload(Generic[Images, Options]):
-    """An admitted request: its images, its checked options, and the model they are for."""
-
-    images: Images
-    options: Options
-    model: Model
 
 
 class ImageEndpoints:
@@ -107,21 +97,24 @@ class ImageEndpoints:
         """`POST /predict`: return the most probable labels of one image."""
         choose_media_type(request.header("accept"), [JSON_TYPE])
         async with self._receive_single(request) as (body, _):
-            upload = await self._read(request, body, get_single_image, PredictOptions)
-            model = upload.model
-            result = await self._predict(upload.images, model, upload.options, request.timings)
+            image, options = await self._read(request, body, get_single_image, PredictOptions)
+            model = find_model(self._repository, options.model, request)
+            result = await self._predict(image, model, options, request.timings)
         return JSONResponse({"model": model.name, "version": model.version, **result})
 
     async def gradcam(self, request: Request) -> Response:
         """`POST /gradcam`: explain the prediction of one image, as a picture or in numbers."""
         media_type = choose_media_type(request.header("accept"), [*PICTURES, JSON_TYPE])
         async with self._receive_single(request) as (body, _):
-            upload = await self._read(request, body, get_single_image, ExplainOptions)
+            image, options = await self._read(request, body, get_single_image, ExplainOptions)
+            if media_type != JSON_TYPE:
+                check_single_target(options)
+            model = find_model(self._repository, options.model, request)
+            explained = ExplainRequest(image, model, options, request.timings)
             if media_type == JSON_TYPE:
-                response = await self._explain(upload, request.timings)
+                response = await self._explain(explained)
             else:
-                check_single_target(upload.options)
-                response = await self._draw(upload, media_type, request.timings)
+                response = await self._draw(explained, media_type)
         response.headers["vary"] = "Accept"
         return response
 
@@ -131,7 +124,7 @@ class ImageEndpoints:
 
     async def gradcam_batch(self, request: Request) -> Response:
         """`POST /gradcam/batch`: explain several images in numbers."""
-        return await self._answer_batch(request, ExplainOptions, self._explainer.explain)
+        return await self._answer_batch(request, ExplainOptions, self._explain_one)
 
     async def _predict(
         self, content: bytes, model: Model, options: PredictOptions, timings: Timings
@@ -139,20 +132,20 @@ class ImageEndpoints:
         classification = await self._classifier.classify(content, model, (), timings)
         return make_result(classification, model, options.top_k)
 
-    async def _explain(self, upload: Upload[bytes, ExplainOptions], timings: Timings) -> Response:
-        model = upload.model
-        result = await self._explainer.explain(upload.images, model, upload.options, timings)
+    async def _explain_one(
+        self, content: bytes, model: Model, options: ExplainOptions, timings: Timings
+    ) -> Result:
+        return await self._explainer.explain(ExplainRequest(content, model, options, timings))
+
+    async def _explain(self, explained: ExplainRequest) -> Response:
+        result = await self._explainer.explain(explained)
+        model = explained.model
         return JSONResponse({"model": model.name, "version": model.version, **result})
 
-    async def _draw(
-        self, upload: Upload[bytes, ExplainOptions], media_type: str, timings: Timings
-    ) -> Response:
-        model = upload.model
-        rendering = await self._explainer.draw(
-            upload.images, model, upload.options, media_type, timings
-        )
+    async def _draw(self, explained: ExplainRequest, media_type: str) -> Response:
+        rendering = await self._explainer.draw(explained, media_type)
         headers = {
-            "x-model": f"{model.name}/{model.version}",
+            "x-model": f"{explained.model.name}/{explained.model.version}",
             "x-predicted-label": quote(rendering.predicted["label"], safe=""),
             "x-target-label": quote(rendering.target["label"], safe=""),
             "x-target-probability": f"{rendering.target['probability']:.6g}",
@@ -167,11 +160,11 @@ class ImageEndpoints:
         choose_media_type(request.header("accept"), [JSON_TYPE])
         limit = self._max_request_bytes
         async with UploadReception(request, self._admission, limit) as (body, permit):
-            upload = await self._read(request, body, get_images, kind)
-            model, options = upload.model, upload.options
+            images, options = await self._read(request, body, get_images, kind)
+            model = find_model(self._repository, options.model, request)
             if isinstance(options, ExplainOptions):
                 check_labels(options, model)  # an error of the request, not of one image
-            add_images(request, permit, len(upload.images))
+            add_images(request, permit, len(images))
 
             async def answer_image(image: bytes | BadRequest) -> Result | ErrorAnswer:
                 try:
@@ -183,7 +176,7 @@ class ImageEndpoints:
                         log.exception("image failed", extra=with_fields(request_id=request.id))
                     return {"error": exc.body(request.id)}
 
-            results = await asyncio.gather(*map(answer_image, upload.images))
+            results = await asyncio.gather(*map(answer_image, images))
         return JSONResponse({"model": model.name, "version": model.version, "results": results})
 
     def _receive_single(self, request: Request) -> UploadReception:
@@ -202,14 +195,11 @@ class ImageEndpoints:
         body: bytes,
         select: Callable[[Form], Images],
         kind: type[Options],
-    ) -> Upload[Images, Options]:
-        """Read the form of a received body; `select` takes its images."""
+    ) -> tuple[Images, Options]:
+        """Read the form of a received body: what `select` takes of its images, and the options."""
         form = read_form(request.header("content-type"), body, request.query)
         await self._admission.yield_to_backlog()
-        images = select(form)
-        options = read_options(kind, form)
-        model = find_model(self._repository, options.model, request)
-        return Upload(images, options, model)
+        return select(form), read_options(kind, form)
 
 
 def check_single_target(options: ExplainOptions) -> None:

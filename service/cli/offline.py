@@ -9,7 +9,7 @@ from service.artifact.layout import find_model_files, make_model_path
 from service.errors import ApiError
 from service.inference.admission import Admission
 from service.inference.classifier import Classifier
-from service.inference.explainer import Explainer, RenderedExplanation, check_labels
+from service.inference.explainer import Explainer, ExplainRequest, RenderedExplanation, check_labels
 from service.repository.loader import load_model_file, try_model_file
 from service.repository.repository import Repository
 from service.repository.sandbox import Sandbox
@@ -103,7 +103,8 @@ async def _explain(
     model = repository.find(options.model)
     check_labels(options, model)
     explainer = Explainer(Classifier(settings, Admission(settings)))
-    rendered = await explainer.draw(content, model, options, media_type, Timings())
+    request = ExplainRequest(content, model, options, Timings())
+    rendered = await explainer.draw(request, media_type)
     return ExplainedPicture(f"{model.name}/{model.version}", rendered)
 
 

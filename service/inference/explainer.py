@@ -61,11 +61,9 @@ class Explainer:
     def __init__(self, classifier: Classifier) -> None:
         self._classifier = classifier
 
-    async def explain(
-        self, content: bytes, model: Model, options: ExplainOptions, timings: Timings
-    ) -> Result:
+    async def explain(self, request: ExplainRequest) -> Result:
         """Return predictions and explanations as numbers, with pictures if a view is named."""
-        request = ExplainRequest(content, model, options, timings)
+        model, options = request.model, request.options
         classification, target_maps = await self._compute_target_maps(
             request, is_drawn=options.view is not None
         )
@@ -81,21 +79,14 @@ class Explainer:
         metrics.count_maps(model.name, len(explanations), empty)
         return result
 
-    async def draw(
-        self,
-        content: bytes,
-        model: Model,
-        options: ExplainOptions,
-        media_type: str,
-        timings: Timings,
-    ) -> RenderedExplanation:
+    async def draw(self, request: ExplainRequest, media_type: str) -> RenderedExplanation:
         """Return the explanation of one target as a picture."""
-        request = ExplainRequest(content, model, options, timings)
+        model, options = request.model, request.options
         classification, [target_map] = await self._compute_target_maps(request, is_drawn=True)
         encoded = await self._classifier.render(
             lambda: render_target_map(target_map, classification, model, options, media_type),
             count_pixels(classification),
-            timings,
+            request.timings,
         )
         metrics.count_maps(model.name, 1, encoded.empty)
         predicted = int(classification.answer.logits.argmax())
