@@ -77,13 +77,9 @@ class Batcher:
         # Limits the rows that callers prepare: decoding long before a row's turn delays others.
         self.slots = asyncio.Semaphore(policy.rows_in_preparation)
         self._policy = policy
-        self._replica_batch_size = policy.replica_batch_size
-        self._max_running = policy.max_running
-        self._backlog_rows = policy.backlog_rows
         self._callbacks = callbacks
         self._run = run
         self._run_replica = run_replica or run
-        self._run_inline = policy.run_inline
         self._dispatch_scheduled = False
         self._lost: DeviceLost | None = None
         self._runs_since: set[float] = set()
@@ -113,7 +109,7 @@ class Batcher:
             row.answer.set_exception(self._lost)
             return row.answer
         self._rows.append(row)
-        if not self._run_inline:
+        if not self._policy.run_inline:
             self._dispatch()
         elif not self._dispatch_scheduled:
             self._dispatch_scheduled = True
@@ -135,13 +131,13 @@ class Batcher:
         """Return how many rows the next batch may have; 0 if it must wait."""
         waiting = len(self._rows)
         if self._running:
-            may_start = self._use_replicas and self._running < self._max_running
-            is_full = waiting >= self._replica_batch_size
-            return self._replica_batch_size if may_start and is_full else 0
+            may_start = self._use_replicas and self._running < self._policy.max_running
+            is_full = waiting >= self._policy.replica_batch_size
+            return self._policy.replica_batch_size if may_start and is_full else 0
         if waiting < self.max_batch_size and self._wait_for_more():
             return 0
-        self._use_replicas = self._policy.replicas == 1 or waiting >= self._backlog_rows
-        return self._replica_batch_size if self._use_replicas else self.max_batch_size
+        self._use_replicas = self._policy.replicas == 1 or waiting >= self._policy.backlog_rows
+        return self._policy.replica_batch_size if self._use_replicas else self.max_batch_size
 
     def _wait_for_more(self) -> bool:
         """Return whether the oldest row may still wait for others; if so, set a timer."""
@@ -178,7 +174,7 @@ class Batcher:
         """Run a batch and answer its rows. If it fails, run its halves to find the bad row."""
         loop = asyncio.get_running_loop()
         try:
-            if self._run_inline:
+            if self._policy.run_inline:
                 completed = self._run_rows(batch, run)
             else:
                 completed = await loop.run_in_executor(self._threads, self._run_rows, batch, run)

@@ -1,6 +1,7 @@
 """The rules by which a queue forms its batches. Knows numbers only: no queue and no engine."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from math import ceil
 
 BATCHES_IN_PREPARATION = 4  # prepared, waiting or running at the same time
@@ -18,27 +19,27 @@ class BatchPolicy:
     run_inline: bool = False  # run on the event loop, because a thread would take longer
     min_targets: int = 0  # maps of each row, even if nobody asked for one
 
-    @property
+    @cached_property
     def replica_batch_size(self) -> int:
         """Rows that one replica runs at once."""
         return ceil(self.max_batch_size / self.replicas)
 
-    @property
+    @cached_property
     def max_running(self) -> int:
         """Batches that may be handed to the replicas at the same time."""
         return BATCHES_PER_REPLICA * self.replicas
 
-    @property
+    @cached_property
     def backlog_rows(self) -> int:
         """Waiting rows from which each replica runs its own part."""
         return BACKLOG_BATCHES * self._rows_at_once
 
-    @property
+    @cached_property
     def rows_in_preparation(self) -> int:
         """Rows that may be decoded, waiting or running; decoding more would only delay others."""
         return BATCHES_IN_PREPARATION * self._rows_at_once
 
-    @property
+    @cached_property
     def _rows_at_once(self) -> int:
         """A batch, or one row for each replica."""
         return self.replicas * self.replica_batch_size
