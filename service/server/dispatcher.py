@@ -1,4 +1,4 @@
-"""The way of every request: find its endpoint, check access, call it, send and record the outcome.
+"""The path of every request: find its endpoint, check access, call it, send and record the outcome.
 
 This is the one place where an error becomes a response. It knows no images and no models.
 """
