@@ -2,4 +2,5 @@
 
 from tests.attacks.attack import Attack
 
-ATTACKS: dict[str, Attack] = {attack.name: attack for attack in ()}
+KINDS: tuple[tuple[Attack, ...], ...] = ()
+ATTACKS = {attack.name: attack for attacks in KINDS for attack in attacks}
