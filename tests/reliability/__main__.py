@@ -17,6 +17,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tests.attacks.registry import ATTACKS
+from tests.attacks.run import run_attack
 from tests.contract.artifacts import wait_loaded
 from tests.reliability import (
     fuzz,
@@ -108,6 +110,18 @@ def measure_malice(_: str, folder: Path) -> Found:
     return Found({"attacks": [one._asdict() for one in results], "absurd": absurd}, missed)
 
 
+def measure_attacks(_: str, folder: Path) -> Found:
+    """Run every attack at full size, each against a server of its own."""
+    figures, missed = {}, []
+    for name, attack in ATTACKS.items():
+        own = folder / name.replace(" ", "-")
+        own.mkdir()
+        observed, sentences = run_attack(attack, own, 1.0, launched=True)
+        figures[name] = observed.describe()
+        missed += sentences
+    return Found(figures, missed)
+
+
 def measure_limits(subject: str, folder: Path) -> Found:
     """Measure the memory under excessive requests."""
     with servers.start(subject, folder) as server:
@@ -179,6 +193,7 @@ MEASUREMENTS: dict[str, Callable[[str, Path], Found]] = {
     "described": measure_described,
     "odd": measure_odd,
     "malice": measure_malice,
+    "attacks": measure_attacks,
     "limits": measure_limits,
     "overload": measure_overload,
     "stop": measure_stop,

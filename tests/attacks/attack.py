@@ -1,0 +1,43 @@
+"""An attack: what a hostile client sends, and what may happen to the server meanwhile."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from tests.attacks.watch import Observed
+from tests.server import Server
+
+MEGABYTE = 1 << 20
+MAX_GROWN = (256 + 64) * MEGABYTE  # the default of MAX_INFLIGHT_BYTES, and a margin
+MAX_LIVEZ_P99 = 0.1  # seconds
+
+
+@dataclass(frozen=True)
+class Attack:
+    """One attack. It runs with a small `scale` in the tests, and with 1.0 in `make reliability`.
+
+    `run` sends it and returns what it saw that must not be, such as a status of 500.
+    `scale`, from 0 to 1, is the share of its largest size or duration.
+    """
+
+    name: str
+    run: Callable[[Server, float], list[str]]
+    max_grown: int = MAX_GROWN  # bytes
+    max_cpu_seconds: float | None = None
+    settings: Mapping[str, object] = field(default_factory=dict)  # of the server, lower-case names
+    headers: Mapping[str, str] = field(default_factory=dict)  # of the good client
+
+
+def find_missed(attack: Attack, observed: Observed, seen: list[str]) -> list[str]:
+    """Return a sentence for each bound that was missed."""
+    missed = [f"{attack.name}: {sentence}" for sentence in seen]
+    if observed.grown > attack.max_grown:
+        grown, bound = observed.grown // MEGABYTE, attack.max_grown // MEGABYTE
+        missed.append(f"{attack.name}: memory grew by {grown} MB, {bound} MB are allowed")
+    if observed.livez_p99 > MAX_LIVEZ_P99:
+        missed.append(f"{attack.name}: /livez took {1000 * observed.livez_p99:.0f} ms (p99)")
+    if attack.max_cpu_seconds is not None and observed.cpu_seconds > attack.max_cpu_seconds:
+        missed.append(f"{attack.name}: {observed.cpu_seconds:.1f} s of CPU time")
+    refused = {status: count for status, count in observed.answers.items() if status >= 500}
+    if observed.faults or refused or not observed.answers:
+        missed.append(f"{attack.name}: a good client got {observed.answers} {observed.faults[:3]}")
+    return missed
