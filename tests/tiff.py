@@ -94,3 +94,12 @@ def _join(
     mark = b"II" if byte_order == "<" else b"MM"
     header = mark + struct.pack(byte_order + "HI", 42, position)
     return header + data + directory + bytes(4) + rest
+
+
+def write_exif_with_a_broken_rational(orientation: int) -> bytes:
+    """EXIF data with a horizontal resolution of -72/1, which has no unsigned form."""
+    signed_rational, x_resolution = 10, 0x011A
+    directory = struct.pack("<H", 2)
+    directory += struct.pack("<HHIHH", ORIENTATION, SHORT, 1, orientation, 0)
+    directory += struct.pack("<HHII", x_resolution, signed_rational, 1, 8 + 2 + 24 + 4)
+    return b"II*\0" + struct.pack("<I", 8) + directory + bytes(4) + struct.pack("<ii", -72, 1)

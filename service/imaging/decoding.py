@@ -27,6 +27,7 @@ from PIL import (
 from service.artifact.card import InputSpec
 from service.errors import ImageTooLarge, InvalidImage, UnsupportedMediaType
 from service.imaging.color_modes import Converter, choose_converter, convert_and_resize
+from service.imaging.deep_color import load_pixels
 from service.imaging.file_kinds import UnsupportedKind, open_file
 from service.imaging.geometry import Box, Size, find_crop
 
@@ -168,7 +169,7 @@ def _load_pixels(
         draft = image.draft(None, (int(stored[0] / scale), int(stored[1] / scale)))
         if draft:  # its last pixels may lie half outside, so the sizes don't give the fraction
             fraction = draft[1][2] / stored[0]
-    image.load()
+    load_pixels(image)
     return stored, fraction
 
 

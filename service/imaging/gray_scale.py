@@ -61,8 +61,8 @@ def find_white(largest: int | None, peak: float) -> float:
 def scale_gray(scale: GrayScale, band: Image.Image) -> Image.Image:
     """Return an 8-bit picture (mode "L") of a deep gray one, or of a band of it."""
     stored = _read_numbers(band, scale.largest)
-    gray = stored.astype(np.float32 if stored.dtype.itemsize == 2 else np.float64)
-    gray = gray.clip(0, scale.white)
+    exact: Any = np.float32 if stored.dtype.itemsize == 2 else np.float64
+    gray: NDArray[Any] = stored.astype(exact).clip(0, scale.white)
     if scale.inverted:
         gray = scale.white - gray
     pixels = np.rint(gray * (255 / scale.white)).astype(np.uint8)

@@ -3,17 +3,24 @@
 This module knows nothing of a network's input.
 """
 
+import contextlib
+import io
 import os
+import warnings
 from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
 from training.errors import UserError
 from training.imaging.color_modes import convert_mode
+from training.imaging.deep_color import load_pixels
 from training.imaging.file_kinds import UnsupportedKind, open_file
 
 MAX_PIXELS_SETTING = "SIGHTGLASS_MAX_IMAGE_PIXELS"  # the service has the same setting and default
 DEFAULT_MAX_PIXELS = 50_000_000
+PIXEL_RULES = 2  # change it with the pixels of any file, so that stored pixels are not used again
+# Up to twice its limit Pillow only warns; then our own check rejects the picture.
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 
 
 def decode_picture(source: Path | bytes, mode: str) -> Image.Image:
@@ -26,18 +33,23 @@ def decode_picture(source: Path | bytes, mode: str) -> Image.Image:
     max_pixels = read_max_pixels()
     # Pillow fills the canvas of a GIF before its size can be checked. This limit stops that.
     Image.MAX_IMAGE_PIXELS = max_pixels
+    content = b""
     try:
         content = source if isinstance(source, bytes) else source.read_bytes()
         with open_file(content) as image:
-            if image.width * image.height > max_pixels:
-                size = f"{image.width} x {image.height}"
-                raise UserError(_describe_too_large(name, size, max_pixels))
-            image.load()
-            return convert_mode(image, mode)
-    except UserError:
-        raise
+            width, height = image.size
+            if width * height <= max_pixels:
+                load_pixels(image)
+                return convert_mode(image, mode)
+        size = f"{width} x {height}"
+    except Image.DecompressionBombError:
+        size = _describe_size(content, 2 * max_pixels)
     except Exception as error:  # decoders raise exceptions of any class for broken files
-        raise UserError(_describe_fault(name, error, max_pixels)) from error
+        raise UserError(_describe_fault(name, error)) from error
+    raise UserError(
+        f"{name} has {size} pixels, but at most {max_pixels} in total are accepted. "
+        f"Make it smaller, or set {MAX_PIXELS_SETTING} here and for the service."
+    )
 
 
 def read_max_pixels() -> int:
@@ -52,25 +64,25 @@ def read_max_pixels() -> int:
     return int(value)
 
 
-def _describe_fault(name: str, error: Exception, max_pixels: int) -> str:
-    match error:
-        case Image.DecompressionBombError():
-            return _describe_too_large(name, f"more than {2 * max_pixels}", max_pixels)
-        case UnsupportedKind():
-            return f"{name} is {error}"
-        case UnidentifiedImageError():
-            return (
-                f"{name} is not a picture that can be decoded, or its header is broken. "
-                "Remove it, or save it again as JPEG or PNG."
-            )
-        case OSError() if error.filename:  # the file, and not its content
-            return f"{name} cannot be read: {error.strerror}. Check the path and its permissions."
+def _describe_size(content: bytes, limit: int) -> str:
+    """The size of a picture that Pillow rejected. All its readers but GIF's still tell it."""
+    for read_header, accept in Image.OPEN.values():
+        if accept and accept(content[:16]) is True:
+            with contextlib.suppress(Exception):  # another format, or a GIF
+                width, height = read_header(io.BytesIO(content), "").size
+                return f"{width} x {height}"
+    return f"more than {limit}"
+
+
+def _describe_fault(name: str, error: Exception) -> str:
+    if isinstance(error, UnsupportedKind):
+        return f"{name} is {error}"
+    if isinstance(error, UnidentifiedImageError):
+        return (
+            f"{name} is not a picture that can be decoded, or its header is broken. "
+            "Remove it, or save it again as JPEG or PNG."
+        )
+    if isinstance(error, OSError) and error.filename:  # the file, and not its content
+        return f"{name} cannot be read: {error.strerror}. Check the path and its permissions."
     reason = str(error).strip().rstrip(".") or type(error).__name__
     return f"{name} is truncated or corrupt ({reason}). Replace it with the complete file."
-
-
-def _describe_too_large(name: str, size: str, max_pixels: int) -> str:
-    return (
-        f"{name} has {size} pixels, but at most {max_pixels} in total are accepted. "
-        f"Make it smaller, or set {MAX_PIXELS_SETTING}, also for the service."
-    )

@@ -118,7 +118,7 @@ def _describe_tiff(tags: TiffImagePlugin.ImageFileDirectory_v2) -> str:
     elif isinstance(samples, int) and isinstance(bits, tuple) and len(bits) in (1, samples):
         sizes = " and ".join(str(size) for size in sorted(set(bits))[:3])
         numbers = f"{sizes} bits" + (" (floating point)" if FLOAT in formats else "")
-        color = COLORS.get(tags.get(PHOTOMETRIC), "")
+        color = COLORS.get(tags.get(PHOTOMETRIC, 0), "")
         plural = "" if samples == 1 else "s"
         found = f"with {samples} sample{plural} of {numbers} per pixel{color}"
     else:
