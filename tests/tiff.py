@@ -5,6 +5,7 @@ Pillow writes only some of the kinds that it reads, and tests need all of them.
 
 import struct
 import zlib
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ def write_tiff(
     photometric: int = BLACK_IS_ZERO,
     compression: int = NONE,
     planar: bool = False,
-    tags: dict[int, tuple[int, ...]] | None = None,
+    tags: Mapping[int, tuple[int, ...]] | None = None,
 ) -> bytes:
     """Return a TIFF with one strip that stores (H, W) or (H, W, C) numbers as they are.
 
@@ -42,7 +43,8 @@ def write_tiff(
         SAMPLES: (bands,),
         PLANAR: (2 if planar else 1,),
         SAMPLE_FORMAT: (FORMATS[samples.dtype.kind],) * bands,
-    } | (tags or {})
+    }
+    values |= tags or {}
     if values[BITS][0] == 12:
         data = pack_12_bits(samples)
     else:
