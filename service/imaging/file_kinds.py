@@ -30,6 +30,7 @@ ACCEPTED_TIFF = (
     "Convert it to gray (8 to 32 bits, or floating point), a palette, RGB or CMYK (8 or 16 bits)."
 )
 ACCEPTED_JPEG = "Convert it to a JPEG in gray, RGB or CMYK with 8 bits, or to a PNG or TIFF."
+MAX_BANDS = 1000  # of a TIFF that may be whole
 MAX_MARKERS = 1000  # of a JPEG that are searched for its kind
 FRAME_MARKERS = (*range(0xC0, 0xC4), *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0))
 
@@ -57,7 +58,7 @@ class TiffFile(TiffImagePlugin.TiffImageFile):
         samples = tags.get(SAMPLES, 1)
         if samples == 1:
             tags.pop(PLANAR, None)  # Pillow would cut off the rest of the raw mode
-        if isinstance(samples, int) and samples > TiffImagePlugin.MAX_SAMPLESPERPIXEL:
+        if samples in range(TiffImagePlugin.MAX_SAMPLESPERPIXEL + 1, MAX_BANDS):
             raise UnsupportedKind(_describe_tiff(tags))  # Pillow would write to the log
         try:
             super()._setup()
@@ -115,7 +116,7 @@ def _describe_tiff(tags: TiffImagePlugin.ImageFileDirectory_v2) -> str:
     bits, formats = tags.get(BITS, (1,)), tags.get(SAMPLE_FORMAT, (UNSIGNED,))
     if isinstance(compression, int) and compression not in TiffImagePlugin.COMPRESSION_INFO:
         found = f"with compression {compression}"
-    elif isinstance(samples, int) and isinstance(bits, tuple) and len(bits) in (1, samples):
+    elif samples in range(1, MAX_BANDS) and isinstance(bits, tuple) and len(bits) in (1, samples):
         sizes = " and ".join(str(size) for size in sorted(set(bits))[:3])
         numbers = f"{sizes} bits" + (" (floating point)" if FLOAT in formats else "")
         color = COLORS.get(tags.get(PHOTOMETRIC, 0), "")

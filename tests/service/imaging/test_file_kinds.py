@@ -76,9 +76,10 @@ def test_a_broken_tiff_is_not_called_unsupported(content: bytes) -> None:
 
 
 def test_tags_that_contradict_each_other_are_not_called_unsupported() -> None:
-    content = tiff.write_tiff(BYTES[..., :5], tags={tiff.BITS: (8, 8)})
-    with pytest.raises(InvalidImage):
-        open_image(content, MAX_PIXELS)
+    for tags in ({tiff.BITS: (8, 8)}, {tiff.BITS: (8,), tiff.SAMPLES: (65535,)}):
+        content = tiff.write_tiff(BYTES[..., :5], tags=tags)
+        with pytest.raises(InvalidImage):
+            open_image(content, MAX_PIXELS)
 
 
 def test_a_large_lossless_jpeg_is_decoded_as_a_whole() -> None:
