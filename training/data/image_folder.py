@@ -16,6 +16,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from training.errors import UserError
+from training.imaging.decoding import PIXEL_RULES
 from training.imaging.preprocessing import Input, Pixels, load_pixels
 
 CACHE_FOLDER = Path(".cache/pictures")
@@ -89,7 +90,8 @@ def list_readable_suffixes() -> set[str]:
 def decode_pictures(paths: Sequence[Path], input_spec: Input) -> Pixels:
     """All pictures in the network's size: (N, H, W, C) uint8, memory-mapped from disk."""
     facts = [(str(p.resolve()), (s := p.stat()).st_size, s.st_mtime_ns) for p in paths]
-    key = hashlib.sha256(repr((facts, asdict(input_spec))).encode()).hexdigest()[:24]
+    rules = (PIXEL_RULES, asdict(input_spec))
+    key = hashlib.sha256(repr((facts, rules)).encode()).hexdigest()[:24]
     file = CACHE_FOLDER / f"{key}.npy"
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
