@@ -28,6 +28,7 @@ class ExportRequest:
     validation: Split | None = None  # a temperature is fitted on it
     test: Split | None = None  # metrics and maps are measured on it
     measured_on: str = "the test split"  # what `test` is, for the card
+    caution: str = ""  # why the figures of `test` may be too good, for the card
     unmeasured: str = ""  # why there is no `test`, for the card
     maps: int = DEFAULT_MAPS  # number of pictures to measure the maps on; 0: none
     private: bool = False  # show no pictures in the report
