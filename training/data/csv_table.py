@@ -118,11 +118,6 @@ def find_labels(table: Table) -> tuple[str, ...]:
             f"{table.path} has no label column. "
             "Add a column `label`, or a column of 0 and 1 per label."
         )
-    if len(labels) < 2:
-        raise UserError(
-            f"{table.path} has only the label {labels[0]!r}. At least two are needed: for a yes or "
-            "no, add a column `label` with two values."
-        )
     return labels
 
 

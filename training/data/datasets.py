@@ -151,6 +151,11 @@ def load_csv_table(config: Config) -> Dataset:
     """
     path = resolve_path(config.data)
     rows, labels = read_csv_table(path)
+    if len(labels) < 2:
+        raise UserError(
+            f"{path} has only the label {labels[0]!r}, at least two are needed. "
+            "For yes or no, give it a column `label` with two values."
+        )
     marks = np.array([row.marks for row in rows], np.float32)  # (N, K)
     several = config.task == "multilabel"
     odd = np.flatnonzero(marks.sum(1) != 1)

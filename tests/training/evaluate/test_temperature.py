@@ -24,12 +24,23 @@ def test_the_temperature_is_found(times: float) -> None:
     """It is right within a few percent, and the probabilities are then calibrated."""
     logits, labels = over_sure(times)
     temperature = find_temperature(logits, labels)
+    assert temperature is not None
     assert temperature == pytest.approx(times, rel=0.05)
     told = compare_calibration(logits, labels, temperature)
     assert told["after"]["calibration_error"] < 0.02  # type: ignore[operator]
     if times != 1:
         assert told["before"]["calibration_error"] > 0.05  # type: ignore[operator]
         assert told["after"]["negative_log_likelihood"] < told["before"]["negative_log_likelihood"]  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_no_temperature_is_fitted_where_every_answer_is_right(several: bool) -> None:
+    """The likelihood would take the smallest, and every probability would be 1."""
+    logits = np.array([[2, -1], [-1, 3], [0.5, -0.1]], np.float32)
+    labels = np.array([0, 1, 0])
+    truth = np.eye(2, dtype=np.float32)[labels] if several else labels
+    assert find_temperature(logits, truth) is None
+    assert find_temperature(-logits, truth) == 20
 
 
 def test_multilabel_models_have_a_temperature() -> None:
