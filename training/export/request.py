@@ -49,7 +49,8 @@ def check_request(request: ExportRequest) -> None:
         )
     if request.maps < 0:
         raise UserError(f"--maps must be 0 or more, got {request.maps}.")
-    if request.precision == "int8" and request.calibration is None:
+    calibration = request.calibration
+    if request.precision == "int8" and (calibration is None or not len(calibration)):
         raise UserError(
             "int8 must be calibrated on real pictures. Give a folder of them with --pictures."
         )
