@@ -42,7 +42,9 @@ def exported(folder: Path, **options: Any) -> dict[str, Any]:
 def test_the_card_has_the_explanation_metrics(tmp_path: Path) -> None:
     """It has figures, doubts, mean maps and the calibration. Plots and page are in the report."""
     said: list[str] = []
-    found = exported(tmp_path, validation=blobs.draw(64, 4), say=said.append)
+    validation = blobs.draw(64, 4)
+    validation.labels[0] = (validation.labels[0] + 1) % 4  # one mistake, so a temperature is best
+    found = exported(tmp_path, validation=validation, say=said.append)
     figures = found["checks"]["faithfulness"]
     assert figures["measured_on"] == "24 pictures of the test split (64)"
     assert figures["pictures"] == 24
