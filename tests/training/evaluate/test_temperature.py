@@ -49,6 +49,7 @@ def test_multilabel_models_have_a_temperature() -> None:
     logits = rng.normal(0, 2, (5_000, 4))
     labels = (rng.random(logits.shape) < 1 / (1 + np.exp(-logits))).astype(np.float32)
     temperature = find_temperature((2 * logits).astype(np.float32), labels)
+    assert temperature is not None
     assert temperature == pytest.approx(2, rel=0.05)
     told = compare_calibration((2 * logits).astype(np.float32), labels, temperature)
     assert told["after"]["calibration_error"] < 0.02 < told["before"]["calibration_error"]  # type: ignore[operator]
