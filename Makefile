@@ -67,7 +67,7 @@ audit: $(VENV)/dev.installed ## list known vulnerabilities of all packages; fail
 
 load: $(VENV)/dev.installed ## run a Locust load test against the running service (options: SHAPE=ramp|spike|soak, USERS=, SECONDS=)
 	$(BIN)/locust -f loadtests/locustfile.py --headless --only-summary --shape $(SHAPE) \
-	  -u $(USERS) $(if $(SECONDS),-t $(SECONDS)s) -H http://$(HOST):$(PORT)
+	  -u $(USERS) $(if $(SECONDS),-t $(SECONDS)s) -H 'http://$(if $(findstring :,$(HOST)),[$(HOST)],$(HOST)):$(PORT)'
 
 bench: $(VENV)/dev.installed ## run the benchmarks against the hardware limit and other servers, within 30 minutes (FULL=1: all of them)
 	$(BIN)/python -m benchmarks run $(if $(FULL),--full)

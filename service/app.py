@@ -6,7 +6,6 @@ from typing import Any
 import bentoml
 
 SUPERVISOR = "bentoml._internal.utils.circus"
-CHECK_SECONDS = 2.0  # between looking for dead workers; BentoML waits ten
 
 
 class SightglassService(bentoml.Service[Any]):  # type: ignore[misc]  # BentoML loads it lazily
@@ -22,25 +21,19 @@ class SightglassService(bentoml.Service[Any]):  # type: ignore[misc]  # BentoML 
         from service.server.application import Application
         from service.server.uvicorn_protocol import install_protocol
         from service.settings import read_settings
+        from service.supervisor import end_with_supervisor
 
+        end_with_supervisor()
         settings = read_settings()
         application = Application(super().to_asgi(is_main), settings)
         install_protocol(settings, application.early_rejection)
         return application
 
 
-def shorten_worker_checks(supervisor: Any) -> None:
-    """Make BentoML's parent look for dead workers more often. There is no setting for it."""
-
-    class WatchfulArbiter(supervisor.Arbiter):  # type: ignore[misc]
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            super().__init__(*args, **kwargs | {"check_delay": CHECK_SECONDS})
-
-    supervisor.Arbiter = WatchfulArbiter
-
-
 if SUPERVISOR in sys.modules:  # only in the parent: the import would delay a worker's start
-    shorten_worker_checks(sys.modules[SUPERVISOR])
+    from service.supervisor import install_arbiter
+
+    install_arbiter(sys.modules[SUPERVISOR])
 
 
 @bentoml.service(name="sightglass", metrics={"enabled": False}, service_class=SightglassService)
