@@ -1,11 +1,13 @@
 """The BentoML service. BentoML starts the processes and packages them; requests are ours."""
 
+import importlib
 import sys
 from typing import Any
 
 import bentoml
 
 SUPERVISOR = "bentoml._internal.utils.circus"
+WORKER = "_bentoml_impl.worker.service"  # the main module of a worker
 
 
 class SightglassService(bentoml.Service[Any]):  # type: ignore[misc]  # BentoML loads it lazily
@@ -30,10 +32,16 @@ class SightglassService(bentoml.Service[Any]):  # type: ignore[misc]  # BentoML 
         return application
 
 
-if SUPERVISOR in sys.modules:  # only in the parent: the import would delay a worker's start
+def is_worker() -> bool:
+    """Return whether this process is a worker, and not BentoML's parent process or a tool."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return spec is not None and spec.name == WORKER
+
+
+if not is_worker():  # the import would delay a worker's start
     from service.supervisor import install_arbiter
 
-    install_arbiter(sys.modules[SUPERVISOR])
+    install_arbiter(importlib.import_module(SUPERVISOR))
 
 
 @bentoml.service(name="sightglass", metrics={"enabled": False}, service_class=SightglassService)

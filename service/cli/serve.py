@@ -225,13 +225,14 @@ def end_orphans() -> None:
 
 
 def describe_end(exit_code: int) -> int:
-    """Return the exit code as a shell gives it, and say so if a signal ended the server."""
+    """Return the exit code as a shell gives it, and say so if the server was killed."""
     if exit_code >= 0:
         return exit_code
-    name = signal.Signals(-exit_code).name
-    print(  # noqa: T201
-        f"The service stopped because {name} ended BentoML's parent process. "
-        "All its workers are stopped. Start it again.",
-        file=sys.stderr,
-    )
-    return 128 - exit_code
+    number = signal.Signals(-exit_code)
+    if number not in (signal.SIGINT, signal.SIGTERM):  # those stop it while it still starts
+        print(  # noqa: T201
+            f"The service stopped because {number.name} ended BentoML's parent process. "
+            "All its workers are stopped. Start it again.",
+            file=sys.stderr,
+        )
+    return 128 + number
