@@ -185,7 +185,7 @@ def test_a_full_disk_ends_no_worker_and_is_said_in_the_log(
                 if one["event"] == "metrics not shared"
             ]
             assert all("No space left on device" in reason for reason in reasons)
-            assert len(reasons) == 2  # the metrics and the mean maps
+            assert len(reasons) == 1
     finally:
         subprocess.run(["umount", "-l", str(disk)], check=True)
 
