@@ -52,17 +52,6 @@ def test_ctrl_c_while_draining_ends_the_service_at_once(slow_draining: LaunchedS
     assert slow_draining.stop(signal.SIGINT) == 0
 
 
-def test_the_server_ends_if_its_launcher_is_killed(quadrants_dir: Path, tmp_path: Path) -> None:
-    if sys.platform != "linux":
-        pytest.skip("only Linux signals a child when its parent dies")
-    with start_server(quadrants_dir, tmp_path, drain_seconds=0) as server:
-        server.wait_ready()
-        children = psutil.Process(server.process.pid).children(recursive=True)
-        server.process.kill()
-        server.process.wait()
-        wait_until(lambda: not any(child.is_running() for child in children))
-
-
 def test_the_ready_message_has_a_curl_command_that_works(
     launched: LaunchedServer, tmp_path: Path
 ) -> None:
