@@ -67,7 +67,7 @@ audit: $(VENV)/dev.installed ## list known vulnerabilities of all packages; fail
 
 load: $(VENV)/dev.installed ## run a Locust load test against the running service (options: SHAPE=ramp|spike|soak, USERS=, SECONDS=)
 	$(BIN)/locust -f loadtests/locustfile.py --headless --only-summary --shape $(SHAPE) \
-	  -u $(USERS) $(if $(SECONDS),-t $(SECONDS)s) -H http://$(HOST):$(PORT)
+	  -u $(USERS) $(if $(SECONDS),-t $(SECONDS)s) -H 'http://$(if $(findstring :,$(HOST)),[$(HOST)],$(HOST)):$(PORT)'
 
 bench: $(VENV)/dev.installed ## run the benchmarks against the hardware limit and other servers, within 30 minutes (FULL=1: all of them)
 	$(BIN)/python -m benchmarks run $(if $(FULL),--full)
@@ -81,11 +81,13 @@ soak: $(VENV)/dev.installed ## run an hour of mixed load and draw docs/pictures/
 bench-gpu: $(VENV)/dev.installed ## run the benchmarks of a GPU, on a machine that has one
 	$(BIN)/python -m benchmarks.gpu
 
+# By default, bentoml build recommends a command that cannot use our Dockerfile. So it prints the tag.
 image: $(VENV)/serve.installed ## build the container image (options: VARIANT=gpu, BUILDER=podman|buildah|nerdctl, BUILD_OPTIONS=)
-	$(BIN)/bentoml build
+	$(BIN)/bentoml build --output tag
 	bento=$$($(BIN)/python -c "import bentoml; print(bentoml.get('sightglass:latest').path)") \
 	  && $(BUILDER) build $(BUILD_OPTIONS) -t sightglass:$(VARIANT) --build-arg VARIANT=$(VARIANT) \
 	  --build-arg BASE_IMAGE=$(BASE_IMAGE) -f "$$bento/env/docker/Dockerfile" "$$bento"
+	@echo "The image is sightglass:$(VARIANT). Run it: docker run --rm --read-only --tmpfs /tmp -p 3000:3000 sightglass:$(VARIANT)"
 
 image-test: $(VENV)/dev.installed ## build and test the image without a container engine; needs root, buildah and debootstrap (IMAGE= skips the build)
 	VARIANT=$(VARIANT) IMAGE=$(IMAGE) $(BIN)/python -m pytest -v tests/deploy/image.py

@@ -19,7 +19,14 @@ from loadtests.digits import draw_digit
 from loadtests.photographs import take_photograph
 from loadtests.record import Sample, find_windows, take_sample
 from loadtests.shapes import SHAPES, count_users
-from loadtests.verdict import compare, describe_verdict, is_met, make_table, read_objectives
+from loadtests.verdict import (
+    advise,
+    compare,
+    describe_verdict,
+    judge,
+    make_table,
+    read_objectives,
+)
 
 BATCH_SIZE = 8
 LARGE_SHARE = 0.25
@@ -127,7 +134,7 @@ def sample_forever(environment: Environment) -> None:
 
 @events.quitting.add_listener
 def report_verdict(environment: Environment, **_: Any) -> None:
-    """Print the table and write the report. The exit code is 0 if the objectives were met."""
+    """Print the table, write the report, and set the exit code."""
     if isinstance(environment.runner, WorkerRunner):
         return
     from loadtests import page  # matplotlib loads slowly, and only the end needs it
@@ -148,5 +155,7 @@ def report_verdict(environment: Environment, **_: Any) -> None:
     page.write(
         page.Run(f"Load, {options.shape}", about, rows, curves, find_windows(samples)), folder
     )
-    print(f"\n{make_table(rows)}\n{describe_verdict(rows)}\n{folder / 'verdict.html'}")  # noqa: T201
-    environment.process_exit_code = 0 if is_met(rows) else 1
+    advice = advise(rows, options.run_time or SHAPES[options.shape].seconds)
+    verdict = f"{describe_verdict(rows)}\n{advice}{folder / 'verdict.html'}"
+    print(f"\n{make_table(rows)}\n{verdict}")  # noqa: T201
+    environment.process_exit_code = judge(rows)

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 from loadtests.record import PERCENTILES, Window
-from loadtests.verdict import Row, describe_verdict, is_met
+from loadtests.verdict import MET, Row, describe_missed, describe_verdict, judge
 
 mpl.use("svg")
 SHARES = (0.5, 0.75, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999)
@@ -72,7 +72,7 @@ def make_html(run: Run, plots: list[str]) -> str:
         "<tr>" + "".join(f"<td>{cell}</td>" for cell in _format_cells(row, *HTML_CELL)) + "</tr>"
         for row in run.rows
     )
-    css_class = "met" if is_met(run.rows) else "missed"
+    css_class = "met" if judge(run.rows) == MET else "missed"
     return (
         f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{html.escape(run.title)}"
         f"</title><style>{STYLE}</style><h1>{html.escape(run.title)}: "
@@ -140,9 +140,10 @@ def _format_cells(row: Row, limited: str, missed: str) -> list[str]:
     for name, ms in row.times.items():
         cell = f"{ms:,.0f}"
         if limit := row.limits.get(name):
-            cell = limited.format(missed.format(cell) if ms > limit else cell, limit)
+            is_missed = ms > limit and name not in row.unjudged
+            cell = limited.format(missed.format(cell) if is_missed else cell, limit)
         times.append(cell)
-    verdict = "missed" if row.missed else "met"
+    verdict = "missed" if row.missed else describe_missed(row)
     return [row.endpoint, f"{row.requests:,}", f"{row.failures:,}", *times, verdict]
 
 

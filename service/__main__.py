@@ -60,16 +60,16 @@ def add_serve(parser: argparse.ArgumentParser) -> None:
         help="address to listen on; 0.0.0.0 accepts calls from other machines (default: 127.0.0.1)",
     )
     parser.add_argument(
-        "--port", type=int, default=3000, help="port to listen on, for example 8080 (default: 3000)"
+        "--port", default="3000", help="port to listen on, for example 8080 (default: 3000)"
     )
     parser.set_defaults(run=run_serve)
 
 
 def run_serve(arguments: argparse.Namespace) -> int:
     """Serve until a signal stops the server."""
-    from service.cli.serve import serve
+    from service.cli.serve import parse_port, serve
 
-    return serve(arguments.host, arguments.port)
+    return serve(arguments.host, parse_port(arguments.port))
 
 
 def add_check(parser: argparse.ArgumentParser) -> None:

@@ -1,12 +1,13 @@
 """The BentoML service. BentoML starts the processes and packages them; requests are ours."""
 
+import importlib
 import sys
 from typing import Any
 
 import bentoml
 
 SUPERVISOR = "bentoml._internal.utils.circus"
-CHECK_SECONDS = 2.0  # between looking for dead workers; BentoML waits ten
+WORKER = "_bentoml_impl.worker.service"  # the main module of a worker
 
 
 class SightglassService(bentoml.Service[Any]):  # type: ignore[misc]  # BentoML loads it lazily
@@ -22,25 +23,25 @@ class SightglassService(bentoml.Service[Any]):  # type: ignore[misc]  # BentoML 
         from service.server.application import Application
         from service.server.uvicorn_protocol import install_protocol
         from service.settings import read_settings
+        from service.supervisor import end_with_supervisor
 
+        end_with_supervisor()
         settings = read_settings()
         application = Application(super().to_asgi(is_main), settings)
         install_protocol(settings)
         return application
 
 
-def shorten_worker_checks(supervisor: Any) -> None:
-    """Make BentoML's parent look for dead workers more often. There is no setting for it."""
-
-    class WatchfulArbiter(supervisor.Arbiter):  # type: ignore[misc]
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            super().__init__(*args, **kwargs | {"check_delay": CHECK_SECONDS})
-
-    supervisor.Arbiter = WatchfulArbiter
+def is_worker() -> bool:
+    """Return whether this process is a worker, and not BentoML's parent process or a tool."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return spec is not None and spec.name == WORKER
 
 
-if SUPERVISOR in sys.modules:  # only in the parent: the import would delay a worker's start
-    shorten_worker_checks(sys.modules[SUPERVISOR])
+if not is_worker():  # the import would delay a worker's start
+    from service.supervisor import install_arbiter
+
+    install_arbiter(importlib.import_module(SUPERVISOR))
 
 
 @bentoml.service(name="sightglass", metrics={"enabled": False}, service_class=SightglassService)

@@ -1,10 +1,16 @@
 """The machine: its cores, its NVIDIA driver, and processes that end with their parent."""
 
+import contextlib
 import ctypes
 import os
+import signal
 import sys
+import threading
+import time
 
-PR_SET_PDEATHSIG = 1  # of prctl(2)
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # of prctl(2)
+PARENT_POLL_SECONDS = 1.0
+AT_ONCE = getattr(signal, "SIGKILL", signal.SIGTERM)  # Windows has only SIGTERM
 
 
 def count_cores() -> int:
@@ -23,10 +29,37 @@ def has_driver() -> bool:
     return True
 
 
-def end_with_parent(number: int) -> None:
+def end_with_parent(number: int, parent: int | None = None) -> None:
     """Have the kernel send this process a signal when its parent ends. Linux only.
 
     The parent is the thread that forked this process, so the signal comes when that thread ends.
+    If `parent`, a process id, is no longer the parent, it has ended: the signal comes at once.
     """
+    if sys.platform != "linux":
+        return
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number)
+    if parent is not None and os.getppid() != parent:
+        os.kill(os.getpid(), number)
+
+
+def watch_parent(number: int, parent: int) -> None:
+    """Do the same where the kernel can't: a thread looks every second who the parent is."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(PARENT_POLL_SECONDS)
+        os.kill(os.getpid(), number)
+
+    threading.Thread(target=watch, name="watch-parent", daemon=True).start()
+
+
+def adopt_orphans() -> None:
+    """Make this process the parent of its descendants whose own parent ends. Linux only."""
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number)
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
+
+
+def kill(pid: int) -> None:
+    """End a process at once. It may have ended already."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, AT_ONCE)

@@ -16,7 +16,8 @@ from prometheus_client.registry import Collector
 from service.inference.admission import Admission
 from service.repository.attention import BORDER_SHARE, MAPS, SHARES
 from service.repository.repository import Repository
-from service.telemetry.metrics import INFLIGHT_BYTES, MULTIPROCESS, QUEUE_LENGTH
+from service.telemetry.metrics import INFLIGHT_BYTES, QUEUE_LENGTH
+from service.telemetry.shared import SHARING, report_no_room
 
 GAUGE_SECONDS = 0.5
 
@@ -29,9 +30,23 @@ def set_gauges(admission: Admission) -> None:
 
 async def keep_gauges(admission: Admission) -> None:
     """Set them regularly, because Prometheus may ask another worker for the sum."""
+    if SHARING.problem:
+        report_no_room(SHARING.problem)  # it was found before there was a log
     while True:
         set_gauges(admission)
         await asyncio.sleep(GAUGE_SECONDS)
+
+
+class SharingInfo(Collector):
+    """Whether the sums are complete, as far as the worker that answers knows."""
+
+    def collect(self) -> Iterator[Metric]:
+        """Return what `/metrics` shows of the metrics themselves."""
+        yield GaugeMetricFamily(
+            "sightglass_metrics_complete",
+            "0 if the disk has no room for all metrics of the worker that answers",
+            value=int(SHARING.problem is None),
+        )
 
 
 class ModelInfo(Collector):
@@ -86,14 +101,18 @@ class AttentionMetrics(Collector):
 
 
 def render_metrics(repository: Repository) -> tuple[bytes, str]:
-    """Return the page and its media type. With several workers, it shows their sum."""
+    """Return the page and its media type: the sum of all workers that share their metrics.
+
+    A worker that has no room to share them shows only its own.
+    """
     registry = CollectorRegistry()
-    if MULTIPROCESS:
+    if SHARING.slot is not None:
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         page = generate_latest(registry)
     else:
         page = generate_latest(REGISTRY)
     models = CollectorRegistry()
+    models.register(SharingInfo())
     models.register(ModelInfo(repository))
     models.register(AttentionMetrics(repository))
     return page + generate_latest(models), CONTENT_TYPE_LATEST

@@ -1,11 +1,12 @@
 """Starts BentoML's server and stops it as the signal asks: SIGTERM drains, Ctrl-C ends at once.
 
 BentoML's parent process answers every signal with SIGTERM to its workers, which then drain. So this
-process runs above it. It forwards SIGTERM, and it sends Ctrl-C to the workers themselves.
+process runs above it. It forwards SIGTERM, and it sends Ctrl-C to the workers themselves. Whatever
+ends the parent process, this process ends what is left of it.
 """
 
 import contextlib
-import json
+import errno
 import os
 import signal
 import socket
@@ -13,17 +14,16 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
-import urllib.error
-import urllib.request
+from collections.abc import Iterator
 from functools import partial
 from types import FrameType
-from typing import NamedTuple
+from typing import Any
 
 import psutil
 
+from service.cli.ready import ReadyMessage, announce_ready, make_url
 from service.cli.workers import choose_workers
-from service.machine import end_with_parent
+from service.machine import adopt_orphans, end_with_parent
 from service.server.tracing import make_exporters
 from service.settings import (
     BUNDLED_DEFAULT,
@@ -32,12 +32,16 @@ from service.settings import (
     apply_bundled_default,
     read_settings,
 )
+from service.supervisor import LAUNCHER_FOLDER_VARIABLE
 
 SERVICE = "service.app:Sightglass"
-BUNDLED_EXAMPLE = "docs/examples/dog_and_cat.jpg"
 KEEP_ALIVE_SECONDS = 75  # longer than proxies keep idle connections, so that the proxy closes first
 START_ATTEMPTS = 3
-POLL_SECONDS = (0.1, 0.5)  # the first pause and the longest one
+MAX_PORT = 65535
+ORPHAN_SECONDS = 10.0  # at most, until the processes that were killed have ended
+STOPPING = [  # a closed terminal (SIGHUP) and Ctrl-\ (SIGQUIT) drain as SIGTERM does
+    getattr(signal, name) for name in ("SIGTERM", "SIGHUP", "SIGQUIT") if hasattr(signal, name)
+]
 
 
 class LaunchError(ConfigurationError):
@@ -48,11 +52,11 @@ def serve(host: str, port: int) -> int:
     """Check what can be checked before the start, run BentoML's server, return its exit code.
 
     Raises:
-        LaunchError: the port can't be used.
+        LaunchError: the address can't be used, or there is no room for temporary files.
         SettingsError: a setting has a value that is not allowed.
         DeviceError: the device that the settings demand does not work.
     """
-    check_port(host, port)
+    address = check_address(host, port)
     settings = apply_bundled_default(read_settings())
     make_exporters()  # the workers make their own; here a wrong setting is still one sentence
     if settings.device == "cuda":
@@ -60,69 +64,37 @@ def serve(host: str, port: int) -> int:
 
         require_cuda()
     workers = choose_workers(settings)
-    # The workers of one server sum their metrics in this folder; another server needs its own.
-    with tempfile.TemporaryDirectory(prefix="sightglass-") as bentoml_home:
-        environment = make_environment(settings, workers, bentoml_home)
+    exit_at_signals()
+    adopt_orphans()
+    with make_folder() as folder:
+        environment = make_environment(settings, workers, folder)
         is_bundled = settings.default_model == BUNDLED_DEFAULT
-        ready = ReadyMessage(
-            f"http://{host}:{port}", workers, BUNDLED_EXAMPLE if is_bundled else "picture.jpg"
-        )
+        ready = ReadyMessage(make_url(host, port), workers, is_bundled)
         for _ in range(START_ATTEMPTS):
-            exit_code = run_server(host, port, environment, ready)
+            exit_code = run_server(address, port, environment, ready)
             # BentoML's parent process exits with 1 if another process takes a port that it found
             # free for itself.
             if exit_code != 1:
                 break
-        return exit_code
+    return describe_end(exit_code)
 
 
-def make_environment(settings: Settings, workers: int, bentoml_home: str) -> dict[str, str]:
-    """The environment variables of BentoML's server."""
-    environment = os.environ | {
-        "BENTOML_DO_NOT_TRACK": "True",
-        "BENTOML_CONFIG_OPTIONS": f"services.sightglass.workers={workers}",
-    }
-    environment.setdefault("BENTOML_HOME", bentoml_home)
-    if settings.default_model == BUNDLED_DEFAULT:
-        environment["SIGHTGLASS_DEFAULT_MODEL"] = BUNDLED_DEFAULT
-    return environment
+def parse_port(text: str) -> int:
+    """Return the port that the command line names.
 
-
-class ReadyMessage(NamedTuple):
-    """What the person at the terminal reads once the service is ready."""
-
-    url: str
-    workers: int
-    example: str
-
-    def __str__(self) -> str:
-        processes = f" with {self.workers} worker processes" if self.workers > 1 else ""
-        return (
-            f"Sightglass is ready on {self.url}{processes}. Press Ctrl-C to stop it.\n"
-            "Try it in another terminal:\n"
-            f"  curl -F image=@{self.example} {self.url}/predict\n"
-            f"  curl -F image=@{self.example} {self.url}/gradcam -o heatmap.png"
+    Raises:
+        LaunchError: it is not a port to listen on.
+    """
+    if not (text.isascii() and text.isdigit() and 0 < int(text) <= MAX_PORT):
+        raise LaunchError(
+            f'The port must be an integer from 1 to {MAX_PORT}, got "{text}". '
+            "Choose another one, for example: make serve PORT=3001"
         )
+    return int(text)
 
 
-def run_server(host: str, port: int, environment: dict[str, str], ready: ReadyMessage) -> int:
-    """Run BentoML's server until it ends; return its exit code."""
-    command = [sys.executable, "-m", "bentoml", "serve", SERVICE]
-    command += ["--host", host, "--port", str(port)]
-    command += ["--timeout-keep-alive", str(KEEP_ALIVE_SECONDS)]
-    process = subprocess.Popen(  # noqa: S603
-        command,
-        env=environment,
-        start_new_session=True,  # so that Ctrl-C at the terminal reaches only this process
-        preexec_fn=partial(end_with_parent, signal.SIGTERM),  # SIGTERM makes it drain
-    )
-    forward_signals(process)
-    threading.Thread(target=announce_ready, args=(process, ready), daemon=True).start()
-    return process.wait()
-
-
-def check_port(host: str, port: int) -> None:
-    """Check that the service can listen on the port.
+def check_address(host: str, port: int) -> str:
+    """Check that the service can listen there. Return the host as a numeric address.
 
     Raises:
         LaunchError: it can't.
@@ -132,11 +104,77 @@ def check_port(host: str, port: int) -> None:
         with socket.socket(family, socket.SOCK_STREAM) as listener:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(address)
-    except (OSError, OverflowError) as exc:
+    except OSError as exc:
+        if isinstance(exc, socket.gaierror) or exc.errno == errno.EADDRNOTAVAIL:
+            advice = "Name an address of this machine, for example: make serve HOST=127.0.0.1"
+        else:
+            free = port + 1 if 1024 <= port < MAX_PORT else 3000  # lower ones need root
+            advice = f"Choose another port, for example: make serve PORT={free}"
         raise LaunchError(
-            f"The service can't listen on {host}:{port} ({getattr(exc, 'strerror', exc)}). "
-            f"Choose another port, for example: make serve PORT={port + 1}"
+            f"The service can't listen on {host}:{port} ({exc.strerror}). {advice}"
         ) from None
+    return str(address[0])
+
+
+@contextlib.contextmanager
+def make_folder() -> Iterator[str]:
+    """Make the folder of all temporary files of this server, and remove it at the end.
+
+    The workers of one server sum their metrics there; another server needs its own.
+
+    Raises:
+        LaunchError: it can't be made.
+    """
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="sightglass-", ignore_cleanup_errors=True)
+    except OSError as exc:
+        raise LaunchError(
+            f"The service can't write its temporary files ({exc.strerror or exc}). Make room, or "
+            "name another folder, for example: TMPDIR=/var/tmp make serve"
+        ) from None
+    with folder as name:
+        yield name
+
+
+def make_environment(settings: Settings, workers: int, folder: str) -> dict[str, str]:
+    """The environment variables of BentoML's server."""
+    environment = os.environ | {
+        "BENTOML_DO_NOT_TRACK": "True",
+        "BENTOML_CONFIG_OPTIONS": f"services.sightglass.workers={workers}",
+        "TMPDIR": folder,
+        LAUNCHER_FOLDER_VARIABLE: folder,
+    }
+    environment.setdefault("BENTOML_HOME", folder)
+    if settings.default_model == BUNDLED_DEFAULT:
+        environment["SIGHTGLASS_DEFAULT_MODEL"] = BUNDLED_DEFAULT
+    return environment
+
+
+def run_server(address: str, port: int, environment: dict[str, str], ready: ReadyMessage) -> int:
+    """Run BentoML's server until it ends; return its exit code. Nothing of it is left then."""
+    command = [sys.executable, "-m", "bentoml", "serve", SERVICE]
+    command += ["--host", address, "--port", str(port)]
+    command += ["--timeout-keep-alive", str(KEEP_ALIVE_SECONDS)]
+    options: dict[str, Any] = {}
+    if os.name == "posix":
+        options["start_new_session"] = True  # so that Ctrl-C at the terminal reaches only us
+        # SIGTERM makes it drain.
+        options["preexec_fn"] = partial(end_with_parent, signal.SIGTERM, os.getpid())
+    process = subprocess.Popen(command, env=environment, **options)  # noqa: S603
+    forward_signals(process)
+    threading.Thread(target=announce_ready, args=(process, ready), daemon=True).start()
+    exit_code = wait_for(process)
+    end_orphans()
+    return exit_code
+
+
+def exit_at_signals() -> None:
+    """Until there is a server, let a signal end this process, with its temporary files removed."""
+
+    def end(number: int, _: FrameType | None) -> None:
+        sys.exit(128 + number)
+
+    handle_stopping(end)
 
 
 def forward_signals(process: subprocess.Popen[bytes]) -> None:
@@ -151,25 +189,50 @@ def forward_signals(process: subprocess.Popen[bytes]) -> None:
                 worker.send_signal(signal.SIGINT)
         process.send_signal(signal.SIGINT)
 
-    signal.signal(signal.SIGTERM, terminate)
+    handle_stopping(terminate)
     signal.signal(signal.SIGINT, interrupt)
 
 
-def announce_ready(process: subprocess.Popen[bytes], ready: ReadyMessage) -> None:
-    """Print the message as soon as the default model can answer."""
-    pause, longest_pause = POLL_SECONDS
-    while not is_ready(ready.url):
-        if process.poll() is not None:
-            return
-        time.sleep(pause)
-        pause = min(2 * pause, longest_pause)
-    print(ready, flush=True)  # noqa: T201
+def handle_stopping(handler: Any) -> None:
+    """Call `handler` at each signal that asks the service to stop.
+
+    A signal that is ignored stays ignored: that is how `nohup` keeps a service running.
+    """
+    for number in STOPPING:
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
-def is_ready(url: str) -> bool:
-    """Whether `/readyz` says that the service is ready."""
-    try:
-        with urllib.request.urlopen(f"{url}/readyz", timeout=60) as response:  # noqa: S310
-            return bool(json.load(response)["ready"])
-    except (OSError, ValueError):
-        return False
+def wait_for(process: subprocess.Popen[bytes]) -> int:
+    """Wait until the process ends; return its exit code. Reap adopted orphans meanwhile."""
+    if sys.platform != "linux":
+        return process.wait()
+    while (exit_code := process.poll()) is None:
+        with contextlib.suppress(ChildProcessError):  # the thread that polls was faster
+            ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
+            if ended and ended.si_pid != process.pid:
+                os.waitpid(ended.si_pid, 0)
+    return exit_code
+
+
+def end_orphans() -> None:
+    """End the processes that the server left, for example because it was killed."""
+    orphans = psutil.Process().children(recursive=True)
+    for orphan in orphans:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            orphan.kill()
+    psutil.wait_procs(orphans, ORPHAN_SECONDS)
+
+
+def describe_end(exit_code: int) -> int:
+    """Return the exit code as a shell gives it, and say so if the server was killed."""
+    if exit_code >= 0:
+        return exit_code
+    number = signal.Signals(-exit_code)
+    if number not in (signal.SIGINT, signal.SIGTERM):  # those stop it while it still starts
+        print(  # noqa: T201
+            f"The service stopped because {number.name} ended BentoML's parent process. "
+            "All its workers are stopped. Start it again.",
+            file=sys.stderr,
+        )
+    return 128 + number

@@ -5,7 +5,7 @@ mapped into memory. Any worker can add up the files of all. Knows arrays and fil
 images or HTTP.
 """
 
-import os
+import contextlib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ from service.artifact.card import Attention as TrainedAttention
 from service.imaging.saliency import EMPTY_BELOW
 from service.runtime.engine import Outputs
 from service.schemas import AttentionAnswer, AttentionMap, ClassAttention
-from service.telemetry.metrics import find_multiprocess_folder
+from service.telemetry.shared import SHARING, extend, find_multiprocess_folder, report_no_room
 
 BORDER = 0.1  # of a side, from each edge
 SHARES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)  # upper bounds of a histogram
@@ -65,9 +65,9 @@ class Attention:
         columns = CELLS + height * width
         rows = min(len(artifact.card.labels), MAX_BYTES // (8 * columns))
         self._shape = (rows, columns)
-        self._folder = locate_sums_folder(name, version, artifact.sha256)
-        own = map_sums_file(self._folder, len(SHARES) + rows * columns)
-        self._buckets, self._sums = self._split(own)
+        self._path = locate_sums_file(name, version, artifact.sha256)
+        self._own = self._open(len(SHARES) + rows * columns)
+        self._buckets, self._sums = self._split(self._own)
 
     def add(self, outputs: Outputs, target: NDArray[np.int64], counts: list[bool]) -> None:
         """Add the map of each row's own top-1, if the batch has it. Empty maps are left out.
@@ -96,11 +96,21 @@ class Attention:
 
     def total(self) -> Total:
         """Return the sums of all workers, including those that ended."""
-        if self._folder is None:
-            return Total(self._buckets, self._sums)
-        return Total(
-            *self._split(np.sum([np.fromfile(path) for path in self._folder.iterdir()], axis=0))
-        )
+        total = self._own.copy()
+        if self._path is not None and self._path.exists():
+            for path in self._path.parent.iterdir():
+                if path != self._path:
+                    total += np.fromfile(path)
+        return Total(*self._split(total))
+
+    def discard(self) -> None:
+        """Remove this worker's file, because the version is served no longer."""
+        if self._path is None:
+            return
+        self._path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # another worker has a file there, or has removed it
+            for folder in self._path.parents[:3]:  # of the content, the version and the name
+                folder.rmdir()
 
     @property
     def reference(self) -> TrainedAttention | None:
@@ -141,29 +151,45 @@ class Attention:
             distance = measure_distance(mean, np.array(reference.mean))
         return {"observed": observed, "reference": trained, "distance": distance}
 
+    def _open(self, length: int) -> Sums:
+        """Return the sums to add to: this worker's file, or its own memory without room for one."""
+        if self._path is not None:
+            try:
+                return map_sums_file(self._path, length)
+            except OSError as exc:
+                self._path = None
+                report_no_room(f"the mean maps of a version are not shared: {exc}")
+        return np.zeros(length)
+
     def _split(self, flat: Sums) -> tuple[Sums, Sums]:
         """Return buckets and sums as views of the content of one file."""
         return flat[: len(SHARES)], flat[len(SHARES) :].reshape(self._shape)
 
 
-def locate_sums_folder(name: str, version: str, sha256: str) -> Path | None:
-    """Return the folder of the workers' sums of one version; None for a single process."""
+def locate_sums_file(name: str, version: str, sha256: str) -> Path | None:
+    """Return the path of this worker's sums of one version; None for a single process."""
     shared = find_multiprocess_folder()
-    return shared and shared / "attention" / name / version / sha256[:16]
+    if shared is None or SHARING.slot is None:
+        return None
+    return shared / "attention" / name / version / sha256[:16] / str(SHARING.slot)
 
 
-def map_sums_file(folder: Path | None, length: int) -> Sums:
-    """Return `length` zeros, or the sums of an earlier worker with this process id.
+def map_sums_file(path: Path, length: int) -> Sums:
+    """Return `length` zeros, or the sums of an earlier worker with these files.
 
-    They are on disk if there is a folder. Pages that are never written take no memory.
+    They are in a file whose blocks are on the disk: writing to a page without one ends the process.
+
+    Raises:
+        OSError: there is no room for the file.
     """
-    if folder is None:
-        return np.zeros(length)
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / str(os.getpid())
+    path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
-        part = folder.with_name(f"{folder.name}-{path.name}.part")
-        with part.open("wb") as file:
-            file.truncate(length * 8)
-        part.rename(path)
+        part = path.parent.with_name(f"{path.parent.name}-{path.name}.part")
+        try:
+            with part.open("wb") as file:
+                extend(file.fileno(), length * 8)
+            part.rename(path)
+        except OSError:
+            part.unlink(missing_ok=True)
+            raise
     return np.asarray(np.memmap(path, np.float64, "r+", shape=(length,)))

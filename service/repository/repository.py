@@ -99,7 +99,9 @@ class Repository:
             self._loader, find_model_files, self._settings.models_dir
         )
         for key in [key for key in self._entries if key not in found]:
-            del self._entries[key]
+            removed = self._entries.pop(key).model
+            if removed is not None:
+                removed.attention.discard()
             log.info("model removed", extra=with_fields(model=_format_key(key)))
         fresh = [key for key in found if not self._is_known(key, found[key])]
         for key in fresh:
@@ -211,7 +213,10 @@ class Repository:
             log.error("model failed", extra=with_fields(model=_format_key(key), reason=reason))
             return
         on_device_lost = partial(self._recover, key, entry)
+        before = entry.model
         entry.model = _make_model(key, artifact, session, self._settings, on_device_lost)
+        if before is not None and before.artifact.sha256 != artifact.sha256:
+            before.attention.discard()
         entry.state, entry.reason = "ready", None
         log.info(
             "model ready",

@@ -18,6 +18,7 @@ from service.api.routing import Endpoint
 from service.api.status import StatusEndpoints
 from service.api.v2.endpoints import V2Endpoints
 from service.api.web import WebPages
+from service.heartbeat import beat
 from service.inference.admission import Admission
 from service.inference.classifier import Classifier
 from service.lifecycle import Lifecycle
@@ -68,6 +69,7 @@ class Application:
                 asyncio.create_task(self._announce()),
                 asyncio.create_task(keep_gauges(self._admission)),
                 asyncio.create_task(self._watch_runs()),
+                asyncio.create_task(beat()),
             ]
             try:
                 yield

@@ -3,22 +3,15 @@
 Label values come from fixed sets (routes, codes, models), never from a client's request.
 """
 
-import os
 from functools import cache
-from pathlib import Path
 
-from prometheus_client import Counter, Gauge, Histogram, values
+from prometheus_client import Counter, Gauge, Histogram
 
+from service.telemetry.shared import SHARING, find_multiprocess_folder
 
-def find_multiprocess_folder() -> Path | None:
-    """The folder into which the workers of one server write; None for a single process."""
-    folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")  # BentoML sets it for its workers
-    return None if folder is None else Path(folder)
-
-
-MULTIPROCESS = find_multiprocess_folder() is not None
-if MULTIPROCESS:  # a worker's process id never changes, so one system call is enough
-    values.ValueClass = values.MultiProcessValue(cache(os.getpid))  # type: ignore[no-untyped-call]
+FOLDER = find_multiprocess_folder()
+if FOLDER is not None:  # before the first metric is made
+    SHARING.open(FOLDER)
 
 LATENCY_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 

@@ -10,11 +10,21 @@ import pytest
 
 from loadtests.record import Sample, find_percentile, find_windows
 from loadtests.shapes import count_users
-from loadtests.verdict import compare, is_met, read_objectives
+from loadtests.verdict import (
+    MET,
+    MISSED,
+    TOO_FEW,
+    advise,
+    compare,
+    describe_verdict,
+    judge,
+    make_table,
+    read_objectives,
+)
 from tests.contract.artifacts import wait_loaded
 from tests.server import PATIENCE, ROOT, Server, find_free_port
 
-OBJECTIVES = {"error_rate": 0.0, "latency": {"/predict": {"p99": 1000}}}
+OBJECTIVES = {"error_rate": 0.0, "latency": {"/predict": {"p50": 1000, "p95": 1000, "p99": 1000}}}
 ENDPOINTS = [f"{path} {size}" for path in ("/predict", "/gradcam") for size in ("small", "large")]
 LOCUST = [sys.executable, "-m", "locust", "-f", "loadtests/locustfile.py", "--headless"]
 
@@ -33,20 +43,49 @@ class Entry:
 
 
 @pytest.mark.parametrize(
-    ("entry", "met"),
+    ("entry", "exit_code"),
     [
-        (Entry(10), True),
-        (Entry(1001), False),
-        (Entry(10, num_failures=1), False),
-        (Entry(10, num_requests=0), False),
+        (Entry(10), MET),
+        (Entry(1001), MISSED),
+        (Entry(10, num_failures=1), MISSED),
+        (Entry(10, num_requests=0), MISSED),
+        (Entry(1001, num_requests=40), MISSED),
+        (Entry(10, num_requests=40), MET),
+        (Entry(10, num_requests=39), TOO_FEW),
+        (Entry(1001, num_requests=3), TOO_FEW),
+        (Entry(10, num_requests=3, num_failures=1), MISSED),
     ],
 )
-def test_the_objectives_are_met_only_if_each_one_is(entry: Entry, met: bool) -> None:
-    assert met == is_met(compare({"/predict": entry}, OBJECTIVES))
+def test_the_objectives_are_met_only_if_each_one_is(entry: Entry, exit_code: int) -> None:
+    assert judge(compare({"/predict": entry}, OBJECTIVES)) == exit_code
 
 
 def test_without_a_measurement_no_objective_is_met() -> None:
-    assert not is_met(compare({}, OBJECTIVES))
+    assert judge(compare({}, OBJECTIVES)) == MISSED
+
+
+@dataclass
+class OneSlow(Entry):
+    """One slow request among fast ones."""
+
+    def get_response_time_percentile(self, percent: float) -> float:
+        """As Locust does: the slowest, unless more than one may be slower."""
+        is_slowest = self.num_requests - 1 <= int(self.num_requests * percent)
+        return 5000 if is_slowest else self.milliseconds
+
+
+@pytest.mark.parametrize("requests", [4, 11, 39, 40, 41, 100, 199, 200, 201, 1000])
+def test_one_slow_request_alone_never_misses_an_objective(requests: int) -> None:
+    [row] = compare({"/predict": OneSlow(10, requests)}, OBJECTIVES)
+    assert row.missed == []
+
+
+def test_a_run_with_too_few_requests_says_so_and_what_to_do() -> None:
+    rows = compare({"/predict": OneSlow(10, 11)}, OBJECTIVES)
+    assert "too few to judge: 40 needed" in make_table(rows)
+    assert describe_verdict(rows) == "Too few requests to judge 1 of 1 endpoints."
+    assert "SECONDS=110" in advise(rows, 20)
+    assert advise(compare({"/predict": Entry(10)}, OBJECTIVES), 20) == ""
 
 
 def test_every_endpoint_has_all_three_objectives() -> None:
@@ -111,7 +150,8 @@ def run_locust(url: str, folder: Path, seconds: int) -> tuple[str, int]:
 
 def read_rows(output: str) -> dict[str, list[str]]:
     """The rows of the table by endpoint: requests, failures and the other columns."""
-    lines = [line for line in output.splitlines() if re.search(r"  (met|missed: .*)$", line)]
+    verdict = re.compile(r"  (met.*|missed: .*|too few .*)$")
+    lines = [line for line in output.splitlines() if verdict.search(line)]
     return {" ".join(line.split()[:2]): line.split()[2:] for line in lines}
 
 
@@ -120,7 +160,8 @@ def test_every_endpoint_is_called_without_an_error(loaded: Server, tmp_path: Pat
     rows = read_rows(output)
     assert int(rows["/predict small"][0]) > 0, output
     assert {"0"} == {row[1] for row in rows.values()}, output
-    assert ("All objectives met." in output) == (exit_code == 0)
+    assert ("All objectives met." in output) == (exit_code == MET)
+    assert ("Too few requests to judge" in output) == (exit_code == TOO_FEW)
     page = (tmp_path / "verdict.html").read_text()
     assert page.count("<svg") == 2
     assert "Load, steady" in page

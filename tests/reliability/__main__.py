@@ -9,6 +9,7 @@ import asyncio
 import json
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Callable
@@ -171,6 +172,18 @@ def measure_kill(_: str, folder: Path) -> Found:
     return Found(got._asdict(), missed)
 
 
+def measure_hang(_: str, folder: Path) -> Found:
+    """Stop one of two workers without ending it. Its requests wait until it is killed."""
+    with start_tiny(folder, workers=2) as server:
+        server.wait_ready()
+        loss.wait_workers(server, 2)
+        got = loss.kill_worker(server, loss.make_quarters(), [0, 1, 2, 3], signal.SIGSTOP)
+    missed = []
+    if got.replaced_seconds > 36:  # 24 until it is killed, 12 as for any dead worker
+        missed.append(f"replaced after {got.replaced_seconds:.1f} s")
+    return Found(got._asdict(), missed)
+
+
 def measure_versions(_: str, folder: Path) -> Found:
     """Add, change, break and remove versions under load."""
     with start_tiny(folder, model_poll_seconds=0.5) as server:
@@ -199,6 +212,7 @@ MEASUREMENTS: dict[str, Callable[[str, Path], Found]] = {
     "stop": measure_stop,
     "rolling": measure_rolling,
     "kill": measure_kill,
+    "hang": measure_hang,
     "versions": measure_versions,
 }
 OF_STOCK = ("fuzz", "limits", "overload", "stop")

@@ -233,8 +233,13 @@ class Death(NamedTuple):
     replaced_seconds: float  # until the new worker was ready
 
 
-def kill_worker(server: Server, requests: list[bytes], expected: list[int]) -> Death:
-    """Send SIGKILL to one of two workers under load."""
+def kill_worker(
+    server: Server,
+    requests: list[bytes],
+    expected: list[int],
+    number: signal.Signals = signal.SIGKILL,
+) -> Death:
+    """Send SIGKILL to one of two workers under load, or SIGSTOP, which makes it hang."""
     victim = server.find_workers()[0]
     died, replaced = 0.0, 0.0
 
@@ -242,7 +247,7 @@ def kill_worker(server: Server, requests: list[bytes], expected: list[int]) -> D
         nonlocal died, replaced
         ready = count_ready(server)
         died = perf_counter()
-        os.kill(victim, signal.SIGKILL)
+        os.kill(victim, number)
         while count_ready(server) == ready:
             assert perf_counter() < died + PATIENCE, server.read_log()
             await asyncio.sleep(0.1)

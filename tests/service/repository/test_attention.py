@@ -103,8 +103,9 @@ def test_a_thousand_classes_stay_within_bounds(
 
 
 def test_a_new_worker_continues_the_sums_of_an_earlier_one(tmp_path: Path) -> None:
-    first = map_sums_file(tmp_path / "sums", 10)
+    path = tmp_path / "sums" / "1"
+    first = map_sums_file(path, 10)
     first[3] = 7
-    again = map_sums_file(tmp_path / "sums", 10)
+    again = map_sums_file(path, 10)
     assert again[3] == 7
-    assert [path.stat().st_size for path in (tmp_path / "sums").iterdir()] == [80]
+    assert [file.stat().st_size for file in path.parent.iterdir()] == [80]

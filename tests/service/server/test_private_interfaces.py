@@ -9,14 +9,16 @@ from typing import Any
 import bentoml
 import pytest
 import uvicorn
+from prometheus_client import values
 from starlette.middleware.cors import CORSMiddleware
 from uvicorn.config import HTTP_PROTOCOLS
 from uvicorn.protocols.http import httptools_impl
 from uvicorn.server import ServerState
 
-from service import app
+from service import app, supervisor
 from service.api.web import SWAGGER_DIR, SWAGGER_FILES
 from service.server.uvicorn_protocol import BoundedProtocol
+from service.telemetry import shared
 
 CALLED = (
     "_unset_keepalive_if_required",
@@ -24,6 +26,7 @@ CALLED = (
     "on_message_begin",
     "on_headers_complete",
 )
+STORED = ("_used", "_capacity", "_f", "_m", "_positions", "_init_value")
 READ = ("cycle", "loop", "transport")
 
 
@@ -59,28 +62,50 @@ def test_the_protocol_of_uvicorn_has_what_ours_builds_on() -> None:
     assert "response_complete" in cycle, "uvicorn's cycle has no response_complete any more"
 
 
-def test_bentoml_looks_for_dead_workers_as_often_as_we_say(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_bentoml_makes_its_arbiter_from_our_class(monkeypatch: pytest.MonkeyPatch) -> None:
     given: dict[str, Any] = {}
 
     class Recorder:
         def __init__(self, *_: object, **options: object) -> None:
             given.update(options)
 
-    supervisor = importlib.import_module(app.SUPERVISOR)
-    monkeypatch.setattr(supervisor, "Arbiter", Recorder)
-    app.shorten_worker_checks(supervisor)
-    supervisor.create_standalone_arbiter([])
-    assert given["check_delay"] == app.CHECK_SECONDS, (
+    module = importlib.import_module(app.SUPERVISOR)
+    monkeypatch.setattr(module, "Arbiter", Recorder)
+    supervisor.install_arbiter(module)
+    module.create_standalone_arbiter([])
+    assert given["check_delay"] == supervisor.CHECK_SECONDS, (
         "BentoML no longer makes its arbiter from this class: dead workers are found late"
+    )
+    serving = importlib.import_module("_bentoml_impl.server.serving")
+    assert "create_standalone_arbiter" in inspect.getsource(serving.serve_http), (
+        "BentoML makes its arbiter elsewhere: ours is not used"
     )
 
 
-def test_bentoml_loads_its_supervisor_in_the_parent_process() -> None:
+def test_a_worker_of_bentoml_has_the_main_module_that_we_look_for() -> None:
     serving = importlib.import_module("_bentoml_impl.server.serving")
-    assert serving.Server.__module__ == app.SUPERVISOR, (
-        "BentoML's supervisor has another name: service.app no longer finds it in sys.modules"
+    assert serving._SERVICE_WORKER_SCRIPT == app.WORKER, (
+        "BentoML's worker has another main module: service.app takes it for the parent process"
+    )
+
+
+def test_circus_forks_its_workers_in_a_way_that_runs_our_hook() -> None:
+    process = inspect.getsource(importlib.import_module("circus.process"))
+    assert "preexec_fn=preexec_fn" in process, (
+        "circus starts workers without preexec_fn: os.register_at_fork no longer reaches them"
+    )
+
+
+def test_the_files_of_prometheus_client_have_what_ours_builds_on(tmp_path: Path) -> None:
+    assert hasattr(values, "MmapedDict"), "prometheus_client.values has no MmapedDict any more"
+    file: Any = shared.ReservedDict(str(tmp_path / "counter_1.db"))
+    missing = [name for name in STORED if not hasattr(file, name)]
+    assert not missing, f"prometheus_client's MmapedDict has no {', '.join(missing)} any more"
+    file.write_value("key", 3.0, 0.0)
+    assert file.read_value("key") == (3.0, 0.0)
+    file.close()
+    assert "MmapedDict" in inspect.getsource(values.MultiProcessValue), (
+        "prometheus_client no longer keeps its values in MmapedDict: ours is not used"
     )
 
 
