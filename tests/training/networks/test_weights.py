@@ -11,7 +11,8 @@ from training.config import Config
 from training.errors import UserError
 from training.networks.classifier import build_classifier
 from training.networks.torchvision_zoo import download_torchvision_weights
-from training.networks.weights import load_into_network, read_state_dict
+from training.networks.weight_files import read_state_dict
+from training.networks.weights import load_into_network
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
