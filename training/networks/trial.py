@@ -46,20 +46,18 @@ def count_logits(
     model.eval()
     with torch.random.fork_rng(devices=[]):
         try:
-            alone, again, batch = (
-                run_seeded(model, part, seed)
-                for part, seed in ((pictures[:1], 0), (pictures[:1], 1), (pictures, 0))
-            )
+            alone = [run_seeded(model, picture, 0) for picture in pictures.split(1)]
+            again, batch = run_seeded(model, pictures[:1], 1), run_seeded(model, pictures, 0)
         except Exception as error:  # the network may be the user's
             raise UserError(
                 f"{name} does not run on pictures of {' x '.join(map(str, size))}: "
                 f"{summarize(error)}"
             ) from error
-        for logits, count in ((alone, 1), (batch, PICTURES)):
+        for logits, count in ((alone[0], 1), (batch, PICTURES)):
             check_output(name, logits, count, outputs)
-        check_repeatable(name, model, pictures[:1], (alone, again))
-    check_rows(name, model.network, alone, batch[:1])
-    return int(alone.shape[1])
+        check_repeatable(name, model, pictures[:1], (alone[0], again))
+    check_rows(name, model.network, torch.cat(alone), batch)
+    return int(batch.shape[1])
 
 
 def check_parameters(name: str, network: nn.Module) -> None:
@@ -89,8 +87,8 @@ def check_output(name: str, logits: object, count: int, outputs: int | None) -> 
     if not isinstance(logits, torch.Tensor):
         kind = type(logits).__name__
         raise UserError(
-            f"{name} returns {'an' if kind[0] in 'aeiouAEIOU' else 'a'} {kind}. "
-            "It must return logits alone: return the tensor of logits from its forward."
+            f"{name} returns a {kind}. It must return logits alone: the tensor (N, K) itself, "
+            "without a tuple, a dictionary or an object around it."
         )
     found = tuple(logits.shape)
     if len(found) != 2 or found[0] != count:
@@ -137,9 +135,9 @@ def check_repeatable(
     )
 
 
-def check_rows(name: str, network: nn.Module, alone: torch.Tensor, row: torch.Tensor) -> None:
-    """Raise UserError if a picture's logits (1, K) are others in a batch than alone."""
-    if are_same(alone, row):
+def check_rows(name: str, network: nn.Module, alone: torch.Tensor, batch: torch.Tensor) -> None:
+    """Raise UserError if the pictures' logits (N, K) are others in a batch than alone."""
+    if are_same(alone, batch):
         return
     norms = [
         norm
