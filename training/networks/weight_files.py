@@ -32,9 +32,11 @@ class Unread:
         """Forget what the object held."""
 
 
-def make_dictionary(*_: object) -> dict[Any, Any]:
-    """Stands in for a class of dictionaries, such as defaultdict."""
-    return {}
+class UnreadDictionary:
+    """Stands in for a class of dictionaries, such as defaultdict: a plain one is made."""
+
+    def __new__(cls, *_: object) -> dict[Any, Any]:  # type: ignore[misc]  # on purpose
+        return {}
 
 
 def read_state_dict(path: Path) -> StateDict:
@@ -74,7 +76,7 @@ def load_checkpoint_file(path: Path) -> object:
     stand_ins: list[tuple[Callable[..., object], str]] = []
     if zipfile.is_zipfile(path):
         stand_ins = [
-            (make_dictionary if name.lower().endswith("dict") else Unread, name)
+            (UnreadDictionary if name.lower().endswith("dict") else Unread, name)
             for name in torch.serialization.get_unsafe_globals_in_checkpoint(str(path))
         ]
     with torch.serialization.safe_globals(stand_ins):  # type: ignore[arg-type]  # pairs are accepted
