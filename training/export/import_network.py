@@ -149,9 +149,10 @@ def adapt_outputs(name: str, model: Classifier, task: str, labels: int, input_sp
     outputs = count_logits(name, input_spec, model)
     binary = task == "multiclass" and (outputs, labels) == (1, 2)
     if outputs != labels and not binary:
+        wanted = "two labels for one output" if outputs == 1 else "as many labels as outputs"
         raise UserError(
             f"The network has {outputs} output{'s' * (outputs > 1)}, but there are {labels} "
-            "labels. Give as many labels as outputs, or two labels for one output."
+            f"labels. Give {wanted}."
         )
     if task == "multiclass" and labels == 1:
         raise UserError(
