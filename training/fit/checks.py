@@ -1,5 +1,6 @@
 """Checks before and during training: whether data, network and settings suit each other."""
 
+import copy
 import math
 
 from torch import nn
@@ -47,6 +48,20 @@ def check_network(config: Config, data: Dataset, model: Classifier) -> None:
             raise UserError(describe_unknown("layer", str(config.layer), names))
     outputs = 1 if config.one_neuron else len(data.labels)
     check_logits(config.architecture, config.input, outputs, model)
+    if config.average:
+        check_copy(config, model)
+
+
+def check_copy(config: Config, model: Classifier) -> None:
+    """Raise UserError unless torch can copy the network, as a moving average of it needs."""
+    try:
+        copy.deepcopy(model)
+    except RuntimeError as error:
+        raise UserError(
+            f"average={config.average} needs a copy of {config.architecture}, which torch cannot "
+            "make of weights that are computed in each pass. Use torch.nn.utils.parametrizations "
+            "in the place of weight_norm, spectral_norm and prune, or set average=0."
+        ) from error
 
 
 def check_loss(figures: dict[str, float], epoch: int, learning_rate: float) -> None:
