@@ -161,7 +161,8 @@ def two_inputs() -> nn.Module:
 
 
 def vision_transformer() -> nn.Module:
-    return VisionTransformer(32, 8, 1, 2, 16, 32, num_classes=3)
+    network: nn.Module = VisionTransformer(32, 8, 1, 2, 16, 32, num_classes=3)
+    return network
 
 
 def raises() -> nn.Module:
@@ -205,12 +206,12 @@ class Swish(torch.autograd.Function):
     """x sigmoid(x), with a gradient of its own as before torch had SiLU."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, x: Tensor) -> Tensor:
         ctx.save_for_backward(x)
         return x * x.sigmoid()
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
         (x,) = ctx.saved_tensors
         share = x.sigmoid()
         changed: Tensor = gradient * share * (1 + x * (1 - share))
@@ -268,7 +269,7 @@ class Wrapped(Net):
         self.middle = nn.utils.weight_norm(nn.Linear(8, 8))
         self.features[0] = nn.utils.weight_norm(self.features[0])
         self.head = nn.utils.spectral_norm(self.head)
-        prune.l1_unstructured(self.middle, "bias", 0.5)
+        prune.l1_unstructured(self.middle, "bias", 0.5)  # type: ignore[no-untyped-call]
         self.features = torch.compile(self.features)  # type: ignore[assignment]
 
     @torch.no_grad()

@@ -80,12 +80,12 @@ def make_plan(model: nn.Module, network: nn.Module, layer: str, image: torch.Ten
     inside = exact.get_submodule(names[network])
     try:
         record = record_forward(exact, inside, layer, image, 1.0)
-    except (RuntimeError, TypeError) as error:
+    except (RuntimeError, TypeError) as fault:
         raise UserError(
             "The network does not run in 64 bits, in which the maps are checked: "
-            f"{str(error).splitlines()[0]}. Make constants with x.new_tensor(...) or "
+            f"{str(fault).splitlines()[0]}. Make constants with x.new_tensor(...) or "
             "register_buffer(...), without dtype=torch.float32 and float()."
-        ) from error
+        ) from fault
     _, k, h, w = record.a.shape
     candidates: list[tuple[str, str]] = []
     for name, module, output in record.after:

@@ -24,4 +24,4 @@ def fix_weights(network: nn.Module) -> None:
             elif {f"{stem}_orig", f"{stem}_u"} <= names and name.endswith("_orig"):
                 remove_spectral_norm(module, stem)
             elif {f"{stem}_orig", f"{stem}_mask"} <= names and name.endswith("_orig"):
-                prune.remove(module, stem)
+                prune.remove(module, stem)  # type: ignore[no-untyped-call]

@@ -46,7 +46,7 @@ def count_logits(
     model.eval()
     with torch.random.fork_rng(devices=[]):
         try:
-            alone = [run_seeded(model, picture, 0) for picture in pictures.split(1)]
+            alone = [run_seeded(model, picture, 0) for picture in torch.split(pictures, 1)]
             again, batch = run_seeded(model, pictures[:1], 1), run_seeded(model, pictures, 0)
         except Exception as error:  # the network may be the user's
             raise UserError(

@@ -6,7 +6,7 @@ Code in a file is never executed. Knows nothing of networks.
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
@@ -132,7 +132,7 @@ def has_known(content: object) -> bool:
     return isinstance(content, dict) and any(is_state_dict(content.get(k)) for k in KNOWN_KEYS)
 
 
-def is_state_dict(content: object) -> bool:
+def is_state_dict(content: object) -> TypeGuard[dict[str, Any]]:
     """Whether this is a dictionary of tensors by name. Few other entries may be among them."""
     if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
         return False

@@ -128,7 +128,7 @@ def test_one_output_becomes_two_labels(tmp_path: Path, name: str, compiler: str)
         expected = z if name == "sigmoid_layer" else z.sigmoid()
         assert torch.allclose(two(pictures).softmax(1)[:, 1:], expected, atol=1e-6)
     if name == "sigmoid_layer":
-        one.network[-1] = torch.nn.Identity()  # type: ignore[index]
+        one.network.set_submodule("sigmoid", torch.nn.Identity())
     target = torch.zeros(4, 1, dtype=torch.int64)
     maps = [
         compute_gradcam(model, pictures, target + i, find_layer(model.network, "features")).cam
