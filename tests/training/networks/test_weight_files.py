@@ -114,7 +114,7 @@ def save_odd_files(folder: Path) -> None:
     network = nn.Sequential(nn.Conv2d(3, 4, 3))
     torch.save(network, folder / "whole.pt")
     torch.save({"model": network, "epoch": 3}, folder / "inside.pt")
-    torch.jit.save(torch.jit.script(network), str(folder / "script.pt"))  # type: ignore[no-untyped-call]
+    torch.jit.save(torch.jit.script(network), str(folder / "script.pt"))
     torch.save({"a": STATE, "b": STATE}, folder / "two.pt")
     torch.save(OPTIMIZER, folder / "optimizer.pt")
     torch.save([STATE], folder / "list.pt")
