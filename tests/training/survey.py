@@ -30,7 +30,8 @@ from training.graph.session import measure_cost, open_session
 from training.imaging.synthetic import generate_images
 from training.networks.classifier import Classifier, build_classifier, get_default_layer
 from training.networks.torchvision_zoo import get_torchvision_input
-from training.networks.weights import load_into_network, read_state_dict
+from training.networks.weight_files import read_state_dict
+from training.networks.weights import load_into_network
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "architectures-measured.md"
 BEGIN, END = "<!-- parity -->\n", "<!-- /parity -->"

@@ -31,7 +31,7 @@ def make_golden_tests(
             pad_to_wider_image(pixels, input_spec, turned=index == 1), rotated=index == 1
         )
         image = load_pixels(content, input_spec)[None]  # (1, H, W, C)
-        target = -1 if index == 0 else int(np.argsort(run_for_top1(run, image, 0)[0][0])[-2])
+        target = -1 if index == 0 else int(np.argsort(run_for_top1(run, image, 0)[0][0])[-2:][0])
         logits, probabilities, cam = run(image, np.array([[target]]))
         found.append(
             {
@@ -49,7 +49,8 @@ def pick_clearest_samples(run: GraphRunner, samples: Pixels) -> list[int]:
     """The two samples with the largest margin of the top-1, of different classes if possible."""
     logits = run_for_top1(run, samples, 0)[0]
     best = logits.argmax(1)
-    margin = np.sort(logits)[:, -1] - np.sort(logits)[:, -2]
+    two = np.sort(logits)[:, -2:]  # (N, 2), or (N, 1) if there is one label
+    margin = two[:, -1] - two[:, 0]
     order = list(np.argsort(-margin))
     second = next((i for i in order if best[i] != best[order[0]]), order[1])
     return [order[0], second]

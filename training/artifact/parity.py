@@ -3,7 +3,6 @@
 Knows nothing of how the graph was made or where it will be stored.
 """
 
-import copy
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from training.errors import CheckError
-from training.gradcam.reference import compute_gradcam
+from training.gradcam.reference import compute_gradcam, make_exact_copy, use_64_bits
 from training.graph.session import open_session, run_for_top1
 from training.imaging.preprocessing import GraphOutputs, GraphRunner, Pixels
 
@@ -68,7 +67,7 @@ class Reference:
 
     @classmethod
     def of(cls, model: nn.Module, layer: nn.Module) -> Self:
-        exact = copy.deepcopy(model).double()
+        exact = make_exact_copy(model)
         name = next(n for n, m in model.named_modules() if m is layer)
         return cls(model, layer, exact, exact.get_submodule(name))
 
@@ -104,7 +103,8 @@ def compare_with_reference(
     """Compare logits and maps with torch in 64 bits, and torch's own maps in 32 bits too."""
     logits, _, cam = outputs
     inputs = torch.from_numpy(image), torch.from_numpy(target)
-    truth = compute_gradcam(reference.exact, *inputs, reference.exact_layer)
+    with use_64_bits():
+        truth = compute_gradcam(reference.exact, *inputs, reference.exact_layer)
     eager = compute_gradcam(reference.model, *inputs, reference.layer)
     n, t = target.shape
     if cam.shape != tuple(truth.cam.shape):

@@ -45,21 +45,15 @@ def run_layers(arguments: argparse.Namespace) -> None:
 def load_network(name: str, size: int | None) -> "tuple[Input, Classifier]":
     """The network of a checkpoint, or an untrained one, and the input that it reads."""
     from training.fit.checkpoint import load_checkpoint
-    from training.fit.checks import check_logits
-    from training.imaging.preprocessing import Input
-    from training.networks.classifier import build_classifier
-    from training.networks.torchvision_zoo import get_torchvision_input, list_torchvision_names
+    from training.networks.classifier import build_classifier, get_default_input
+    from training.networks.trial import count_logits
 
     if Path(name).is_file():
         config, _, model, _ = load_checkpoint(Path(name))
         return config.input, model
-    input_spec = Input()
-    if name in list_torchvision_names():
-        input_spec = get_torchvision_input(name)
-    elif name == "lenet5":
-        input_spec = Input("L", 28, 28, 28, mean=(0.0,), std=(1.0,))
+    input_spec = get_default_input(name)
     if size is not None:
         input_spec = replace(input_spec, height=size, width=size, resize=size)
     model = build_classifier(name, 10, input_spec, {})
-    check_logits(name, input_spec, None, model)
+    count_logits(name, input_spec, model)
     return input_spec, model

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from training.artifact.card import ModelInfo
 from training.errors import UserError
@@ -19,20 +20,23 @@ from training.imaging.synthetic import generate_images
 from training.networks.classifier import (
     Classifier,
     build_classifier,
+    get_default_input,
     get_default_layer,
     make_unknown_error,
+    split_neuron,
 )
-from training.networks.timm_zoo import get_timm_input
+from training.networks.heads import remove_activation
+from training.networks.timm_zoo import TIMM_PREFIX
 from training.networks.torchvision_zoo import (
     download_torchvision_weights,
     get_imagenet_labels,
-    get_torchvision_input,
     list_torchvision_names,
 )
-from training.networks.weights import load_into_network, read_state_dict
+from training.networks.trial import check_ending, count_logits
+from training.networks.weight_files import read_state_dict
+from training.networks.weights import load_into_network
 
 SAMPLES = 32  # generated pictures for the checks and golden tests
-TIMM_PREFIX = "timm:"
 
 
 @dataclass(frozen=True)
@@ -106,15 +110,6 @@ def check_architecture(architecture: str) -> None:
         raise make_unknown_error(architecture)
 
 
-def get_default_input(architecture: str) -> Input:
-    """The input that the architecture's pretrained weights were trained with, if it is known."""
-    if architecture in list_torchvision_names():
-        return get_torchvision_input(architecture)
-    if architecture.startswith(TIMM_PREFIX):
-        return get_timm_input(architecture.removeprefix(TIMM_PREFIX))
-    return Input()
-
-
 def resolve_labels(request: ImportRequest) -> tuple[str, ...]:
     """The labels of the user's file, or those of ImageNet for a torchvision architecture."""
     if request.labels:
@@ -128,7 +123,7 @@ def build_network(request: ImportRequest, labels: tuple[str, ...], input_spec: I
     """The network with its weights, in evaluation mode.
 
     Raises:
-        UserError: the weights do not fit, or the number of outputs is not that of the labels.
+        UserError: the weights or the labels do not fit, or the network cannot be used.
     """
     architecture = request.architecture
     timm = architecture.startswith(TIMM_PREFIX)
@@ -138,14 +133,40 @@ def build_network(request: ImportRequest, labels: tuple[str, ...], input_spec: I
         load_into_network(model.network, read_state_dict(Path(request.weights)))
     elif architecture in list_torchvision_names():
         load_into_network(model.network, download_torchvision_weights(architecture))
-    model.eval()
-    outputs = count_outputs(model, input_spec)
-    if outputs != len(labels):
-        raise UserError(
-            f"The network has {outputs} outputs, but there are {len(labels)} labels. "
-            "Give as many labels as outputs."
-        )
+    adapt_outputs(architecture, model, request.task, len(labels), input_spec)
     return model
+
+
+def adapt_outputs(name: str, model: Classifier, task: str, labels: int, input_spec: Input) -> None:
+    """Make a network return one logit per label where that is exact.
+
+    A softmax or sigmoid that is its last layer is left out, because the graph computes it from the
+    logits. One neuron for two labels becomes two logits.
+
+    Raises:
+        UserError: the number of outputs is not that of the labels, or they are no logits.
+    """
+    outputs = count_logits(name, input_spec, model)
+    binary = task == "multiclass" and (outputs, labels) == (1, 2)
+    if outputs != labels and not binary:
+        wanted = "two labels for one output" if outputs == 1 else "as many labels as outputs"
+        raise UserError(
+            f"The network has {outputs} output{'s' * (outputs > 1)}, but there are {labels} "
+            f"labels. Give {wanted}."
+        )
+    if task == "multiclass" and labels == 1:
+        raise UserError(
+            "The network has one output and one label, so it answers the same to every picture. "
+            "Give two labels, first the one of output 0, or --task multilabel."
+        )
+    image = torch.from_numpy(
+        generate_images(1, input_spec.height, input_spec.width, input_spec.channels)
+    )
+    activation = nn.Sigmoid if binary or task == "multilabel" else nn.Softmax
+    remove_activation(model, model.network, image, activation)
+    check_ending(name, input_spec, model)
+    if binary:
+        split_neuron(model, image)
 
 
 def describe_network(
@@ -191,22 +212,3 @@ def resolve_input(request: ImportRequest, default: Input) -> Input:
         mean=mean,
         std=std,
     )
-
-
-@torch.no_grad()
-def count_outputs(model: Classifier, input_spec: Input) -> int:
-    """The number of the network's logits; raises UserError if it does not return (N, K)."""
-    try:
-        shape = model(
-            torch.zeros(2, input_spec.height, input_spec.width, input_spec.channels)
-        ).shape
-    except (RuntimeError, TypeError, AttributeError, ValueError) as error:
-        raise UserError(
-            f"The network does not run on pictures of {input_spec.height} x {input_spec.width}: "
-            f"{error}"
-        ) from error
-    if len(shape) != 2:
-        raise UserError(
-            f"The network must return logits of shape (N, K), it returned {tuple(shape)}."
-        )
-    return int(shape[1])

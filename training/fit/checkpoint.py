@@ -9,8 +9,8 @@ import torch
 
 from training.config import Config
 from training.errors import UserError
-from training.networks.classifier import Classifier, prepare_classifier
-from training.networks.heads import split_neuron
+from training.imaging.synthetic import generate_images
+from training.networks.classifier import Classifier, prepare_classifier, split_neuron
 
 FIXED_FIELDS = ("architecture", "options", "task", "one_neuron", "optimizer")
 
@@ -75,5 +75,7 @@ def load_checkpoint(path: Path) -> tuple[Config, tuple[str, ...], Classifier, di
     model, _ = prepare_classifier(replace(config, weights=None), len(labels))
     model.network.load_state_dict(weights)
     if config.one_neuron:
-        split_neuron(model.network)
+        wanted = config.input
+        image = generate_images(1, wanted.height, wanted.width, wanted.channels)
+        split_neuron(model.eval(), torch.from_numpy(image))
     return replace(config, device="auto"), labels, model.eval(), state

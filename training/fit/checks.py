@@ -1,16 +1,16 @@
 """Checks before and during training: whether data, network and settings suit each other."""
 
+import copy
 import math
 
-import torch
 from torch import nn
 
 from training.config import Config
 from training.data.datasets import Dataset
 from training.errors import UserError
 from training.fit.distributed import get_world_size
-from training.imaging.preprocessing import Input
 from training.networks.classifier import Classifier
+from training.networks.trial import check_logits
 from training.validation import describe_unknown
 
 
@@ -48,30 +48,20 @@ def check_network(config: Config, data: Dataset, model: Classifier) -> None:
             raise UserError(describe_unknown("layer", str(config.layer), names))
     outputs = 1 if config.one_neuron else len(data.labels)
     check_logits(config.architecture, config.input, outputs, model)
+    if config.average:
+        check_copy(config, model)
 
 
-def check_logits(name: str, input_spec: Input, outputs: int | None, model: Classifier) -> None:
-    """Raise UserError unless the network turns one blank picture into logits (1, outputs).
-
-    With None, any number of outputs is accepted.
-    """
-    size = (input_spec.height, input_spec.width, input_spec.channels)
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        try:
-            logits = model.eval()(torch.zeros(1, *size, dtype=torch.uint8))
-        except Exception as error:  # the network may be the user's
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            raise UserError(
-                f"{name} does not run on pictures of {' x '.join(map(str, size))}: {reason}"
-            ) from error
-    if not isinstance(logits, torch.Tensor):
-        raise UserError(f"{name} returns a {type(logits).__name__}. It must return logits alone.")
-    found = tuple(logits.shape)
-    if len(found) != 2 or found != (1, outputs or found[1]):
+def check_copy(config: Config, model: Classifier) -> None:
+    """Raise UserError unless torch can copy the network, as a moving average of it needs."""
+    try:
+        copy.deepcopy(model)
+    except RuntimeError as error:
         raise UserError(
-            f"{name} must return logits of shape (N, {outputs or 'K'}), one per label. "
-            f"For one picture it returns {found}."
-        )
+            f"average={config.average} needs a copy of {config.architecture}, which torch cannot "
+            "make of weights that are computed in each pass. Use torch.nn.utils.parametrizations "
+            "in the place of weight_norm, spectral_norm and prune, or set average=0."
+        ) from error
 
 
 def check_loss(figures: dict[str, float], epoch: int, learning_rate: float) -> None:

@@ -15,7 +15,7 @@ from torch import nn
 from torch.func import vjp, vmap
 
 from training.gradcam.plan import Plan, sum_over_positions
-from training.gradcam.reference import attach_hook, resolve_targets
+from training.gradcam.reference import attach_hook, copy_differentiably, resolve_targets
 
 Tensor = torch.Tensor
 Backward = Callable[[Tensor], tuple[Tensor]]  # from the gradient of an output to that of its input
@@ -55,7 +55,7 @@ class Head:
         def run(at: Tensor) -> tuple[Tensor, Tensor]:
             inputs: list[Tensor] = []
             with ExitStack() as stack:
-                stack.enter_context(attach_hook(self.pivot, lambda *_: at.clone()))
+                stack.enter_context(attach_hook(self.pivot, lambda *_: copy_differentiably(at)))
                 if self.seed is not None:
                     hook = attach_hook(self.seed, lambda _, args: inputs.append(args[0]), True)
                     stack.enter_context(hook)

@@ -74,6 +74,8 @@ def trace_graph(run: ExplainedForward, image: torch.Tensor, target: torch.Tensor
             (target, [dynamic, dynamic]),
         )
     ]
-    with fake, torch.no_grad():
+    # Functions that the network compiles are traced like all others.
+    plain = torch._dynamo.config.patch(error_on_nested_fx_trace=False)
+    with fake, torch.no_grad(), plain:
         graph = make_fx(run, DECOMPOSITIONS, _allow_non_fake_inputs=True)(*inputs)
     return simplify_graph(graph)

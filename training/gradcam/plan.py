@@ -11,7 +11,6 @@ A shortcut is guessed from the order of calls. It is used only if it gives the d
 double precision, with the map at three scales. Knows nothing of tracing or ONNX.
 """
 
-import copy
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -20,7 +19,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from training.gradcam.reference import attach_hook, find_layer, get_single_map
+from training.errors import UserError
+from training.gradcam.reference import (
+    NoGradientError,
+    attach_hook,
+    copy_differentiably,
+    find_layer,
+    get_single_map,
+    make_exact_copy,
+    use_64_bits,
+)
 
 POOLS = (
     nn.MaxPool2d,
@@ -67,10 +75,17 @@ def make_plan(model: nn.Module, network: nn.Module, layer: str, image: torch.Ten
         UserError: the layer does not exist, or its output is not a usable map.
     """
     find_layer(network, layer)
-    exact = copy.deepcopy(model).double()
+    exact = make_exact_copy(model)
     names = {m: n for n, m in model.named_modules()}
     inside = exact.get_submodule(names[network])
-    record = record_forward(exact, inside, layer, image, 1.0)
+    try:
+        record = record_forward(exact, inside, layer, image, 1.0)
+    except (RuntimeError, TypeError) as fault:
+        raise UserError(
+            "The network does not run in 64 bits, in which the maps are checked: "
+            f"{str(fault).splitlines()[0]}. Make constants with x.new_tensor(...) or "
+            "register_buffer(...), without dtype=torch.float32 and float()."
+        ) from fault
     _, k, h, w = record.a.shape
     candidates: list[tuple[str, str]] = []
     for name, module, output in record.after:
@@ -119,10 +134,11 @@ def record_forward(
 
     def leaf(_: nn.Module, __: Any, output: torch.Tensor) -> torch.Tensor:
         maps.append((size * output.detach()).requires_grad_())
-        return maps[-1].clone()
+        return copy_differentiably(maps[-1])
 
     with ExitStack() as stack:
         stack.enter_context(torch.enable_grad())
+        stack.enter_context(use_64_bits())
         stack.enter_context(attach_hook(target, leaf))
         for name, module in network.named_modules():
             if name and module is not target and not list(module.children()):
@@ -147,10 +163,13 @@ def measure_deviations(
     classes = torch.arange(n) % record.logits.shape[1]
     y = record.logits[torch.arange(n), classes].sum()
     at = [outputs[name][1] for _, name in candidates]
+    if not y.requires_grad:
+        raise NoGradientError
     gradients: Sequence[torch.Tensor | None] = torch.autograd.grad(
         y, [record.a, *at], retain_graph=True, allow_unused=True
     )
-    assert gradients[0] is not None
+    if gradients[0] is None:
+        raise NoGradientError
     expected = gradients[0].mean((2, 3))  # (N, K)
     largest = expected.abs().max().clamp_min(1e-300)
     found = {}

@@ -3,6 +3,7 @@
 Every exported graph is compared with this reference. Knows nothing of ONNX.
 """
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +13,18 @@ import torch
 from torch import nn
 
 from training.errors import UserError
+from training.networks.fixed_weights import fix_weights
+
+
+class NoGradientError(UserError):
+    """The logits do not depend on the target layer by any gradient."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "No gradient of the logits reaches the target layer. Either the logits do not depend "
+            "on it, or its output passes a torch.no_grad, a detach or a numpy array. "
+            "Remove that, or choose a later layer."
+        )
 
 
 @dataclass(frozen=True)
@@ -37,7 +50,7 @@ def compute_gradcam(
 
     def leaf(_: nn.Module, __: Any, output: torch.Tensor) -> torch.Tensor:
         outputs.append(output.detach().requires_grad_())
-        return outputs[-1].clone()  # later in-place operations change this copy
+        return copy_differentiably(outputs[-1])
 
     with attach_hook(layer, leaf), torch.enable_grad():
         logits = model(image)  # (N, C)
@@ -54,12 +67,52 @@ def compute_gradcam(
     return Explanation(logits.detach(), alpha, cam)
 
 
+def copy_differentiably(output: torch.Tensor) -> torch.Tensor:
+    """A layer's output for what comes after it, which may change it in place.
+
+    A network that turns gradients off for its body alone still has those of what follows the body.
+    """
+    with torch.enable_grad():
+        return output.clone()
+
+
 def prepare_network(model: nn.Module) -> None:
-    """Set evaluation mode, and switch off weight gradients and in-place activations."""
-    model.eval().requires_grad_(False)
+    """Set evaluation mode, fix the weights, and switch off in-place activations."""
+    fix_weights(model.eval())
+    model.requires_grad_(False)
     for module in model.modules():
         if hasattr(module, "inplace"):
             setattr(module, "inplace", False)  # noqa: B010
+
+
+def make_exact_copy(model: nn.Module) -> nn.Module:
+    """A copy of the network in 64 bits, with the tensors that its modules keep as attributes."""
+    exact = copy.deepcopy(model).double()
+    for module in exact.modules():
+        for name, value in vars(module).items():
+            if not name.startswith("_"):
+                vars(module)[name] = widen(value)
+    return exact
+
+
+def widen(value: Any) -> Any:
+    """The value with its tensors of 32 bits in 64 bits, also those in a list or dictionary."""
+    if isinstance(value, torch.Tensor) and value.is_floating_point():
+        return value.double()
+    if type(value) is dict:
+        return {key: widen(item) for key, item in value.items()}
+    return [widen(item) for item in value] if type(value) is list else value
+
+
+@contextmanager
+def use_64_bits() -> Iterator[None]:
+    """Let the constants that a network makes in its forward have 64 bits while the block runs."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def resolve_targets(target: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:

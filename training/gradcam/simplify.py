@@ -20,13 +20,12 @@ SHAPE_OPERATIONS = {
 
 def simplify_graph(graph: GraphModule) -> GraphModule:
     """The same function with fewer nodes; the graph is changed in place."""
+    copies = COPY_OPERATIONS - ({aten.clone.default} if changes_in_place(graph) else set())
     for node in list(graph.graph.nodes):
         if node.op != "call_function":
             continue
         source = node.args[0] if node.args else None
-        if node.target in COPY_OPERATIONS or (
-            node.target in SHAPE_OPERATIONS and keeps_shape(node, source)
-        ):
+        if node.target in copies or (node.target in SHAPE_OPERATIONS and keeps_shape(node, source)):
             node.replace_all_uses_with(source)
         elif node.target is aten.as_strided_.default and keeps_order(node, source):
             node.replace_all_uses_with(source)
@@ -43,6 +42,16 @@ def simplify_graph(graph: GraphModule) -> GraphModule:
     graph.graph.eliminate_dead_code()
     graph.recompile()
     return graph
+
+
+def changes_in_place(graph: GraphModule) -> bool:
+    """Whether an operation writes into its input, so that a copy may have to differ from it."""
+    return any(
+        isinstance(node.target, torch._ops.OpOverload)
+        and node.target._schema.is_mutable
+        and node.target is not aten.as_strided_.default
+        for node in graph.graph.nodes
+    )
 
 
 def unflatten_product(product: Node) -> None:

@@ -16,7 +16,12 @@ from torch import nn
 
 from training.errors import UserError
 from training.gradcam.plan import make_plan
-from training.gradcam.reference import attach_hook, compute_gradcam, prepare_network
+from training.gradcam.reference import (
+    NoGradientError,
+    attach_hook,
+    compute_gradcam,
+    prepare_network,
+)
 
 
 @dataclass(frozen=True)
@@ -75,7 +80,7 @@ def list_target_layers(
     for name, shape in found.items():
         try:
             plan = make_plan(model, network, name, image[:2])
-        except RuntimeError:  # the logits don't depend on this layer's output
+        except NoGradientError:
             continue
         cost = (
             1.0

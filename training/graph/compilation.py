@@ -1,16 +1,25 @@
 """From a classifier to its ONNX graph, with or without Grad-CAM. Nothing is checked here."""
 
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import onnx
 import torch
 from torch import nn
+from torch._dynamo.exc import UserError as DynamoUserError
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+)
+from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
+from training.errors import UserError
 from training.gradcam.compiler import make_explained_forward, trace_graph
 from training.gradcam.plan import Plan, make_plan
 from training.gradcam.reference import find_layer, prepare_network
-from training.graph.export_errors import explain_export_errors
 from training.graph.fuse_batchnorm import fuse_batchnorms
 from training.graph.onnx_export import (
     MIN_HALF_WEIGHTS,
@@ -21,6 +30,13 @@ from training.graph.onnx_export import (
 from training.imaging.preprocessing import Pixels
 from training.networks.classifier import compute_probabilities
 
+OPERATION = re.compile(r"target=torch\.ops\.\w+\.(\w+)")
+MISSING = re.compile(r"No Op registered for (\w+)")
+BRANCH_ERRORS = (
+    GuardOnDataDependentSymNode,
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+)
 EXAMPLE_SIZES = (5, 2)  # N and T of the traced example: equal to no other size
 
 
@@ -63,10 +79,10 @@ def compile_graph(
         fuse_batchnorms(model, image, find_layer(network, layer))
     if options.precision == "w16":
         round_weights(model)
-    plan = make_plan(model, network, layer, image[:3])
-    run = make_explained_forward(model, network, plan, options.multilabel, options.temperature)
     target = torch.arange(EXAMPLE_SIZES[0] * EXAMPLE_SIZES[1]).reshape(EXAMPLE_SIZES) % 2
     with explain_export_errors(layer):
+        plan = make_plan(model, network, layer, image[:3])
+        run = make_explained_forward(model, network, plan, options.multilabel, options.temperature)
         graph = trace_graph(run, image, target)
         proto = export_traced_graph(graph, image, target, options.alpha)
     if options.precision == "w16":
@@ -83,7 +99,8 @@ def compile_prediction_graph(
         logits = model(image)
         return logits, compute_probabilities(logits, options.multilabel, options.temperature)
 
-    return export_prediction_graph(predict, make_example(pictures))
+    with explain_export_errors("the logits"):
+        return export_prediction_graph(predict, make_example(pictures))
 
 
 def make_example(pictures: Pixels) -> torch.Tensor:
@@ -96,3 +113,51 @@ def round_weights(model: nn.Module) -> None:
     for weight in model.parameters():
         if weight.numel() >= MIN_HALF_WEIGHTS:
             weight.copy_(weight.half())
+
+
+@contextmanager
+def explain_export_errors(layer: str) -> Iterator[None]:
+    """Translate torch's errors in this block to one sentence that names the target layer.
+
+    Raises:
+        UserError: an operation is missing in the exporter, the network branches on values, it
+            works for one batch size only, or it does something else that a graph cannot do.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # torch's and the user's code raise many kinds
+        raise UserError(f"{describe_export_error(error, layer)} No file was written.") from error
+
+
+def describe_export_error(error: Exception, layer: str) -> str:
+    """What torch's long error means for the network, and what to do."""
+    text = str(error)
+    if isinstance(error, torch.onnx.OnnxExporterError) or MISSING.search(text):
+        match = OPERATION.search(text) or MISSING.search(text)
+        return (
+            f"The ONNX exporter does not support {match[1] if match else 'an operation'!r}, which "
+            f"this network needs for an explanation at {layer!r}. Try a later layer."
+        )
+    if isinstance(error, BRANCH_ERRORS):
+        return (
+            "The network branches on the values of a picture, which a graph cannot do. "
+            "Use torch.where instead of the branch."
+        )
+    if isinstance(error, DynamoUserError):
+        return (
+            f"The network, or its gradient at {layer!r}, works for one batch size only. "
+            "Its forward must not depend on the number of pictures."
+        )
+    if "autograd.Function" in text:
+        return (
+            f"After {layer!r} the network uses an operation with a gradient of its own, such as a "
+            "torch.autograd.Function or DeformConv2d, which a graph cannot hold. "
+            "Use plain torch operations instead, or choose a later layer."
+        )
+    first = (text.strip() or "no reason was given").splitlines()[0].rstrip(".")
+    return (
+        f"The network cannot be made a graph with an explanation at {layer!r}: "
+        f"{type(error).__name__}: {first}. Change this in its forward, or choose a later layer."
+    )

@@ -21,7 +21,7 @@ def open_session(proto: onnx.ModelProto, threads: int = 0) -> GraphRunner:
     """The graph on onnxruntime's CPU provider. A graph without `target` ignores the targets.
 
     Raises:
-        CheckError: onnxruntime rejects the graph.
+        CheckError: onnxruntime rejects the graph, or, in a pass, the number of pictures or targets.
     """
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
@@ -37,7 +37,14 @@ def open_session(proto: onnx.ModelProto, threads: int = 0) -> GraphRunner:
 
     def run(image: Pixels, target: NDArray[np.int64]) -> GraphOutputs:
         feed = {"image": image, "target": target}
-        outputs: GraphOutputs = session.run(None, {name: feed[name] for name in names})
+        try:
+            outputs: GraphOutputs = session.run(None, {name: feed[name] for name in names})
+        except Exception as error:  # onnxruntime's exceptions have no common base class
+            raise CheckError(
+                f"The graph does not run on {len(image)} pictures with {target.shape[1]} targets "
+                "each: a size that must vary is fixed in it. No file was written. "
+                "Choose another layer."
+            ) from error
         return outputs
 
     return run

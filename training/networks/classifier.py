@@ -1,11 +1,6 @@
 """The classifier that is trained and exported (pixels to logits), built by architecture name."""
 
 import difflib
-import importlib
-import inspect
-import os
-import sys
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,28 +11,42 @@ from torch import nn
 from training.config import Config, resolve_path
 from training.errors import UserError
 from training.imaging.preprocessing import Input, Pixels, Preprocessing
-from training.networks.heads import add_dropout, find_last_layer
+from training.networks.heads import (
+    add_dropout,
+    find_last_layer,
+    find_output_module,
+    split_linear,
+)
 from training.networks.lenet import LeNet5
-from training.networks.timm_zoo import build_timm
+from training.networks.timm_zoo import TIMM_PREFIX, build_timm, get_timm_input
 from training.networks.torchvision_zoo import (
     build_torchvision,
     download_torchvision_weights,
     find_torchvision_layer,
+    get_torchvision_input,
     list_torchvision_names,
 )
-from training.networks.weights import StateDict, load_into_network, read_state_dict
+from training.networks.user_network import build_user_network
+from training.networks.weight_files import StateDict, read_state_dict
+from training.networks.weights import load_into_network
 
 
 class Classifier(nn.Module):
-    """A network behind its preprocessing: pixels (N, H, W, C) of 0..255 to logits (N, K)."""
+    """A network behind its preprocessing: pixels (N, H, W, C) of 0..255 to logits (N, K).
+
+    If it splits its network's one neuron z, its logits are -z/2 and z/2.
+    """
 
     def __init__(self, input_spec: Input, network: nn.Module) -> None:
         super().__init__()
         self.preprocess = Preprocessing(input_spec)
         self.network = network
+        self.splits_neuron = False
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         logits: torch.Tensor = self.network(self.preprocess(image))
+        if self.splits_neuron:
+            logits = torch.cat([-logits, logits], 1) / 2  # (N, 1) to (N, 2)
         return logits
 
     @torch.no_grad()
@@ -59,9 +68,9 @@ def build_classifier(
         return Classifier(input_spec, LeNet5(classes, input_spec.channels, **options))
     if architecture in list_torchvision_names():
         return Classifier(input_spec, build_torchvision(architecture, classes, **options))
-    if architecture.startswith("timm:"):
+    if architecture.startswith(TIMM_PREFIX):
         return Classifier(
-            input_spec, build_timm(architecture.removeprefix("timm:"), classes, options)
+            input_spec, build_timm(architecture.removeprefix(TIMM_PREFIX), classes, options)
         )
     if ":" in architecture:
         return Classifier(input_spec, build_user_network(architecture, options))
@@ -97,6 +106,19 @@ def prepare_classifier(config: Config, classes: int) -> tuple[Classifier, set[st
     return model, {name for name, p in model.network.named_parameters() if id(p) in named}
 
 
+def split_neuron(model: Classifier, image: torch.Tensor) -> None:
+    """Replace one neuron z by the two logits -z/2 and z/2, whose softmax is sigmoid(z).
+
+    The pictures (N, H, W, C) show where z comes from: of a linear layer, its weights are split,
+    which makes the cheapest graph.
+    """
+    last = find_output_module(model, model.network, image)
+    if last is not None and isinstance(last[1], nn.Linear):
+        model.network.set_submodule(last[0], split_linear(last[1]))
+    else:
+        model.splits_neuron = True
+
+
 def load_pretrained(config: Config) -> StateDict:
     """The state dict that a config starts from: of a file, or downloaded by torchvision."""
     assert config.weights is not None
@@ -107,40 +129,6 @@ def load_pretrained(config: Config) -> StateDict:
             f"torchvision has no weights for {config.architecture!r}. Set `weights` to a file."
         )
     return download_torchvision_weights(config.architecture)
-
-
-def build_user_network(place: str, options: dict[str, Any]) -> nn.Module:
-    """The network that `package.module:function` returns: (N, C, H, W) to logits (N, K)."""
-    module, _, function = place.partition(":")
-    sys.path.insert(0, os.getcwd())
-    try:
-        build = getattr(importlib.import_module(module), function)
-    except Exception as error:  # the module is the user's program
-        raise UserError(f"{place} cannot be imported: {type(error).__name__}: {error}.") from error
-    else:
-        built = call_user_function(place, build, options)
-    finally:
-        sys.path.remove(os.getcwd())
-    if not isinstance(built, nn.Module):
-        raise UserError(
-            f"{place} must return a torch.nn.Module, it returned {type(built).__name__}."
-        )
-    return built
-
-
-def call_user_function(place: str, build: Callable[..., Any], options: dict[str, Any]) -> Any:
-    """What the user's function returns; an error in it is reported in one sentence."""
-    try:
-        inspect.signature(build).bind(**options)
-    except TypeError as error:
-        raise UserError(
-            f"{place} is called with the config's options ({', '.join(options) or 'none'}), "
-            f"but {error}."
-        ) from error
-    try:
-        return build(**options)
-    except Exception as error:
-        raise UserError(f"{place} raised {type(error).__name__}: {error}") from error
 
 
 def compute_probabilities(
@@ -157,6 +145,17 @@ def count_parameters(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters())
 
 
+def get_default_input(architecture: str) -> Input:
+    """The input that the architecture's pretrained weights were trained with, if it is known."""
+    if architecture == "lenet5":
+        return Input("L", 28, 28, 28, mean=(0.0,), std=(1.0,))
+    if architecture in list_torchvision_names():
+        return get_torchvision_input(architecture)
+    if architecture.startswith(TIMM_PREFIX):
+        return get_timm_input(architecture.removeprefix(TIMM_PREFIX))
+    return Input()
+
+
 def find_known_layer(network: nn.Module) -> str | None:
     """The default target layer of a known architecture, or None."""
     return "features.act2" if isinstance(network, LeNet5) else find_torchvision_layer(network)
@@ -167,6 +166,7 @@ def get_default_layer(network: nn.Module) -> str:
     layer = find_known_layer(network)
     if layer is None:
         raise UserError(
-            f"{type(network).__name__} has no default target layer. Name one with --layer."
+            f"{type(network).__name__} has no default target layer. List its layers with "
+            "`python -m training layers`, and name one with --layer."
         )
     return layer

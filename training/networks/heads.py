@@ -1,4 +1,6 @@
-"""The last layer of any network: find it, add dropout, turn one output neuron into two logits."""
+"""The last layer of any network: find it, add dropout, remove an activation, split one neuron."""
+
+from contextlib import ExitStack
 
 import torch
 from torch import nn
@@ -20,13 +22,40 @@ def add_dropout(network: nn.Module, share: float) -> None:
     network.set_submodule(name, nn.Sequential(nn.Dropout(share), layer))
 
 
+def find_output_module(
+    model: nn.Module, network: nn.Module, image: torch.Tensor
+) -> tuple[str, nn.Module] | None:
+    """Name and module of the layer whose output is the model's, if it runs once in a pass."""
+    calls: list[tuple[str, nn.Module, object]] = []
+    with ExitStack() as stack, torch.no_grad():
+        for name, module in network.named_modules():
+            if name and not list(module.children()):
+
+                def note(m: nn.Module, _: object, output: object, name: str = name) -> None:
+                    calls.append((name, m, output))
+
+                stack.callback(module.register_forward_hook(note).remove)
+        logits = model(image)
+    for name, module, output in calls:
+        if output is logits and sum(m is module for _, m, _ in calls) == 1:
+            return name, module
+    return None
+
+
+def remove_activation(
+    model: nn.Module, network: nn.Module, image: torch.Tensor, kind: type[nn.Module]
+) -> None:
+    """Let the network return logits if its last layer is an activation of this kind."""
+    last = find_output_module(model, network, image)
+    if last is not None and isinstance(last[1], kind):
+        network.set_submodule(last[0], nn.Identity())
+
+
 @torch.no_grad()
-def split_neuron(network: nn.Module) -> None:
-    """Replace one neuron z by the two logits -z/2 and z/2, whose softmax is sigmoid(z)."""
-    name, layer = find_last_layer(network)
-    if not isinstance(layer, nn.Linear) or layer.out_features != 1:
-        raise UserError("one_neuron needs a network whose last layer is linear with one output.")
-    two = nn.Linear(layer.in_features, 2)
+def split_linear(layer: nn.Linear) -> nn.Linear:
+    """A layer with the two outputs -z/2 and z/2 in the place of a layer with the output z."""
+    two = nn.Linear(layer.in_features, 2, bias=layer.bias is not None)
     two.weight.copy_(torch.cat([-layer.weight, layer.weight]) / 2)
-    two.bias.copy_(torch.cat([-layer.bias, layer.bias]) / 2)
-    network.set_submodule(name, two)
+    if layer.bias is not None:
+        two.bias.copy_(torch.cat([-layer.bias, layer.bias]) / 2)
+    return two

@@ -7,6 +7,8 @@ from torch import nn
 from training.errors import UserError
 from training.imaging.preprocessing import Input
 
+TIMM_PREFIX = "timm:"
+
 
 def build_timm(name: str, classes: int, options: dict[str, Any]) -> nn.Module:
     """A network by timm's name. The option `pretrained=True` downloads its weights."""

@@ -29,6 +29,7 @@ TARGET_LAYERS: tuple[tuple[type[nn.Module], str], ...] = (
     (models.ShuffleNetV2, "conv5"),
     (models.ConvNeXt, "features"),
 )
+INCEPTIONS = ("googlenet", "inception_v3")
 
 
 @dataclass(frozen=True, config=CHECKED)
@@ -59,7 +60,7 @@ def build_torchvision(architecture: str, classes: int, /, **options: Any) -> nn.
     """An untrained network. `stem="small"` gives a ResNet a map of 4x4 on 64-pixel pictures."""
     stem = TorchvisionOptions(**options).stem
     extra: dict[str, Any] = {}
-    if architecture in ("googlenet", "inception_v3"):
+    if architecture in INCEPTIONS:
         extra = {"aux_logits": False, "init_weights": True}
     network: nn.Module = models.get_model(architecture, weights=None, num_classes=classes, **extra)
     if isinstance(network, models.DenseNet):
@@ -85,13 +86,15 @@ def get_torchvision_input(architecture: str) -> Input:
     """The input that torchvision's own weights were trained with."""
     weights = models.get_model_weights(architecture)
     preset = next(iter(weights)).transforms()
+    # Torchvision's Inceptions change ImageNet's normalisation to this one when they have weights.
+    half = (0.5, 0.5, 0.5) if architecture in INCEPTIONS else None
     return Input(
         height=preset.crop_size[0],
         width=preset.crop_size[0],
         resize=preset.resize_size[0],
         interpolation=preset.interpolation.value,
-        mean=tuple(preset.mean),
-        std=tuple(preset.std),
+        mean=half or tuple(preset.mean),
+        std=half or tuple(preset.std),
     )
 
 

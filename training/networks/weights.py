@@ -1,47 +1,18 @@
-"""State dicts: read from .npz, .safetensors and .pt files, and loaded into networks."""
+"""Loads state dicts into networks. Knows nothing of files."""
 
-from pathlib import Path
+import re
+from collections import Counter
 
-import numpy as np
 import torch
-from safetensors.torch import load_file
 from torch import nn
 
 from training.errors import UserError
+from training.networks.weight_files import StateDict
 
-StateDict = dict[str, torch.Tensor]
-
-
-def read_state_dict(path: Path) -> StateDict:
-    """The tensors of a weights file by name. Code in the file is never executed.
-
-    Raises:
-        UserError: the file is missing, broken or of another kind.
-    """
-    try:
-        match path.suffix:
-            case ".npz":
-                with np.load(path, allow_pickle=False) as arrays:
-                    return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
-            case ".safetensors":
-                return dict(load_file(path))
-            case ".pt" | ".pth" | ".bin":
-                state = torch.load(path, map_location="cpu", weights_only=True)
-                return unwrap_state_dict(state)
-    except FileNotFoundError as error:
-        raise UserError(f"There is no weights file {path}.") from error
-    except Exception as error:  # each library raises its own kinds
-        raise UserError(f"{path} is not a readable weights file: {error}.") from error
-    raise UserError(f"{path} must be a .npz, .safetensors, .pt, .pth or .bin file.")
-
-
-def unwrap_state_dict(state: object) -> StateDict:
-    """The tensors of a file that may nest them under `weights`, `state_dict` or `model`."""
-    while isinstance(state, dict):
-        if state and all(isinstance(value, torch.Tensor) for value in state.values()):
-            return {name.removeprefix("module."): value for name, value in state.items()}
-        state = next((state[k] for k in ("weights", "state_dict", "model") if k in state), None)
-    raise ValueError("it has no named tensors")
+COMPILED = "_orig_mod."  # torch.compile puts this into the names
+DENSENET_NAME = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")  # in torchvision's files
+PREFERRED_PREFIXES = ("model.", "module.", "net.", "network.")
+SHOWN = 3  # names in a sentence
 
 
 def load_into_network(network: nn.Module, state: StateDict, partly: bool = False) -> list[str]:
@@ -51,22 +22,83 @@ def load_into_network(network: nn.Module, state: StateDict, partly: bool = False
     values. Auxiliary heads, which are used in training only, may be in the state dict alone.
 
     Raises:
-        UserError: names or shapes differ, or with `partly` more than half of them do.
+        UserError: names or shapes differ, or with `partly` more than half of them do, or a tensor
+            holds numbers that are not finite.
     """
     own = network.state_dict()
-    state = {name: value for name, value in state.items() if not name.lower().startswith("aux")}
-    fresh = [n for n, value in own.items() if n not in state or state[n].shape != value.shape]
-    fresh = [name for name in fresh if not name.endswith("num_batches_tracked")]
-    extra = [name for name in state if name not in own]
+    state = match_names(state, own)
+    missing = [n for n in own if n not in state and not n.endswith("num_batches_tracked")]
+    reshaped = [n for n in own if n in state and state[n].shape != own[n].shape]
+    extra = [n for n in state if n not in own and not n.lower().startswith("aux")]
+    fresh = missing + reshaped
     if extra or (fresh and not partly):
-        names = ", ".join((extra + fresh)[:4])
-        raise UserError(
-            f"The weights do not match the network: {len(extra + fresh)} tensors differ, "
-            f"such as {names}."
+        shapes = [f"{n} {tuple(state[n].shape)} instead of {tuple(own[n].shape)}" for n in reshaped]
+        differences = (
+            *describe_names(missing, "missing"),
+            *describe_names(extra, "unexpected"),
+            *describe_names(shapes, "of another shape"),
         )
+        raise UserError(f"The weights do not match the network: {'; '.join(differences)}.")
     if len(fresh) > len(own) // 2:
         raise UserError(
             f"The weights match less than half of the network. {fresh[0]}, for example, differs."
         )
-    network.load_state_dict({n: v for n, v in state.items() if n not in fresh}, strict=False)
+    loaded = {name: value for name, value in state.items() if name in own and name not in fresh}
+    check_finite(loaded)
+    own.update(loaded)  # `own` keeps the versions of its modules, which some of them ask for
+    try:
+        network.load_state_dict(own)
+    except (RuntimeError, ValueError) as error:
+        raise UserError(f"The weights cannot be loaded: {str(error).splitlines()[0]}") from error
     return fresh
+
+
+def match_names(state: StateDict, own: StateDict) -> StateDict:
+    """The state dict without the prefixes that wrappers put before or into the network's names.
+
+    Raises:
+        UserError: it holds the network more than once.
+    """
+    state = {
+        DENSENET_NAME.sub(r"\1\2", name.replace(COMPILED, "")): value
+        for name, value in state.items()
+    }
+    found = Counter(
+        name[: len(name) - len(end)] for name in state for end in list_endings(name) if end in own
+    )
+    most = max(found.values(), default=0)
+    best = [prefix for prefix, count in found.items() if count == most]
+    if not best or "" in best:
+        return state
+    chosen = next((prefix for prefix in PREFERRED_PREFIXES if prefix in best), best[0])
+    if len(best) > 1 and chosen not in PREFERRED_PREFIXES:
+        raise UserError(
+            f"The weights hold the network {len(best)} times, under {', '.join(sorted(best))}. "
+            "Save the state_dict() of one of them."
+        )
+    # What is outside the prefix is not the network's: weights of the loss, counters.
+    return {n.removeprefix(chosen): v for n, v in state.items() if n.startswith(chosen)}
+
+
+def list_endings(name: str) -> list[str]:
+    """The name, and what is left of it without its first parts."""
+    parts = name.split(".")
+    return [".".join(parts[i:]) for i in range(len(parts))]
+
+
+def describe_names(names: list[str], what: str) -> list[str]:
+    """How many names there are, and the first of them; nothing if there are none."""
+    if not names:
+        return []
+    more = ", …" if len(names) > SHOWN else ""
+    return [f"{len(names)} {what} ({', '.join(names[:SHOWN])}{more})"]
+
+
+def check_finite(state: StateDict) -> None:
+    """Raise UserError if a tensor holds NaN or infinity, which training leaves when it diverges."""
+    for name, value in state.items():
+        if not torch.isfinite(value).all():
+            raise UserError(
+                f"The weights hold numbers that are not finite, the first in {name}. "
+                "Give weights of an earlier epoch."
+            )

@@ -1,7 +1,6 @@
 """Exported graphs of every family of architectures are exact at their default target layer."""
 
 import copy
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -105,7 +104,8 @@ def test_input_is_that_of_torchvisions_weights(architecture: str) -> None:
     }[architecture]  # fmt: skip
     found = get_torchvision_input(architecture)
     assert (found.height, found.resize) == expected
-    assert replace(found, height=1, width=1).mean == (0.485, 0.456, 0.406)
+    if architecture != "inception_v3":  # has a normalisation of its own
+        assert found.mean == (0.485, 0.456, 0.406)
 
 
 def test_imagenet_labels_are_unique() -> None:

@@ -4,18 +4,19 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from tests.training.conftest import COLOR
 from training.config import Config
-from training.data.datasets import Dataset
+from training.data.datasets import Dataset, Split
 from training.errors import UserError
-from training.fit.checks import check_logits
 from training.fit.distributed import check_device
 from training.fit.loop import fit, start_run
 from training.networks.classifier import Classifier
+from training.networks.trial import check_logits
 
 
 @pytest.mark.parametrize(
@@ -81,6 +82,44 @@ def test_the_network_must_return_one_logit_per_label(
         check_logits("mine", COLOR, 2, small(head))
     with pytest.raises(UserError, match=r"mine returns a tuple. It must return logits alone"):
         check_logits("mine", COLOR, 2, small(Pair()))
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("dropout_left_on", r"draws random numbers in eval\(\)"),
+        ("norm_of_the_batch", "uses the statistics of the batch"),
+        ("sigmoid_layer", "ends with a sigmoid"),
+    ],
+)
+def test_a_network_that_cannot_be_exported_is_not_trained(
+    quick: Config, strokes: Dataset, name: str, sentence: str
+) -> None:
+    """It is refused by its cause before the first epoch."""
+    config = replace(
+        quick, architecture=f"tests.training.odd_networks:{name}", options={},
+        input=replace(COLOR, height=28, width=28), one_neuron=name == "sigmoid_layer",
+    )  # fmt: skip
+    labels = ("a", "b") if config.one_neuron else ("a", "b", "c")
+    with pytest.raises(UserError, match=sentence):
+        start_run(config, in_color(strokes, labels))
+
+
+def test_an_average_needs_a_network_that_can_be_copied(quick: Config, strokes: Dataset) -> None:
+    """Torch copies no weights of the old weight norm."""
+    config = replace(
+        quick, architecture="tests.training.odd_networks:wrapped", options={}, average=0.9,
+        input=replace(COLOR, height=28, width=28),
+    )  # fmt: skip
+    with pytest.raises(UserError, match=r"average=0\.9 needs a copy .* or set average=0"):
+        start_run(config, in_color(strokes, ("a", "b", "c")))
+
+
+def in_color(data: Dataset, labels: tuple[str, ...]) -> Dataset:
+    """The gray pictures of a data set in three equal channels."""
+    return Dataset(
+        {n: Split(np.repeat(s.pictures, 3, 3), s.labels) for n, s in data.splits.items()}, labels
+    )
 
 
 class Pair(nn.Module):

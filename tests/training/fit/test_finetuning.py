@@ -17,7 +17,7 @@ from training.fit.training_run import TrainingRun
 from training.graph.compilation import GraphOptions, compile_graph
 from training.graph.session import open_session
 from training.networks.classifier import prepare_classifier
-from training.networks.weights import read_state_dict
+from training.networks.weight_files import read_state_dict
 
 
 @pytest.fixture
