@@ -15,6 +15,8 @@ OPSET = 18
 STANDARD_DOMAINS = ("", "ai.onnx")
 UNBOUNDED = ("Loop", "Scan")  # the file decides how long they run
 MAX_NODES = 100_000
+MAX_ATTRIBUTES = 100  # of a node; standard operators have at most 20
+MAX_RANK = 32  # of a tensor; the product of more sizes takes long
 MAX_DEPTH = 4  # of nested graphs
 
 Tensor = onnx.TensorProto
@@ -62,6 +64,11 @@ def _check_operators(path: Path, model: onnx.ModelProto) -> None:
                     f"{path} uses the operator '{node.op_type}' of '{node.domain}', which is "
                     "outside the standard domain."
                 )
+            if len(node.attribute) > MAX_ATTRIBUTES:
+                raise InvalidArtifact(
+                    f"{path} has a node with {len(node.attribute)} attributes; at most "
+                    f"{MAX_ATTRIBUTES} are allowed."
+                )
             if node.op_type in UNBOUNDED:
                 raise InvalidArtifact(
                     f"{path} uses '{node.op_type}', which may run without end: export it unrolled."
@@ -82,6 +89,11 @@ def _check_tensors(path: Path, model: onnx.ModelProto) -> None:
                 raise InvalidArtifact(
                     f"{path} stores '{tensor.name}' as datatype {tensor.data_type}, which is not a "
                     "number type."
+                )
+            if len(tensor.dims) > MAX_RANK:
+                raise InvalidArtifact(
+                    f"{path} declares '{tensor.name}' with {len(tensor.dims)} dimensions; at most "
+                    f"{MAX_RANK} are allowed."
                 )
             if min(tensor.dims, default=0) < 0 or prod(tensor.dims) != _count_values(tensor):
                 raise InvalidArtifact(
