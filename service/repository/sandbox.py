@@ -26,7 +26,8 @@ from service.artifact.card import InvalidArtifact
 from service.machine import end_with_parent
 from service.repository.memory import MEGABYTE, count_available_bytes, limit_memory
 
-MAX_SECONDS = 60  # for one file
+MAX_SECONDS = 120  # for one file
+MAX_CPU_SECONDS = 2 * MAX_SECONDS
 MAX_MEMORY_BYTES = 4 << 30  # for one file, on top of what the process already has
 MIN_MEMORY_BYTES = 256 << 20  # even if less is available
 GRACE_SECONDS = 1.0  # from the end of its answer to the end of a process
@@ -175,7 +176,7 @@ def set_limits() -> int:
     end_with_parent(signal.SIGKILL)
     available = max(MIN_MEMORY_BYTES, count_available_bytes())
     memory = limit_memory(min(MAX_MEMORY_BYTES, available))
-    limit_cpu_seconds(MAX_SECONDS)
+    limit_cpu_seconds(MAX_CPU_SECONDS)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")

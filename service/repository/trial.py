@@ -13,6 +13,7 @@ from pydantic_core import from_json, to_json
 
 from service.artifact.card import Artifact, Card, InvalidArtifact
 from service.artifact.validation import read_artifact
+from service.machine import count_cores
 from service.repository.golden import (
     Pictures,
     check_outputs,
@@ -24,6 +25,7 @@ from service.runtime.session import OnnxSession, choose_batch_size
 from service.schemas import MAX_TARGETS
 from service.settings import Settings
 
+MAX_THREADS = 2  # more would slow down what is served meanwhile
 SPARE_BYTES = 256 * MEGABYTE  # that any batch may take
 SPARE_FACTOR = 2  # for what is left between the pieces of memory that a run takes
 
@@ -45,7 +47,7 @@ def try_model_file(settings: Settings, path: Path) -> bytes:
     artifact, content = read_artifact(path)
     size = len(content)
     pictures = decode_golden_pictures(artifact)
-    session = OnnxSession(content, artifact, "cpu", 1)
+    session = OnnxSession(content, artifact, "cpu", min(count_cores(), MAX_THREADS))
     del content
     run_all_batches(session, artifact, pictures, choose_batch_size(settings, "cpu"))
     header = {"size": size, "sha256": artifact.sha256, "map_shape": artifact.map_shape}
