@@ -130,7 +130,9 @@ def _iterate_graphs(
     if depth > MAX_DEPTH:
         raise InvalidArtifact(f"{path} has graphs nested more than {MAX_DEPTH} deep.")
     if (count := sum(len(node.attribute) for node in graph.node)) > MAX_ATTRIBUTES:
-        raise InvalidArtifact(f"{path} has {count} attributes; at most {MAX_ATTRIBUTES} are allowed.")
+        raise InvalidArtifact(
+            f"{path} has {count} attributes; at most {MAX_ATTRIBUTES} are allowed."
+        )
     yield graph
     for node in graph.node:
         for attribute in node.attribute:

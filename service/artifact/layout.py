@@ -143,5 +143,6 @@ class _Scan:
         )
 
     def _add_fault(self, sentence: str) -> None:
-        if len(self._tree.faults) < MAX_FAULTS:
-            self._tree.faults.append(sentence)
+        if len(self._tree.faults) < MAX_FAULTS:  # a name may hold bytes that are no text
+            printable = (char if char.isprintable() else "?" for char in sentence)
+            self._tree.faults.append("".join(printable))

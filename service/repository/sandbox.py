@@ -13,6 +13,7 @@ import atexit
 import contextlib
 import gc
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable
@@ -33,6 +34,7 @@ MIN_MEMORY_BYTES = 256 << 20  # even if less is available
 GRACE_SECONDS = 1.0  # from the end of its answer to the end of a process
 MAX_REASON_BYTES = 4000
 MAX_RESULT_BYTES = 256 << 20  # a card, and two pictures of the largest size
+OUT_OF_MEMORY = re.compile("bad_alloc|failed to allocate", re.IGNORECASE)  # from native code
 DONE, FAULT = b"+", b"-"  # the first byte of what a child sends
 
 Attempt = Callable[[Path], bytes]
@@ -148,13 +150,17 @@ def report(name: str, attempt: Callable[[], bytes]) -> bytes:
     try:
         memory = set_limits()
         return DONE + attempt()
-    except InvalidArtifact as exc:
-        reason = str(exc)
-    except MemoryError:
-        reason = f"{name} needs more than {memory // MEGABYTE} MB of memory for its first images."
     except Exception as exc:
-        reason = f"{name} cannot be tested: {type(exc).__name__}: {exc}."
-    return FAULT + reason.encode(errors="replace")[:MAX_REASON_BYTES]
+        if isinstance(exc, MemoryError) or OUT_OF_MEMORY.search(str(exc)):
+            limit = f"{memory // MEGABYTE} MB of memory"
+            reason = f"{name} needs more than the {limit} that it may take for its first images."
+        elif isinstance(exc, InvalidArtifact):
+            reason = str(exc)
+        else:
+            reason = f"{name} cannot be tested: {type(exc).__name__}: {exc}."
+    # It may quote the file, and a person reads it at a terminal.
+    printable = "".join(char if char.isprintable() else "?" for char in " ".join(reason.split()))
+    return FAULT + printable.encode()[:MAX_REASON_BYTES]
 
 
 def describe_signal(number: signal.Signals) -> str:

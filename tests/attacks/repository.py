@@ -115,7 +115,7 @@ def fill_card(server: Server, scale: float) -> list[str]:
     """Write a card of millions of values."""
 
     def spoil(_: onnx.ModelProto, card: dict[str, Any]) -> None:
-        card["training"]["notes"] = [[]] * max(1_000_000, int(2_500_000 * scale))
+        card["training"]["notes"] = [[]] * max(1_000_000, int(2_000_000 * scale))
 
     return expect_spoiled(server, "values", spoil, "values")
 

@@ -59,7 +59,7 @@ def leave() -> None:
     [
         (crash, "crashes onnxruntime (SIGSEGV)"),
         (hang, "did not finish its first images within 1 s"),
-        (allocate_too_much, "bytes of memory"),
+        (allocate_too_much, "needs more than the 256 MB of memory that it may take"),
         (reject, "not like this"),
         (fail, "RuntimeError: something else"),
         (kill, "was killed"),
