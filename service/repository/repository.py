@@ -8,7 +8,7 @@ import asyncio
 import gc
 import logging
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -16,18 +16,11 @@ from textwrap import shorten
 from typing import Any, Literal
 
 from service.artifact.card import Artifact
-from service.artifact.layout import (
-    FILE_NAME,
-    Key,
-    Stamp,
-    Tree,
-    UnreadableTree,
-    make_model_path,
-    scan_tree,
-)
+from service.artifact.layout import FILE_NAME, Key, Stamp, make_model_path
 from service.errors import ModelNotFound, NotReady
 from service.repository.attention import Attention
 from service.repository.default_model import DefaultModel
+from service.repository.folder import ModelFolder
 from service.repository.loader import load_model_file, release_memory
 from service.repository.recovery import Recovery
 from service.repository.sandbox import Sandbox
@@ -88,8 +81,8 @@ class Repository:
         self._settings = settings
         self._entries: dict[Key, Entry] = {}
         self._default = DefaultModel(settings.default_model)
+        self._folder = ModelFolder(settings.models_dir)
         self._scanned = False
-        self._faults: list[str] = []  # of the last scan, one sentence each
         self._unloaded: list[weakref.ref[Model]] = []  # a request may still use them
         self.sandbox = Sandbox(partial(try_model_file, settings))
         self._recovery = Recovery(settings.request_timeout_ms / 1000)
@@ -122,23 +115,20 @@ class Repository:
             await self._scan()
 
     async def _scan(self) -> None:
-        loop = asyncio.get_running_loop()
-        try:
-            tree = await loop.run_in_executor(self._loader, scan_tree, self._settings.models_dir)
-        except UnreadableTree as exc:  # what was served before still is
-            tree = Tree({}, set(self.names()), [str(exc)])
+        known = {key: entry.stamp for key, entry in self._entries.items()}
+        fresh, gone = await asyncio.get_running_loop().run_in_executor(
+            self._loader, self._folder.scan, known, self._settings.default_model
+        )
         self._scanned = True
-        for key in [key for key in self._entries if key not in tree.files]:
-            if key[0] not in tree.unreadable:
-                self._unload(self._entries.pop(key))
-                log.info("model removed", extra=with_fields(model=_format_key(key)))
-        for key in [key for key in tree.files if not self._is_known(key, tree.files[key])]:
-            entry = self._entries.setdefault(key, Entry(tree.files[key]))
-            entry.stamp, entry.state, entry.reason = tree.files[key], "loading", None
+        for key in gone:
+            self._unload(self._entries.pop(key))
+            log.info("model removed", extra=with_fields(model=_format_key(key)))
+        for key, stamp in fresh.items():
+            entry = self._entries.setdefault(key, Entry(stamp))
+            entry.stamp, entry.state, entry.reason = stamp, "loading", None
             entry.is_queued = True
             log.info("model loading", extra=with_fields(model=_format_key(key)))
         self._choose_default()
-        self._report([*tree.faults, *self._describe_missing_default()])
         await self._release_memory()
 
     def _choose_default(self) -> None:
@@ -148,19 +138,6 @@ class Repository:
         self._default.choose(ready, loading)
         if self._default.reference not in (before, None):
             log.info("default model", extra=with_fields(model=self._default.reference))
-
-    def _describe_missing_default(self) -> Iterable[str]:
-        name = self._default.name
-        if name and name not in self.names():
-            folder = self._settings.models_dir
-            yield f"The default model '{name}' is not in {folder}; there are: {self._list_names()}."
-
-    def _report(self, faults: list[str]) -> None:
-        """Write each fault of the folder to the log once."""
-        for fault in faults:
-            if fault not in self._faults:
-                log.warning("model folder", extra=with_fields(reason=fault))
-        self._faults = faults
 
     def _unload(self, entry: Entry) -> None:
         """Forget the model of an entry; its memory is returned after its last answer."""
@@ -247,10 +224,6 @@ class Repository:
         found = [(version, entry) for (its, version), entry in self._entries.items() if its == name]
         return sorted(found, key=lambda pair: pair[0])
 
-    def _is_known(self, key: Key, stamp: Stamp) -> bool:
-        entry = self._entries.get(key)
-        return entry is not None and entry.stamp == stamp
-
     def _get_loading_order(self, key: Key) -> tuple[bool, bool, str, int]:
         """Load the newest version of the default model first: it makes the service ready.
 
@@ -312,10 +285,8 @@ class Repository:
             self._recovery.check_hung_run(model.name, model.batcher.run_seconds)
 
     def _describe_unknown(self, reference: str) -> str:
-        return f"There is no model '{reference}' here; there are: {self._list_names()}."
-
-    def _list_names(self) -> str:
-        return ", ".join(self.names()) or "none"
+        known = ", ".join(self.names()) or "none"
+        return f"There is no model '{reference}' here; there are: {known}."
 
     def _describe_no_default(self) -> str:
         entries = self._entries.items()
@@ -324,9 +295,9 @@ class Repository:
         if entries:
             failed = ", ".join(_format_key(key) for key in sorted(self._entries))
             return f"No model is ready; these failed to load: {failed}."
-        if self._faults:
-            return self._faults[0]
-        path = self._settings.models_dir / "<name>" / "<version>" / FILE_NAME
+        if self._folder.faults:
+            return self._folder.faults[0]
+        path = self._folder.path / "<name>" / "<version>" / FILE_NAME
         return f"There is no model here: put one at {path}."
 
 
