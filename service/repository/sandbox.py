@@ -91,10 +91,10 @@ def run_helper(pipe: Connection, parent_end: Connection, attempt: Attempt) -> No
     with contextlib.suppress(EOFError, OSError):
         while True:
             path = Path(os.fsdecode(pipe.recv_bytes()))
-            pipe.send_bytes(run_in_child(str(path), partial(attempt, path)))
+            pipe.send_bytes(run_in_child(str(path), partial(attempt, path), MAX_SECONDS))
 
 
-def run_in_child(name: str, attempt: Callable[[], bytes], seconds: float = MAX_SECONDS) -> bytes:
+def run_in_child(name: str, attempt: Callable[[], bytes], seconds: float) -> bytes:
     """Run `attempt` in a child process with limits. `unpack` its answer; `name` is for sentences.
 
     Linux only.

@@ -72,7 +72,7 @@ def grow_with_the_batch(server: Server, scale: float) -> list[str]:
     """Take gigabytes as soon as a batch has three images."""
 
     def spoil(model: onnx.ModelProto, _: dict[str, Any]) -> None:
-        constants = {
+        constants: dict[str, np.ndarray[Any, Any]] = {
             "vast": np.array([int(GROWN_BYTES * scale) // 4], np.int64),
             "one": np.array([1], np.int64),
             "two": np.array([2], np.int64),

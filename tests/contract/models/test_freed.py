@@ -27,7 +27,7 @@ def test_models_that_come_and_go_under_load_take_no_memory_with_them(tmp_path: P
     write_slow_model(tmp_path / "model.onnx", seconds=0.01)
     with start_worker(models, tmp_path, model_poll_seconds=0.1, default_model="stays") as server:
         tree = Tree(server, models)
-        sizes = []
+        sizes: list[int] = []
         for _ in range(ROUNDS):
             tree.path("comes").parent.mkdir(parents=True)
             shutil.copy(tmp_path / "model.onnx", tree.path("comes").with_suffix(".part"))

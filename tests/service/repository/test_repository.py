@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import logging
 import shutil
 import weakref
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from service.errors import ModelNotFound, NotReady
 from service.repository.repository import Repository
 from service.settings import read_settings
+from service.telemetry.log import FIELDS
 from tests.service.quadrants_model import LABELS, write_model
 
 
@@ -36,6 +38,11 @@ def read_state(repository: Repository, name: str, version: int = 1) -> tuple[str
     return found["state"], found["reason"]
 
 
+def read_fields(record: logging.LogRecord) -> dict[str, str]:
+    fields: dict[str, str] = vars(record)[FIELDS]
+    return fields
+
+
 def test_before_the_first_scan_nothing_is_ready(models: Path) -> None:
     write(models, "alpha")
     repository = Repository(read_settings())
@@ -46,6 +53,7 @@ def test_before_the_first_scan_nothing_is_ready(models: Path) -> None:
 
 
 def test_an_empty_folder_says_where_a_model_belongs(models: Path) -> None:
+    models.mkdir()
     repository = Repository(read_settings())
     asyncio.run(repository.refresh())
     [reason] = repository.reasons_not_ready()
@@ -133,7 +141,7 @@ def test_what_is_wrong_with_the_folder_is_logged_once(
     write(models, "alpha").rename(models / "alpha" / "model.onnx")
     for _ in range(2):
         asyncio.run(repository.refresh())
-    reasons = [record.__dict__["reason"] for record in caplog.records if "reason" in vars(record)]
+    reasons = [read_fields(it)["reason"] for it in caplog.records if it.msg == "model folder"]
     missing, default, misplaced = reasons
     assert missing == (
         f"The model folder {models} does not exist: make it, or set SIGHTGLASS_MODELS_DIR to "
@@ -183,7 +191,7 @@ def test_new_versions_of_served_models_are_loaded_before_other_models(
     write(models, "alpha")
     write(models, "beta", 2)
     asyncio.run(repository.refresh())
-    ready = [vars(record)["model"] for record in caplog.records if record.msg == "model ready"]
+    ready = [read_fields(it)["model"] for it in caplog.records if it.msg == "model ready"]
     assert ready == ["beta/1", "beta/2", "alpha/1"]
 
 

@@ -22,7 +22,6 @@ from tests.server import ROOT
 from tests.service.quadrants_model import write_model
 
 RESNET = ROOT / "models" / "resnet18" / "1" / "model.onnx"
-Pixels, Targets = NDArray[np.uint8], NDArray[np.int64]
 LIMITED = """
 import resource, sys
 from functools import partial
@@ -64,7 +63,7 @@ def test_it_runs_the_batches_that_will_be_run(path: Path, monkeypatch: pytest.Mo
     batches = []
     run = OnnxSession.run
 
-    def record(self: OnnxSession, image: Pixels, target: Targets) -> Outputs:
+    def record(self: OnnxSession, image: NDArray[np.uint8], target: NDArray[np.int64]) -> Outputs:
         batches.append(target.shape)
         return run(self, image, target)
 
@@ -83,7 +82,7 @@ def test_a_batch_may_not_take_much_more_memory_than_its_rows(
     pictures = decode_golden_pictures(artifact)
     run, held = session.run, []
 
-    def take(image: Pixels, target: Targets) -> Outputs:
+    def take(image: NDArray[np.uint8], target: NDArray[np.int64]) -> Outputs:
         if len(image) > 2:
             held.append(np.ones(64 << 20, np.uint8))
         return run(image, target)
