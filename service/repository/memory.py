@@ -1,6 +1,7 @@
 """Memory of a process: what it may still take, what it took at most, and giving back what is free.
 
-Knows /proc, control groups and malloc, but no model. Linux only, except where it says so.
+Knows /proc, control groups and malloc, but no model. `count_available_bytes` and `limit_memory`
+are for Linux only; the rest does nothing elsewhere.
 """
 
 import ctypes
@@ -52,14 +53,13 @@ class PeakMemory:
         return_free_memory()  # what is free now would hide what is taken later
         try:
             (PROC / "self" / "clear_refs").write_text("5")  # resets VmHWM, see proc(5)
-        except OSError:  # some container runtimes do not have it
-            self._start = sys.maxsize
-        else:
-            self._start = self._read()
+            self._start: int | None = self._read()
+        except OSError:  # other systems and some container runtimes do not have it
+            self._start = None
 
     def measure(self) -> int:
         """Return the bytes that were taken at most; 0 if the system does not tell."""
-        return max(0, self._read() - self._start)
+        return 0 if self._start is None else max(0, self._read() - self._start)
 
     def _read(self) -> int:
         fields = (PROC / "self" / "status").read_text().split()
