@@ -112,19 +112,24 @@ def run_in_child(name: str, attempt: Callable[[], bytes], seconds: float) -> byt
             answer = reader.recv_bytes(MAX_RESULT_BYTES)
             child.join()
             return answer
-    return FAULT + f"{name} {describe_end(child, seconds)}.".encode()
+    return FAULT + describe_end(name, child, seconds).encode()
 
 
-def describe_end(child: ForkProcess, seconds: float) -> str:
+def describe_end(name: str, child: ForkProcess, seconds: float) -> str:
     """Wait for a child that gave no answer, or kill it; return what happened to it."""
     child.join(GRACE_SECONDS)
     if child.exitcode is None:
         child.kill()
         child.join()
-        return f"did not finish its first images within {seconds} s"
-    if child.exitcode < 0:
-        return describe_signal(signal.Signals(-child.exitcode))
-    return f"ended the sandbox without a result (exit code {child.exitcode})"
+        return f"{name} did not finish its first images within {seconds} s."
+    if child.exitcode >= 0:
+        return f"{name} ended the sandbox without a result (exit code {child.exitcode})."
+    number = signal.Signals(-child.exitcode)
+    if number == signal.SIGKILL:
+        return f"{name} was killed at its first images, probably because memory ran out."
+    if number == signal.SIGXCPU:
+        return f"{name} took too much CPU time for its first images."
+    return f"{name} crashes onnxruntime ({number.name}) at its first images."
 
 
 def unpack(answer: bytes) -> bytes:
@@ -161,15 +166,6 @@ def report(name: str, attempt: Callable[[], bytes]) -> bytes:
     # It may quote the file, and a person reads it at a terminal.
     printable = "".join(char if char.isprintable() else "?" for char in " ".join(reason.split()))
     return FAULT + printable.encode()[:MAX_REASON_BYTES]
-
-
-def describe_signal(number: signal.Signals) -> str:
-    """Why a child that a signal ended did not finish."""
-    if number == signal.SIGKILL:
-        return "was killed at its first images, probably because memory ran out"
-    if number == signal.SIGXCPU:
-        return "took too much CPU time for its first images"
-    return f"crashes onnxruntime ({number.name}) at its first images"
 
 
 def set_limits() -> int:
