@@ -26,6 +26,7 @@ ATTRIBUTES = 8_000_000
 GROWN_BYTES = 3 << 30
 FOLDERS = 30_000
 POLL_SECONDS = 0.02
+LINGER_SECONDS = 1.5
 
 
 def link_endless_device(server: Server, _: float) -> list[str]:
@@ -166,6 +167,7 @@ def expect(server: Server, name: str, state: str, reason: str = "", version: int
 
     if not poll(is_done):
         return [f"{name} was neither loaded nor rejected"]
+    time.sleep(LINGER_SECONDS)  # a few answers of `/livez` more say what is usual
     faults = []
     if seen["state"] != state or reason not in (seen["reason"] or ""):
         faults.append(f"{name} is {seen['state']}: {seen['reason']}")
