@@ -36,8 +36,8 @@ class Settings(BaseSettings):
     )
     default_model: str | None = Field(
         None,
-        description="Model for requests that name none. If unset, the only model, or the first "
-        "by name",
+        description="Model for requests that name none. If unset, the first by name among those "
+        "that are ready, until it is removed",
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto",

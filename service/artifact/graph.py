@@ -15,6 +15,8 @@ OPSET = 18
 STANDARD_DOMAINS = ("", "ai.onnx")
 UNBOUNDED = ("Loop", "Scan")  # the file decides how long they run
 MAX_NODES = 100_000
+MAX_ATTRIBUTES = 1_000_000  # of all nodes
+MAX_RANK = 32  # of a tensor; the product of more sizes takes long
 MAX_DEPTH = 4  # of nested graphs
 
 Tensor = onnx.TensorProto
@@ -83,6 +85,11 @@ def _check_tensors(path: Path, model: onnx.ModelProto) -> None:
                     f"{path} stores '{tensor.name}' as datatype {tensor.data_type}, which is not a "
                     "number type."
                 )
+            if len(tensor.dims) > MAX_RANK:
+                raise InvalidArtifact(
+                    f"{path} declares '{tensor.name}' with {len(tensor.dims)} dimensions; at most "
+                    f"{MAX_RANK} are allowed."
+                )
             if min(tensor.dims, default=0) < 0 or prod(tensor.dims) != _count_values(tensor):
                 raise InvalidArtifact(
                     f"{path} declares '{tensor.name}' with shape {list(tensor.dims)}, which does "
@@ -122,6 +129,10 @@ def _iterate_graphs(
     """Yield the graph and every graph nested in an attribute."""
     if depth > MAX_DEPTH:
         raise InvalidArtifact(f"{path} has graphs nested more than {MAX_DEPTH} deep.")
+    if (count := sum(len(node.attribute) for node in graph.node)) > MAX_ATTRIBUTES:
+        raise InvalidArtifact(
+            f"{path} has {count} attributes; at most {MAX_ATTRIBUTES} are allowed."
+        )
     yield graph
     for node in graph.node:
         for attribute in node.attribute:

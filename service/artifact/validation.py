@@ -1,25 +1,27 @@
 """Validates a model file before a session is opened: does the file follow the contract?
 
-Knows the file on disk and its card, but no onnxruntime, HTTP or images. The sandbox finds what only
-running the file can show.
+Knows the file on disk and its card, but no onnxruntime, HTTP or images. A hostile file can make it
+take gigabytes and minutes, so a server calls it in the sandbox only. The sandbox also finds what
+only running the file can show.
 """
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
 import onnx
 from google.protobuf.message import DecodeError
 from pydantic import ValidationError
-from pydantic_core import to_json
+from pydantic_core import from_json, to_json
 
 from service.artifact.card import Artifact, Card, InvalidArtifact
 from service.artifact.graph import check_graph
+from service.artifact.regular_file import read_regular_file
 
 METADATA_KEY = "sightglass"
 MAX_FILE_BYTES = (1 << 31) - 1  # the limit of protobuf
 MAX_CARD_BYTES = 8 << 20
+MAX_CARD_VALUES = 500_000  # each of 100,000 labels has a name and two golden probabilities
 
 
 def read_artifact(path: Path) -> tuple[Artifact, bytes]:
@@ -28,15 +30,10 @@ def read_artifact(path: Path) -> tuple[Artifact, bytes]:
     Raises:
         InvalidArtifact: not a complete ONNX file, no valid card, or a graph that does not match it.
     """
+    content = read_regular_file(path, MAX_FILE_BYTES)
     try:
-        size = path.stat().st_size
-        if size > MAX_FILE_BYTES:
-            raise InvalidArtifact(
-                f"{path} has {size} bytes; an ONNX file may have at most {MAX_FILE_BYTES}."
-            )
-        content = path.read_bytes()
         model = onnx.load_from_string(content)
-    except (OSError, DecodeError, ValueError) as exc:
+    except (DecodeError, ValueError) as exc:
         raise InvalidArtifact(f"{path} can't be read as an ONNX file: {exc}.") from None
     raw_card = _read_metadata(path, model)
     card = _validate_card(path, raw_card)
@@ -55,13 +52,26 @@ def _read_metadata(path: Path, model: onnx.ModelProto) -> dict[str, Any]:
     if len(texts[0]) > MAX_CARD_BYTES:
         raise InvalidArtifact(f"{path} has a card of more than {MAX_CARD_BYTES} bytes.")
     try:
-        card = json.loads(texts[0])
-        to_json(card)  # half a surrogate pair or deep nesting can be read, but not written
-    except (ValueError, RecursionError) as exc:
+        card = from_json(texts[0])
+        _check_number_of_values(path, card)
+        to_json(card)  # what is read must be possible to write
+    except ValueError as exc:
         raise InvalidArtifact(f"{path} has a card that is not valid JSON: {exc}.") from None
     if not isinstance(card, dict):
         raise InvalidArtifact(f"{path} has a card that is not a JSON object.")
     return card
+
+
+def _check_number_of_values(path: Path, card: Any) -> None:
+    """Limit how long the worker takes to read the card, and to write it for `/models`."""
+    count, pending = 0, [card]
+    while pending:
+        value = pending.pop()
+        if isinstance(value, dict | list):
+            count += len(value)
+            if count > MAX_CARD_VALUES:
+                raise InvalidArtifact(f"{path} has a card of more than {MAX_CARD_VALUES} values.")
+            pending.extend(value.values() if isinstance(value, dict) else value)
 
 
 def _validate_card(path: Path, raw_card: dict[str, Any]) -> Card:

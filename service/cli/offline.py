@@ -2,17 +2,19 @@
 
 import asyncio
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from service.artifact.layout import find_model_files, make_model_path
+from service.artifact.layout import UnreadableTree, make_model_path, scan_tree
 from service.errors import ApiError
 from service.inference.admission import Admission
 from service.inference.classifier import Classifier
 from service.inference.explainer import Explainer, ExplainRequest, RenderedExplanation, check_labels
-from service.repository.loader import load_model_file, try_model_file
+from service.repository.loader import load_model_file
 from service.repository.repository import Repository
 from service.repository.sandbox import Sandbox
+from service.repository.trial import try_model_file
 from service.runtime.session import measure_run
 from service.schemas import ExplainOptions
 from service.settings import ConfigurationError, Settings
@@ -31,23 +33,27 @@ def check(models_dir: Path, settings: Settings) -> tuple[str, bool]:
     Returns a table with one line per model, and whether the server can serve all of them.
 
     Raises:
-        CommandError: there is no model in the folder.
+        CommandError: there is no model in the folder, or the folder cannot be read.
     """
-    keys = sorted(find_model_files(models_dir))
-    if not keys:
+    try:
+        tree = scan_tree(models_dir)
+    except UnreadableTree as exc:
+        raise CommandError(str(exc)) from None
+    if not tree.files:
+        expected = f"expected {models_dir}/<name>/<version>/model.onnx."
         raise CommandError(
-            f"There is no model in {models_dir}: expected {models_dir}/<name>/<version>/model.onnx."
+            "\n".join([f"There is no model in {models_dir}: {expected}", *tree.faults])
         )
     rows: list[tuple[str, ...]] = [COLUMNS]
-    failures, sandbox = [], Sandbox(try_model_file)
-    for name, version in keys:
+    failures, sandbox = [], Sandbox(partial(try_model_file, settings))
+    for name, version in sorted(tree.files):
         path = make_model_path(models_dir, (name, version))
         try:
             rows.append((f"{name}/{version}", "ready", *_describe_model(path, settings, sandbox)))
         except Exception as exc:  # whatever one file causes, the others are still checked
             rows.append((f"{name}/{version}", "FAILED", "", "", "", "", ""))
             failures.append(str(exc))
-    return "\n".join([*_align_columns(rows), *failures]), not failures
+    return "\n".join([*_align_columns(rows), *failures, *tree.faults]), not failures
 
 
 def _describe_model(path: Path, settings: Settings, sandbox: Sandbox) -> tuple[str, ...]:

@@ -78,7 +78,7 @@ class Attention:
         own = (target == TOP_1) | (target == top[:, np.newaxis])  # (N, T)
         own[np.logical_not(counts)] = False
         rows = own.any(1).nonzero()[0]  # (M,)
-        if not len(rows):
+        if not len(rows) or not len(self._sums):  # a single map may already be too large
             return
         cam = outputs.cam[rows, own[rows].argmax(1)].reshape(len(rows), -1)  # (M, h·w)
         heat = np.maximum(cam, 0)

@@ -9,6 +9,7 @@ import base64
 import binascii
 
 import numpy as np
+from numpy.typing import NDArray
 
 from service.artifact.card import Artifact, Golden, InvalidArtifact
 from service.errors import ApiError
@@ -16,6 +17,7 @@ from service.imaging.decoding import decode_image, open_image
 from service.runtime.engine import Outputs, Run
 
 MAX_PIXELS = 1 << 24
+Pictures = list[NDArray[np.uint8]]
 TOLERANCES = {  # precision: largest difference of a probability, and of cam relative to its peak
     "fp32": (2e-3, 2e-2),
     "w16": (2e-3, 2e-2),
@@ -40,28 +42,50 @@ def check_outputs(outputs: Outputs, artifact: Artifact, rows: int, targets: int)
             )
 
 
-def run_golden_tests(artifact: Artifact, run: Run) -> None:
-    """Run both golden tests.
+def decode_golden_pictures(artifact: Artifact) -> Pictures:
+    """Return the model's inputs of both golden tests, (H, W, C) each.
+
+    A hostile picture can take long and much memory, so a server calls this in the sandbox only.
+
+    Raises:
+        InvalidArtifact: a picture cannot be decoded.
+    """
+    pictures = []
+    for number, golden in enumerate(artifact.card.golden, start=1):
+        try:
+            content = base64.b64decode(golden.image, validate=True)
+            decoded = decode_image(open_image(content, MAX_PIXELS), artifact.card.input)
+        except (binascii.Error, ApiError) as exc:
+            reason = f"its image cannot be decoded: {exc}"
+            raise InvalidArtifact(_describe_fault(artifact, number, reason)) from None
+        pictures.append(decoded.pixels)
+    return pictures
+
+
+def run_golden_tests(artifact: Artifact, pictures: Pictures, run: Run) -> None:
+    """Run both golden tests on their decoded pictures.
 
     Raises:
         InvalidArtifact: an answer differs by more than the tolerance of the model's precision.
     """
-    for number, golden in enumerate(artifact.card.golden, start=1):
-        if difference := _find_difference(artifact, golden, run):
-            raise InvalidArtifact(f"{artifact.path} fails golden test {number}: {difference}.")
+    tests = zip(artifact.card.golden, pictures, strict=True)
+    for number, (golden, pixels) in enumerate(tests, start=1):
+        if difference := _find_difference(artifact, golden, pixels, run):
+            raise InvalidArtifact(_describe_fault(artifact, number, difference))
 
 
-def _find_difference(artifact: Artifact, golden: Golden, run: Run) -> str | None:
+def _describe_fault(artifact: Artifact, number: int, reason: str) -> str:
+    return f"{artifact.path} fails golden test {number}: {reason}."
+
+
+def _find_difference(
+    artifact: Artifact, golden: Golden, pixels: NDArray[np.uint8], run: Run
+) -> str | None:
     card = artifact.card
     if golden.label not in card.labels or not -1 <= golden.target < len(card.labels):
         return f"the model has no label '{golden.label}' or no target {golden.target}"
-    try:
-        content = base64.b64decode(golden.image, validate=True)
-        image = decode_image(open_image(content, MAX_PIXELS), card.input)
-    except (binascii.Error, ApiError) as exc:
-        return f"its image cannot be decoded: {exc}"
     target = np.array([[golden.target]], np.int64)  # (1, 1)
-    outputs = run(image.pixels[np.newaxis], target)
+    outputs = run(pixels[np.newaxis], target)
     check_outputs(outputs, artifact, 1, 1)
     label = card.labels[int(outputs.logits[0].argmax())]
     if label != golden.label:

@@ -7,6 +7,7 @@ requests. A request keeps its model, so an old version lives until its last answ
 import asyncio
 import gc
 import logging
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,12 +16,15 @@ from textwrap import shorten
 from typing import Any, Literal
 
 from service.artifact.card import Artifact
-from service.artifact.layout import FILE_NAME, Key, Stamp, find_model_files, make_model_path
+from service.artifact.layout import FILE_NAME, Key, Stamp, make_model_path
 from service.errors import ModelNotFound, NotReady
 from service.repository.attention import Attention
-from service.repository.loader import load_model_file, try_model_file
+from service.repository.default_model import DefaultModel
+from service.repository.folder import ModelFolder
+from service.repository.loader import load_model_file, release_memory
 from service.repository.recovery import Recovery
 from service.repository.sandbox import Sandbox
+from service.repository.trial import try_model_file
 from service.runtime.batcher import BatchCallbacks, Batcher, DeviceLost
 from service.runtime.device import detect_device_loss
 from service.runtime.engine import Session
@@ -67,6 +71,7 @@ class Entry:
     state: State = "loading"
     reason: str | None = None
     model: Model | None = None
+    is_queued: bool = True  # to be loaded
 
 
 class Repository:
@@ -75,8 +80,11 @@ class Repository:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._entries: dict[Key, Entry] = {}
+        self._default = DefaultModel(settings.default_model)
+        self._folder = ModelFolder(settings.models_dir)
         self._scanned = False
-        self.sandbox = Sandbox(try_model_file)
+        self._unloaded: list[weakref.ref[Model]] = []  # a request may still use them
+        self.sandbox = Sandbox(partial(try_model_file, settings))
         self._recovery = Recovery(settings.request_timeout_ms / 1000)
         self._recovering: asyncio.Future[None] | None = None
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="loader")
@@ -93,24 +101,59 @@ class Repository:
             await asyncio.sleep(self._settings.model_poll_seconds)
 
     async def refresh(self) -> None:
-        """Scan the folder once and load what is new or has changed."""
-        loop = asyncio.get_running_loop()
-        found = await loop.run_in_executor(
-            self._loader, find_model_files, self._settings.models_dir
-        )
-        for key in [key for key in self._entries if key not in found]:
-            removed = self._entries.pop(key).model
-            if removed is not None:
-                removed.attention.discard()
-            log.info("model removed", extra=with_fields(model=_format_key(key)))
-        fresh = [key for key in found if not self._is_known(key, found[key])]
-        for key in fresh:
-            entry = self._entries.setdefault(key, Entry(found[key]))
-            entry.stamp, entry.state, entry.reason = found[key], "loading", None
-            log.info("model loading", extra=with_fields(model=_format_key(key)))
-        self._scanned = True
-        for key in sorted(fresh, key=self._get_loading_order):
+        """Scan the folder and load what is new or has changed.
+
+        It is scanned again after each file: loading may take long, and what else changes must not
+        wait for it.
+        """
+        loaded: set[Key] = set()  # a file that changes all the time waits for the next call
+        await self._scan()
+        while queued := {key for key, entry in self._entries.items() if entry.is_queued} - loaded:
+            key = min(queued, key=self._get_loading_order)
             await self._load(key, self._entries[key])
+            loaded.add(key)
+            await self._scan()
+
+    async def _scan(self) -> None:
+        known = {key: entry.stamp for key, entry in self._entries.items()}
+        fresh, gone = await asyncio.get_running_loop().run_in_executor(
+            self._loader, self._folder.scan, known, self._settings.default_model
+        )
+        self._scanned = True
+        for key in gone:
+            removed = self._entries.pop(key)
+            if removed.model:
+                removed.model.attention.discard()
+            self._unload(removed)
+            log.info("model removed", extra=with_fields(model=_format_key(key)))
+        for key, stamp in fresh.items():
+            entry = self._entries.setdefault(key, Entry(stamp))
+            entry.stamp, entry.state, entry.reason = stamp, "loading", None
+            entry.is_queued = True
+            log.info("model loading", extra=with_fields(model=_format_key(key)))
+        self._choose_default()
+        await self._release_memory()
+
+    def _choose_default(self) -> None:
+        before = self._default.reference
+        ready = {name for (name, _), entry in self._entries.items() if entry.model}
+        loading = {name for (name, _), entry in self._entries.items() if entry.state == "loading"}
+        self._default.choose(ready, loading)
+        if self._default.reference not in (before, None):
+            log.info("default model", extra=with_fields(model=self._default.reference))
+
+    def _unload(self, entry: Entry) -> None:
+        """Forget the model of an entry; its memory is returned after its last answer."""
+        if entry.model:
+            self._unloaded.append(weakref.ref(entry.model))
+        entry.model = None
+
+    async def _release_memory(self) -> None:
+        """Return the memory of models that no request uses any more."""
+        used = [model for model in self._unloaded if model() is not None]
+        if len(used) < len(self._unloaded):
+            self._unloaded = used
+            await asyncio.get_running_loop().run_in_executor(self._loader, release_memory)
 
     def find(self, reference: str | None) -> Model:
         """Return the model for `name` or `name/version`; None means the default model.
@@ -120,7 +163,7 @@ class Repository:
             NotReady: there is, but no version of it is loaded.
         """
         if reference is None:
-            reference = self.default_name()
+            reference = self._default.reference
             if reference is None:
                 raise NotReady(self._describe_no_default())
         name, _, version = reference.partition("/")
@@ -138,12 +181,6 @@ class Repository:
         state = "failed to load" if newest.state == "failed" else "is still loading"
         reason = f" ({newest.reason})" if newest.reason and newest.state == "loading" else ""
         raise NotReady(f"The model '{reference}' {state}{reason}.")
-
-    def default_name(self) -> str | None:
-        """Return the name of the default model: the one in the settings, or the first by name."""
-        if self._settings.default_model:
-            return self._settings.default_model
-        return min((name for name, _ in self._entries), default=None)
 
     def reasons_not_ready(self) -> list[str]:
         """Return why the default model cannot answer; empty if it can."""
@@ -179,10 +216,9 @@ class Repository:
         versions = self._versions(name)
         if not versions:
             raise ModelNotFound(self._describe_unknown(name))
-        default = (self.default_name() or "").partition("/")[0]
         return {
             "name": name,
-            "default": name == default,
+            "default": name == self._default.name,
             "versions": [_describe_version(version, entry) for version, entry in versions],
         }
 
@@ -191,32 +227,37 @@ class Repository:
         found = [(version, entry) for (its, version), entry in self._entries.items() if its == name]
         return sorted(found, key=lambda pair: pair[0])
 
-    def _is_known(self, key: Key, stamp: Stamp) -> bool:
-        entry = self._entries.get(key)
-        return entry is not None and entry.stamp == stamp
+    def _get_loading_order(self, key: Key) -> tuple[bool, bool, str, int]:
+        """Load the newest version of the default model first: it makes the service ready.
 
-    def _get_loading_order(self, key: Key) -> tuple[bool, str, int]:
-        """Load the newest version of the default model first: it makes the service ready."""
+        New versions of models that answer come next: they must not wait for a file that hangs.
+        """
         name, version = key
-        return (name != (self.default_name() or "").partition("/")[0], name, -version)
+        is_served = any(entry.model for _, entry in self._versions(name))
+        return (name != self._default.name, not is_served, name, -version)
 
     async def _load(self, key: Key, entry: Entry) -> None:
         loop = asyncio.get_running_loop()
         path = make_model_path(self._settings.models_dir, key)
+        entry.is_queued = False
+        reason = None
         try:
             artifact, session = await loop.run_in_executor(
                 self._loader, load_model_file, path, self._settings, self.sandbox
             )
         except Exception as exc:  # whatever one file does, the others are still served
             reason = shorten(str(exc), REASON_CHARACTERS)
+        if reason is not None:
             entry.state, entry.reason = "failed", reason
             log.error("model failed", extra=with_fields(model=_format_key(key), reason=reason))
+            await loop.run_in_executor(self._loader, release_memory)
             return
-        on_device_lost = partial(self._recover, key, entry)
-        before = entry.model
+        # Not the entry itself: a model that refers to itself would not be freed when it is removed.
+        on_device_lost = partial(self._recover, key)
+        if entry.model and entry.model.artifact.sha256 != artifact.sha256:
+            entry.model.attention.discard()
+        self._unload(entry)
         entry.model = _make_model(key, artifact, session, self._settings, on_device_lost)
-        if before is not None and before.artifact.sha256 != artifact.sha256:
-            before.attention.discard()
         entry.state, entry.reason = "ready", None
         log.info(
             "model ready",
@@ -225,11 +266,15 @@ class Repository:
             ),
         )
 
-    def _recover(self, key: Key, entry: Entry, lost: DeviceLost) -> None:
+    def _recover(self, key: Key, lost: DeviceLost) -> None:
         """Unload a version whose device failed and load it again; the second time, give up."""
         log.error("device failed", extra=with_fields(model=_format_key(key), reason=str(lost)))
         DEVICE_FAILURES.labels(key[0]).inc()
-        entry.model, entry.state, entry.reason = None, "loading", str(lost)
+        entry = self._entries.get(key)
+        if entry is None:  # it was removed in the meantime
+            return
+        self._unload(entry)
+        entry.state, entry.reason = "loading", str(lost)
         if self._recovery.may_try_again():
             self._recovering = asyncio.ensure_future(self._load_again(key, entry))
 
@@ -249,9 +294,15 @@ class Repository:
         return f"There is no model '{reference}' here; there are: {known}."
 
     def _describe_no_default(self) -> str:
-        if not self._scanned:
+        entries = self._entries.items()
+        if not self._scanned or any(entry.state == "loading" for _, entry in entries):
             return "The models are still loading."
-        path = self._settings.models_dir / "<name>" / "<version>" / FILE_NAME
+        if entries:
+            failed = ", ".join(_format_key(key) for key in sorted(self._entries))
+            return f"No model is ready; these failed to load: {failed}."
+        if self._folder.faults:
+            return self._folder.faults[0]
+        path = self._folder.path / "<name>" / "<version>" / FILE_NAME
         return f"There is no model here: put one at {path}."
 
 

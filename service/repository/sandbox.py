@@ -1,9 +1,9 @@
-"""Runs a model file for the first time in a process that may crash, hang or run out of memory.
+"""Runs code on a model file in a process that may crash, hang or run out of memory.
 
 onnxruntime can crash on a graph, and a crashed process cannot report an error. So the worker forks
 a helper process before it has threads, and the helper forks one child for each file. Linux only:
-on other systems files are loaded without this test. Knows processes and pipes. What runs in the
-child is passed in.
+on other systems the code runs in this process. Knows processes and pipes. What runs in the child
+is passed in, and what it returns are bytes.
 
 The standard library's forkserver is not used. It shares no memory pages with the worker, imports
 everything again at each start, and runs the worker's main module again in each child.
@@ -13,30 +13,38 @@ import atexit
 import contextlib
 import gc
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable
 from functools import partial
 from multiprocessing import Pipe, get_context
 from multiprocessing.connection import Connection
+from multiprocessing.context import ForkProcess
 from pathlib import Path
 
 from service.artifact.card import InvalidArtifact
 from service.machine import end_with_parent
+from service.repository.memory import MEGABYTE, count_available_bytes, limit_memory
 
-MAX_SECONDS = 60  # for one file
+MAX_SECONDS = 120  # for one file
+MAX_CPU_SECONDS = 2 * MAX_SECONDS
 MAX_MEMORY_BYTES = 4 << 30  # for one file, on top of what the process already has
-MAX_REASON_BYTES = 4000  # less than the buffer of a pipe, so that the child never waits
-VALID = "valid"
+MIN_MEMORY_BYTES = 256 << 20  # even if less is available
+GRACE_SECONDS = 1.0  # from the end of its answer to the end of a process
+MAX_REASON_BYTES = 4000
+MAX_RESULT_BYTES = 256 << 20  # a card, and two pictures of the largest size
+OUT_OF_MEMORY = re.compile("bad_alloc|failed to allocate", re.IGNORECASE)  # from native code
+DONE, FAULT = b"+", b"-"  # the first byte of what a child sends
 
-TryModel = Callable[[Path, str], None]
+Attempt = Callable[[Path], bytes]
 
 
 class Sandbox:
-    """Runs one file at a time; `try_model(path, sha256)` raises if the file cannot be served."""
+    """Runs `attempt(path)` on one file at a time; it raises if the file cannot be served."""
 
-    def __init__(self, try_model: TryModel) -> None:
-        self._try_model = try_model
+    def __init__(self, attempt: Attempt) -> None:
+        self._attempt = attempt
         self._helper: Connection | None = None
 
     def start(self) -> None:
@@ -46,37 +54,33 @@ class Sandbox:
         self._helper, theirs = Pipe()
         gc.freeze()  # keeps memory pages shared: the garbage collector no longer writes to them
         helper = get_context("fork").Process(
-            target=run_helper, args=(theirs, self._helper, self._try_model)
+            target=run_helper, args=(theirs, self._helper, self._attempt)
         )
         helper.start()
         atexit.register(helper.kill)  # before multiprocessing waits for it to end
         theirs.close()
 
-    def validate(self, path: Path, sha256: str) -> None:
-        """Return if the file ran without a fault.
+    def run(self, path: Path) -> bytes:
+        """Return what the attempt returned for this file.
 
         Raises:
-            InvalidArtifact: it did not; the message says why.
+            InvalidArtifact: the file has a fault; the message says which.
         """
         if sys.platform != "linux":
-            return
+            return self._attempt(path)
         for _ in range(2):  # a helper that was killed is replaced once
             if self._helper is None:
                 self.start()
             assert self._helper
             try:
-                self._helper.send_bytes(f"{sha256} {path}".encode(errors="surrogateescape"))
-                reason = self._helper.recv_bytes().decode()
+                self._helper.send_bytes(os.fsencode(path))
+                return unpack(self._helper.recv_bytes())
             except (EOFError, OSError):
                 self._helper = None
-                continue
-            if reason:
-                raise InvalidArtifact(reason)
-            return
         raise InvalidArtifact(f"{path} cannot be tested: the sandbox process was killed twice.")
 
 
-def run_helper(pipe: Connection, parent_end: Connection, try_model: TryModel) -> None:
+def run_helper(pipe: Connection, parent_end: Connection, attempt: Attempt) -> None:
     """In the helper: try each file that the pipe names, until the worker closes its end."""
     parent_end.close()
     end_with_parent(signal.SIGKILL)
@@ -86,71 +90,108 @@ def run_helper(pipe: Connection, parent_end: Connection, try_model: TryModel) ->
     os.closerange(pipe.fileno() + 1, os.sysconf("SC_OPEN_MAX"))
     with contextlib.suppress(EOFError, OSError):
         while True:
-            sha256, _, name = pipe.recv_bytes().decode(errors="surrogateescape").partition(" ")
-            path = Path(name)
-            reason = find_fault(path, partial(try_model, path, sha256))
-            pipe.send_bytes(reason.encode(errors="replace"))
+            path = Path(os.fsdecode(pipe.recv_bytes()))
+            pipe.send_bytes(run_in_child(str(path), partial(attempt, path), MAX_SECONDS))
 
 
-def find_fault(path: Path, attempt: Callable[[], None]) -> str:
-    """Run `attempt` in a child process; return why the file is invalid, or nothing."""
+def run_in_child(name: str, attempt: Callable[[], bytes], seconds: float) -> bytes:
+    """Run `attempt` in a child process with limits. `unpack` its answer; `name` is for sentences.
+
+    Linux only.
+    """
     reader, writer = Pipe(duplex=False)
-    child = get_context("fork").Process(target=run_child, args=(path, attempt, writer))
-    child.start()
-    writer.close()
-    with reader:
-        child.join(MAX_SECONDS)
-        if child.exitcode is None:
-            child.kill()
+    child = get_context("fork").Process(target=run_child, args=(name, attempt, writer))
+    try:
+        child.start()
+    except OSError as exc:
+        return FAULT + f"{name} cannot be tested: no process can be started: {exc}.".encode()
+    finally:
+        writer.close()
+    with reader, contextlib.suppress(EOFError, OSError):
+        if reader.poll(seconds):
+            answer = reader.recv_bytes(MAX_RESULT_BYTES)
             child.join()
-            return f"{path} did not finish its first images within {MAX_SECONDS} s."
-        if child.exitcode < 0:
-            return f"{path} {describe_signal(signal.Signals(-child.exitcode))}."
-        try:
-            reason = reader.recv_bytes(MAX_REASON_BYTES).decode(errors="replace")
-        except (EOFError, OSError):
-            return f"{path} ended the sandbox without a result (exit code {child.exitcode})."
-    return "" if reason == VALID else reason
+            return answer
+    return FAULT + describe_end(name, child, seconds).encode()
 
 
-def run_child(path: Path, attempt: Callable[[], None], writer: Connection) -> None:
+def describe_end(name: str, child: ForkProcess, seconds: float) -> str:
+    """Wait for a child that gave no answer, or kill it; return what happened to it."""
+    child.join(GRACE_SECONDS)
+    if child.exitcode is None:
+        child.kill()
+        child.join()
+        return f"{name} did not finish its first images within {seconds} s."
+    if child.exitcode >= 0:
+        return f"{name} ended the sandbox without a result (exit code {child.exitcode})."
+    number = signal.Signals(-child.exitcode)
+    if number == signal.SIGKILL:
+        return f"{name} was killed at its first images, probably because memory ran out."
+    if number == signal.SIGXCPU:
+        return f"{name} took too much CPU time for its first images."
+    return f"{name} crashes onnxruntime ({number.name}) at its first images."
+
+
+def unpack(answer: bytes) -> bytes:
+    """Return what the attempt returned.
+
+    Raises:
+        InvalidArtifact: there is a fault instead.
+    """
+    if not answer.startswith(DONE):
+        raise InvalidArtifact(answer[1:].decode(errors="replace"))
+    return answer[1:]
+
+
+def run_child(name: str, attempt: Callable[[], bytes], writer: Connection) -> None:
     """In the child: set the limits, run `attempt`, report the result."""
-    set_limits()
-    writer.send_bytes(report(path, attempt).encode(errors="replace")[:MAX_REASON_BYTES])
+    writer.send_bytes(report(name, attempt))
     os._exit(0)  # what the graph did to this process must not run as well
 
 
-def report(path: Path, attempt: Callable[[], None]) -> str:
-    """Return `VALID`, or why the file cannot be served."""
+def report(name: str, attempt: Callable[[], bytes]) -> bytes:
+    """Return what the attempt returned, or why the file cannot be served."""
+    memory = 0
     try:
-        attempt()
-    except InvalidArtifact as exc:
-        return str(exc)
-    except MemoryError:
-        return f"{path} needs more than {MAX_MEMORY_BYTES} bytes of memory for its first images."
+        memory = set_limits()
+        return DONE + attempt()
     except Exception as exc:
-        return f"{path} cannot be tested: {type(exc).__name__}: {exc}."
-    return VALID
+        if isinstance(exc, MemoryError) or OUT_OF_MEMORY.search(str(exc)):
+            limit = f"{memory // MEGABYTE} MB of memory"
+            reason = f"{name} needs more than the {limit} that it may take for its first images."
+        elif isinstance(exc, InvalidArtifact):
+            reason = str(exc)
+        else:
+            reason = f"{name} cannot be tested: {type(exc).__name__}: {exc}."
+    # It may quote the file, and a person reads it at a terminal.
+    printable = "".join(char if char.isprintable() else "?" for char in " ".join(reason.split()))
+    return FAULT + printable.encode()[:MAX_REASON_BYTES]
 
 
-def describe_signal(number: signal.Signals) -> str:
-    """Why a child that a signal ended did not finish."""
-    if number == signal.SIGKILL:
-        return "was killed at its first images, probably because memory ran out"
-    return f"crashes onnxruntime ({number.name}) at its first images"
+def set_limits() -> int:
+    """In the child: limit memory and CPU time, be the first to be killed if memory is short.
 
-
-def set_limits() -> None:
-    """In the child: limit memory, be the first to be killed if memory is short, print nothing."""
+    The child prints nothing from now on. Returns how many bytes of memory it may take.
+    """
     import resource  # exists on Unix only
 
-    end_with_parent(signal.SIGKILL)  # only the helper limits the time
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    limit = pages * resource.getpagesize() + MAX_MEMORY_BYTES
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    end_with_parent(signal.SIGKILL)
+    available = max(MIN_MEMORY_BYTES, count_available_bytes())
+    memory = limit_memory(min(MAX_MEMORY_BYTES, available))
+    limit_cpu_seconds(MAX_CPU_SECONDS)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
     devnull = os.open(os.devnull, os.O_WRONLY)
     os.dup2(devnull, 1)
     os.dup2(devnull, 2)
+    return memory
+
+
+def limit_cpu_seconds(seconds: int) -> None:
+    """Limit the CPU time of this process. A lower limit that it already has is kept."""
+    import resource  # exists on Unix only
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    old = [limit for limit in (soft, hard) if limit != resource.RLIM_INFINITY]
+    resource.setrlimit(resource.RLIMIT_CPU, (min([seconds, *old]), hard))

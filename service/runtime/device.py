@@ -14,12 +14,10 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
-from onnx import TensorProto, helper
 
-from service.artifact.graph import OPSET
 from service.runtime.batcher import DeviceLost
 from service.runtime.engine import Outputs, Run
-from service.runtime.session import choose_providers, describe_cuda_failure
+from service.runtime.session import choose_providers, describe_cuda_failure, make_tiny_graph
 from service.settings import DeviceError
 
 TEST_SECONDS = 120
@@ -77,12 +75,8 @@ def try_cuda() -> None:
         DeviceError: it did not run there; the message says what is missing.
     """
     providers = choose_providers("cuda")
-    value = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])
-    result = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1])
-    graph = helper.make_graph([helper.make_node("Abs", ["x"], ["y"])], "tiny", [value], [result])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
     try:
-        session = ort.InferenceSession(model.SerializeToString(), providers=providers)
+        session = ort.InferenceSession(make_tiny_graph(), providers=providers)
         session.run(None, {"x": np.ones(1, np.float32)})
         if session.get_providers() == providers:
             return

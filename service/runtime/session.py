@@ -6,8 +6,10 @@ from time import perf_counter
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
+from onnx import TensorProto, helper
 
 from service.artifact.card import Artifact, InvalidArtifact
+from service.artifact.graph import OPSET
 from service.machine import count_cores, has_driver
 from service.runtime.cuda import CPU, CUDA, open_bound
 from service.runtime.engine import Outputs, Session
@@ -165,6 +167,36 @@ def _share_memory() -> None:
     )
     arena = ort.OrtArenaCfg({"arena_extend_strategy": 1})  # as requested, not a power of two
     ort.create_and_register_allocator(memory, arena)
+
+
+def shrink_arena() -> None:
+    """Give back the free memory of the arena that all sessions on the CPU share.
+
+    onnxruntime does that at the end of a run that asks for it, so this runs a graph of one node.
+    """
+    tiny, options = _open_tiny_session(), ort.RunOptions()
+    options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+    tiny.run(None, {"x": np.ones(1, np.float32)}, options)
+
+
+@cache
+def _open_tiny_session() -> ort.InferenceSession:
+    _share_memory()
+    options = _make_options(1)
+    options.add_session_config_entry("session.use_env_allocators", "1")
+    return ort.InferenceSession(make_tiny_graph(), options, providers=[CPU])
+
+
+def make_tiny_graph() -> bytes:
+    """Return a model of one node, `x` (1,) to `y` (1,)."""
+    value = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])
+    result = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1])
+    graph = helper.make_graph([helper.make_node("Abs", ["x"], ["y"])], "tiny", [value], [result])
+    opset = helper.make_opsetid("", OPSET)
+    content: bytes = helper.make_model(
+        graph, opset_imports=[opset], ir_version=10
+    ).SerializeToString()
+    return content
 
 
 def _make_options(threads: int) -> ort.SessionOptions:

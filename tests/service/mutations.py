@@ -8,15 +8,15 @@ import random
 import sys
 import tempfile
 from collections import Counter
-from hashlib import sha256
+from functools import partial
 from pathlib import Path
 
 import onnx
 
 from service.artifact.card import InvalidArtifact
-from service.artifact.validation import read_artifact
-from service.repository.loader import try_model_file
 from service.repository.sandbox import Sandbox
+from service.repository.trial import try_model_file
+from service.settings import read_settings
 from tests.service.quadrants_model import write_model
 
 OPERATORS = (
@@ -112,12 +112,16 @@ def change_value(graph: onnx.GraphProto, generator: random.Random) -> None:
     size.dim_value = generator.choice(SIZES)
 
 
+def make_sandbox() -> Sandbox:
+    """Return the sandbox that a worker has."""
+    return Sandbox(partial(try_model_file, read_settings()))
+
+
 def validate(content: bytes, path: Path, sandbox: Sandbox) -> str:
     """Return why the file is rejected, or nothing. Other exceptions are raised."""
     path.write_bytes(content)
     try:
-        read_artifact(path)
-        sandbox.validate(path, sha256(content).hexdigest())
+        sandbox.run(path)
     except InvalidArtifact as exc:
         return str(exc)
     return ""
@@ -129,7 +133,7 @@ def main(count: int, first: int = 0) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         write_model(path)
-        content, sandbox = path.read_bytes(), Sandbox(try_model_file)
+        content, sandbox = path.read_bytes(), make_sandbox()
         for seed in range(first, first + count):
             reason = validate(mutate(content, seed), path, sandbox)
             for word in ("crashes", "not finish", "killed", "memory", "rejected by onnxruntime"):

@@ -50,12 +50,25 @@ def test_an_empty_repository_is_not_ready_until_a_model_is_added(tmp_path: Path)
         write_model(tmp_path / "models" / "beta" / "1" / "model.onnx")
         server.wait_ready()
         assert server.client.post("/predict", content=PICTURE).json()["model"] == "beta"
-        write_model(tmp_path / "models" / "alpha" / "1" / "model.onnx")  # first by name: default
-        wait_until(
-            lambda: server.client.post("/predict", content=PICTURE).json().get("model") == "alpha"
-        )
-        models = server.client.get("/models").json()["models"]
-        assert [(m["name"], m["default"]) for m in models] == [("alpha", True), ("beta", False)]
+
+
+def test_adding_a_model_changes_neither_readiness_nor_the_default(tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    write_model(models / "land" / "1" / "model.onnx")
+    with start_worker(models, tmp_path, model_poll_seconds=0.1) as server:
+        server.wait_ready()
+        (models / "broken" / "1").mkdir(parents=True)
+        (models / "broken" / "1" / "model.onnx").write_bytes(b"no model")
+        write_model(models / "alpha" / "1" / "model.onnx")
+        tree = Tree(server, models)
+        tree.wait("failed", "broken")
+        tree.wait("ready", "alpha")
+        assert server.client.get("/readyz").status_code == 200
+        assert tree.predict().json()["model"] == "land"
+        shutil.rmtree(models / "land")
+        wait_until(lambda: tree.predict().json().get("model") == "alpha")
+        listed = server.client.get("/models").json()["models"]
+        assert [(m["name"], m["default"]) for m in listed] == [("alpha", True), ("broken", False)]
 
 
 def test_without_its_default_model_the_service_is_not_ready(
@@ -67,6 +80,7 @@ def test_without_its_default_model_the_service_is_not_ready(
         readiness = server.client.get("/readyz")
         assert readiness.status_code == 503
         assert "'nobody'" in readiness.json()["reasons"][0]
+        assert "The default model 'nobody' is not in" in server.read_log()
         named = server.client.post("/predict", content=PICTURE, params={"model": "quadrants"})
         wait_until(
             lambda: server.client.get("/models/quadrants").json()["versions"][0]["state"] == "ready"
@@ -211,6 +225,8 @@ def test_files_that_do_not_match_the_layout_are_ignored(tree: Tree) -> None:
     tree.wait("ready", "after")
     names = {model["name"] for model in tree.server.client.get("/models").json()["models"]}
     assert not names & {place.partition("/")[0] for place in places}
+    for place in places:
+        assert f"{place}/model.onnx is not served" in tree.server.read_log()
 
 
 def test_without_polling_new_models_are_not_loaded(quadrants_dir: Path, tmp_path: Path) -> None:

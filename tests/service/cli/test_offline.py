@@ -1,5 +1,6 @@
 """The commands `check` and `explain` work without a server."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -42,10 +43,33 @@ def test_check_exits_with_1_and_gives_the_reason_if_a_model_is_invalid(tmp_path:
     assert "bad/2/model.onnx can't be read as an ONNX file" in result.stdout
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such files")
+def test_check_waits_for_no_pipe_and_reads_no_device_to_its_end(tmp_path: Path) -> None:
+    for name in ("device", "pipe"):
+        (tmp_path / name / "1").mkdir(parents=True)
+    (tmp_path / "device" / "1" / "model.onnx").symlink_to("/dev/zero")
+    os.mkfifo(tmp_path / "pipe" / "1" / "model.onnx")
+    result = run("check", models_dir=tmp_path)
+    assert result.returncode == 1
+    assert "device/1/model.onnx is a device; expected a regular file." in result.stdout
+    assert "pipe/1/model.onnx is a pipe; expected a regular file." in result.stdout
+
+
 def test_check_of_a_folder_without_models_is_an_error(tmp_path: Path) -> None:
     result = run("check", tmp_path, models_dir=tmp_path)
     assert result.returncode == 1
     assert f"There is no model in {tmp_path}" in result.stderr
+    missing = run("check", tmp_path / "missing", models_dir=tmp_path)
+    assert missing.returncode == 1
+    assert f"The model folder {tmp_path}/missing does not exist" in missing.stderr
+
+
+def test_check_names_files_that_are_not_at_their_place(tmp_path: Path) -> None:
+    write_model(tmp_path / "good" / "1" / "model.onnx")
+    write_model(tmp_path / "good" / "v2" / "model.onnx")
+    result = run("check", models_dir=tmp_path)
+    assert result.returncode == 0
+    assert f"{tmp_path}/good/v2/model.onnx is not served" in result.stdout.splitlines()[-1]
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp"])

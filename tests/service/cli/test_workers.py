@@ -1,6 +1,8 @@
 """The number of worker processes follows from the models and the machine."""
 
+import os
 import shutil
+import sys
 from pathlib import Path
 from typing import Literal
 
@@ -41,6 +43,17 @@ def test_there_is_one_worker_if_a_model_is_large_unmeasured_unreadable_or_missin
     write_model(other)  # its card has no cost
     assert choose(fast_dir) == 1
     other.write_bytes(b"no model")
+    assert choose(fast_dir) == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such files")
+def test_no_file_of_the_folder_holds_up_the_start(fast_dir: Path) -> None:
+    for name in ("device", "pipe"):
+        (fast_dir / name / "1").mkdir(parents=True)
+    os.mkfifo(fast_dir / "pipe" / "1" / "model.onnx")
+    assert choose(fast_dir) == 1
+    (fast_dir / "pipe" / "1" / "model.onnx").unlink()
+    (fast_dir / "device" / "1" / "model.onnx").symlink_to("/dev/zero")
     assert choose(fast_dir) == 1
 
 

@@ -1,5 +1,6 @@
 """The sums of where a model looks: arrays in, means out."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -109,3 +110,17 @@ def test_a_new_worker_continues_the_sums_of_an_earlier_one(tmp_path: Path) -> No
     again = map_sums_file(path, 10)
     assert again[3] == 7
     assert [file.stat().st_size for file in path.parent.iterdir()] == [80]
+
+
+def test_no_sums_are_kept_of_maps_that_are_too_large(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR", raising=False)
+    write_model(tmp_path / "model.onnx")
+    artifact = replace(read_artifact(tmp_path / "model.onnx")[0], map_shape=(4096, 4096))
+    attention = Attention("large", "1", artifact)
+    logits = np.eye(4, dtype=np.float32)[:1]
+    attention.add(
+        Outputs(logits, logits, np.ones((1, 1, 1, 1), np.float32)), np.array([[-1]]), [True]
+    )
+    assert attention.total().sums.size == 0

@@ -9,7 +9,7 @@ import pytest
 
 from service.artifact.card import Artifact, InvalidArtifact
 from service.artifact.validation import read_artifact
-from service.repository.golden import check_outputs, run_golden_tests
+from service.repository.golden import check_outputs, decode_golden_pictures, run_golden_tests
 from service.runtime.engine import Outputs
 from service.runtime.session import OnnxSession
 from tests.service.quadrants_model import write_model
@@ -32,6 +32,14 @@ def scale_cam(factor: float) -> Change:
     return lambda outputs: outputs._replace(cam=outputs.cam * factor)
 
 
+def run_changed(artifact: Artifact, session: OnnxSession, precision: str, change: Change) -> None:
+    """Run the golden tests as if the model had another precision and other outputs."""
+    card = artifact.card.model_copy(update={"precision": precision})
+    pictures = decode_golden_pictures(artifact)
+    changed = replace(artifact, card=card)
+    run_golden_tests(changed, pictures, lambda *batch: change(session.run(*batch)))
+
+
 @pytest.mark.parametrize(
     ("precision", "change"),
     [
@@ -45,8 +53,7 @@ def test_a_difference_within_the_tolerance_of_the_precision_passes(
     model: tuple[Artifact, OnnxSession], precision: str, change: Change
 ) -> None:
     artifact, session = model
-    card = artifact.card.model_copy(update={"precision": precision})
-    run_golden_tests(replace(artifact, card=card), lambda *batch: change(session.run(*batch)))
+    run_changed(artifact, session, precision, change)
 
 
 @pytest.mark.parametrize(
@@ -66,9 +73,8 @@ def test_any_other_answer_is_rejected_with_the_difference(
     model: tuple[Artifact, OnnxSession], precision: str, change: Change, reason: str
 ) -> None:
     artifact, session = model
-    card = artifact.card.model_copy(update={"precision": precision})
     with pytest.raises(InvalidArtifact) as rejected:
-        run_golden_tests(replace(artifact, card=card), lambda *batch: change(session.run(*batch)))
+        run_changed(artifact, session, precision, change)
     assert reason in str(rejected.value)
 
 

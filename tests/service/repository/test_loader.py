@@ -11,28 +11,34 @@ import pytest
 
 from service.artifact.card import Artifact, InvalidArtifact
 from service.artifact.validation import read_artifact
-from service.repository.loader import load_model_file, try_model_file, warm_up
+from service.repository.golden import decode_golden_pictures
+from service.repository.loader import load_model_file, warm_up
 from service.repository.sandbox import Sandbox
+from service.repository.trial import try_model_file
 from service.runtime.engine import Outputs, Session
 from service.runtime.session import OnnxSession
 from service.settings import DeviceError, read_settings
 from tests.server import ROOT
 from tests.service.artifact.spoiled import UNRUNNABLE, Spoil, write_spoiled
+from tests.service.mutations import make_sandbox
 from tests.service.quadrants_model import write_model
 
 LENET, RESNET = (ROOT / "models" / name / "1" / "model.onnx" for name in ("lenet5", "resnet18"))
 SPARE_BYTES = 24 << 20  # for the first images
 MEASURE = """
 import sys
+from functools import partial
 from pathlib import Path
 import psutil
 from service.repository.loader import load_model_file
 from service.settings import read_settings
 from service.repository.sandbox import Sandbox
+from service.repository.trial import try_model_file
 
 
 def load(name):
-    loaded = load_model_file(Path(name), read_settings(), Sandbox(lambda path, sha256: None))
+    settings = read_settings()
+    loaded = load_model_file(Path(name), settings, Sandbox(partial(try_model_file, settings)))
     return psutil.Process().memory_info().rss, loaded
 
 
@@ -61,7 +67,20 @@ def test_memory_of_the_file_and_of_parsing_is_returned() -> None:
 
 
 def load(path: Path) -> tuple[Artifact, Session]:
-    return load_model_file(path, read_settings(), Sandbox(try_model_file))
+    return load_model_file(path, read_settings(), make_sandbox())
+
+
+def test_a_file_that_changes_after_its_trial_is_rejected(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    write_model(path)
+
+    def try_and_change(path: Path) -> bytes:
+        answer = try_model_file(read_settings(), path)
+        path.write_bytes(bytes(path.stat().st_size))
+        return answer
+
+    with pytest.raises(InvalidArtifact, match="changed while"):
+        load_model_file(path, read_settings(), Sandbox(try_and_change))
 
 
 def test_a_valid_file_is_loaded_and_ready(tmp_path: Path) -> None:
@@ -90,6 +109,7 @@ def test_a_run_that_fails_is_an_invalid_artifact_but_a_failing_device_is_not(
     write_model(tmp_path / "model.onnx")
     artifact, content = read_artifact(tmp_path / "model.onnx")
     session = OnnxSession(content, artifact, "cpu", 1)
+    pictures = decode_golden_pictures(artifact)
     for raised, expected in (
         (RuntimeError("bad"), InvalidArtifact),
         (DeviceError("x"), DeviceError),
@@ -100,4 +120,4 @@ def test_a_run_that_fails_is_an_invalid_artifact_but_a_failing_device_is_not(
 
         monkeypatch.setattr(session, "run", fail)
         with pytest.raises(expected):
-            warm_up(session, artifact, 2)
+            warm_up(session, artifact, pictures, 2)

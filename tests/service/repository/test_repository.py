@@ -1,7 +1,10 @@
 """Which model answers, and what the repository says about models that cannot."""
 
 import asyncio
+import gc
+import logging
 import shutil
+import weakref
 from pathlib import Path
 
 import pytest
@@ -9,6 +12,7 @@ import pytest
 from service.errors import ModelNotFound, NotReady
 from service.repository.repository import Repository
 from service.settings import read_settings
+from service.telemetry.log import FIELDS
 from tests.service.quadrants_model import LABELS, write_model
 
 
@@ -34,6 +38,11 @@ def read_state(repository: Repository, name: str, version: int = 1) -> tuple[str
     return found["state"], found["reason"]
 
 
+def read_fields(record: logging.LogRecord) -> dict[str, str]:
+    fields: dict[str, str] = vars(record)[FIELDS]
+    return fields
+
+
 def test_before_the_first_scan_nothing_is_ready(models: Path) -> None:
     write(models, "alpha")
     repository = Repository(read_settings())
@@ -44,6 +53,7 @@ def test_before_the_first_scan_nothing_is_ready(models: Path) -> None:
 
 
 def test_an_empty_folder_says_where_a_model_belongs(models: Path) -> None:
+    models.mkdir()
     repository = Repository(read_settings())
     asyncio.run(repository.refresh())
     [reason] = repository.reasons_not_ready()
@@ -84,7 +94,105 @@ def test_a_model_is_found_by_name_by_version_and_by_default(
     with pytest.raises(ModelNotFound, match="there are: alpha, beta"):
         repository.find("alpha/3")
     monkeypatch.setenv("SIGHTGLASS_DEFAULT_MODEL", "beta")
-    assert Repository(read_settings()).default_name() == "beta"
+    repository = Repository(read_settings())
+    asyncio.run(repository.refresh())
+    assert repository.find(None).name == "beta"
+    assert repository.describe("beta")["default"]
+
+
+def test_a_model_that_is_added_does_not_become_the_default(models: Path) -> None:
+    write(models, "land")
+    repository = Repository(read_settings())
+    asyncio.run(repository.refresh())
+    write(models, "broken").write_bytes(b"no model")
+    write(models, "alpha")
+    asyncio.run(repository.refresh())
+    assert repository.reasons_not_ready() == []
+    assert repository.find(None).name == "land"
+    assert repository.describe("land")["default"]
+    assert not repository.describe("alpha")["default"]
+    shutil.rmtree(models / "land")
+    asyncio.run(repository.refresh())
+    assert repository.find(None).name == "alpha"  # not 'broken', which is not ready
+
+
+def test_at_the_start_the_first_model_that_is_ready_is_the_default(models: Path) -> None:
+    write(models, "alpha").write_bytes(b"no model")
+    write(models, "beta")
+    write(models, "gamma")
+    repository = Repository(read_settings())
+    asyncio.run(repository.refresh())
+    assert repository.find(None).name == "beta"
+
+
+def test_without_a_ready_model_the_reason_names_those_that_failed(models: Path) -> None:
+    write(models, "alpha").write_bytes(b"no model")
+    repository = Repository(read_settings())
+    asyncio.run(repository.refresh())
+    assert repository.reasons_not_ready() == ["No model is ready; these failed to load: alpha/1."]
+
+
+def test_what_is_wrong_with_the_folder_is_logged_once(
+    models: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("SIGHTGLASS_DEFAULT_MODEL", "nobody")
+    repository = Repository(read_settings())
+    asyncio.run(repository.refresh())
+    write(models, "alpha").rename(models / "alpha" / "model.onnx")
+    for _ in range(2):
+        asyncio.run(repository.refresh())
+    reasons = [read_fields(it)["reason"] for it in caplog.records if it.msg == "model folder"]
+    missing, default, misplaced = reasons
+    assert missing == (
+        f"The model folder {models} does not exist: make it, or set SIGHTGLASS_MODELS_DIR to "
+        "another one."
+    )
+    assert f"The default model 'nobody' is not in {models}" in default
+    assert misplaced.startswith(f"{models}/alpha/model.onnx is not served")
+    [reason] = repository.reasons_not_ready()
+    assert "'nobody'" in reason
+
+
+def test_models_are_still_served_while_their_folder_cannot_be_read(models: Path) -> None:
+    write(models, "alpha")
+    repository = Repository(read_settings())
+    asyncio.run(repository.refresh())
+    models.rename(models.with_name("away"))
+    asyncio.run(repository.refresh())
+    assert repository.find("alpha").version == "1"
+    models.with_name("away").rename(models)
+    shutil.rmtree(models / "alpha")
+    asyncio.run(repository.refresh())
+    assert repository.names() == []
+
+
+def test_a_removed_model_is_freed_without_a_garbage_collection(models: Path) -> None:
+    """A collection may be far away, and never reaches what was frozen at the start."""
+    write(models, "alpha")
+    repository = Repository(read_settings())
+    gc.disable()
+    try:
+        asyncio.run(repository.refresh())
+        removed = weakref.ref(repository.find("alpha").batcher)
+        shutil.rmtree(models / "alpha")
+        asyncio.run(repository.refresh())
+        assert removed() is None
+    finally:
+        gc.enable()
+
+
+def test_new_versions_of_served_models_are_loaded_before_other_models(
+    models: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    write(models, "beta")
+    repository = Repository(read_settings())
+    asyncio.run(repository.refresh())
+    write(models, "alpha")
+    write(models, "beta", 2)
+    asyncio.run(repository.refresh())
+    ready = [read_fields(it)["model"] for it in caplog.records if it.msg == "model ready"]
+    assert ready == ["beta/1", "beta/2", "alpha/1"]
 
 
 def test_a_file_that_fails_leaves_the_old_model_and_other_versions_serving(models: Path) -> None:

@@ -1,0 +1,211 @@
+"""Hostile files in the model repository: none may harm the worker that serves."""
+
+import base64
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import onnx
+import psutil
+from onnx import helper, numpy_helper
+from PIL import Image
+
+from service.repository.sandbox import MAX_MEMORY_BYTES
+from tests.attacks.attack import MEGABYTE, Attack
+from tests.server import PATIENCE, Server
+from tests.service.artifact.spoiled import Spoil, write_spoiled
+from tests.service.quadrants_model import encode, write_model
+
+MAX_WORKER_GROWN = 64 * MEGABYTE
+DIMENSIONS = 60_000
+ATTRIBUTES = 8_000_000
+GROWN_BYTES = 3 << 30
+FOLDERS = 30_000
+POLL_SECONDS = 0.02
+LINGER_SECONDS = 1.5
+
+
+def link_endless_device(server: Server, _: float) -> list[str]:
+    """Link a device that can be read without end."""
+    path = make_path(server, "endless")
+    path.symlink_to("/dev/zero")
+    return expect(server, "endless", "failed", "is a device")
+
+
+def put_pipe(server: Server, _: float) -> list[str]:
+    """Put a pipe that nobody writes to, then a new version of a model that is served."""
+    os.mkfifo(make_path(server, "a-pipe"))
+    write_model(make_path(server, "quadrants", 2))
+    return [
+        *expect(server, "a-pipe", "failed", "is a pipe"),
+        *expect(server, "quadrants", "ready", version=2),
+    ]
+
+
+def declare_many_dimensions(server: Server, scale: float) -> list[str]:
+    """Declare a tensor whose number of values takes minutes to compute."""
+
+    def spoil(model: onnx.ModelProto, _: dict[str, Any]) -> None:
+        model.graph.initializer[0].dims.extend([1 << 62] * int(DIMENSIONS * scale))
+
+    return expect_spoiled(server, "dimensions", spoil, "dimensions; at most")
+
+
+def add_many_attributes(server: Server, scale: float) -> list[str]:
+    """Add millions of empty attributes, of two bytes in the file and 180 in memory."""
+    path = make_path(server, "attributes")
+
+    def spoil(model: onnx.ModelProto, _: dict[str, Any]) -> None:
+        count = max(1_100_000, int(ATTRIBUTES * scale))
+        node = helper.make_node("Abs", ["zero"], ["unused"]).SerializeToString() + b"\x2a\0" * count
+        model.graph.node.append(onnx.NodeProto.FromString(node))
+
+    write_spoiled(path.with_name("other"), spoil)
+    path.with_name("other").rename(path)
+    return expect(server, "attributes", "failed", "attributes; at most")
+
+
+def grow_with_the_batch(server: Server, scale: float) -> list[str]:
+    """Take gigabytes as soon as a batch has three images."""
+
+    def spoil(model: onnx.ModelProto, _: dict[str, Any]) -> None:
+        constants: dict[str, np.ndarray[Any, Any]] = {
+            "vast": np.array([int(GROWN_BYTES * scale) // 4], np.int64),
+            "one": np.array([1], np.int64),
+            "two": np.array([2], np.int64),
+            "none": np.array(0, np.float32),
+        }
+        model.graph.initializer.extend(
+            numpy_helper.from_array(value, name) for name, value in constants.items()
+        )
+        softmax = next(node for node in model.graph.node if node.op_type == "Softmax")
+        softmax.input[0] = "raised"
+        at = list(model.graph.node).index(softmax)
+        added = (
+            helper.make_node("Shape", ["image"], ["rows"], start=0, end=1),
+            helper.make_node("Greater", ["rows", "two"], ["is_large"]),
+            helper.make_node("Where", ["is_large", "vast", "one"], ["size"]),
+            helper.make_node("ConstantOfShape", ["size"], ["zeros"]),
+            helper.make_node("ReduceMax", ["zeros"], ["nought"], keepdims=0),
+            helper.make_node("Mul", ["nought", "none"], ["nothing"]),
+            helper.make_node("Add", ["logits", "nothing"], ["raised"]),
+        )
+        for offset, node in enumerate(added):
+            model.graph.node.insert(at + offset, node)
+
+    return expect_spoiled(server, "growing", spoil, "each image must be computed alone")
+
+
+def hide_large_golden_picture(server: Server, scale: float) -> list[str]:
+    """Put a golden picture of 16 million pixels in the card."""
+    side = int(4096 * scale**0.5)
+    picture = base64.b64encode(encode(Image.new("L", (side, side)))).decode()
+
+    def spoil(_: onnx.ModelProto, card: dict[str, Any]) -> None:
+        for golden in card["golden"]:
+            golden["image"] = picture
+
+    return expect_spoiled(server, "golden", spoil, "golden test 1")
+
+
+def fill_card(server: Server, scale: float) -> list[str]:
+    """Write a card of millions of values."""
+
+    def spoil(_: onnx.ModelProto, card: dict[str, Any]) -> None:
+        card["training"]["notes"] = [[]] * max(1_000_000, int(2_000_000 * scale))
+
+    return expect_spoiled(server, "values", spoil, "values")
+
+
+def crowd_folder(server: Server, scale: float) -> list[str]:
+    """Make so many folders that listing them takes long."""
+    models = find_models(server)
+    for number in range(int(FOLDERS * scale)):
+        (models / f"empty-{number}").mkdir()
+    time.sleep(1)
+    listed = server.client.get("/models").json()["models"]
+    return [] if [model["name"] for model in listed] == ["quadrants"] else [f"/models: {listed}"]
+
+
+def find_models(server: Server) -> Path:
+    """Return the model folder of the server under attack."""
+    return server.log_path.parent / "models"
+
+
+def make_path(server: Server, name: str, version: int = 1) -> Path:
+    """Return the path of a file to write."""
+    path = find_models(server) / name / str(version) / "model.onnx"
+    path.parent.mkdir(parents=True)
+    return path
+
+
+def expect_spoiled(server: Server, name: str, spoil: Spoil, reason: str) -> list[str]:
+    """Write a spoiled model, and expect that it is rejected for this reason."""
+    write_spoiled(make_path(server, name), spoil)
+    return expect(server, name, "failed", reason)
+
+
+def expect(server: Server, name: str, state: str, reason: str = "", version: int = 1) -> list[str]:
+    """Wait until a version is loaded or rejected, and return what was not as expected.
+
+    The worker itself may not grow meanwhile. The process of the trial may.
+    """
+    before = peak = measure(server)
+    seen: dict[str, Any] = {}
+
+    def is_done() -> bool:
+        nonlocal peak, seen
+        peak = max(peak, measure(server))
+        response: httpx.Response = server.client.get(f"/models/{name}")
+        versions = response.json().get("versions", [])
+        seen = next((it for it in versions if it["version"] == str(version)), {})
+        return seen.get("state") in ("ready", "failed")
+
+    if not poll(is_done):
+        return [f"{name} was neither loaded nor rejected"]
+    time.sleep(LINGER_SECONDS)  # a few answers of `/livez` more say what is usual
+    faults = []
+    if seen["state"] != state or reason not in (seen["reason"] or ""):
+        faults.append(f"{name} is {seen['state']}: {seen['reason']}")
+    if peak - before > MAX_WORKER_GROWN:
+        faults.append(f"the worker grew by {(peak - before) // MEGABYTE} MB")
+    return faults
+
+
+def poll(condition: Callable[[], bool]) -> bool:
+    """Wait until a condition holds; return whether it does."""
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        time.sleep(POLL_SECONDS)
+    return True
+
+
+def measure(server: Server) -> int:
+    """Return the resident bytes of the worker without its children."""
+    return sum(psutil.Process(pid).memory_info().rss for pid in server.find_workers())
+
+
+ATTACKS = tuple(
+    Attack(
+        f"repository: {(attack.__doc__ or '').splitlines()[0]}",
+        attack,
+        max_grown=MAX_MEMORY_BYTES,  # of the process of the trial; see `expect` for the worker
+        settings={"model_poll_seconds": 0.1},
+    )
+    for attack in (
+        link_endless_device,
+        put_pipe,
+        declare_many_dimensions,
+        add_many_attributes,
+        grow_with_the_batch,
+        hide_large_golden_picture,
+        fill_card,
+        crowd_folder,
+    )
+)
