@@ -26,7 +26,7 @@ class Transport(asyncio.Transport):
         self.written = b""
         self.closed = False
 
-    def get_extra_info(self, name: str, default: Any = None) -> Any:
+    def get_extra_info(self, _: str, default: Any = None) -> Any:
         return default
 
     def write(self, data: Any) -> None:
