@@ -15,7 +15,8 @@ from tests.contract.wire import connect, read_answer, start_post
 from tests.server import Server, connect_client, wait_until
 from tests.service.quadrants_model import encode
 
-FLOOD_BYTES = 300 * MEGABYTE  # at full size
+FLOOD_BYTES = 200 * MEGABYTE  # at full size
+FLOOD_SECONDS = 1.0  # at least
 SLACK = 64 * MEGABYTE
 CHUNKED = b"POST /predict HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n"
 LAST_CHUNK = CHUNKED + b"1\r\na\r\n0\r\n"
@@ -27,18 +28,21 @@ REQUEST_SECONDS = 3
 
 
 def flood(start: bytes, piece: bytes) -> Callable[[Server, float], list[str]]:
-    """Return an attack: send `start`, then `piece` again and again until the server hangs up."""
+    """Return an attack: send `start`, then `piece` again and again until the server hangs up.
+
+    It connects anew until enough was sent for long enough.
+    """
 
     def run(server: Server, scale: float) -> list[str]:
-        left = FLOOD_BYTES * scale
+        left, end = FLOOD_BYTES * scale, time.monotonic() + FLOOD_SECONDS
         block = piece * (1 + 65_536 // len(piece))
-        while left > 0:
+        while left > 0 or time.monotonic() < end:
             with connect(server) as connection, contextlib.suppress(OSError):
                 connection.settimeout(10)
                 connection.sendall(start)
-                while left > 0:
-                    left -= len(block)
+                while left > 0 or time.monotonic() < end:
                     connection.sendall(block)
+                    left -= len(block)
         return []
 
     return run

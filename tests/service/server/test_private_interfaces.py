@@ -10,7 +10,7 @@ import bentoml
 import pytest
 import uvicorn
 from starlette.middleware.cors import CORSMiddleware
-from uvicorn.config import HTTP_PROTOCOLS
+from uvicorn.config import HTTP_PROTOCOLS, WS_PROTOCOLS
 from uvicorn.protocols.http import httptools_impl
 from uvicorn.server import ServerState
 
@@ -19,12 +19,28 @@ from service.api.web import SWAGGER_DIR, SWAGGER_FILES
 from service.server.uvicorn_protocol import BoundedProtocol
 
 CALLED = (
+    "_should_upgrade",
     "_unset_keepalive_if_required",
-    "send_400_response",
-    "on_message_begin",
+    "on_body",
     "on_headers_complete",
+    "on_message_begin",
+    "on_message_complete",
 )
-READ = ("cycle", "loop", "transport")
+READ = (
+    "cycle",
+    "expect_100_continue",
+    "flow",
+    "headers",
+    "loop",
+    "parser",
+    "pipeline",
+    "scope",
+    "timeout_keep_alive",
+    "timeout_keep_alive_task",
+    "transport",
+    "url",
+)
+CYCLE = ("keep_alive", "message_event", "more_body", "on_response", "response_complete")
 
 
 async def answer_nothing(scope: object, receive: object, send: object) -> None:
@@ -42,6 +58,17 @@ def test_uvicorn_takes_its_default_protocol_from_a_dictionary(
     )
 
 
+def test_uvicorn_takes_its_default_for_websockets_from_a_dictionary(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(WS_PROTOCOLS, "auto", None)
+    config = uvicorn.Config(answer_nothing)
+    config.load()
+    assert config.ws_protocol_class is None, (
+        "uvicorn no longer reads WS_PROTOCOLS['auto']: find another way for install_protocol"
+    )
+
+
 def test_bentoml_leaves_the_choice_of_the_protocol_to_uvicorn() -> None:
     worker = inspect.getsource(importlib.import_module("_bentoml_impl.worker.service"))
     assert "uvicorn.Config(" in worker, "BentoML's worker no longer makes the uvicorn.Config here"
@@ -56,7 +83,8 @@ def test_the_protocol_of_uvicorn_has_what_ours_builds_on() -> None:
     missing = [name for name in CALLED + READ if not hasattr(protocol, name)]
     assert not missing, f"uvicorn's HttpToolsProtocol has no {', '.join(missing)} any more"
     cycle = httptools_impl.RequestResponseCycle.__init__.__code__.co_names
-    assert "response_complete" in cycle, "uvicorn's cycle has no response_complete any more"
+    missing = [name for name in CYCLE if name not in cycle]
+    assert not missing, f"uvicorn's RequestResponseCycle has no {', '.join(missing)} any more"
 
 
 def test_bentoml_looks_for_dead_workers_as_often_as_we_say(
