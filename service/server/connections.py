@@ -21,6 +21,7 @@ RESERVED = 8  # of the connections: for probes, while all others are busy
 MAX_HELD_BYTES = 16_777_216  # of unfinished headers, queued requests and small unread answers
 SWEEP_SECONDS = 0.5
 HIGH_WATER_BYTES = 16_384  # of an answer in the transport: with more, sending waits
+KERNEL_BYTES = 131_072  # of it in the kernel and not yet sent, which would take megabytes
 MIN_RATE = 1024  # bytes per second, at which a client must take its answer
 SHORT_RATE = 262_144  # the same, while room is short
 SHORT_SECONDS = 1.0  # over which that rate is measured
@@ -158,6 +159,13 @@ def count_descriptors() -> int:
     """Return how many files and connections this process may open."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return soft
+
+
+def limit_unsent_bytes(transport: asyncio.Transport) -> None:
+    """Limit how much of an answer the transport and the kernel hold for a client that is slow."""
+    transport.set_write_buffer_limits(HIGH_WATER_BYTES)
+    if connected := transport.get_extra_info("socket"):
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, KERNEL_BYTES)
 
 
 def count_taken_bytes(transport: asyncio.Transport) -> int | None:

@@ -17,7 +17,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from service.errors import ApiError, BadRequest, Overloaded
 from service.http.request import FAULT
-from service.server.connections import HIGH_WATER_BYTES, Connections
+from service.server.connections import Connections, limit_unsent_bytes
 from service.settings import Settings
 
 MAX_HEAD_BYTES = 65_536  # of headers; of trailers; of the framing of chunks, beyond the body's size
@@ -26,6 +26,7 @@ FRAMING_LIMIT = (
     f"More than {MAX_HEAD_BYTES} bytes of chunk sizes, chunk extensions or trailers were sent: "
     "send fewer, or larger chunks."
 )
+SLICE_BYTES = 32_768  # of what was received, parsed before the limits are looked at
 MAX_QUEUED = 32  # requests on one connection that wait for an earlier one
 QUEUED_BYTES = 4096  # that such a request takes, beyond what was sent
 UNKNOWN_METHOD = "_OTHER"  # OpenTelemetry's name for it
@@ -51,7 +52,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        transport.set_write_buffer_limits(HIGH_WATER_BYTES)
+        limit_unsent_bytes(transport)
         self._is_reserved = self.others.add(self)
         self._start_timer()
 
@@ -63,8 +64,13 @@ class BoundedProtocol(HttpToolsProtocol):
         while self.pipeline:  # these never run: without this they would refer to one another
             self.pipeline.pop()[0].on_response = _do_nothing
 
-    def data_received(self, data: bytes) -> None:
+    def data_received(self, data: bytes | memoryview) -> None:
         if self._is_broken:
+            return
+        if len(data) > SLICE_BYTES:
+            view = memoryview(data)
+            for start in range(0, len(data), SLICE_BYTES):
+                self.data_received(view[start : start + SLICE_BYTES])
             return
         self._read_bytes, self._body_bytes = len(data), 0
         try:
@@ -103,7 +109,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._head_is_open = False
         self._stop_timer()
         fault = None
-        if self._hosts != 1 or self._read_bytes > MAX_HEAD_BYTES or self._is_reserved:
+        if self._hosts != 1 or self._overhead or self._is_reserved:
             fault = self._find_fault()
         if fault:
             self.scope[FAULT] = fault  # type: ignore[literal-required]

@@ -144,8 +144,7 @@ def test_an_answer_that_is_not_read_ends_its_connection(short_deadline: Server) 
     with connect_slow_reader(short_deadline) as connection:
         connection.sendall(LARGE * 8)
         time.sleep(4)
-        with pytest.raises(ConnectionResetError):
-            read_to_end(connection)
+        assert len(read_to_end(connection)) < 1_000_000
     assert (
         read_metric(short_deadline, "sightglass_connections_closed_total", reason="unread")
         == closed + 1

@@ -77,7 +77,9 @@ def test_bentoml_leaves_the_choice_of_the_protocol_to_uvicorn() -> None:
 
 def test_the_protocol_of_uvicorn_has_what_ours_builds_on() -> None:
     async def make() -> BoundedProtocol:
-        return BoundedProtocol(uvicorn.Config(answer_nothing), ServerState(), {})
+        protocol = BoundedProtocol(uvicorn.Config(answer_nothing), ServerState(), {})
+        protocol.on_message_begin()
+        return protocol
 
     protocol = asyncio.run(make())
     missing = [name for name in CALLED + READ if not hasattr(protocol, name)]

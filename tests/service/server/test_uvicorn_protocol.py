@@ -59,7 +59,7 @@ async def show_request(scope: Any, receive: Any, send: Any) -> None:
     body, more = b"", FAULT not in scope
     while more:
         message = await receive()
-        body, more = body + message["body"], message["more_body"]
+        body, more = body + message.get("body", b""), message.get("more_body", False)
     seen = {
         "call": f"{scope['method']} {scope['path']}?{scope['query_string'].decode()}"
         if "query_string" in scope
@@ -90,7 +90,9 @@ def exchange(*pieces: bytes, head_seconds: float = 10.0) -> tuple[list[dict[str,
             protocol.data_received(piece)
             for _ in range(3):
                 await asyncio.sleep(0)
-        await asyncio.sleep(0.05)
+        for _ in range(20 * MAX_QUEUED):
+            await asyncio.sleep(0)
+        await asyncio.sleep(2 * head_seconds if head_seconds < 1 else 0)
         answers, closed = transport.written, transport.closed
         protocol.connection_lost(None)
         return answers, closed
