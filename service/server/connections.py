@@ -168,7 +168,7 @@ def limit_unsent_bytes(transport: asyncio.Transport) -> None:
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, KERNEL_BYTES)
 
 
-def count_taken_bytes(transport: asyncio.Transport) -> int | None:
+def count_taken_bytes(transport: asyncio.BaseTransport) -> int | None:
     """Return how many bytes the client's system has received on this connection.
 
     The transport's own buffer is too coarse: the kernel takes megabytes from it at a time. The

@@ -8,12 +8,12 @@ does not know what a request asks for.
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 
 import httptools
 from uvicorn.config import HTTP_PROTOCOLS, WS_PROTOCOLS
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from service.errors import ApiError, BadRequest, Overloaded
 from service.http.request import FAULT
@@ -44,6 +44,7 @@ class BoundedProtocol(HttpToolsProtocol):
     _head_timer: asyncio.TimerHandle | None = None
     _is_broken = False  # what still comes is not parsed
     _is_reserved = False  # for probes
+    _unanswered: Collection[RequestResponseCycle] = ()  # when several were sent at once
     _hosts = 0
     _read_bytes = 0  # of the data just received, that may belong to the open message
     _body_bytes = 0  # of these, in its body
@@ -58,6 +59,9 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
+        for cycle in self._unanswered:  # uvicorn would tell only the last one
+            cycle.disconnected = True
+            cycle.message_event.set()
         super().connection_lost(exc)
         self._unset_keepalive_if_required()
         self.others.remove(self)
@@ -113,9 +117,13 @@ class BoundedProtocol(HttpToolsProtocol):
             fault = self._find_fault()
         if fault:
             self.scope[FAULT] = fault  # type: ignore[literal-required]
+        earlier = self.cycle
         super().on_headers_complete()
         if fault or self._is_reserved:
             self.cycle.keep_alive = False
+        if self.pipeline or self._unanswered:
+            cycles = [*self._unanswered, earlier, self.cycle]
+            self._unanswered = {cycle for cycle in cycles if not cycle.response_complete}
 
     def on_body(self, body: bytes) -> None:
         self._body_bytes += len(body)
@@ -205,7 +213,7 @@ class BoundedProtocol(HttpToolsProtocol):
             HttpToolsProtocol.on_message_begin(self)
             self.url = b"/"
             super().on_headers_complete()
-            self.scope.update(method=UNKNOWN_METHOD, path="")
+            self.scope["method"], self.scope["path"] = UNKNOWN_METHOD, ""
         self.scope[FAULT] = partial(BadRequest, sentence)  # type: ignore[literal-required]
         self.cycle.keep_alive = self.cycle.more_body = False
         self.cycle.message_event.set()

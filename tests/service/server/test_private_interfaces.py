@@ -40,7 +40,14 @@ READ = (
     "transport",
     "url",
 )
-CYCLE = ("keep_alive", "message_event", "more_body", "on_response", "response_complete")
+CYCLE = (
+    "disconnected",
+    "keep_alive",
+    "message_event",
+    "more_body",
+    "on_response",
+    "response_complete",
+)
 
 
 async def answer_nothing(scope: object, receive: object, send: object) -> None:

@@ -75,17 +75,24 @@ async def show_request(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": answer})
 
 
+def make_protocol(application: Any, head_seconds: float = 10.0) -> BoundedProtocol:
+    """A protocol with a connection."""
+    config = uvicorn.Config(application, log_config=None, server_header=False)
+    config.load()
+    protocol = BoundedProtocol(config, ServerState(), {})
+    protocol.head_seconds = head_seconds
+    protocol.others = Connections(Settings.model_validate({}), lambda: False)
+    protocol.connection_made(Transport())
+    return protocol
+
+
 def exchange(*pieces: bytes, head_seconds: float = 10.0) -> tuple[list[dict[str, Any]], bool]:
     """Send the pieces one after the other. Return the answers, and whether the server closed."""
 
     async def run() -> tuple[bytes, bool]:
-        config = uvicorn.Config(show_request, log_config=None, server_header=False)
-        config.load()
-        protocol = BoundedProtocol(config, ServerState(), {})
-        protocol.head_seconds = head_seconds
-        protocol.others = Connections(Settings.model_validate({}), lambda: False)
-        transport = Transport()
-        protocol.connection_made(transport)
+        protocol = make_protocol(show_request, head_seconds)
+        transport = protocol.transport
+        assert isinstance(transport, Transport)
         for piece in pieces:
             protocol.data_received(piece)
             for _ in range(3):
@@ -223,3 +230,22 @@ def test_headers_must_arrive_in_time() -> None:
     [seen], closed = exchange(START, head_seconds=0.01)
     assert "within 0.01 s" in seen["fault"]
     assert closed
+
+
+def test_all_requests_of_a_lost_connection_learn_of_it() -> None:
+    seen: list[str] = []
+
+    async def wait_for_the_end(scope: Any, receive: Any, _: Any) -> None:
+        while (message := await receive())["type"] == "http.request":
+            pass
+        seen.append(f"{scope['path']} {message['type']}")
+
+    async def run() -> None:
+        protocol = make_protocol(wait_for_the_end)
+        protocol.data_received(START + b"\r\n" + START.replace(b"/a", b"/b") + b"\r\n")
+        await asyncio.sleep(0.01)
+        protocol.connection_lost(None)
+        await asyncio.sleep(0.01)
+
+    asyncio.run(run())
+    assert seen == ["/a http.disconnect"]
