@@ -46,9 +46,11 @@ class Connections:
 
     def __init__(self, settings: Settings, is_short_of_room: Callable[[], bool]) -> None:
         """`is_short_of_room` says whether unread answers hold too much memory."""
-        wanted = settings.max_connections
-        self._limit = count_descriptors() - SPARE_DESCRIPTORS if wanted == AUTO else wanted
-        self._limit = max(self._limit, 2 * RESERVED)
+        self._limit = (
+            max(count_descriptors() - SPARE_DESCRIPTORS, 2 * RESERVED)
+            if settings.max_connections == AUTO
+            else settings.max_connections
+        )
         self._patience = settings.request_timeout_ms / 1000
         self._is_short_of_room = is_short_of_room
         self._open: set[Connection] = set()

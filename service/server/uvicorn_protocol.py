@@ -66,7 +66,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         self.others.remove(self)
         while self.pipeline:  # these never run: without this they would refer to one another
-            self.pipeline.pop()[0].on_response = _do_nothing
+            self.pipeline.pop()[0].on_response = lambda: None
 
     def data_received(self, data: bytes | memoryview) -> None:
         if self._is_broken:
@@ -121,9 +121,11 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_headers_complete()
         if fault or self._is_reserved:
             self.cycle.keep_alive = False
-        if self.pipeline or self._unanswered:
+        if self.pipeline:
             cycles = [*self._unanswered, earlier, self.cycle]
             self._unanswered = {cycle for cycle in cycles if not cycle.response_complete}
+        elif self._unanswered:
+            self._unanswered = ()
 
     def on_body(self, body: bytes) -> None:
         self._body_bytes += len(body)
@@ -237,10 +239,6 @@ class BoundedProtocol(HttpToolsProtocol):
 
 class _Refused(Exception):
     """A callback of the parser refuses what comes; the message is one sentence."""
-
-
-def _do_nothing() -> None:
-    """Replace a callback."""
 
 
 def install_protocol(settings: Settings, others: Connections) -> None:
