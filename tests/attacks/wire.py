@@ -24,7 +24,7 @@ LIVEZ = b"GET /livez HTTP/1.1\r\nHost: t\r\n\r\n"
 PATHS = LIVEZ.replace(b"/livez", b"/openapi.json")  # its answer has some 60 kB
 KEY = "a-key"
 DESCRIPTORS = 256
-REQUEST_SECONDS = 3
+REQUEST_SECONDS = 5
 
 
 def flood(start: bytes, piece: bytes) -> Callable[[Server, float], list[str]]:
@@ -72,10 +72,10 @@ def send_to_all(connections: list[socket.socket], content: bytes) -> None:
 
 
 def leave_pictures_unread(server: Server, scale: float) -> list[str]:
-    """Ask for pictures of 23 MB (6 MB in the short form) and read nothing of them."""
+    """Ask for pictures of 23 MB (2 MB in the short form) and read nothing of them."""
     noise = np.random.default_rng(0).integers(0, 256, (300, 400, 3), np.uint8)
     picture = encode(Image.fromarray(noise), "JPEG", quality=95)
-    size = 4096 if scale == 1 else 2048
+    size = 4096 if scale == 1 else 1024
     head = (
         f"POST /gradcam?size={size} HTTP/1.1\r\nHost: t\r\nContent-Length: {len(picture)}\r\n\r\n"
     )
@@ -91,7 +91,7 @@ def leave_pictures_unread(server: Server, scale: float) -> list[str]:
 def leave_requests_queued(server: Server, scale: float) -> list[str]:
     """Send as many requests as a connection takes, from many, and read no answer."""
     padded = PATHS.replace(b"\r\n\r\n", b"\r\nX: " + b"x" * 4000 + b"\r\n\r\n")
-    with connect_many(server, round(1500 * scale)) as connections:
+    with connect_many(server, round(600 * scale)) as connections:
         send_to_all(connections, padded * 30)
         time.sleep(2)
     return []
