@@ -28,7 +28,7 @@ class SightglassService(bentoml.Service[Any]):  # type: ignore[misc]  # BentoML 
         end_with_supervisor()
         settings = read_settings()
         application = Application(super().to_asgi(is_main), settings)
-        install_protocol(settings)
+        install_protocol(settings, application.connections)
         return application
 
 

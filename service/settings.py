@@ -77,6 +77,11 @@ class Settings(BaseSettings):
     max_image_pixels: PositiveInt = Field(
         50_000_000, description="Maximum number of pixels in one image, width times height"
     )
+    max_connections: Annotated[int, Field(ge=16)] | Literal["auto"] = Field(
+        AUTO,
+        description="Maximum number of open connections. `auto` is the number of files that the "
+        "process may open (`ulimit -n`), less 64",
+    )
     model_poll_seconds: float = Field(
         2,
         ge=0,

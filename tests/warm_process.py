@@ -39,7 +39,6 @@ IMPORTED = (  # modules that a worker imports when it starts
     "service.server.uvicorn_protocol",
     "uvicorn.lifespan.on",
     "uvicorn.loops.auto",
-    "uvicorn.protocols.websockets.auto",
 )
 
 

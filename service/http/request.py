@@ -21,6 +21,7 @@ from service.telemetry.timings import Timings
 
 T = TypeVar("T")
 
+FAULT = "sightglass.fault"  # in the scope: makes the error for what the protocol found wrong
 SAFE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 DISCARD_SECONDS = 2.0  # for reading the rest of a rejected body
 ONE_READ_BYTES = 65_536  # a body up to this size usually arrives together with its headers
@@ -77,6 +78,7 @@ class Request(starlette.requests.Request):
 
         Raises:
             PayloadTooLarge: The body has more than `limit` bytes.
+            BadRequest: The body's chunks are malformed.
             ClientDisconnect: The connection was lost.
         """
         chunks: list[bytes] = []
@@ -95,7 +97,17 @@ class Request(starlette.requests.Request):
             chunks.append(chunk)
             if not message.get("more_body"):
                 self.body_is_read = True
+                self.check_protocol()
                 return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    def check_protocol(self) -> None:
+        """Check that the protocol found nothing wrong so far.
+
+        Raises:
+            ApiError: It did.
+        """
+        if FAULT in self.scope:
+            raise self.scope[FAULT]()
 
     def discard_received_body(self) -> None:
         """Discard a short body that has arrived already. The connection can then be kept."""

@@ -37,6 +37,7 @@ class Admission:
         self._busy_seconds = 0.0
         self._completed = 0.0
         self._last_result = 0.0
+        self.response_bytes = 0
 
     def admit(self, body_bytes: int, seconds_left: float) -> "Permit":
         """Admit one image with a body of the announced size.
@@ -150,6 +151,17 @@ class Admission:
         """The error with its reason and the seconds after which to try again."""
         wait = max(1, ceil(self.predict_wait()))
         return Overloaded(f"{reason}. Try again in {wait} s.", wait)
+
+    def hold_response(self, size: int) -> None:
+        """Count the bytes of a response that its client has not taken yet; negative frees them."""
+        self.response_bytes += size
+        self.bytes += size
+        if size < 0:
+            self.grant_waiting()
+
+    def is_short_of_room(self) -> bool:
+        """Whether unread responses take so much room that other requests may have to wait."""
+        return self.response_bytes > self.max_bytes // 4
 
     def start_work(self, count: int) -> None:
         """Count `count` more active images. The pace is measured while there is any."""

@@ -13,6 +13,7 @@ from service.errors import Unauthorized
 from service.http.request import Request
 
 EXPOSED = (
+    "Inference-Header-Content-Length",
     "Retry-After",
     "Server-Timing",
     "X-Model",
@@ -20,6 +21,7 @@ EXPOSED = (
     "X-Request-Id",
     "X-Target-Label",
     "X-Target-Probability",
+    "X-Verification",
 )
 PREFLIGHT_SECONDS = "600"  # how long a browser may cache the answer
 PREFLIGHT = "sightglass.preflight"  # in the scope: a preflight from an allowed origin
@@ -29,15 +31,19 @@ class ApiKeys:
     """The keys that clients must send, and the paths that are open without one."""
 
     def __init__(self, keys: Collection[str], public_paths: Collection[str]) -> None:
-        self._keys = [f"Bearer {key}".encode() for key in keys]
+        self._keys = [key.encode() for key in keys]
         self._public_paths = public_paths
 
     def accept(self, request: Request) -> bool:
         """Return whether the request has a key or needs none."""
         if not self._keys or any(fnmatch(request.path, path) for path in self._public_paths):
             return True
-        sent = request.header("authorization").encode("latin-1")
-        matches = [compare_digest(sent, key) for key in self._keys]  # all, in constant time
+        scheme, _, sent = request.header("authorization").encode("latin-1").partition(b" ")
+        if scheme.lower() != b"bearer":
+            return False
+        matches = [
+            compare_digest(sent.lstrip(b" "), key) for key in self._keys
+        ]  # all, in constant time
         return any(matches)
 
     def check(self, request: Request) -> None:
@@ -68,7 +74,7 @@ class Cors(CORSMiddleware):
 
 
 def answer_preflight(request: Request, methods: Sequence[str]) -> Response:
-    """Allow the methods of a path, and all headers that the browser asks for."""
+    """Allow the methods, and all headers that the browser asks for."""
     headers = {
         "access-control-allow-methods": ", ".join(methods),
         "access-control-allow-headers": request.header("access-control-request-headers"),

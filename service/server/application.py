@@ -24,6 +24,7 @@ from service.inference.classifier import Classifier
 from service.lifecycle import Lifecycle
 from service.repository.repository import Repository
 from service.server.access import Cors
+from service.server.connections import Connections
 from service.server.dispatcher import Dispatcher
 from service.server.tracing import open_tracer
 from service.settings import Settings
@@ -45,7 +46,8 @@ class Application:
         self._admission = Admission(settings)
         self._tracer = open_tracer()
         endpoints = make_endpoints(settings, self._lifecycle, self._repository, self._admission)
-        dispatcher = Dispatcher(settings, self._lifecycle, endpoints, self._tracer)
+        dispatcher = Dispatcher(settings, self._lifecycle, endpoints, self._admission, self._tracer)
+        self.connections = Connections(settings, self._admission.is_short_of_room)
         origins = settings.cors_origins
         self._http_app: ASGIApp = Cors(dispatcher, origins) if origins else dispatcher
 
@@ -53,11 +55,9 @@ class Application:
         """Answer a request, or run from the server's start to its end."""
         if scope["type"] == "http":
             await self._http_app(scope, receive, send)
-        elif scope["type"] == "lifespan":
+        else:
             async with self._serve():
                 await self._bentoml_app(scope, receive, send)
-        else:
-            await send({"type": "websocket.close", "code": 1000})
 
     @contextlib.asynccontextmanager
     async def _serve(self) -> AsyncIterator[None]:
@@ -70,6 +70,7 @@ class Application:
                 asyncio.create_task(keep_gauges(self._admission)),
                 asyncio.create_task(self._watch_runs()),
                 asyncio.create_task(beat()),
+                asyncio.create_task(self.connections.watch()),
             ]
             try:
                 yield

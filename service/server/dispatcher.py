@@ -26,6 +26,7 @@ from service.errors import (
 )
 from service.http.request import Request
 from service.http.response import send_response
+from service.inference.admission import Admission
 from service.lifecycle import Lifecycle
 from service.server.access import PREFLIGHT, ApiKeys, answer_preflight
 from service.server.tracing import RequestTracer
@@ -46,6 +47,7 @@ class Dispatcher:
         settings: Settings,
         lifecycle: Lifecycle,
         endpoints: Sequence[Endpoint],
+        admission: Admission,
         tracer: RequestTracer | None = None,
     ) -> None:
         self.timeout_seconds = settings.request_timeout_ms / 1000
@@ -58,6 +60,8 @@ class Dispatcher:
             if not endpoint.param_convertors
         }
         self._with_parameters = [endpoint for endpoint in endpoints if endpoint.param_convertors]
+        self._methods = sorted({endpoint.method for endpoint in endpoints})
+        self._admission = admission
         self._tracer = tracer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -69,15 +73,17 @@ class Dispatcher:
             response = await self._answer(request, endpoint, is_allowed)
         except ClientDisconnect:
             metrics.DROPPED.labels("client_gone").inc(request.images)
-            self.record(request, endpoint, CLIENT_CLOSED, "client_gone")
+            seconds = perf_counter() - request.started
+            self.record(request, endpoint, CLIENT_CLOSED, "client_gone", seconds)
             return
         except Exception as exc:
             response, code = reject(exc, request)
         finish_response(response, request)
         if self._lifecycle.draining:
             response.headers["connection"] = "close"
-        await send_response(response, request, send)
-        self.record(request, endpoint, response.status_code, code)
+        seconds = perf_counter() - request.started
+        await send_response(response, request, send, self._admission.hold_response)
+        self.record(request, endpoint, response.status_code, code, seconds)
 
     def find_endpoint(self, scope: Scope) -> tuple[Endpoint | None, bool]:
         """Return the endpoint of the path, and whether it is for the method, too."""
@@ -97,10 +103,17 @@ class Dispatcher:
         return found, False
 
     def record(
-        self, request: Request, endpoint: Endpoint | None, status: int, code: str | None
+        self,
+        request: Request,
+        endpoint: Endpoint | None,
+        status: int,
+        code: str | None,
+        seconds: float,
     ) -> None:
-        """Count the outcome of a request, and write its log line and its trace."""
-        seconds = perf_counter() - request.started
+        """Count the outcome of a request, and write its log line and its trace.
+
+        `seconds` is the time until the answer was there. Taking it is up to the client.
+        """
         route = endpoint.path if endpoint else NO_ROUTE
         metrics.get_request_counter(route, status).inc()
         metrics.get_request_histogram(route).observe(seconds)
@@ -123,8 +136,9 @@ class Dispatcher:
     async def _answer(
         self, request: Request, endpoint: Endpoint | None, is_allowed: bool
     ) -> Response:
-        if endpoint and request.scope.get(PREFLIGHT):  # a browser sends no key with it
-            return answer_preflight(request, self._find_methods(endpoint.path))
+        request.check_protocol()
+        if request.scope.get(PREFLIGHT):  # without a key, so the path must not matter
+            return answer_preflight(request, self._methods)
         self.api_keys.check(request)
         if endpoint is None:
             raise NotFound(f"There is nothing at '{request.path}': see /docs for the paths.")

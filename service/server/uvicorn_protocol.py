@@ -1,85 +1,252 @@
-"""uvicorn's HTTP protocol, with limits for the size and the time of the headers.
+"""uvicorn's HTTP protocol, with limits for what it would take without end.
 
-uvicorn has no such limits. A client could fill the memory, or keep connections open for ever,
-before any request reaches the application. The protocol does not know what a request asks for.
+Of headers, the framing of chunks, trailers, queued requests and unread answers, a client could send
+or leave any number before a request reaches the application. What is wrong with a request is put
+into its scope, so that the application answers it like any other, and in its turn. The protocol
+does not know what a request asks for.
 """
 
 import asyncio
 import logging
+from collections.abc import Callable, Collection
+from functools import partial
 
-from uvicorn.config import HTTP_PROTOCOLS
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+import httptools
+from uvicorn.config import HTTP_PROTOCOLS, WS_PROTOCOLS
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from service.errors import ApiError, BadRequest, Overloaded
+from service.http.request import FAULT
+from service.server.connections import Connections, limit_unsent_bytes
 from service.settings import Settings
 
-MAX_HEAD_BYTES = 65_536  # received without the end of the headers
+MAX_HEAD_BYTES = 65_536  # of headers; of trailers; of the framing of chunks, beyond the body's size
+HEAD_LIMIT = f"More than {MAX_HEAD_BYTES} bytes of headers were sent: send fewer."
+FRAMING_LIMIT = (
+    f"More than {MAX_HEAD_BYTES} bytes of chunk sizes, chunk extensions or trailers were sent: "
+    "send fewer, or larger chunks."
+)
+SLICE_BYTES = 32_768  # of what was received, parsed before the limits are looked at
+MAX_QUEUED = 32  # requests on one connection that wait for an earlier one
+QUEUED_BYTES = 4096  # that such a request takes, beyond what was sent
+UNKNOWN_METHOD = "_OTHER"  # OpenTelemetry's name for it
+PROBES = (b"/livez", b"/readyz", b"/v2/health/")
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """uvicorn's protocol with limited headers."""
+    """uvicorn's protocol with limits. It ignores every offer to upgrade the connection."""
 
+    others: Connections
     head_seconds = 10.0
+    held_bytes = 0
+
     _head_is_open = True
-    _head_began = False  # after another request, in the data that was just received
-    _head_bytes = 0
     _head_timer: asyncio.TimerHandle | None = None
+    _is_broken = False  # what still comes is not parsed
+    _is_reserved = False  # for probes
+    _unanswered: Collection[RequestResponseCycle] = ()  # when several were sent at once
+    _hosts = 0
+    _read_bytes = 0  # of the data just received, that may belong to the open message
+    _body_bytes = 0  # of these, in its body
+    _overhead = 0  # bytes of the open message outside of its body, less those in it
+    _bodiless = 0  # bytes since the last one of the body
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        limit_unsent_bytes(transport)
+        self._is_reserved = self.others.add(self)
         self._start_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
+        for cycle in self._unanswered:  # uvicorn would tell only the last one
+            cycle.disconnected = True
+            cycle.message_event.set()
         super().connection_lost(exc)
+        self._unset_keepalive_if_required()
+        self.others.remove(self)
+        while self.pipeline:  # these never run: without this they would refer to one another
+            self.pipeline.pop()[0].on_response = lambda: None
 
-    def data_received(self, data: bytes) -> None:
-        self._head_began = False
-        super().data_received(data)
-        if self._head_is_open:
-            if not self._head_began:  # otherwise most of it may belong to the body before
-                self._head_bytes += len(data)
-            if self._head_bytes > MAX_HEAD_BYTES:
-                self._fail(f"More than {MAX_HEAD_BYTES} bytes of headers were sent: send fewer.")
-            elif self._head_timer is None:
-                self._start_timer()
+    def data_received(self, data: bytes | memoryview) -> None:
+        if self._is_broken:
+            return
+        if len(data) > SLICE_BYTES:
+            view = memoryview(data)
+            for start in range(0, len(data), SLICE_BYTES):
+                self.data_received(view[start : start + SLICE_BYTES])
+            return
+        self._read_bytes, self._body_bytes = len(data), 0
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as exc:
+            self._ignore_upgrade(memoryview(data)[exc.args[0] :])
+        except httptools.HttpParserError as exc:
+            self._explain_error(exc)
+        if self._head_is_open or self.cycle.more_body or self.pipeline:
+            self._count_unfinished(len(data))
 
     def on_message_begin(self) -> None:
+        if len(self.pipeline) == MAX_QUEUED:
+            raise _Refused(
+                f"More than {MAX_QUEUED} requests were sent before the answer to an earlier one: "
+                "wait for answers."
+            )
         super().on_message_begin()
-        self._unset_keepalive_if_required()  # an earlier response may have set it
-        self._head_began = not self._head_is_open
+        self._unset_keepalive_if_required()
         self._head_is_open = True
-        self._head_bytes = 0
+        self._hosts = self._overhead = self._bodiless = 0
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._head_is_open:  # a trailer, which has no effect
+            return
+        name = name.lower()
+        if name == b"host":
+            self._hosts += 1
+        elif name == b"expect":
+            self.expect_100_continue = value.lower() == b"100-continue"
+        self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
+        if self.parser.should_upgrade():  # the head is parsed again, without the offer
+            return
         self._head_is_open = False
         self._stop_timer()
+        fault = None
+        if self._hosts != 1 or self._overhead or self._is_reserved:
+            fault = self._find_fault()
+        if fault:
+            self.scope[FAULT] = fault  # type: ignore[literal-required]
+        earlier = self.cycle
         super().on_headers_complete()
+        if fault or self._is_reserved:
+            self.cycle.keep_alive = False
+        if self.pipeline:
+            cycles = [*self._unanswered, earlier, self.cycle]
+            self._unanswered = {cycle for cycle in cycles if not cycle.response_complete}
+        elif self._unanswered:
+            self._unanswered = ()
+
+    def on_body(self, body: bytes) -> None:
+        self._body_bytes += len(body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        if self._head_is_open:  # it is parsed again
+            return
+        self._read_bytes = self._body_bytes = 0
+        super().on_message_complete()
+
+    def waits_since(self) -> float | None:
+        """Return since when the next thing has to come from the client; None if from us."""
+        if self._head_timer:
+            return self._head_timer.when() - self.head_seconds
+        if self.timeout_keep_alive_task:
+            return self.timeout_keep_alive_task.when() - self.timeout_keep_alive
+        if self.cycle.more_body:
+            return self.loop.time()
+        return 0.0 if self.cycle.response_complete else None  # an unread last answer, or our turn
+
+    def is_unfinished(self) -> bool:
+        """Return whether it holds an unfinished head, trailers or queued requests."""
+        return self._head_is_open or self.cycle.more_body or bool(self.pipeline)
+
+    def _should_upgrade(self) -> bool:
+        return False
+
+    def _ignore_upgrade(self, rest: memoryview) -> None:
+        """Parse the request that offered to upgrade as if it had not (RFC 9110, section 7.8)."""
+        while True:
+            method, version = self.parser.get_method(), self.parser.get_http_version()
+            lines = [b"%b %b HTTP/%b" % (method, self.url, version.encode())]
+            lines += [b"%b: %b" % header for header in self.headers if header[0] != b"upgrade"]
+            self.parser = httptools.HttpRequestParser(self)
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+            try:
+                if method == b"CONNECT":
+                    raise httptools.HttpParserError("this server is no proxy")
+                self.parser.feed_data(b"\r\n".join([*lines, b"", b""]))
+                self.parser.feed_data(rest)
+            except httptools.HttpParserUpgrade as exc:
+                rest = rest[exc.args[0] :]
+            except httptools.HttpParserError as exc:
+                return self._explain_error(exc)
+            else:
+                return None
+
+    def _find_fault(self) -> Callable[[], ApiError] | None:
+        """Return what makes the error for what is wrong with the headers."""
+        if self._hosts != 1 and (self._hosts or self.parser.get_http_version() == "1.1"):
+            return partial(BadRequest, f"There must be one Host header, got {self._hosts}.")
+        size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+        if size > MAX_HEAD_BYTES:
+            return partial(BadRequest, HEAD_LIMIT)
+        if self._is_reserved and not self.url.startswith(PROBES):
+            return partial(Overloaded, "All connections of this server are busy: try again.", 1)
+        return None
+
+    def _count_unfinished(self, received: int) -> None:
+        """Count what is not part of a body, and what has to wait."""
+        if self._body_bytes:
+            self._bodiless = 0
+        else:
+            self._bodiless += self._read_bytes
+        self._overhead += self._read_bytes - 2 * self._body_bytes
+        if max(self._bodiless, self._overhead) > MAX_HEAD_BYTES:
+            self._fail(HEAD_LIMIT if self._head_is_open else FRAMING_LIMIT)
+        elif self._head_is_open and self._head_timer is None:
+            self._start_timer()
+        if self._head_is_open or self._bodiless or self.pipeline:
+            self.others.hold(self, received + QUEUED_BYTES * len(self.pipeline))
+
+    def _explain_error(self, error: httptools.HttpParserError) -> None:
+        if isinstance(error.__context__, _Refused):
+            self._fail(str(error.__context__))
+        else:
+            self._fail(f"The request is not valid HTTP/1.1 ({error}).")
+
+    def _fail(self, sentence: str) -> None:
+        """Answer with an error after the requests before, and close the connection."""
+        if self._is_broken or self.transport.is_closing():
+            return
+        self._is_broken = True
+        self._stop_timer()
+        if self._head_is_open or not self.cycle.more_body:  # the error belongs to no request yet
+            HttpToolsProtocol.on_message_begin(self)
+            self.url = b"/"
+            super().on_headers_complete()
+            self.scope["method"], self.scope["path"] = UNKNOWN_METHOD, ""
+        self.scope[FAULT] = partial(BadRequest, sentence)  # type: ignore[literal-required]
+        self.cycle.keep_alive = self.cycle.more_body = False
+        self.cycle.message_event.set()
 
     def _start_timer(self) -> None:
-        sentence = f"The headers did not arrive within {self.head_seconds:g} s: send them faster."
-        self._head_timer = self.loop.call_later(self.head_seconds, self._fail, sentence)
+        self._head_timer = self.loop.call_later(self.head_seconds, self._end_head)
 
     def _stop_timer(self) -> None:
         if self._head_timer:
             self._head_timer.cancel()
             self._head_timer = None
 
-    def _fail(self, sentence: str) -> None:
-        self._stop_timer()
-        if self.transport.is_closing():
-            return
-        if (
-            self.cycle and not self.cycle.response_complete
-        ):  # the next response belongs to an earlier request
-            self.transport.close()
+    def _end_head(self) -> None:
+        if self.flow.read_paused:  # we do not read, so the client is not late
+            self._start_timer()
         else:
-            self.send_400_response(sentence)
+            self._fail(
+                f"The headers did not arrive within {self.head_seconds:g} s: send them faster."
+            )
 
 
-def install_protocol(settings: Settings) -> None:
+class _Refused(Exception):
+    """A callback of the parser refuses what comes; the message is one sentence."""
+
+
+def install_protocol(settings: Settings, others: Connections) -> None:
     """Replace the protocol that uvicorn chooses by default. BentoML leaves it the choice."""
     BoundedProtocol.head_seconds = settings.request_timeout_ms / 1000
+    BoundedProtocol.others = others
     # uvicorn would make a log line for every request, only to drop it.
     access = logging.getLogger("uvicorn.access")
     access.handlers, access.propagate = [], False
     HTTP_PROTOCOLS["auto"] = f"{__name__}:{BoundedProtocol.__name__}"
+    WS_PROTOCOLS["auto"] = None

@@ -46,6 +46,9 @@ INFLIGHT_BYTES = Gauge(
 )
 REJECTED = Counter("sightglass_rejected", "Requests rejected, by error code", ("code",))
 DROPPED = Counter("sightglass_dropped", "Images accepted but not answered, by reason", ("reason",))
+CLOSED = Counter(
+    "sightglass_connections_closed", "Connections closed by the server, by reason", ("reason",)
+)
 FAILED = Counter("sightglass_failed", "Images for which the model failed", ("model",))
 MAPS = Counter("sightglass_maps", "Maps computed for clients, including empty ones", ("model",))
 DEVICE_FAILURES = Counter(

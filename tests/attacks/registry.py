@@ -1,7 +1,7 @@
 """All attacks, by their names."""
 
-from tests.attacks import repository
+from tests.attacks import repository, wire
 from tests.attacks.attack import Attack
 
-KINDS: tuple[tuple[Attack, ...], ...] = (repository.ATTACKS,)
+KINDS: tuple[tuple[Attack, ...], ...] = (repository.ATTACKS, wire.ATTACKS)
 ATTACKS = {attack.name: attack for attacks in KINDS for attack in attacks}

@@ -11,6 +11,9 @@ from tests.warm_process import start_worker
 
 KEYS = ("first-key", "second key")
 CALLS = [("POST", "/predict"), ("GET", "/models"), ("GET", "/metrics"), ("GET", "/nowhere")]
+EXPOSE = "access-control-expose-headers"
+ALWAYS_READABLE = {"cache-control", "content-length", "content-type"}
+NOT_FOR_PAGES = {"connection", "date", "vary", "x-content-type-options"}
 CALLS += [("GET", "/"), ("GET", "/docs"), ("GET", "/openapi.json")]
 
 
@@ -43,8 +46,9 @@ def test_without_a_valid_key_the_answer_only_says_how_to_send_one(
 
 
 @pytest.mark.parametrize("key", KEYS)
-def test_each_of_the_keys_is_accepted(guarded: Server, key: str) -> None:
-    headers = {"authorization": f"Bearer {key}"}
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER "])
+def test_each_of_the_keys_is_accepted(guarded: Server, key: str, scheme: str) -> None:
+    headers = {"authorization": f"{scheme} {key}"}
     assert guarded.client.post("/predict", content=PICTURE, headers=headers).status_code == 200
     assert guarded.client.get("/models", headers=headers).status_code == 200
     assert guarded.client.get("/nowhere", headers=headers).status_code == 404
@@ -90,7 +94,7 @@ def test_pages_of_allowed_origins_can_send_requests_and_read_answers(
     )
     assert preflight.status_code == 204
     assert preflight.headers["access-control-allow-origin"] == origin
-    assert preflight.headers["access-control-allow-methods"] == "POST"
+    assert preflight.headers["access-control-allow-methods"] == "GET, POST"
     assert preflight.headers["access-control-allow-headers"] == "authorization,content-type"
     headers = {"origin": origin, "authorization": "Bearer first-key"}
     answer = guarded.client.post("/gradcam", content=PICTURE, headers=headers)
@@ -100,6 +104,30 @@ def test_pages_of_allowed_origins_can_send_requests_and_read_answers(
     rejection = guarded.client.post("/predict", headers={"origin": origin})
     assert rejection.status_code == 401
     assert rejection.headers["access-control-allow-origin"] == origin
+
+
+def test_a_preflight_does_not_tell_which_paths_exist(guarded: Server) -> None:
+    headers = {"origin": "https://a.example", "access-control-request-method": "POST"}
+    answers = [guarded.client.options(path, headers=headers) for path in ("/predict", "/nowhere")]
+    known, unknown = [
+        (answer.status_code, {**answer.headers, "x-request-id": "", "date": ""})
+        for answer in answers
+    ]
+    assert known == unknown
+
+
+@pytest.mark.parametrize("options", [{}, {"view": "heatmap", "verify": "true"}])
+def test_pages_of_allowed_origins_can_read_every_header(
+    guarded: Server, options: dict[str, str]
+) -> None:
+    headers = {"origin": "https://a.example", "authorization": "Bearer first-key"}
+    for call in ("/predict", "/gradcam"):
+        own = options if call == "/gradcam" else {}
+        answer = guarded.client.post(call, content=PICTURE, params=own, headers=headers)
+        assert answer.status_code == 200
+        exposed = {name.strip().lower() for name in answer.headers[EXPOSE].split(",")}
+        others = {name for name in answer.headers if not name.startswith("access-control-")}
+        assert others - exposed <= ALWAYS_READABLE | NOT_FOR_PAGES
 
 
 def test_pages_of_other_origins_cannot(guarded: Server) -> None:

@@ -11,6 +11,7 @@ from service.api.operations import Operation
 from service.api.routing import Endpoint
 from service.http.request import Request
 from service.http.response import JSONResponse
+from service.inference.admission import Admission
 from service.lifecycle import Lifecycle
 from service.server.access import Cors
 from service.server.dispatcher import Dispatcher
@@ -54,9 +55,9 @@ class Client:
     """A client of an application with these endpoints, in this process."""
 
     def __init__(self, lifecycle: Lifecycle | None = None, **settings: Any) -> None:
-        dispatcher = Dispatcher(
-            Settings.model_validate(settings), lifecycle or Lifecycle(0), ENDPOINTS
-        )
+        checked = Settings.model_validate(settings)
+        self.admission = Admission(checked)
+        dispatcher = Dispatcher(checked, lifecycle or Lifecycle(0), ENDPOINTS, self.admission)
         self._app = Cors(dispatcher, [ORIGIN])
 
     def ask(self, method: str, path: str, **options: Any) -> httpx.Response:
@@ -86,9 +87,10 @@ def test_parameters_of_the_path_reach_the_handler() -> None:
     assert client.ask("GET", "/things/a/b").status_code == 404
 
 
-def test_a_preflight_names_all_methods_of_its_path() -> None:
+@pytest.mark.parametrize("path", ["/things", "/slow", "/nowhere"])
+def test_a_preflight_is_answered_alike_for_every_path(path: str) -> None:
     headers = {"origin": ORIGIN, "access-control-request-method": "POST"}
-    response = Client(api_keys="key").ask("OPTIONS", "/things", headers=headers)
+    response = Client(api_keys="key").ask("OPTIONS", path, headers=headers)
     assert response.status_code == 204
     assert response.headers["access-control-allow-methods"] == "GET, POST"
     assert response.headers["access-control-allow-origin"] == ORIGIN

@@ -11,7 +11,7 @@ import pytest
 import uvicorn
 from prometheus_client import values
 from starlette.middleware.cors import CORSMiddleware
-from uvicorn.config import HTTP_PROTOCOLS
+from uvicorn.config import HTTP_PROTOCOLS, WS_PROTOCOLS
 from uvicorn.protocols.http import httptools_impl
 from uvicorn.server import ServerState
 
@@ -21,13 +21,36 @@ from service.server.uvicorn_protocol import BoundedProtocol
 from service.telemetry import shared
 
 CALLED = (
+    "_should_upgrade",
     "_unset_keepalive_if_required",
-    "send_400_response",
-    "on_message_begin",
+    "on_body",
     "on_headers_complete",
+    "on_message_begin",
+    "on_message_complete",
+)
+READ = (
+    "cycle",
+    "expect_100_continue",
+    "flow",
+    "headers",
+    "loop",
+    "parser",
+    "pipeline",
+    "scope",
+    "timeout_keep_alive",
+    "timeout_keep_alive_task",
+    "transport",
+    "url",
+)
+CYCLE = (
+    "disconnected",
+    "keep_alive",
+    "message_event",
+    "more_body",
+    "on_response",
+    "response_complete",
 )
 STORED = ("_used", "_capacity", "_f", "_m", "_positions", "_init_value")
-READ = ("cycle", "loop", "transport")
 
 
 async def answer_nothing(scope: object, receive: object, send: object) -> None:
@@ -45,6 +68,17 @@ def test_uvicorn_takes_its_default_protocol_from_a_dictionary(
     )
 
 
+def test_uvicorn_takes_its_default_for_websockets_from_a_dictionary(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(WS_PROTOCOLS, "auto", None)
+    config = uvicorn.Config(answer_nothing)
+    config.load()
+    assert config.ws_protocol_class is None, (
+        "uvicorn no longer reads WS_PROTOCOLS['auto']: find another way for install_protocol"
+    )
+
+
 def test_bentoml_leaves_the_choice_of_the_protocol_to_uvicorn() -> None:
     worker = inspect.getsource(importlib.import_module("_bentoml_impl.worker.service"))
     assert "uvicorn.Config(" in worker, "BentoML's worker no longer makes the uvicorn.Config here"
@@ -53,13 +87,16 @@ def test_bentoml_leaves_the_choice_of_the_protocol_to_uvicorn() -> None:
 
 def test_the_protocol_of_uvicorn_has_what_ours_builds_on() -> None:
     async def make() -> BoundedProtocol:
-        return BoundedProtocol(uvicorn.Config(answer_nothing), ServerState(), {})
+        protocol = BoundedProtocol(uvicorn.Config(answer_nothing), ServerState(), {})
+        protocol.on_message_begin()
+        return protocol
 
     protocol = asyncio.run(make())
     missing = [name for name in CALLED + READ if not hasattr(protocol, name)]
     assert not missing, f"uvicorn's HttpToolsProtocol has no {', '.join(missing)} any more"
     cycle = httptools_impl.RequestResponseCycle.__init__.__code__.co_names
-    assert "response_complete" in cycle, "uvicorn's cycle has no response_complete any more"
+    missing = [name for name in CYCLE if name not in cycle]
+    assert not missing, f"uvicorn's RequestResponseCycle has no {', '.join(missing)} any more"
 
 
 def test_bentoml_makes_its_arbiter_from_our_class(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,168 @@
+"""Attacks on the connection itself: framing without end, unread answers, and many connections."""
+
+import contextlib
+import socket
+import time
+from collections.abc import Callable, Iterator
+
+import httpx
+import numpy as np
+import psutil
+from PIL import Image
+
+from tests.attacks.attack import MEGABYTE, Attack
+from tests.contract.wire import connect, read_answer, read_metric, start_post
+from tests.server import Server, connect_client, wait_until
+from tests.service.quadrants_model import encode
+
+FLOOD_BYTES = 200 * MEGABYTE  # at full size
+FLOOD_SECONDS = 1.0  # at least
+SLACK = 64 * MEGABYTE
+CHUNKED = b"POST /predict HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n"
+LAST_CHUNK = CHUNKED + b"1\r\na\r\n0\r\n"
+LIVEZ = b"GET /livez HTTP/1.1\r\nHost: t\r\n\r\n"
+PATHS = LIVEZ.replace(b"/livez", b"/openapi.json")  # its answer has some 60 kB
+KEY = "a-key"
+DESCRIPTORS = 256
+REQUEST_SECONDS = 5
+
+
+def flood(start: bytes, piece: bytes) -> Callable[[Server, float], list[str]]:
+    """Return an attack: send `start`, then `piece` again and again until the server hangs up.
+
+    It connects anew until enough was sent for long enough.
+    """
+
+    def run(server: Server, scale: float) -> list[str]:
+        left, end = FLOOD_BYTES * scale, time.monotonic() + FLOOD_SECONDS
+        block = piece * (1 + 65_536 // len(piece))
+        while left > 0 or time.monotonic() < end:
+            with connect(server) as connection, contextlib.suppress(OSError):
+                connection.settimeout(10)
+                connection.sendall(start)
+                while left > 0 or time.monotonic() < end:
+                    connection.sendall(block)
+                    left -= len(block)
+        return []
+
+    return run
+
+
+@contextlib.contextmanager
+def connect_many(server: Server, count: int) -> Iterator[list[socket.socket]]:
+    """Open many connections, with little room for what is received."""
+    with contextlib.ExitStack() as stack:
+        opened = []
+        for _ in range(count):
+            connection = stack.enter_context(socket.socket())
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            connection.settimeout(1)
+            with contextlib.suppress(OSError):
+                connection.connect(("127.0.0.1", server.port))
+                opened.append(connection)
+        yield opened
+
+
+def send_to_all(connections: list[socket.socket], content: bytes) -> None:
+    """Send the same to all, as far as the server takes it."""
+    for connection in connections:
+        connection.settimeout(0.1)
+        with contextlib.suppress(OSError):
+            connection.sendall(content)
+
+
+def leave_pictures_unread(server: Server, scale: float) -> list[str]:
+    """Ask for pictures of 23 MB (2 MB in the short form) and read nothing of them."""
+    noise = np.random.default_rng(0).integers(0, 256, (300, 400, 3), np.uint8)
+    picture = encode(Image.fromarray(noise), "JPEG", quality=95)
+    size = 4096 if scale == 1 else 1024
+    head = (
+        f"POST /gradcam?size={size} HTTP/1.1\r\nHost: t\r\nContent-Length: {len(picture)}\r\n\r\n"
+    )
+    with connect_many(server, max(4, round(30 * scale))) as connections:
+        send_to_all(connections, head.encode() + picture)
+        time.sleep(1)
+        with contextlib.suppress(AssertionError):
+            wait_until(lambda: is_all_taken(server), 60)
+            return []
+        return ["the server kept an unread answer"]
+
+
+def leave_requests_queued(server: Server, scale: float) -> list[str]:
+    """Send as many requests as a connection takes, from many, and read no answer."""
+    padded = PATHS.replace(b"\r\n\r\n", b"\r\nX: " + b"x" * 4000 + b"\r\n\r\n")
+    with connect_many(server, round(600 * scale)) as connections:
+        send_to_all(connections, padded * 30)
+        time.sleep(2)
+    return []
+
+
+def leave_headers_open(server: Server, scale: float) -> list[str]:
+    """Send 60 kB of headers without their end, from many connections."""
+    with connect_many(server, round(4000 * scale)) as connections:
+        send_to_all(connections, LIVEZ[:-2] + b"X: " + b"x" * 60_000)
+        time.sleep(1)
+    return []
+
+
+def take_all_connections(server: Server, _: float) -> list[str]:
+    """Keep more connections open than the server may have descriptors."""
+    worker = psutil.Process(server.pid)
+    hard = worker.rlimit(psutil.RLIMIT_NOFILE)[1]
+    worker.rlimit(psutil.RLIMIT_NOFILE, (DESCRIPTORS, hard))
+    seen = []
+    with connect_many(server, DESCRIPTORS + 50) as connections:
+        send_to_all(connections, LIVEZ)
+        for _ in range(10):
+            try:
+                with connect_client(server.port) as client:
+                    client.get("/livez", timeout=5)
+            except httpx.TransportError as exc:
+                seen.append(f"a new client was shut out: {exc!r}")
+    return seen
+
+
+def offer_websocket(server: Server, scale: float) -> list[str]:
+    """Offer to change to WebSocket, with a body and without a key."""
+    for _ in range(10):
+        time.sleep(0.1)
+        with connect(server) as connection:
+            start_post(connection, "/predict", 10, "Connection: Upgrade", "Upgrade: websocket")
+            connection.settimeout(5 + 10 * scale)
+            try:
+                status, _, _ = read_answer(connection)
+            except TimeoutError:
+                return ["an offer of WebSocket was not answered"]
+            if status != 401:
+                return [f"an offer of WebSocket was answered with {status}"]
+    return []
+
+
+def is_all_taken(server: Server) -> bool:
+    """Return whether connections were closed because of unread answers, and none is left."""
+    closed = read_metric(server, "sightglass_connections_closed_total", reason="unread")
+    return closed > 0 and read_metric(server, "sightglass_inflight_bytes") == 0
+
+
+LOCKED = {"api_keys": KEY}
+GOOD = {"authorization": f"Bearer {KEY}"}
+HASTY = {"request_timeout_ms": 1000 * REQUEST_SECONDS}
+TAKEN = {"max_connections": DESCRIPTORS - 64}
+NOWHERE = LAST_CHUNK.replace(b"/predict", b"/nowhere")
+ATTACKS = (
+    Attack("trailers", flood(LAST_CHUNK, b"X: yz\r\n"), SLACK),
+    Attack("trailers-long", flood(LAST_CHUNK, b"X: " + b"y" * 8000 + b"\r\n"), SLACK),
+    Attack("trailer-without-end", flood(LAST_CHUNK + b"X: ", b"y"), SLACK),
+    Attack("trailers-no-key", flood(NOWHERE, b"X: yz\r\n"), SLACK, settings=LOCKED, headers=GOOD),
+    Attack("chunk-extension", flood(CHUNKED + b"1;", b"x"), SLACK),
+    Attack("chunk-size", flood(CHUNKED, b"0"), SLACK),
+    Attack("tiny-chunks", flood(CHUNKED, b"1\r\na\r\n"), SLACK),
+    Attack("tiny-headers", flood(LIVEZ[:-2], b"a:b\r\n"), SLACK),
+    Attack("empty-lines", flood(LIVEZ, b"\r\n"), SLACK),
+    Attack("queued-requests", flood(b"", LIVEZ), SLACK),
+    Attack("queued-and-unread", leave_requests_queued, SLACK, settings=HASTY),
+    Attack("open-headers", leave_headers_open, SLACK),
+    Attack("unread-pictures", leave_pictures_unread, settings=HASTY),
+    Attack("connections", take_all_connections, SLACK, settings=TAKEN),
+    Attack("websocket", offer_websocket, SLACK, settings=LOCKED, headers=GOOD),
+)

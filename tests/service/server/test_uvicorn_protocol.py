@@ -1,0 +1,251 @@
+"""The protocol: framing, trailers, offers to upgrade, queued requests and broken ones."""
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+import uvicorn
+from uvicorn.server import ServerState
+
+from service.http.request import FAULT
+from service.server.connections import Connections
+from service.server.uvicorn_protocol import MAX_HEAD_BYTES, MAX_QUEUED, BoundedProtocol
+from service.settings import Settings
+
+START = b"POST /a?b=c HTTP/1.1\r\nHost: t\r\n"
+OFFER = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
+CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
+
+
+class Transport(asyncio.Transport):
+    """Keeps what is written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = b""
+        self.closed = False
+
+    def get_extra_info(self, _: str, default: Any = None) -> Any:
+        return default
+
+    def write(self, data: Any) -> None:
+        self.written += data
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def close(self) -> None:
+        self.closed = True
+
+    def abort(self) -> None:
+        self.closed = True
+
+    def pause_reading(self) -> None:
+        """Do nothing."""
+
+    def resume_reading(self) -> None:
+        """Do nothing."""
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """Do nothing."""
+
+
+async def show_request(scope: Any, receive: Any, send: Any) -> None:
+    """Answer with what the application sees of a request, one JSON object a line."""
+    body, more = b"", FAULT not in scope
+    while more:
+        message = await receive()
+        body, more = body + message.get("body", b""), message.get("more_body", False)
+    seen = {
+        "call": f"{scope['method']} {scope['path']}?{scope['query_string'].decode()}"
+        if "query_string" in scope
+        else scope["method"],
+        "headers": [name.decode() for name, _ in scope["headers"]],
+        "body": body.decode(),
+        "fault": str(scope[FAULT]()) if FAULT in scope else None,
+    }
+    answer = json.dumps(seen).encode() + b"\n"
+    length = str(len(answer)).encode()
+    headers = [(b"content-length", length)]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": answer})
+
+
+def make_protocol(application: Any, head_seconds: float = 10.0) -> BoundedProtocol:
+    """A protocol with a connection."""
+    config = uvicorn.Config(application, log_config=None, server_header=False)
+    config.load()
+    protocol = BoundedProtocol(config, ServerState(), {})
+    protocol.head_seconds = head_seconds
+    protocol.others = Connections(Settings.model_validate({}), lambda: False)
+    protocol.connection_made(Transport())
+    return protocol
+
+
+def exchange(*pieces: bytes, head_seconds: float = 10.0) -> tuple[list[dict[str, Any]], bool]:
+    """Send the pieces one after the other. Return the answers, and whether the server closed."""
+
+    async def run() -> tuple[bytes, bool]:
+        protocol = make_protocol(show_request, head_seconds)
+        transport = protocol.transport
+        assert isinstance(transport, Transport)
+        for piece in pieces:
+            protocol.data_received(piece)
+            for _ in range(3):
+                await asyncio.sleep(0)
+        for _ in range(20 * MAX_QUEUED):
+            await asyncio.sleep(0)
+        await asyncio.sleep(2 * head_seconds if head_seconds < 1 else 0)
+        answers, closed = transport.written, transport.closed
+        protocol.connection_lost(None)
+        return answers, closed
+
+    answers, closed = asyncio.run(run())
+    lines = answers.split(b"\n")
+    return [json.loads(line) for line in lines if line.startswith(b"{")], closed
+
+
+@pytest.mark.parametrize("is_split", [False, True])
+def test_trailers_have_no_effect(is_split: bool) -> None:
+    body, trailers = b"1\r\na\r\n0\r\n", b"Authorization: Bearer x\r\nX-Request-Id: y\r\n\r\n"
+    pieces = [START + CHUNKED, body, trailers] if is_split else [START + CHUNKED + body + trailers]
+    [seen], closed = exchange(*pieces)
+    assert seen["headers"] == ["host", "transfer-encoding"]
+    assert (seen["body"], seen["fault"], closed) == ("a", None, False)
+
+
+@pytest.mark.parametrize(
+    ("start", "piece"),
+    [
+        (b"1\r\na\r\n0\r\n", b"X: y\r\n"),
+        (b"1\r\na\r\n0\r\nX: ", b"y"),
+        (b"1;", b"x"),
+        (b"", b"0"),
+        (b"", b"1\r\na\r\n"),
+    ],
+    ids=["trailers", "a long trailer", "an extension", "a size", "tiny chunks"],
+)
+def test_framing_without_end_is_an_error(start: bytes, piece: bytes) -> None:
+    pieces = [piece * (4000 // len(piece))] * 25
+    [seen], closed = exchange(START + CHUNKED + start, *pieces)
+    assert f"{MAX_HEAD_BYTES} bytes of chunk sizes" in seen["fault"]
+    assert closed
+
+
+def test_small_chunks_of_a_large_body_are_accepted() -> None:
+    chunks = b"8\r\n01234567\r\n" * 400
+    [seen], closed = exchange(START + CHUNKED, *[chunks] * 50, b"0\r\n\r\n")
+    assert len(seen["body"]) == 8 * 400 * 50
+    assert not closed
+
+
+@pytest.mark.parametrize("upgrade", [b"h2c", b"websocket", b"TLS/1.0, h2c"])
+@pytest.mark.parametrize("delayed", [False, True])
+@pytest.mark.parametrize(
+    "framing", [b"Content-Length: 3\r\n\r\nabc", CHUNKED + b"3\r\nabc\r\n0\r\n\r\n"]
+)
+def test_an_offer_to_upgrade_is_ignored(upgrade: bytes, delayed: bool, framing: bytes) -> None:
+    head, _, body = (START + OFFER.replace(b"h2c", upgrade) + framing).partition(b"\r\n\r\n")
+    head += b"\r\n\r\n"
+    answers, closed = exchange(*([head, body] if delayed else [head + body]), START + b"\r\n")
+    assert [seen["call"] for seen in answers] == ["POST /a?b=c"] * 2
+    assert [seen["body"] for seen in answers] == ["abc", ""]
+    assert "connection" in answers[0]["headers"]
+    assert "upgrade" not in answers[0]["headers"]
+    assert not closed
+
+
+def test_queued_offers_to_upgrade_are_answered_in_order() -> None:
+    requests = [START.replace(b"/a", b"/%d" % n) + OFFER + b"\r\n" for n in range(5)]
+    answers, _ = exchange(b"".join(requests))
+    assert [seen["call"] for seen in answers] == [f"POST /{n}?b=c" for n in range(5)]
+
+
+def test_a_proxy_request_is_an_error() -> None:
+    [seen], closed = exchange(b"CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\nabc")
+    assert "no proxy" in seen["fault"]
+    assert closed
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [b"no HTTP\r\n\r\n", b"GET / HTTP/1.1\r\n folded: a\r\n\r\n", b"GET / HTTP/1.1\r\n\r\n"],
+)
+def test_requests_before_a_broken_one_are_answered_first(broken: bytes) -> None:
+    whole = START + b"Content-Length: 1\r\n\r\na"
+    answers, closed = exchange(whole * 3 + broken + whole)
+    assert [bool(seen["fault"]) for seen in answers] == [False] * 3 + [True]
+    assert closed
+
+
+def test_a_broken_body_is_an_error_of_its_own_request() -> None:
+    for pieces in ([START + CHUNKED + b"zz\r\n"], [START + CHUNKED, b"1\r\na\r\n", b"zz\r\n"]):
+        [seen], closed = exchange(*pieces)
+        assert seen["call"] == "POST /a?b=c"
+        assert closed
+
+
+@pytest.mark.parametrize(
+    ("head", "is_accepted"),
+    [
+        (b"GET / HTTP/1.1\r\n\r\n", False),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", False),
+        (b"GET / HTTP/1.0\r\nHost: a\r\nHost: a\r\n\r\n", False),
+        (b"GET / HTTP/1.0\r\n\r\n", True),
+        (b"GET / HTTP/1.1\r\nHost:\r\n\r\n", True),
+    ],
+)
+def test_there_must_be_one_host_header(head: bytes, is_accepted: bool) -> None:
+    [seen], closed = exchange(head)
+    assert (seen["fault"] is None) == is_accepted
+    assert closed or is_accepted
+
+
+def test_a_few_requests_may_be_sent_before_the_first_answer() -> None:
+    answers, closed = exchange((START + b"\r\n") * (MAX_QUEUED + 1))
+    assert [seen["fault"] for seen in answers] == [None] * (MAX_QUEUED + 1)
+    assert not closed
+    answers, closed = exchange((START + b"\r\n") * 5000)
+    assert len(answers) == MAX_QUEUED + 2
+    assert f"More than {MAX_QUEUED} requests" in answers[-1]["fault"]
+    assert closed
+
+
+@pytest.mark.parametrize("pieces", [1, 50], ids=["in one piece", "in many"])
+def test_long_headers_are_an_error_but_not_a_long_body_with_them(pieces: int) -> None:
+    long = START + b"X: " + b"x" * 70_000 + b"\r\n\r\n"
+    step = len(long) // pieces + 1
+    [seen], closed = exchange(*[long[at : at + step] for at in range(0, len(long), step)])
+    assert f"{MAX_HEAD_BYTES} bytes of headers" in seen["fault"]
+    assert closed
+    [seen], _ = exchange(START + b"Content-Length: 90000\r\n\r\n" + b"x" * 90_000)
+    assert seen["fault"] is None
+
+
+def test_headers_must_arrive_in_time() -> None:
+    [seen], closed = exchange(START, head_seconds=0.01)
+    assert "within 0.01 s" in seen["fault"]
+    assert closed
+
+
+def test_all_requests_of_a_lost_connection_learn_of_it() -> None:
+    seen: list[str] = []
+
+    async def wait_for_the_end(scope: Any, receive: Any, _: Any) -> None:
+        while (message := await receive())["type"] == "http.request":
+            pass
+        seen.append(f"{scope['path']} {message['type']}")
+
+    async def run() -> None:
+        protocol = make_protocol(wait_for_the_end)
+        protocol.data_received(START + b"\r\n" + START.replace(b"/a", b"/b") + b"\r\n")
+        await asyncio.sleep(0.01)
+        protocol.connection_lost(None)
+        await asyncio.sleep(0.01)
+
+    asyncio.run(run())
+    assert seen == ["/a http.disconnect"]
