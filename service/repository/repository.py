@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from service.artifact.card import Artifact
 from service.artifact.layout import FILE_NAME, Key, Stamp, find_model_files, make_model_path
-from service.errors import ModelNotFound, NotReady
+from service.errors import ModelNotFound, NotReady, excerpt
 from service.repository.attention import Attention
 from service.repository.loader import load_model_file, try_model_file
 from service.repository.recovery import Recovery
@@ -241,7 +241,7 @@ class Repository:
 
     def _describe_unknown(self, reference: str) -> str:
         known = ", ".join(self.names()) or "none"
-        return f"There is no model '{reference}' here; there are: {known}."
+        return f"There is no model '{excerpt(reference)}' here; there are: {known}."
 
     def _describe_no_default(self) -> str:
         if not self._scanned:

@@ -1,6 +1,7 @@
 """All attacks, by their names."""
 
+from tests.attacks import bodies
 from tests.attacks.attack import Attack
 
-KINDS: tuple[tuple[Attack, ...], ...] = ()
+KINDS: tuple[tuple[Attack, ...], ...] = (bodies.ATTACKS,)
 ATTACKS = {attack.name: attack for attacks in KINDS for attack in attacks}
