@@ -11,7 +11,7 @@ ENCODED: JsonObject = {
     "type": "string",
     "contentEncoding": "base64",
     "minLength": 1,
-    "description": "Line breaks, missing padding, the URL alphabet and a `data:` prefix are accepted",
+    "description": "With or without line breaks, padding and a `data:` prefix; in either alphabet",
 }
 FIELD: JsonObject = {"description": "The field may also be called `file`"}
 BINARY: JsonObject = {

@@ -80,12 +80,12 @@ def flush_log() -> None:
 
 
 def configure_log() -> None:
-    """Send the records of `service`, and the warnings of OpenTelemetry, to standard error."""
+    """Send the records of `service`, and warnings that a client can cause, to standard error."""
     handler = JsonLinesHandler(sys.stderr.fileno())
-    for name, level in (("service", logging.INFO), ("opentelemetry", logging.WARNING)):
+    for name in ("service", "opentelemetry", "uvicorn.error", "asyncio"):
         logger = logging.getLogger(name)
         logger.handlers = [handler]
-        logger.setLevel(level)
+        logger.setLevel(logging.INFO if name == "service" else logging.WARNING)
         logger.propagate = False
     # If a client's file is invalid, the client gets an error; the log needs no warning from Pillow.
     warnings.filterwarnings("ignore", module=r"PIL\.")

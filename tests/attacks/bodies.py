@@ -20,7 +20,7 @@ TEXT = base64.b64encode(PICTURE).decode()
 JSON = {"content-type": "application/json"}
 SMALL = 96 * MEGABYTE  # for a body of a few megabytes
 BATCH_BYTES = 60 * MEGABYTE
-MIN_SECONDS = 0.5  # so that `/livez` is asked often enough
+MIN_SECONDS = 1.0  # so that `/livez` and the good client are answered several times
 
 
 def send(server: Server, path: str, body: bytes, headers: dict[str, str]) -> list[str]:

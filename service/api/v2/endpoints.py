@@ -66,6 +66,7 @@ SERVER: ServerMetadata = {
 }
 PLATFORM = "onnxruntime_onnx"
 JSON_LENGTH = "inference-header-content-length"
+MAX_INLINE_VALUES = 50_000  # written without a thread
 INDEX_BYTES = 4096  # of a body that says nothing we need
 INFER_ERRORS = (*INFERENCE_ERRORS, errors.UnknownLabel)
 
@@ -215,8 +216,13 @@ class V2Endpoints:
             answers = await self._answer(inputs.images, inputs.targets, model, request.timings)
             call, wanted = inputs.call, inputs.wanted
             del inputs
-            outputs = make_outputs(call, wanted, answers, model.labels)
-        response = make_response(call, outputs, model)
+
+            def respond() -> Response:
+                return make_response(call, make_outputs(call, wanted, answers, model.labels), model)
+
+            values = sum(answer.logits.size + answer.cam.size for answer in answers)
+            is_short = values <= MAX_INLINE_VALUES
+            response = respond() if is_short else await asyncio.to_thread(respond)
         await compress_response(response, request.header("accept-encoding"))
         return response
 

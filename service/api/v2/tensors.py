@@ -131,24 +131,30 @@ def read_elements(tensor: InputTensor, max_bytes: int) -> list[bytes]:
 
 
 def write_answer(head: dict[str, Any], outputs: Sequence[OutputTensor]) -> tuple[bytes, int | None]:
-    """Return the body of a response, and the length of its JSON if binary data follows."""
-    described: list[AnsweredTensor] = []
+    """Return the body of a response, and the length of its JSON if binary data follows.
+
+    The JSON is written row by row: at once it would hold all other requests meanwhile.
+    """
+    described: list[bytes] = []
     blocks: list[bytes] = []
     for name, values, is_binary in outputs:
         if isinstance(values, list):
-            datatype, shape = BYTES, [len(values), len(values[0])]
-            data: list[Any] = list(chain.from_iterable(values))
+            tensor: AnsweredTensor = {
+                "name": name,
+                "datatype": BYTES,
+                "shape": [len(values), len(values[0])],
+            }
         else:
-            datatype, shape, data = "FP32", list(values.shape), []
-        tensor: AnsweredTensor = {"name": name, "datatype": datatype, "shape": shape}
+            tensor = {"name": name, "datatype": "FP32", "shape": list(values.shape)}
         if is_binary:
-            block = _write_elements(data) if isinstance(values, list) else _write_array(values)
+            block = _write_elements(values) if isinstance(values, list) else _write_array(values)
             blocks.append(block)
             tensor["parameters"] = {"binary_data_size": len(block)}
+            described.append(to_json(tensor))
         else:
-            tensor["data"] = data if isinstance(values, list) else values.ravel().tolist()
-        described.append(tensor)
-    document: bytes = to_json({**head, "outputs": described})
+            described.append(b'%b,"data":[%b]}' % (to_json(tensor)[:-1], _write_rows(values)))
+    start: bytes = to_json({**head, "outputs": []})[:-2]
+    document = b"%b%b]}" % (start, b",".join(described))
     return b"".join((document, *blocks)), len(document) if blocks else None
 
 
@@ -211,8 +217,15 @@ def _write_array(values: NDArray[np.float32]) -> bytes:
     return values.astype(DTYPES["FP32"], copy=False).tobytes()
 
 
-def _write_elements(texts: list[str]) -> bytes:
-    elements = [text.encode() for text in texts]
+def _write_rows(values: NDArray[np.float32] | list[list[str]]) -> bytes:
+    """Return the items of a flat list in JSON, without its brackets."""
+    rows = values if isinstance(values, list) else (row.ravel().tolist() for row in values)
+    written = (to_json(row)[1:-1] for row in rows)
+    return b",".join(row for row in written if row)
+
+
+def _write_elements(texts: list[list[str]]) -> bytes:
+    elements = [text.encode() for text in chain.from_iterable(texts)]
     return b"".join(LENGTH.pack(len(element)) + element for element in elements)
 
 

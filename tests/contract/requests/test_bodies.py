@@ -3,11 +3,8 @@
 import base64
 import gzip
 import json
-import os
-import signal
 import zlib
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -18,8 +15,7 @@ from service.http.json_body import MAX_REST_BYTES
 from service.http.negotiation import MAX_CHARACTERS
 from service.http.request import MAX_PARAMETERS
 from tests.contract.tree import PICTURE
-from tests.server import Server, connect_client, wait_until
-from tests.warm_process import request_worker
+from tests.server import Server
 
 TEXT = base64.b64encode(PICTURE).decode()
 JSON = {"content-type": "application/json"}
@@ -146,70 +142,37 @@ def test_the_identity_encoding_and_none_are_accepted(server: Server) -> None:
 
 
 LONG = "x" * 50_000
+EXCESSIVE: list[tuple[str, dict[str, Any], int]] = [
+    ("/predict", {"json": {"image": TEXT, LONG: 1}}, 400),
+    ("/predict", {"json": {"image": TEXT, "model": LONG}}, 404),
+    ("/predict", {"json": {"image": TEXT, "top_k": LONG}}, 400),
+    ("/predict", {"json": {"image": "*" + LONG}}, 400),
+    ("/gradcam", {"json": {"image": TEXT, "target": LONG}}, 422),
+    ("/gradcam", {"json": {"image": TEXT, "target": LONG * 20}}, 400),
+    ("/gradcam", {"json": {"image": TEXT, "target": [LONG] * 9}}, 400),
+    ("/gradcam", {"json": {"image": TEXT, "target": [0] * (MAX_PARTS + 1)}}, 400),
+    ("/gradcam", {"json": {"image": TEXT, "target": ["x"] * 9}}, 400),
+    ("/gradcam", {"json": {"image": TEXT, "target": [0] * MAX_REST_BYTES}}, 413),
+    ("/predict/batch", {"json": {"images": [0] * (MAX_PARTS + 1)}}, 400),
+    ("/predict", {"files": {"image": PICTURE}, "data": {LONG[:4000]: "1"}}, 400),
+    ("/predict", {"files": {"image": PICTURE}, "data": {"model": LONG}}, 404),
+    (f"/predict?{LONG}=1", {"content": PICTURE}, 400),
+    (f"/predict?top_k={LONG}", {"content": PICTURE}, 400),
+    (f"/predict?{'a=1&' * MAX_PARAMETERS}", {"content": PICTURE}, 400),
+    ("/predict", {"content": PICTURE, "headers": {"accept": "a," * MAX_CHARACTERS}}, 400),
+    ("/predict", {"content": PICTURE, "headers": {"accept": "a" * MAX_CHARACTERS}}, 406),
+    ("/predict", {"content": PICTURE, "headers": {"accept": "*/*;q=" + LONG[:2000]}}, 400),
+    ("/predict", {"content": PICTURE, "headers": {"content-type": LONG}}, 400),
+    ("/" + LONG, {"content": PICTURE}, 404),
+    ("/models/" + LONG, {"content": PICTURE}, 405),
+    (f"/v2/models/{LONG}/infer", {"content": PICTURE}, 404),
+    (INFER, {"json": {"inputs": [{"name": LONG, "datatype": "BYTES", "shape": [1]}]}}, 400),
+    (INFER, {"content": b"{}", "headers": {"inference-header-content-length": LONG}}, 400),
+]
 
 
-@pytest.mark.parametrize(
-    ("path", "how", "status"),
-    [
-        ("/predict", {"json": {"image": TEXT, LONG: 1}}, 400),
-        ("/predict", {"json": {"image": TEXT, "model": LONG}}, 404),
-        ("/predict", {"json": {"image": TEXT, "top_k": LONG}}, 400),
-        ("/predict", {"json": {"image": "*" + LONG}}, 400),
-        ("/gradcam", {"json": {"image": TEXT, "target": LONG}}, 422),
-        ("/gradcam", {"json": {"image": TEXT, "target": LONG * 20}}, 400),
-        ("/gradcam", {"json": {"image": TEXT, "target": [LONG] * 9}}, 413),
-        ("/gradcam", {"json": {"image": TEXT, "target": [0] * (MAX_PARTS + 1)}}, 400),
-        ("/gradcam", {"json": {"image": TEXT, "target": ["x"] * 9}}, 400),
-        ("/gradcam", {"json": {"image": TEXT, "target": [0] * MAX_REST_BYTES}}, 413),
-        ("/predict/batch", {"json": {"images": [0] * (MAX_PARTS + 1)}}, 400),
-        ("/predict", {"files": {"image": PICTURE}, "data": {LONG[:4000]: "1"}}, 400),
-        ("/predict", {"files": {"image": PICTURE}, "data": {"model": LONG}}, 404),
-        (f"/predict?{LONG}=1", {"content": PICTURE}, 400),
-        (f"/predict?top_k={LONG}", {"content": PICTURE}, 400),
-        (f"/predict?{'a=1&' * MAX_PARAMETERS}", {"content": PICTURE}, 400),
-        ("/predict", {"content": PICTURE, "headers": {"accept": "a," * MAX_CHARACTERS}}, 400),
-        ("/predict", {"content": PICTURE, "headers": {"accept": "a" * MAX_CHARACTERS}}, 406),
-        ("/predict", {"content": PICTURE, "headers": {"accept": "*/*;q=" + LONG[:2000]}}, 400),
-        ("/predict", {"content": PICTURE, "headers": {"content-type": LONG}}, 400),
-        ("/" + LONG, {"content": PICTURE}, 404),
-        ("/models/" + LONG, {"content": PICTURE}, 405),
-        (f"/v2/models/{LONG}/infer", {"content": PICTURE}, 404),
-        (INFER, {"json": {"inputs": [{"name": LONG, "datatype": "BYTES", "shape": [1]}]}}, 400),
-        (INFER, {"content": b"{}", "headers": {"inference-header-content-length": LONG}}, 400),
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize(("path", "how", "status"), EXCESSIVE, ids=range(len(EXCESSIVE)))
 def test_only_an_excerpt_of_what_was_sent_is_repeated(
     server: Server, path: str, how: dict[str, Any], status: int
 ) -> None:
     read_sentence(server.client.post(path, **how), status)
-
-
-def test_a_reader_of_the_log_that_stalls_stops_no_request(
-    quadrants_dir: Path, tmp_path: Path
-) -> None:
-    fifo = tmp_path / "log"
-    os.mkfifo(fifo)
-    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
-    environment = {**os.environ, "SIGHTGLASS_MODELS_DIR": str(quadrants_dir)}
-    pid, port = request_worker(environment, str(fifo))
-    content = b""
-    try:
-        with connect_client(port) as client:
-            Server(port, pid, fifo, client).wait_answering()
-            for number in range(800):  # a pipe holds less than half of their lines
-                headers = {"x-request-id": f"stalled-{number}"}
-                assert client.get("/livez", headers=headers).status_code == 200
-
-        def read_all() -> bool:
-            nonlocal content
-            try:
-                content += os.read(reader, 1 << 20)
-            except BlockingIOError:
-                return False
-            return content.count(b'"stalled-') == 800
-
-        wait_until(read_all)
-    finally:
-        os.kill(pid, signal.SIGINT)
-        os.close(reader)
