@@ -159,7 +159,8 @@ class ImageEndpoints:
         self, request: Request, kind: type[Options], classify: ClassifyImage[Options]
     ) -> Response:
         choose_media_type(request.header("accept"), [JSON_TYPE])
-        async with self._receive(request, self._max_request_bytes) as (form, permit):
+        content_type, limit = request.header("content-type"), self._max_request_bytes
+        async with self._receive(request, content_type, limit) as (form, permit):
             await self._admission.yield_to_backlog()
             images, options = get_images(form), read_options(kind, form)
             del form
@@ -186,17 +187,17 @@ class ImageEndpoints:
 
     def _receive_single(self, request: Request) -> UploadReception[Form]:
         """Receive one image, with what else its kind of body has."""
-        content_type = request.header("content-type").lower()
+        content_type = request.header("content-type")
+        kind = content_type.lower()
         limit = self._max_upload_bytes
-        if content_type.startswith(JSON_TYPE):
+        if kind.startswith(JSON_TYPE):
             limit = int(limit * BASE64_FACTOR) + FORM_OVERHEAD_BYTES
-        elif content_type.startswith("multipart/"):
+        elif kind.startswith("multipart/"):
             limit += FORM_OVERHEAD_BYTES
-        return self._receive(request, min(limit, self._max_request_bytes))
+        return self._receive(request, content_type, min(limit, self._max_request_bytes))
 
-    def _receive(self, request: Request, limit: int) -> UploadReception[Form]:
+    def _receive(self, request: Request, content_type: str, limit: int) -> UploadReception[Form]:
         def read(body: bytes) -> Form:
-            content_type = request.header("content-type")
             return read_form(content_type, body, request.query, self._max_upload_bytes)
 
         return UploadReception(request, self._admission, limit, read)

@@ -11,7 +11,7 @@ from contextlib import suppress
 
 from service.errors import ApiError, BadRequest, PayloadTooLarge, excerpt
 
-PIECE_BYTES = 1 << 17
+PIECE_BYTES = 1 << 18
 PREFIX_BYTES = 256  # within which a `data:` prefix must end
 STANDARD = bytes.maketrans(b"-_", b"+/")
 LINE_BREAKS = b"\r\n"  # not spaces: one may have been a plus sign
@@ -90,7 +90,8 @@ def _clean(text: memoryview, is_json: bool) -> Iterator[bytes]:
             if begun := ESCAPE_BEGUN.search(piece, max(0, len(piece) - 6)):
                 piece, rest = piece[: begun.start()], begun[0]
             piece = ESCAPE.sub(_unescape, piece)
-        yield piece.translate(STANDARD, LINE_BREAKS)
+        is_usual = not any(byte in piece for byte in (b"-", b"_", b"\r", b"\n"))
+        yield piece if is_usual else piece.translate(STANDARD, LINE_BREAKS)
     if rest:
         yield rest
 

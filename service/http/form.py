@@ -8,12 +8,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from multipart import parse_options_header
+from multipart import MultipartSegment, parse_options_header
 
 from service.errors import ApiError, BadRequest, PayloadTooLarge, excerpt
 from service.http.base64_text import decode_image, describe_image_limit
 from service.http.json_body import MAX_TEXT_BYTES, Cut, LongText, parse_json_object
-from service.http.multipart_body import MAX_PARTS, Part, read_parts
+from service.http.multipart_body import MAX_PARTS, read_parts
 
 JSON_TYPE = "application/json"
 MULTIPART_TYPE = "multipart/form-data"
@@ -61,34 +61,36 @@ def read_form(
 
 def _read_multipart(body: bytes, boundary: str, max_image_bytes: int) -> Form:
     form = Form()
-    names = set[str]()
-    for part in read_parts(body, boundary, max_image_bytes):
-        if part.name in (IMAGE, FILE):
-            names.add(part.name)
-            form.images.append(_read_image_part(part, max_image_bytes))
+    field = None
+    for part, content in read_parts(body, boundary, max_image_bytes):
+        name = part.name
+        if name not in (IMAGE, FILE):
+            form.values[name].append(_read_text_part(part, content))
+            continue
+        if field not in (name, None):
+            raise BadRequest(
+                f"The picture was sent as '{IMAGE}' and as '{FILE}': use '{IMAGE}' alone."
+            )
+        field = name
+        if content:
+            form.images.append(content)
+        elif content is None:
+            form.images.append(PayloadTooLarge(describe_image_limit(max_image_bytes)))
         else:
-            form.values[part.name].append(_read_text_part(part))
-    if len(names) > 1:
-        raise BadRequest(f"The picture was sent as '{IMAGE}' and as '{FILE}': use '{IMAGE}' alone.")
+            form.images.append(BadRequest(f"The field '{name}' is empty: send an image."))
     return form
 
 
-def _read_image_part(part: Part, max_image_bytes: int) -> bytes | ApiError:
-    if part.content is None:
-        return PayloadTooLarge(describe_image_limit(max_image_bytes))
-    return part.content or BadRequest(f"The field '{part.name}' is empty: send an image.")
-
-
-def _read_text_part(part: Part) -> str:
+def _read_text_part(part: MultipartSegment, content: bytes | None) -> str:
     name = excerpt(part.name)
-    if part.has_file:
+    if part.filename is not None:
         raise BadRequest(
             f"The field '{name}' has a file, but the picture's field is '{IMAGE}': rename it."
         )
-    if part.content is None or len(part.content) > MAX_TEXT_BYTES:
+    if content is None or len(content) > MAX_TEXT_BYTES:
         raise _make_too_long(part.name)
     try:
-        return part.content.decode()
+        return content.decode()
     except UnicodeDecodeError:
         raise BadRequest(
             f"The field '{name}' must be UTF-8 text; the picture's field is '{IMAGE}'."

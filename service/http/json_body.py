@@ -18,6 +18,7 @@ MIN_CUT_BYTES = 512  # of a text or a list of numbers that is cut out
 MAX_TEXT_BYTES = 65_536  # of a parameter; only pictures may be longer
 STEP_BYTES = 1 << 20  # searched at a time: other threads can run in between
 QUOTE = b'"'
+BYTE_ORDER_MARK = "\ufeff"
 MAX_BACKSLASHES = 64  # in a row
 
 
@@ -57,7 +58,7 @@ def parse_json_object(
     is_long = end > MAX_REST_BYTES
     document = _Scissors(body, end, has_numbers, cuts).cut() if is_long else body[:end]
     try:
-        loaded = json.loads(document, object_pairs_hook=_make_object, strict=False)
+        loaded = DECODER.decode(document.decode().removeprefix(BYTE_ORDER_MARK))
         if cuts:
             loaded = _restore(loaded, cuts)
     except json.JSONDecodeError as exc:  # after cutting, its position would mislead
@@ -154,7 +155,7 @@ def _restore(value: Any, cuts: dict[str, Cut]) -> Any:
     if isinstance(value, str):
         part = cuts.get(value)
         if isinstance(part, LongText) and len(part.content) <= MAX_TEXT_BYTES:
-            return json.loads(b'"%b"' % bytes(part.content), strict=False)
+            return DECODER.decode(f'"{bytes(part.content).decode()}"')
         return value if part is None else part
     if isinstance(value, list):
         return [_restore(item, cuts) for item in value]
@@ -173,3 +174,7 @@ def _make_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         times = sum(name == twice for name, _ in pairs)
         raise BadRequest(f"'{excerpt(twice)}' was given {times} times: give it once.")
     return made
+
+
+# Control characters are accepted: base64 with line breaks is often pasted into a JSON text.
+DECODER = json.JSONDecoder(object_pairs_hook=_make_object, strict=False)

@@ -4,7 +4,6 @@ This module does not know what the parts mean.
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from multipart import MultipartError, MultipartSegment, PushMultipartParser
 
@@ -16,16 +15,10 @@ MAX_BOUNDARY = 70  # characters (RFC 2046, 5.1.1)
 PIECE_BYTES = 1 << 18  # parsed at a time: other threads can run in between
 
 
-class Part(NamedTuple):
-    """One part. Of a part with more than `max_bytes`, the content is left out."""
-
-    name: str
-    has_file: bool
-    content: bytes | None
-
-
-def read_parts(body: bytes, boundary: str, max_bytes: int) -> Iterator[Part]:
-    """Yield the parts.
+def read_parts(
+    body: bytes, boundary: str, max_bytes: int
+) -> Iterator[tuple[MultipartSegment, bytes | None]]:
+    """Yield the head and the content of each part; None for content of more than `max_bytes`.
 
     Raises:
         BadRequest: The body is malformed, or it has too many parts.
@@ -54,10 +47,10 @@ def read_parts(body: bytes, boundary: str, max_bytes: int) -> Iterator[Part]:
                         if size <= max_bytes:
                             chunks.append(bytes(event))
                         else:
-                            chunks = []
+                            chunks.clear()
                     else:
                         assert segment
-                        content = b"".join(chunks) if size <= max_bytes else None
-                        yield Part(segment.name, segment.filename is not None, content)
+                        content = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+                        yield segment, content if size <= max_bytes else None
     except MultipartError as exc:
         raise BadRequest(f"The multipart body is malformed: {excerpt(str(exc))}.") from None

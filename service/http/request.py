@@ -100,7 +100,7 @@ class Request(starlette.requests.Request):
             chunks.append(chunk)
             if not message.get("more_body"):
                 self.body_is_read = True
-                return await join_chunks(chunks)
+                return chunks[0] if len(chunks) == 1 else await join_chunks(chunks)
 
     def discard_received_body(self) -> None:
         """Discard a short body that has arrived already. The connection can then be kept."""
@@ -185,8 +185,6 @@ def run_without_waiting(awaitable: Awaitable[T]) -> T | None:
 
 async def join_chunks(chunks: list[bytes]) -> bytes:
     """Return the chunks as one; in a thread if that takes long. It needs no lock meanwhile."""
-    if len(chunks) == 1:
-        return chunks[0]
     if sum(map(len, chunks)) < MIN_THREADED_BYTES:
         return b"".join(chunks)
     return await asyncio.to_thread(b"".join, chunks)

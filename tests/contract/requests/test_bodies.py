@@ -10,8 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
-from service.http.form import MAX_PARTS
 from service.http.json_body import MAX_REST_BYTES
+from service.http.multipart_body import MAX_PARTS
 from service.http.negotiation import MAX_CHARACTERS
 from service.http.request import MAX_PARAMETERS
 from tests.contract.tree import PICTURE
