@@ -105,7 +105,7 @@ class _Scissors:
             stop = self._find(b"}", first, end) if first >= 0 else -1
             stop = end if stop < 0 else stop
             last = self._document.rfind(b"]", max(first, stop - STEP_BYTES), stop) + 1
-            if 0 <= first < last:
+            if first >= 0 and last - first > MIN_CUT_BYTES:
                 self._keep(begin, first)
                 self._put(LongList(self._view[first:last]))
                 begin = last
