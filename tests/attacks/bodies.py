@@ -31,7 +31,7 @@ def send(server: Server, path: str, body: bytes, headers: dict[str, str]) -> lis
         except httpx.TransportError:  # it was rejected, and the connection closed
             return []
     path = path[:40]
-    seen = [f"{path} answered {response.status_code}"] if response.status_code >= 500 else []
+    seen = [f"{path} answered {response.status_code}"] if response.status_code == 500 else []
     if response.status_code != 200 and len(response.content) > 4096:
         seen.append(f"{path} answered with {len(response.content)} bytes: {response.text[:80]}")
     return seen
