@@ -5,6 +5,7 @@ picture formats.
 """
 
 import binascii
+import json
 import re
 from collections.abc import Iterator
 from contextlib import suppress
@@ -16,9 +17,7 @@ PREFIX_BYTES = 256  # within which a `data:` prefix must end
 STANDARD = bytes.maketrans(b"-_", b"+/")
 LINE_BREAKS = b"\r\n"  # not spaces: one may have been a plus sign
 FOREIGN = re.compile(rb"[^A-Za-z0-9+/=]")
-ESCAPE = re.compile(rb"\\(?:u00([0-9a-fA-F]{2})|[/nrt])")
 ESCAPE_BEGUN = re.compile(rb"\\(?:u[0-9a-fA-F]{0,3})?\Z")
-ESCAPED = {rb"\/": b"/", rb"\n": b"\n", rb"\r": b"\r", rb"\t": b"\t"}
 
 
 def decode_image(text: bytes | memoryview, max_bytes: int, *, is_json: bool) -> bytes | ApiError:
@@ -89,15 +88,19 @@ def _clean(text: memoryview, is_json: bool) -> Iterator[bytes]:
         if is_json and b"\\" in piece:
             if begun := ESCAPE_BEGUN.search(piece, max(0, len(piece) - 6)):
                 piece, rest = piece[: begun.start()], begun[0]
-            piece = ESCAPE.sub(_unescape, piece)
+            piece = _unescape(piece)
         is_usual = not any(byte in piece for byte in (b"-", b"_", b"\r", b"\n"))
         yield piece if is_usual else piece.translate(STANDARD, LINE_BREAKS)
     if rest:
         yield rest
 
 
-def _unescape(escape: re.Match[bytes]) -> bytes:
-    return bytes((int(escape[1], 16),)) if escape[1] else ESCAPED[escape[0]]
+def _unescape(text: bytes) -> bytes:
+    try:
+        unescaped: str = json.loads(b'"%b"' % text, strict=False)
+    except ValueError:
+        return text  # its backslash is then reported as a character that is no base64
+    return unescaped.encode(errors="replace")
 
 
 def _decode_whole(text: bytes) -> bytes:
