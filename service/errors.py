@@ -8,6 +8,13 @@ from collections.abc import Mapping
 
 from typing_extensions import TypedDict
 
+MAX_EXCERPT = 80  # characters
+
+
+def excerpt(text: str) -> str:
+    """Return what a client sent for a sentence: the beginning, if it is long."""
+    return text if len(text) <= MAX_EXCERPT else text[:MAX_EXCERPT] + "…"
+
 
 class ErrorDetail(TypedDict):
     """What is wrong, and what to do."""

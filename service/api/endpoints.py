@@ -19,7 +19,7 @@ from service.errors import ApiError, BadRequest, InternalError
 from service.http.form import JSON_TYPE, Form, read_form
 from service.http.negotiation import choose_media_type
 from service.http.request import Request
-from service.http.response import JSONResponse
+from service.http.response import JSONResponse, encode_json
 from service.imaging.heatmap import ENCODINGS
 from service.inference.admission import Admission
 from service.inference.classifier import Classifier
@@ -29,7 +29,6 @@ from service.repository.repository import Model, Repository
 from service.schemas import (
     Answer,
     BatchAnswer,
-    ErrorAnswer,
     ExplainOptions,
     PredictOptions,
     Result,
@@ -39,12 +38,12 @@ from service.telemetry.log import with_fields
 from service.telemetry.timings import Timings
 
 FORM_OVERHEAD_BYTES = 65_536  # boundaries, names and parameters around one image
+BASE64_FACTOR = 1.5  # four bytes for three, line breaks, and some escapes
 PICTURES = tuple(ENCODINGS)
 PICTURE: JsonObject = {"type": "string", "format": "binary"}
 PREDICT_ERRORS = (*INFERENCE_ERRORS, errors.NotAcceptable)
 EXPLAIN_ERRORS = (*PREDICT_ERRORS, errors.UnknownLabel)
 
-Images = TypeVar("Images")
 Options = TypeVar("Options", bound=PredictOptions)
 ClassifyImage = Callable[[bytes, Model, Options, Timings], Awaitable[Result]]
 log = logging.getLogger(__name__)
@@ -96,8 +95,9 @@ class ImageEndpoints:
     async def predict(self, request: Request) -> Response:
         """`POST /predict`: return the most probable labels of one image."""
         choose_media_type(request.header("accept"), [JSON_TYPE])
-        async with self._receive_single(request) as (body, _):
-            image, options = await self._read(request, body, get_single_image, PredictOptions)
+        async with self._receive_single(request) as (form, _):
+            await self._admission.yield_to_backlog()
+            image, options = get_single_image(form), read_options(PredictOptions, form)
             model = find_model(self._repository, options.model, request)
             result = await self._predict(image, model, options, request.timings)
         return JSONResponse({"model": model.name, "version": model.version, **result})
@@ -105,8 +105,9 @@ class ImageEndpoints:
     async def gradcam(self, request: Request) -> Response:
         """`POST /gradcam`: explain the prediction of one image, as a picture or in numbers."""
         media_type = choose_media_type(request.header("accept"), [*PICTURES, JSON_TYPE])
-        async with self._receive_single(request) as (body, _):
-            image, options = await self._read(request, body, get_single_image, ExplainOptions)
+        async with self._receive_single(request) as (form, _):
+            await self._admission.yield_to_backlog()
+            image, options = get_single_image(form), read_options(ExplainOptions, form)
             if media_type != JSON_TYPE:
                 check_single_target(options)
             model = find_model(self._repository, options.model, request)
@@ -158,48 +159,48 @@ class ImageEndpoints:
         self, request: Request, kind: type[Options], classify: ClassifyImage[Options]
     ) -> Response:
         choose_media_type(request.header("accept"), [JSON_TYPE])
-        limit = self._max_request_bytes
-        async with UploadReception(request, self._admission, limit) as (body, permit):
-            images, options = await self._read(request, body, get_images, kind)
+        content_type, limit = request.header("content-type"), self._max_request_bytes
+        async with self._receive(request, content_type, limit) as (form, permit):
+            await self._admission.yield_to_backlog()
+            images, options = get_images(form), read_options(kind, form)
+            del form
             model = find_model(self._repository, options.model, request)
             if isinstance(options, ExplainOptions):
                 check_labels(options, model)  # an error of the request, not of one image
             add_images(request, permit, len(images))
 
-            async def answer_image(image: bytes | BadRequest) -> Result | ErrorAnswer:
+            async def answer_image(image: bytes | ApiError) -> bytes:
                 try:
-                    if isinstance(image, BadRequest):
+                    if isinstance(image, ApiError):
                         raise image
-                    return await classify(image, model, options, request.timings)
+                    return encode_json(await classify(image, model, options, request.timings))
                 except ApiError as exc:
                     if isinstance(exc, InternalError):
                         log.exception("image failed", extra=with_fields(request_id=request.id))
-                    return {"error": exc.body(request.id)}
+                    return encode_json({"error": exc.body(request.id)})
 
             results = await asyncio.gather(*map(answer_image, images))
-        return JSONResponse({"model": model.name, "version": model.version, "results": results})
+        head = encode_json({"model": model.name, "version": model.version})
+        # Encoded at once, the results of many images and labels would stop the event loop.
+        content = b'%b,"results":[%b]}' % (head[:-1], b",".join(results))
+        return Response(content, media_type=JSON_TYPE)
 
-    def _receive_single(self, request: Request) -> UploadReception:
-        """Receive one image. Base64 needs four bytes for three."""
-        content_type = request.header("content-type").lower()
+    def _receive_single(self, request: Request) -> UploadReception[Form]:
+        """Receive one image, with what else its kind of body has."""
+        content_type = request.header("content-type")
+        kind = content_type.lower()
         limit = self._max_upload_bytes
-        if content_type.startswith(JSON_TYPE):
-            limit = limit * 4 // 3 + FORM_OVERHEAD_BYTES
-        elif content_type.startswith("multipart/"):
+        if kind.startswith(JSON_TYPE):
+            limit = int(limit * BASE64_FACTOR) + FORM_OVERHEAD_BYTES
+        elif kind.startswith("multipart/"):
             limit += FORM_OVERHEAD_BYTES
-        return UploadReception(request, self._admission, min(limit, self._max_request_bytes))
+        return self._receive(request, content_type, min(limit, self._max_request_bytes))
 
-    async def _read(
-        self,
-        request: Request,
-        body: bytes,
-        select: Callable[[Form], Images],
-        kind: type[Options],
-    ) -> tuple[Images, Options]:
-        """Read the form of a received body: what `select` takes of its images, and the options."""
-        form = read_form(request.header("content-type"), body, request.query)
-        await self._admission.yield_to_backlog()
-        return select(form), read_options(kind, form)
+    def _receive(self, request: Request, content_type: str, limit: int) -> UploadReception[Form]:
+        def read(body: bytes) -> Form:
+            return read_form(content_type, body, request.query, self._max_upload_bytes)
+
+        return UploadReception(request, self._admission, limit, read)
 
 
 def check_single_target(options: ExplainOptions) -> None:

@@ -3,11 +3,17 @@
 from dataclasses import dataclass
 from typing import Any
 
-from service.api.operations import REF, JsonObject, make_example_image
+from service.api.operations import CONTENT_ENCODING, REF, JsonObject, make_example_image
 from service.http.form import JSON_TYPE, MULTIPART_TYPE
 from service.schemas import MAX_BATCH_IMAGES, PredictOptions
 
-ENCODED: JsonObject = {"type": "string", "contentEncoding": "base64", "minLength": 1}
+ENCODED: JsonObject = {
+    "type": "string",
+    "contentEncoding": "base64",
+    "minLength": 1,
+    "description": "With or without line breaks, padding and a `data:` prefix; in either alphabet",
+}
+FIELD: JsonObject = {"description": "The field may also be called `file`"}
 BINARY: JsonObject = {
     "type": "string",
     "contentMediaType": "application/octet-stream",
@@ -25,11 +31,12 @@ class ImageBody:
     schemas: tuple[Any, ...] = ()
 
     def describe_parameters(self) -> list[JsonObject]:
-        """Return the parameters of the URL. A raw body has no other place for them."""
-        return [
+        """Return the parameters of the URL, because a raw body has no other place, and headers."""
+        in_query = [
             {"name": name, "in": "query", "description": schema["description"], "schema": schema}
             for name, schema in self._describe_options().items()
         ]
+        return [*in_query, CONTENT_ENCODING]
 
     def describe_content(self) -> JsonObject:
         """Return the schema of the body by media type."""
@@ -37,10 +44,13 @@ class ImageBody:
         image = make_example_image()
         if self.is_batch:
             example: JsonObject = {"images": [image, image], "top_k": 1}
-            in_json, in_form = {"images": LIST | {"items": ENCODED}}, LIST | {"items": BINARY}
+            in_json, in_form = (
+                {"images": LIST | {"items": ENCODED}},
+                LIST | {"items": BINARY} | FIELD,
+            )
         else:
             example = {"image": image, "top_k": 1}
-            in_json, in_form = {"image": ENCODED}, BINARY
+            in_json, in_form = {"image": ENCODED}, BINARY | FIELD
         content: JsonObject = {
             MULTIPART_TYPE: {"schema": _describe_object({"image": in_form}, options)},
             JSON_TYPE: {"schema": _describe_object(in_json, options), "example": example},

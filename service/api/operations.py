@@ -14,6 +14,12 @@ from service.errors import ApiError
 REF = "#/components/schemas/{model}"
 JsonObject = dict[str, Any]
 
+CONTENT_ENCODING: JsonObject = {
+    "name": "Content-Encoding",
+    "in": "header",
+    "description": "How the body is compressed",
+    "schema": {"enum": ["gzip", "deflate", "identity"]},
+}
 MODEL_ERRORS = (errors.ModelNotFound, errors.NotReady)
 INFERENCE_ERRORS = (
     errors.BadRequest,

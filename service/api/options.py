@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from service.errors import BadRequest
+from service.errors import BadRequest, excerpt
 from service.http.form import Form
 from service.schemas import PredictOptions
 
@@ -28,7 +28,7 @@ def read_options(kind: type[Options], form: Form) -> Options:
         elif len(given) == 1:
             values[name] = given[0]
         else:
-            raise BadRequest(f"'{name}' was given {len(given)} times: give it once.")
+            raise BadRequest(f"'{excerpt(name)}' was given {len(given)} times: give it once.")
     return validate_options(kind, values)
 
 
@@ -50,7 +50,7 @@ def _describe(kind: type[PredictOptions], exc: ValidationError) -> str:
     place = details[0]["loc"][:1]
     if details[0]["type"] == "extra_forbidden":
         known = ", ".join(["image", *kind.model_fields])
-        return f"There is no parameter '{place[0]}' here: use {known}."
+        return f"There is no parameter '{excerpt(str(place[0]))}' here: use {known}."
     if not place:
         conflict = details[0]["msg"].removeprefix("Value error, ")
         return f"The parameters contradict each other: {conflict}."

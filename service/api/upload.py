@@ -1,30 +1,52 @@
 """The part that all calls with images share: admit the request, read its body, find its model."""
 
-from service.errors import BadRequest, PayloadTooLarge
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache
+from typing import Generic, TypeVar
+
+from service.errors import ApiError, BadRequest, PayloadTooLarge
+from service.http.compression import decompress_body
 from service.http.form import Form
 from service.http.request import DisconnectWatch, Request, describe_byte_limit
 from service.inference.admission import Admission, Permit
 from service.repository.repository import Model, Repository
 from service.schemas import MAX_BATCH_IMAGES
 
+INLINE_BYTES = 1 << 18  # a longer body is parsed in a thread
 
-class UploadReception:
-    """Admits one image with the body announced, reads the body, and watches the client.
+Parsed = TypeVar("Parsed")
+
+
+class UploadReception(Generic[Parsed]):
+    """Admits one image with the body announced, reads and parses the body, watches the client.
 
     The permit is held until the block ends. If it ends without an error, its images count as
-    answered. (A class, because a generator would cost a few percent of a digit's time.)
+    answered. (A class, because a generator would cost a few percent of a digit's time.) Nothing
+    holds the body afterwards: what `parse` returns takes its place.
     """
 
-    def __init__(self, request: Request, admission: Admission, limit: int) -> None:
+    def __init__(
+        self,
+        request: Request,
+        admission: Admission,
+        limit: int,
+        parse: Callable[[bytes], Parsed],
+    ) -> None:
         self._request = request
         self._admission = admission
         self._limit = limit
+        self._parse = parse
+        self._parsing: Future[Parsed] | None = None
 
-    async def __aenter__(self) -> tuple[bytes, Permit]:
-        """Return the body and the permit.
+    async def __aenter__(self) -> tuple[Parsed, Permit]:
+        """Return the parsed body and the permit.
 
         Raises:
             PayloadTooLarge: The body is longer than the limit or than the server can ever hold.
+            UnsupportedMediaType: The body is compressed in a way that is not supported.
+            BadRequest: The body can't be decompressed, or whatever `parse` raises.
             Overloaded: There is no room now.
             ClientDisconnect: The client closed the connection.
         """
@@ -37,12 +59,23 @@ class UploadReception:
             body = await request.read_body(limit, permit.add_body)
             permit.mark_body_received()
             request.log_fields["bytes"] = len(body)
+            if encoding := request.header("content-encoding"):
+                body = await decompress_body(body, encoding, limit, permit.add_body)
+            if len(body) <= INLINE_BYTES:
+                parsed = self._parse(body)
+            else:
+                self._parsing = get_parser().submit(self._parse, body)
+                del body
+                parsed = await asyncio.shield(asyncio.wrap_future(self._parsing))
+                self._parsing = None
             self._watch = DisconnectWatch(request)
             self._watch.__enter__()
         except BaseException:
-            permit.release()
+            self._release()
             raise
-        return body, permit
+        finally:
+            del self._parse
+        return parsed, permit
 
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
@@ -50,6 +83,21 @@ class UploadReception:
             self._permit.answered = kind is None
         finally:
             self._permit.release()
+
+    def _release(self) -> None:
+        """Give the room back; of a body that is still being parsed, when that ends."""
+        parsing, self._parsing = self._parsing, None
+        if parsing is None or parsing.done():
+            self._permit.release()
+        else:
+            loop = asyncio.get_running_loop()
+            parsing.add_done_callback(lambda _: loop.call_soon_threadsafe(self._permit.release))
+
+
+@cache
+def get_parser() -> ThreadPoolExecutor:
+    """Return the thread that parses long bodies. More threads would only delay the event loop."""
+    return ThreadPoolExecutor(1, thread_name_prefix="parser")
 
 
 def add_images(request: Request, permit: Permit, count: int) -> None:
@@ -84,12 +132,12 @@ def get_single_image(form: Form) -> bytes:
         raise BadRequest("There is no image: send one as form field 'image', JSON or raw bytes.")
     if form.is_list or len(form.images) > 1:
         raise BadRequest("Several images were sent: send one, or use the path with '/batch'.")
-    if isinstance(form.images[0], BadRequest):
+    if isinstance(form.images[0], ApiError):
         raise form.images[0]
     return form.images[0]
 
 
-def get_images(form: Form) -> list[bytes | BadRequest]:
+def get_images(form: Form) -> list[bytes | ApiError]:
     """Return the images of a form in the order sent, with an error for each unreadable one.
 
     Raises:

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from service.api.openapi import make_openapi
 from service.api.operations import JsonObject, Operation
 from service.api.routing import Endpoint
-from service.errors import NotFound
+from service.errors import NotFound, excerpt
 from service.http.form import JSON_TYPE
 from service.http.request import Request
 from service.http.response import JSONResponse
@@ -86,7 +86,7 @@ def serve_file(name: str) -> Response:
     """
     content = read_files().get(name)
     if content is None:
-        raise NotFound(f"There is no file '{name}' under /page.")
+        raise NotFound(f"There is no file '{excerpt(name)}' under /page.")
     media_type = mimetypes.guess_type(name)[0] or "application/octet-stream"
     inline = " 'unsafe-inline'" if name == INLINE_STYLED else ""
     headers = {

@@ -10,12 +10,19 @@ from contextlib import suppress
 
 from starlette.responses import Response
 
-from service.errors import BadRequest, NotAcceptable, PayloadTooLarge, UnsupportedMediaType
+from service.errors import (
+    BadRequest,
+    NotAcceptable,
+    PayloadTooLarge,
+    UnsupportedMediaType,
+    excerpt,
+)
 from service.http.negotiation import choose_media_type
-from service.http.request import describe_byte_limit
+from service.http.request import describe_byte_limit, join_chunks
 
 WINDOW_BITS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 IDENTITY = "identity"
+INLINE_BYTES = 1 << 16  # decompressed without a thread
 CHUNK_BYTES = 1 << 18  # decompressed at a time, so that a small body cannot fill the memory
 MIN_COMPRESSED_BYTES = 1024  # a shorter response is sent as it is
 FASTEST = 1
@@ -31,13 +38,13 @@ async def decompress_body(
         BadRequest: The body is truncated or corrupt.
         PayloadTooLarge: The decompressed body has more than `limit` bytes.
     """
-    name = encoding.strip().lower() or IDENTITY
-    if name == IDENTITY:
+    name = encoding.strip().lower()
+    if name == IDENTITY or not body:
         return body
     if name not in WINDOW_BITS:
         supported = ", ".join([*WINDOW_BITS, IDENTITY])
         raise UnsupportedMediaType(
-            f"Content-Encoding must be one of {supported}, got '{encoding}'."
+            f"Content-Encoding must be one of {supported}, got '{excerpt(encoding)}'."
         )
     decompressor = zlib.decompressobj(WINDOW_BITS[name])
     pieces: list[bytes] = []
@@ -50,7 +57,10 @@ async def decompress_body(
         rest, is_done = body[start : start + CHUNK_BYTES], False
         while not is_done:
             try:
-                piece = await asyncio.to_thread(decompressor.decompress, rest, CHUNK_BYTES)
+                if size + len(rest) <= INLINE_BYTES:
+                    piece = decompressor.decompress(rest, INLINE_BYTES)
+                else:
+                    piece = await asyncio.to_thread(decompressor.decompress, rest, CHUNK_BYTES)
             except zlib.error:
                 raise BadRequest(f"The body is not valid {name}: compress it again.") from None
             size += len(piece)
@@ -59,12 +69,12 @@ async def decompress_body(
             reserve(len(piece))
             pieces.append(piece)
             rest = decompressor.unconsumed_tail
-            is_done = not rest and len(piece) < CHUNK_BYTES
+            is_done = not rest and len(piece) < INLINE_BYTES
     if not decompressor.eof or decompressor.unused_data:
         raise BadRequest(
             f"The {name} body is truncated or has extra bytes: send it whole and alone."
         )
-    return b"".join(pieces)
+    return await join_chunks(pieces)
 
 
 async def compress_response(response: Response, accepted: str) -> None:
@@ -73,7 +83,7 @@ async def compress_response(response: Response, accepted: str) -> None:
     if not accepted or len(response.body) < MIN_COMPRESSED_BYTES:
         return
     name = IDENTITY
-    with suppress(NotAcceptable):  # every client can read the uncompressed response
+    with suppress(NotAcceptable, BadRequest):  # every client can read the uncompressed response
         name = choose_media_type(accepted, [*WINDOW_BITS, IDENTITY])
     if name != IDENTITY:
         response.body = await asyncio.to_thread(

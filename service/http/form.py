@@ -3,139 +3,142 @@
 This module knows no image format. Of the parameters, it knows only those that hold images.
 """
 
-import base64
-import binascii
-import json
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from multipart import MultipartError, MultipartSegment, PushMultipartParser, parse_options_header
+from multipart import MultipartSegment, parse_options_header
 
-from service.errors import BadRequest
+from service.errors import ApiError, BadRequest, PayloadTooLarge, excerpt
+from service.http.base64_text import decode_image, describe_image_limit
+from service.http.json_body import MAX_TEXT_BYTES, Cut, LongText, parse_json_object
+from service.http.multipart_body import MAX_PARTS, read_parts
 
-MAX_PARTS = 256
-MAX_TEXT_BYTES = 65_536  # of one parameter
 JSON_TYPE = "application/json"
 MULTIPART_TYPE = "multipart/form-data"
+IMAGE, FILE = "image", "file"  # names of the picture's field
+MAX_CONTENT_TYPE = 1024  # characters
 
 
 @dataclass
 class Form:
     """The images and parameters of a request."""
 
-    images: list[bytes | BadRequest] = field(
+    images: list[bytes | ApiError] = field(
         default_factory=list
     )  # an unreadable image is an error of its own
     is_list: bool = False  # sent as a JSON list
     values: dict[str, list[Any]] = field(default_factory=lambda: defaultdict(list))
 
 
-def read_form(content_type: str, body: bytes, query: Iterable[tuple[str, str]]) -> Form:
+def read_form(
+    content_type: str, body: bytes, query: Iterable[tuple[str, str]], max_image_bytes: int
+) -> Form:
     """Read the body by its declared type, then the parameters of the URL.
 
     Raises:
         BadRequest: The body is empty, or malformed multipart or JSON.
+        PayloadTooLarge: The JSON has too much besides its images.
     """
     if not body:
         raise BadRequest("The body is empty: send an image as form field, JSON or raw bytes.")
+    if len(content_type) > MAX_CONTENT_TYPE:
+        raise BadRequest(f"The Content-Type is longer than {MAX_CONTENT_TYPE} characters.")
     media_type, options = parse_options_header(content_type)
     if media_type == MULTIPART_TYPE:
-        form = _read_multipart(body, options.get("boundary", ""))
+        form = _read_multipart(body, options.get("boundary", ""), max_image_bytes)
     elif media_type == JSON_TYPE:
-        form = _read_json(body)
+        form = _read_json(body, max_image_bytes)
     else:  # raw bytes; curl --data-binary calls them a form, others differently
         form = Form([body])
     for name, value in query:
         form.values[name].append(value)
+    if len(form.values) > MAX_PARTS:
+        raise BadRequest(f"The request has more than {MAX_PARTS} parameters: send fewer.")
     return form
 
 
-def _read_multipart(body: bytes, boundary: str) -> Form:
+def _read_multipart(body: bytes, boundary: str, max_image_bytes: int) -> Form:
     form = Form()
-    if not boundary:
-        raise BadRequest("The Content-Type of a multipart body must name its boundary.")
-    parser = PushMultipartParser(boundary, max_segment_count=MAX_PARTS, max_header_count=16)
-    segment: MultipartSegment | None = None
-    chunks: list[bytes] = []
-    try:
-        with parser:
-            for event in parser.parse(body):
-                if isinstance(event, MultipartSegment):
-                    segment, chunks = event, []
-                elif event:
-                    chunks.append(bytes(event))
-                else:
-                    assert segment
-                    _add_part(form, segment, b"".join(chunks))
-    except MultipartError as exc:
-        raise BadRequest(f"The multipart body is malformed: {exc}.") from None
+    field = None
+    for part, content in read_parts(body, boundary, max_image_bytes):
+        name = part.name
+        if name not in (IMAGE, FILE):
+            form.values[name].append(_read_text_part(part, content))
+            continue
+        if field not in (name, None):
+            raise BadRequest(
+                f"The picture was sent as '{IMAGE}' and as '{FILE}': use '{IMAGE}' alone."
+            )
+        field = name
+        if content:
+            form.images.append(content)
+        elif content is None:
+            form.images.append(PayloadTooLarge(describe_image_limit(max_image_bytes)))
+        else:
+            form.images.append(BadRequest(f"The field '{name}' is empty: send an image."))
     return form
 
 
-def _add_part(form: Form, segment: MultipartSegment, content: bytes) -> None:
-    if segment.name == "image":
-        form.images.append(content or BadRequest("The field 'image' is empty: send an image."))
-        return
-    if len(content) > MAX_TEXT_BYTES:
+def _read_text_part(part: MultipartSegment, content: bytes | None) -> str:
+    name = excerpt(part.name)
+    if part.filename is not None:
         raise BadRequest(
-            f"The field '{segment.name}' must not be longer than {MAX_TEXT_BYTES} bytes."
+            f"The field '{name}' has a file, but the picture's field is '{IMAGE}': rename it."
         )
+    if content is None or len(content) > MAX_TEXT_BYTES:
+        raise _make_too_long(part.name)
     try:
-        form.values[segment.name].append(content.decode())
+        return content.decode()
     except UnicodeDecodeError:
-        raise BadRequest(f"The field '{segment.name}' must be UTF-8 text.") from None
+        raise BadRequest(
+            f"The field '{name}' must be UTF-8 text; the picture's field is '{IMAGE}'."
+        ) from None
 
 
-def _read_json(body: bytes) -> Form:
+def _read_json(body: bytes, max_image_bytes: int) -> Form:
     form = Form()
     for name, value in parse_json_object(body, '{"image": "<base64>"}').items():
-        if name == "image":
-            form.images.append(decode_base64_image(value))
+        if name == IMAGE:
+            form.images.append(decode_base64_image(value, max_image_bytes))
         elif name == "images":
             if not isinstance(value, list):
                 raise BadRequest("'images' must be a list of base64 strings.")
-            form.images.extend(decode_base64_image(item) for item in value)
+            _check_count(name, value)
+            form.images.extend(decode_base64_image(item, max_image_bytes) for item in value)
             form.is_list = True
         elif isinstance(value, list):
-            form.values[name].extend(value)
+            _check_count(name, value)
+            form.values[name].extend(_check_length(name, item) for item in value)
         elif value is not None:
-            form.values[name].append(value)
+            form.values[name].append(_check_length(name, value))
     return form
 
 
-def parse_json_object(document: bytes, example: str) -> dict[str, Any]:
-    """Parse a JSON object in which no key is given twice.
-
-    Raises:
-        BadRequest: The document is something else. The sentence shows the `example`.
-    """
-    try:
-        loaded = json.loads(document, object_pairs_hook=_make_object)
-    except (ValueError, RecursionError) as exc:
-        raise BadRequest(f"The body is not valid JSON: {exc}.") from None
-    if not isinstance(loaded, dict):
-        raise BadRequest(f"The body must be a JSON object like {example}.")
-    return loaded
-
-
-def _make_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise BadRequest(f"'{twice}' was given {names.count(twice)} times: give it once.")
-    return made
-
-
-def decode_base64_image(text: object) -> bytes | BadRequest:
-    """Return the bytes of an image, or the error, which concerns this image alone."""
-    if not isinstance(text, str) or not text:
+def decode_base64_image(text: object, max_bytes: int) -> bytes | ApiError:
+    """Return the bytes of an image in JSON, or the error, which concerns this image alone."""
+    if isinstance(text, LongText):
+        return decode_image(text.content, max_bytes, is_json=True)
+    if not isinstance(text, str):
         return BadRequest("An image in JSON must be a non-empty base64 string.")
-    try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
-        return BadRequest(
-            "The image is not valid base64: encode the bytes of the file, without a prefix."
+    return decode_image(text.encode(errors="replace"), max_bytes, is_json=False)
+
+
+def _check_count(name: str, values: list[Any]) -> None:
+    if len(values) > MAX_PARTS:
+        raise BadRequest(
+            f"'{excerpt(name)}' has {len(values)} items, but at most {MAX_PARTS} are accepted."
         )
+
+
+def _check_length(name: str, value: Any) -> Any:
+    if isinstance(value, Cut) or (isinstance(value, str) and len(value) > MAX_TEXT_BYTES):
+        raise _make_too_long(name)
+    return value
+
+
+def _make_too_long(name: str) -> BadRequest:
+    return BadRequest(
+        f"The field '{excerpt(name)}' must not be longer than {MAX_TEXT_BYTES} bytes."
+    )

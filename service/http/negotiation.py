@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 
-from service.errors import BadRequest, NotAcceptable
+from service.errors import BadRequest, NotAcceptable, excerpt
+
+MAX_CHARACTERS = 2048  # in the header
 
 
 def choose_media_type(accept: str, offers: Sequence[str]) -> str:
@@ -10,10 +12,15 @@ def choose_media_type(accept: str, offers: Sequence[str]) -> str:
 
     Raises:
         NotAcceptable: The client accepts none of the offers.
-        BadRequest: A q-value is not a number.
+        BadRequest: The header is too long, or a q-value is not a number.
     """
     if not accept or accept == "*/*":
         return offers[0]
+    if len(accept) > MAX_CHARACTERS:
+        raise BadRequest(
+            f"Accept has {len(accept)} characters, but at most {MAX_CHARACTERS} are accepted: "
+            f"name fewer types, such as {offers[0]}."
+        )
     ranges = [_read_range(part) for part in accept.split(",") if part.strip()]
     best, best_rank = None, (0.0, 0)
     for offer in offers:
@@ -24,7 +31,9 @@ def choose_media_type(accept: str, offers: Sequence[str]) -> str:
         if q > 0 and (q, precision) > best_rank:
             best, best_rank = offer, (q, precision)
     if best is None:
-        raise NotAcceptable(f"No response matches Accept '{accept}': accept {' or '.join(offers)}.")
+        raise NotAcceptable(
+            f"No response matches Accept '{excerpt(accept)}': accept {' or '.join(offers)}."
+        )
     return best
 
 
@@ -37,7 +46,7 @@ def _read_range(part: str) -> tuple[str, float]:
                 return media_type.lower(), min(max(float(value), 0.0), 1.0)
             except ValueError:
                 raise BadRequest(
-                    f"A q-value in Accept must be a number from 0 to 1, got '{value}'."
+                    f"A q-value in Accept must be a number from 0 to 1, got '{excerpt(value)}'."
                 ) from None
     return media_type.lower(), 1.0
 

@@ -24,6 +24,8 @@ T = TypeVar("T")
 FAULT = "sightglass.fault"  # in the scope: makes the error for what the protocol found wrong
 SAFE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 DISCARD_SECONDS = 2.0  # for reading the rest of a rejected body
+MIN_THREADED_BYTES = 1 << 20  # joining more takes longer than starting a thread's work
+MAX_PARAMETERS = 64  # in the query
 ONE_READ_BYTES = 65_536  # a body up to this size usually arrives together with its headers
 WATCH_AFTER_SECONDS = 0.02  # a faster answer is not worth watching the client for
 
@@ -53,11 +55,14 @@ class Request(starlette.requests.Request):
         """The parameters of the URL, in order.
 
         Raises:
-            BadRequest: The query is not UTF-8. (Starlette would replace the wrong bytes.)
+            BadRequest: The query is not UTF-8 (Starlette would replace the wrong bytes), or it has
+                too many parameters.
         """
         encoded: bytes = self.scope["query_string"]
         if not encoded:
             return []
+        if encoded.count(b"&") >= MAX_PARAMETERS:
+            raise BadRequest(f"The query has more than {MAX_PARAMETERS} parameters: send fewer.")
         try:
             return parse_qsl(encoded.decode(), keep_blank_values=True, errors="strict")
         except UnicodeDecodeError:
@@ -98,7 +103,7 @@ class Request(starlette.requests.Request):
             if not message.get("more_body"):
                 self.body_is_read = True
                 self.check_protocol()
-                return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+                return chunks[0] if len(chunks) == 1 else await join_chunks(chunks)
 
     def check_protocol(self) -> None:
         """Check that the protocol found nothing wrong so far.
@@ -188,6 +193,13 @@ def run_without_waiting(awaitable: Awaitable[T]) -> T | None:
         return result
     steps.close()
     return None
+
+
+async def join_chunks(chunks: list[bytes]) -> bytes:
+    """Return the chunks as one; in a thread if that takes long. It needs no lock meanwhile."""
+    if sum(map(len, chunks)) < MIN_THREADED_BYTES:
+        return b"".join(chunks)
+    return await asyncio.to_thread(b"".join, chunks)
 
 
 def describe_byte_limit(limit: int) -> str:

@@ -23,8 +23,13 @@ class JSONResponse(Response):
 
     def render(self, content: Any) -> bytes:
         """Encode the content."""
-        encoded: bytes = to_json(content)
-        return encoded
+        return encode_json(content)
+
+
+def encode_json(content: Any) -> bytes:
+    """Return the content as JSON in UTF-8."""
+    encoded: bytes = to_json(content)
+    return encoded
 
 
 async def send_response(

@@ -3,13 +3,15 @@
 import base64
 from collections.abc import Sequence
 from difflib import get_close_matches
+from heapq import nlargest
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from service.artifact.card import TOP_1
-from service.errors import UnknownLabel
+from service.errors import UnknownLabel, excerpt
 from service.imaging.geometry import Size, scale_to_longer_side
 from service.imaging.heatmap import View, encode_picture, render_view
 from service.imaging.saliency import Map, find_box, is_empty, normalize_cam
@@ -18,6 +20,9 @@ from service.repository.repository import Model
 from service.runtime.batcher import Answer
 from service.schemas import ExplainOptions, Explanation, Prediction, Result
 
+MAX_COMPARED = 100  # characters of an unknown label
+MAX_PAIRS = 8  # of its letters
+MAX_CANDIDATES = 16
 DEFAULT_SIZES = (224, 1024)  # smallest and largest longer side of a drawn picture
 
 
@@ -29,11 +34,27 @@ def find_label_index(label: str, model: Model) -> int:
     """
     if label in model.indices:
         return model.indices[label]
-    similar = get_close_matches(label, model.labels, n=3, cutoff=0.5) or model.labels[:3]
+    similar = find_similar(label, model.labels) or model.labels[:3]
     raise UnknownLabel(
-        f"The model '{model.name}' has no label '{label}'; did you mean one of: "
+        f"The model '{model.name}' has no label '{excerpt(label)}'; did you mean one of: "
         f"{', '.join(similar)}?"
     )
+
+
+def find_similar(label: str, labels: Sequence[str]) -> list[str]:
+    """Up to three similar labels. Only the few that share most pairs of letters are compared.
+
+    To compare a label with all of a thousand would stop the event loop for a tenth of a second.
+    """
+    lower = label[:MAX_COMPARED].lower()
+    pairs = list(dict.fromkeys(map("".join, pairwise(lower))))
+    pairs = pairs[:: len(pairs) // MAX_PAIRS + 1]
+    nearest = nlargest(
+        MAX_CANDIDATES, labels, key=lambda other: sum(map(other.lower().__contains__, pairs))
+    )
+    short = {other[:MAX_COMPARED]: other for other in nearest}
+    matches = get_close_matches(label[:MAX_COMPARED], short, n=3, cutoff=0.5)
+    return [short[match] for match in matches]
 
 
 def check_label_index(index: int, model: Model) -> int:

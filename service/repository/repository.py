@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from service.artifact.card import Artifact
 from service.artifact.layout import FILE_NAME, Key, Stamp, make_model_path
-from service.errors import ModelNotFound, NotReady
+from service.errors import ModelNotFound, NotReady, excerpt
 from service.repository.attention import Attention
 from service.repository.default_model import DefaultModel
 from service.repository.folder import ModelFolder
@@ -291,7 +291,7 @@ class Repository:
 
     def _describe_unknown(self, reference: str) -> str:
         known = ", ".join(self.names()) or "none"
-        return f"There is no model '{reference}' here; there are: {known}."
+        return f"There is no model '{excerpt(reference)}' here; there are: {known}."
 
     def _describe_no_default(self) -> str:
         entries = self._entries.items()

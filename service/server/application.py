@@ -28,7 +28,7 @@ from service.server.connections import Connections
 from service.server.dispatcher import Dispatcher
 from service.server.tracing import open_tracer
 from service.settings import Settings
-from service.telemetry.log import configure_log, with_fields
+from service.telemetry.log import configure_log, flush_log, with_fields
 
 ANNOUNCE_POLL_SECONDS = 0.02
 WATCH_SECONDS = 1.0
@@ -79,6 +79,7 @@ class Application:
                     task.cancel()
                 if self._tracer:
                     self._tracer.close()
+                flush_log()
 
     async def _watch_runs(self) -> None:
         """Look for runs on a device that hangs: the worker must not hang with it."""

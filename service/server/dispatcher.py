@@ -23,6 +23,7 @@ from service.errors import (
     NotReady,
     RequestTimeout,
     Timeout,
+    excerpt,
 )
 from service.http.request import Request
 from service.http.response import send_response
@@ -141,11 +142,12 @@ class Dispatcher:
             return answer_preflight(request, self._methods)
         self.api_keys.check(request)
         if endpoint is None:
-            raise NotFound(f"There is nothing at '{request.path}': see /docs for the paths.")
+            path = excerpt(request.path)
+            raise NotFound(f"There is nothing at '{path}': see /docs for the paths.")
         if not is_allowed:
             methods = ", ".join(self._find_methods(endpoint.path))
             raise MethodNotAllowed(
-                f"{request.method} is not allowed for '{request.path}': use {methods}.",
+                f"{request.method} is not allowed for '{excerpt(request.path)}': use {methods}.",
                 {"allow": methods},
             )
         if self._lifecycle.closed:

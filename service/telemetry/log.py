@@ -1,48 +1,45 @@
-"""Writes the log: one JSON object per line, on standard error, without pictures or API keys."""
+"""Makes the log: one JSON object per line, on standard error, without pictures or API keys.
 
-import asyncio
+This module knows what a line holds. How lines are written is in `log_writer`.
+"""
+
 import logging
 import sys
 import time
 import warnings
 from datetime import UTC, datetime
-from typing import Any, TextIO
+from typing import Any
 
 from pydantic_core import to_json
+
+from service.telemetry.log_writer import LogWriter
+from service.telemetry.metrics import DROPPED_LINES
 
 FIELDS = "fields"  # the attribute of a record that holds its extra fields
 service_log = logging.getLogger("service")
 
 
-class JsonLinesHandler(logging.StreamHandler[TextIO]):
-    """Writes records as JSON lines, and collects the lines of requests to write them together.
+class JsonLinesHandler(logging.Handler):
+    """Passes records as JSON lines to the writer. A request's line needs no record."""
 
-    A request's line needs no record, and the lines of one turn of the event loop are written at
-    once. Written one by one, they would cost a tenth of the time of a small picture.
-    """
-
-    def __init__(self, stream: TextIO) -> None:
-        super().__init__(stream)
-        self._lines: list[str] = []
+    def __init__(self, descriptor: int) -> None:
+        super().__init__()
+        self._writer = LogWriter(descriptor, DROPPED_LINES.inc, describe_dropped)
 
     def add(self, line: str) -> None:
-        """Write `line` soon: before the next record, or in the next turn of the event loop."""
-        if not self._lines:
-            asyncio.get_running_loop().call_soon(self.write_lines)
-        self._lines.append(line)
-
-    def write_lines(self) -> None:
-        """Write the collected lines."""
-        with self.lock:  # type: ignore[union-attr]  # every handler has one
-            lines, self._lines = self._lines, []
-            if lines:
-                self.stream.write("\n".join(lines) + "\n")
-                self.flush()
+        """Write the line of a request soon."""
+        self._writer.add(line)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a record after the lines of the requests answered before it."""
-        self.write_lines()
-        super().emit(record)
+        """Pass on a record, after the lines of the requests answered before it."""
+        try:
+            self._writer.add(self.format(record), is_urgent=True)
+        except Exception:  # as every handler does: a record must not fail its caller
+            self.handleError(record)
+
+    def flush(self) -> None:
+        """Wait until everything is written. `logging` calls it when the process ends."""
+        self._writer.flush()
 
     def format(self, record: logging.LogRecord) -> str:
         """The record as a JSON line."""
@@ -50,6 +47,11 @@ class JsonLinesHandler(logging.StreamHandler[TextIO]):
         if record.exc_info:
             fields["exception"] = logging.Formatter().formatException(record.exc_info)
         return make_line(record.created, record.levelname.lower(), record.getMessage(), fields)
+
+
+def describe_dropped(count: int) -> str:
+    """The line that says how many lines are missing."""
+    return make_line(time.time(), "warning", "log lines dropped", {"lines": count})
 
 
 def make_line(created: float, level: str, event: str, fields: dict[str, Any]) -> str:
@@ -71,13 +73,19 @@ def log_request(fields: dict[str, object]) -> None:
             handler.add(make_line(time.time(), "info", "request", fields))
 
 
+def flush_log() -> None:
+    """Wait until the log is written, for a bounded time."""
+    for handler in service_log.handlers:
+        handler.flush()
+
+
 def configure_log() -> None:
-    """Send the records of `service`, and the warnings of OpenTelemetry, to standard error."""
-    handler = JsonLinesHandler(sys.stderr)
-    for name, level in (("service", logging.INFO), ("opentelemetry", logging.WARNING)):
+    """Send the records of `service`, and warnings that a client can cause, to standard error."""
+    handler = JsonLinesHandler(sys.stderr.fileno())
+    for name in ("service", "opentelemetry", "uvicorn.error", "asyncio"):
         logger = logging.getLogger(name)
         logger.handlers = [handler]
-        logger.setLevel(level)
+        logger.setLevel(logging.INFO if name == "service" else logging.WARNING)
         logger.propagate = False
     # If a client's file is invalid, the client gets an error; the log needs no warning from Pillow.
     warnings.filterwarnings("ignore", module=r"PIL\.")

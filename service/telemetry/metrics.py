@@ -45,6 +45,9 @@ INFLIGHT_BYTES = Gauge(
     multiprocess_mode="livesum",
 )
 REJECTED = Counter("sightglass_rejected", "Requests rejected, by error code", ("code",))
+DROPPED_LINES = Counter(
+    "sightglass_log_lines_dropped", "Log lines dropped because the reader of the log stalled"
+)
 DROPPED = Counter("sightglass_dropped", "Images accepted but not answered, by reason", ("reason",))
 CLOSED = Counter(
     "sightglass_connections_closed", "Connections closed by the server, by reason", ("reason",)

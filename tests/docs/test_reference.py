@@ -6,7 +6,7 @@ from typing import get_type_hints
 
 import pytest
 
-from service.api.v2.tensors import MAX_JSON_VALUES
+from service.api.v2.number_lists import MAX_VALUES
 from service.settings import Settings
 from tests.docs.command_line import find_commands
 from tests.docs.tables import TABLES, find_table
@@ -39,7 +39,7 @@ def test_every_error_code_is_documented() -> None:
 
 def test_the_limit_of_values_in_json_is_the_limit() -> None:
     page = (REFERENCE / "inference-protocol.md").read_text()
-    assert f"{MAX_JSON_VALUES:,} values" in page.replace("\n", " ")
+    assert f"{MAX_VALUES:,} values" in page.replace("\n", " ")
 
 
 def test_every_command_is_in_the_list_of_commands() -> None:

@@ -6,7 +6,8 @@ a model has, and `tensors` knows how they are encoded.
 
 import asyncio
 from collections.abc import Sequence
-from typing import Literal
+from functools import partial
+from typing import Literal, NamedTuple
 
 from starlette.responses import Response
 
@@ -27,6 +28,7 @@ from service.api.v2.schemas import (
     ModelReadiness,
     ServerMetadata,
     ServerReadiness,
+    WantedOutput,
 )
 from service.api.v2.signature import (
     IMAGE,
@@ -43,7 +45,7 @@ from service.api.v2.signature import (
     read_targets,
 )
 from service.api.v2.tensors import OutputTensor, read_call, write_answer
-from service.http.compression import compress_response, decompress_body
+from service.http.compression import compress_response
 from service.http.form import JSON_TYPE
 from service.http.request import Request
 from service.http.response import JSONResponse
@@ -64,8 +66,18 @@ SERVER: ServerMetadata = {
 }
 PLATFORM = "onnxruntime_onnx"
 JSON_LENGTH = "inference-header-content-length"
+MAX_INLINE_VALUES = 50_000  # written without a thread
 INDEX_BYTES = 4096  # of a body that says nothing we need
 INFER_ERRORS = (*INFERENCE_ERRORS, errors.UnknownLabel)
+
+
+class InferRequest(NamedTuple):
+    """What a request asks for."""
+
+    call: InferCall
+    wanted: list[WantedOutput]
+    images: Sequence[Image]
+    targets: list[list[int]]
 
 
 class V2Endpoints:
@@ -80,6 +92,7 @@ class V2Endpoints:
         status: StatusEndpoints,
     ) -> None:
         self._max_request_bytes = settings.max_request_bytes
+        self._max_upload_bytes = settings.max_upload_bytes
         self._max_images = min(MAX_BATCH_IMAGES, settings.max_queue_size)
         self._repository = repository
         self._admission = admission
@@ -196,18 +209,20 @@ class V2Endpoints:
     async def infer(self, request: Request) -> Response:
         """`POST /v2/models/<name>/infer`: run the model on N images."""
         model = self._find(request)
+        read = partial(read_request, request.header(JSON_LENGTH), model, self._max_upload_bytes)
         limit = self._max_request_bytes
-        async with UploadReception(request, self._admission, limit) as (received, permit):
-            encoding = request.header("content-encoding")
-            body = await decompress_body(received, encoding, limit, permit.add_body)
-            call = read_call(body, request.header(JSON_LENGTH))
-            wanted = read_outputs(call)
-            tensors = read_inputs(call)
-            images = read_images(tensors[IMAGE], model)
-            targets = read_targets(tensors.get(TARGET), len(images), model)
-            add_images(request, permit, len(images))
-            answers = await self._answer(images, targets, model, request.timings)
-        response = make_response(call, make_outputs(call, wanted, answers, model.labels), model)
+        async with UploadReception(request, self._admission, limit, read) as (inputs, permit):
+            add_images(request, permit, len(inputs.images))
+            answers = await self._answer(inputs.images, inputs.targets, model, request.timings)
+            call, wanted = inputs.call, inputs.wanted
+            del inputs
+
+            def respond() -> Response:
+                return make_response(call, make_outputs(call, wanted, answers, model.labels), model)
+
+            values = sum(answer.logits.size + answer.cam.size for answer in answers)
+            is_short = values <= MAX_INLINE_VALUES
+            response = respond() if is_short else await asyncio.to_thread(respond)
         await compress_response(response, request.header("accept-encoding"))
         return response
 
@@ -236,6 +251,24 @@ class V2Endpoints:
         empty = [is_empty(cam) for answer in answers for cam in answer.cam]
         metrics.count_maps(model.name, len(empty), sum(empty))
         return answers
+
+
+def read_request(json_length: str, model: Model, max_bytes: int, body: bytes) -> InferRequest:
+    """Read a body; `json_length` is its `Inference-Header-Content-Length`, empty if none.
+
+    Raises:
+        BadRequest: It is malformed, or does not fit the model.
+        UnknownLabel: The model has no such target.
+        PayloadTooLarge: It has too many values, or an image of more than `max_bytes` bytes.
+    """
+    call = read_call(body, json_length)
+    wanted = read_outputs(call)
+    tensors = read_inputs(call)
+    images = read_images(tensors[IMAGE], model, max_bytes)
+    targets = read_targets(tensors.get(TARGET), len(images), model)
+    for tensor in call.inputs:
+        tensor.data = None  # it would hold the body
+    return InferRequest(call, wanted, images, targets)
 
 
 def make_response(call: InferCall, outputs: list[OutputTensor], model: Model) -> Response:

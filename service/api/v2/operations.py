@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from service.api.operations import JsonObject, make_example_image, refer
+from service.api.operations import CONTENT_ENCODING, JsonObject, make_example_image, refer
 from service.api.v2.schemas import InferCall
 from service.http.form import JSON_TYPE
 
@@ -15,12 +15,7 @@ PARAMETERS: list[JsonObject] = [
         "description": "Length of the JSON in bytes, if binary data follows it",
         "schema": {"type": "integer"},
     },
-    {
-        "name": "Content-Encoding",
-        "in": "header",
-        "description": "How the body is compressed",
-        "schema": {"enum": ["gzip", "deflate", "identity"]},
-    },
+    CONTENT_ENCODING,
 ]
 
 

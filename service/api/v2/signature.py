@@ -19,7 +19,7 @@ from service.api.v2.schemas import (
 )
 from service.api.v2.tensors import BYTES, OutputTensor, read_array, read_elements
 from service.artifact.card import TOP_1
-from service.errors import BadRequest
+from service.errors import BadRequest, excerpt
 from service.inference.results import check_label_index, rank
 from service.repository.repository import Model
 from service.runtime.batcher import Answer
@@ -95,11 +95,12 @@ def read_outputs(call: InferCall) -> list[WantedOutput]:
     return call.outputs or [WantedOutput(name=name) for name in (*SCORES, MAP)]
 
 
-def read_images(tensor: InputTensor, model: Model) -> Sequence[Image]:
+def read_images(tensor: InputTensor, model: Model, max_bytes: int) -> Sequence[Image]:
     """Return N images: pixels [N, H, W, C], or encoded files as BYTES [N] or [N, 1].
 
     Raises:
         BadRequest: The datatype, the shape or the number of values is wrong.
+        PayloadTooLarge: An encoded file has more than `max_bytes` bytes.
     """
     datatype, wanted = describe_inputs(model)[IMAGE]
     sizes = tensor.shape[1:]
@@ -111,12 +112,12 @@ def read_images(tensor: InputTensor, model: Model) -> Sequence[Image]:
         raise BadRequest(
             f"The input '{IMAGE}' of '{model.name}' must be {datatype} of shape "
             f"{['N', *wanted[1:]]} or {BYTES} of shape ['N'], with N from 1 to "
-            f"{MAX_BATCH_IMAGES}, got {tensor.datatype} of shape {tensor.shape}.".replace(
+            f"{MAX_BATCH_IMAGES}, got {excerpt(tensor.datatype)} of shape {tensor.shape}.".replace(
                 "'N'", "N"
             )
         )
     if tensor.datatype == BYTES:
-        return read_elements(tensor)
+        return read_elements(tensor, max_bytes)
     return list(read_array(tensor))  # N times (H, W, C)
 
 
@@ -135,7 +136,7 @@ def read_targets(tensor: InputTensor | None, rows: int, model: Model) -> list[li
     if tensor.datatype != datatype or not fits:
         raise BadRequest(
             f"The input '{TARGET}' for {rows} images must be {datatype} of shape [{rows}, T], with "
-            f"T at most {MAX_TARGETS}, got {tensor.datatype} of shape {shape}."
+            f"T at most {MAX_TARGETS}, got {excerpt(tensor.datatype)} of shape {shape}."
         )
     targets = read_array(tensor)  # (N, T)
     for index in np.unique(targets).tolist():
@@ -171,8 +172,8 @@ def format_classes(values: NDArray[np.float32], count: int, labels: list[str]) -
 def _check_names(kind: str, names: list[str], known: tuple[str, ...]) -> None:
     for name in names:
         if name not in known:
-            raise BadRequest(f"There is no {kind} '{name}': use {', '.join(known)}.")
+            raise BadRequest(f"There is no {kind} '{excerpt(name)}': use {', '.join(known)}.")
         if names.count(name) > 1:
             raise BadRequest(
-                f"The {kind} '{name}' was given {names.count(name)} times: give it once."
+                f"The {kind} '{excerpt(name)}' was given {names.count(name)} times: give it once."
             )

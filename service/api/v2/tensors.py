@@ -17,9 +17,12 @@ from pydantic import ValidationError
 from pydantic_core import to_json
 
 from service.api.options import describe_rule
+from service.api.v2.number_lists import flatten, read_integers
 from service.api.v2.schemas import AnsweredTensor, InferCall, InputTensor
-from service.errors import BadRequest, PayloadTooLarge
-from service.http.form import decode_base64_image, parse_json_object
+from service.errors import ApiError, BadRequest, PayloadTooLarge, excerpt
+from service.http.base64_text import describe_image_limit
+from service.http.form import decode_base64_image
+from service.http.json_body import LongList, LongText, parse_json_object
 
 BYTES = "BYTES"
 DTYPES: dict[str, np.dtype[Any]] = {
@@ -27,8 +30,6 @@ DTYPES: dict[str, np.dtype[Any]] = {
     "INT64": np.dtype("<i8"),
     "FP32": np.dtype("<f4"),
 }
-# Numbers in JSON need many times their size in memory, and block all other requests meanwhile.
-MAX_JSON_VALUES = 1_000_000
 LENGTH = struct.Struct("<I")  # before each element of BYTES in binary
 
 
@@ -46,23 +47,19 @@ def read_call(body: bytes, json_length: str) -> InferCall:
     Raises:
         BadRequest: The JSON is malformed, a field is missing or wrong, or binary data has the
             wrong size.
-        PayloadTooLarge: The JSON has too many values.
+        PayloadTooLarge: The JSON has too much besides pictures and numbers.
     """
     end = len(body)
     if json_length:
         if not (json_length.isascii() and json_length.isdigit() and int(json_length[:20]) <= end):
             raise BadRequest(
                 "Inference-Header-Content-Length must be the length of the JSON at the start of a "
-                f"body of {end} bytes, got '{json_length}'."
+                f"body of {end} bytes, got '{excerpt(json_length)}'."
             )
         end = int(json_length)
-    document = body[:end]
-    if sum(map(document.count, (b",", b"[", b"{"))) > MAX_JSON_VALUES:
-        raise PayloadTooLarge(
-            f"The JSON has more than {MAX_JSON_VALUES} values: send tensors as binary data."
-        )
     try:
-        call = InferCall.model_validate(parse_json_object(document, '{"inputs": […]}'))
+        document = parse_json_object(body, '{"inputs": […]}', length=end, has_numbers=True)
+        call = InferCall.model_validate(document)
     except ValidationError as exc:
         raise BadRequest(_describe(exc)) from None
     _attach_binary(call.inputs, memoryview(body)[end:])
@@ -84,29 +81,35 @@ def read_array(tensor: InputTensor) -> NDArray[Any]:
                 f"have {wanted} binary bytes, got {len(tensor.data)} binary bytes."
             )
         return np.frombuffer(tensor.data, dtype).reshape(tensor.shape)
-    values = _flatten(tensor, int)
     low, high = int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
-    if values and not low <= min(values) <= max(values) <= high:
+    try:
+        values = _read_integers(tensor)
+        fits = not values.size or low <= values.min() <= values.max() <= high
+    except OverflowError:
+        fits = False
+    if not fits:
         raise BadRequest(
             f"The input '{tensor.name}' must have numbers in the range of {tensor.datatype}, "
             f"{low} to {high}."
         )
-    return np.array(values, dtype).reshape(tensor.shape)
+    _check_count(tensor, values.size)
+    return values.astype(dtype).reshape(tensor.shape)
 
 
-def read_elements(tensor: InputTensor) -> list[bytes]:
+def read_elements(tensor: InputTensor, max_bytes: int) -> list[bytes]:
     """Return the elements of a BYTES input whose shape was checked: raw, or base64 in JSON.
 
     Raises:
         BadRequest: There are too few or too many, or one is truncated or not base64.
+        PayloadTooLarge: One has more than `max_bytes` bytes.
     """
     if not isinstance(tensor.data, memoryview):
-        decoded = [decode_base64_image(text) for text in _flatten(tensor, str)]
-        for element in decoded:
-            if isinstance(element, BadRequest):
+        elements = [decode_base64_image(text, max_bytes) for text in _read_texts(tensor)]
+        for element in elements:
+            if isinstance(element, ApiError):
                 raise element
-        return [element for element in decoded if isinstance(element, bytes)]
-    elements: list[bytes] = []
+        return [element for element in elements if isinstance(element, bytes)]
+    found: list[bytes] = []
     rest = tensor.data
     for number in range(prod(tensor.shape)):
         length = LENGTH.unpack_from(rest)[0] if len(rest) >= LENGTH.size else len(rest)
@@ -116,34 +119,42 @@ def read_elements(tensor: InputTensor) -> list[bytes]:
                 f"The input '{tensor.name}' ends within its element {number}: send the length of "
                 "each element in 4 bytes, little-endian, and then its bytes."
             )
-        elements.append(bytes(rest[LENGTH.size : end]))
+        if length > max_bytes:
+            raise PayloadTooLarge(describe_image_limit(max_bytes))
+        found.append(bytes(rest[LENGTH.size : end]))
         rest = rest[end:]
     if rest:
         raise BadRequest(
-            f"The input '{tensor.name}' has {len(rest)} bytes after its {len(elements)} elements."
+            f"The input '{tensor.name}' has {len(rest)} bytes after its {len(found)} elements."
         )
-    return elements
+    return found
 
 
 def write_answer(head: dict[str, Any], outputs: Sequence[OutputTensor]) -> tuple[bytes, int | None]:
-    """Return the body of a response, and the length of its JSON if binary data follows."""
-    described: list[AnsweredTensor] = []
+    """Return the body of a response, and the length of its JSON if binary data follows.
+
+    The JSON is written row by row: at once it would hold all other requests meanwhile.
+    """
+    described: list[bytes] = []
     blocks: list[bytes] = []
     for name, values, is_binary in outputs:
         if isinstance(values, list):
-            datatype, shape = BYTES, [len(values), len(values[0])]
-            data: list[Any] = list(chain.from_iterable(values))
+            tensor: AnsweredTensor = {
+                "name": name,
+                "datatype": BYTES,
+                "shape": [len(values), len(values[0])],
+            }
         else:
-            datatype, shape, data = "FP32", list(values.shape), []
-        tensor: AnsweredTensor = {"name": name, "datatype": datatype, "shape": shape}
+            tensor = {"name": name, "datatype": "FP32", "shape": list(values.shape)}
         if is_binary:
-            block = _write_elements(data) if isinstance(values, list) else _write_array(values)
+            block = _write_elements(values) if isinstance(values, list) else _write_array(values)
             blocks.append(block)
             tensor["parameters"] = {"binary_data_size": len(block)}
+            described.append(to_json(tensor))
         else:
-            tensor["data"] = data if isinstance(values, list) else values.ravel().tolist()
-        described.append(tensor)
-    document: bytes = to_json({**head, "outputs": described})
+            described.append(b'%b,"data":[%b]}' % (to_json(tensor)[:-1], _write_rows(values)))
+    start: bytes = to_json({**head, "outputs": []})[:-2]
+    document = b"%b%b]}" % (start, b",".join(described))
     return b"".join((document, *blocks)), len(document) if blocks else None
 
 
@@ -153,15 +164,15 @@ def _attach_binary(inputs: list[InputTensor], rest: memoryview) -> None:
         size = tensor.parameters.binary_data_size
         if (size is None) == (tensor.data is None):
             raise BadRequest(
-                f"The input '{tensor.name}' must have either 'data' or the parameter "
+                f"The input '{excerpt(tensor.name)}' must have either 'data' or the parameter "
                 "'binary_data_size'."
             )
         if size is None:
             continue
         if size > len(rest):
             raise BadRequest(
-                f"The input '{tensor.name}' must have {size} binary bytes, but {len(rest)} are "
-                "left after the JSON and the inputs before it."
+                f"The input '{excerpt(tensor.name)}' must have {size} binary bytes, but "
+                f"{len(rest)} are left after the JSON and the inputs before it."
             )
         tensor.data, rest = rest[:size], rest[size:]
     if rest:
@@ -171,30 +182,50 @@ def _attach_binary(inputs: list[InputTensor], rest: memoryview) -> None:
         )
 
 
-def _flatten(tensor: InputTensor, kind: type) -> list[Any]:
-    """Return the values in JSON, flat or nested, after a check of their type and number."""
-    values = tensor.data
-    if not isinstance(values, list):
+def _read_integers(tensor: InputTensor) -> NDArray[np.int64]:
+    """Return the integers in JSON, flat or nested, after a check of their type."""
+    if isinstance(tensor.data, LongList):
+        return read_integers(tensor.data.content, tensor.name)
+    return np.array(_flatten(tensor, {int}, "integers"), np.int64)
+
+
+def _read_texts(tensor: InputTensor) -> list[str | LongText]:
+    """Return the texts in JSON, flat or nested, after a check of their type and number."""
+    texts = _flatten(tensor, {str, LongText}, "base64 strings")
+    _check_count(tensor, len(texts))
+    return texts
+
+
+def _flatten(tensor: InputTensor, kinds: set[type], wanted: str) -> list[Any]:
+    if not isinstance(tensor.data, list):
         raise BadRequest(f"The 'data' of the input '{tensor.name}' must be a list.")
-    while values and set(map(type, values)) == {list}:
-        values = list(chain.from_iterable(values))
-    if set(map(type, values)) - {kind}:
-        wanted = "integers" if kind is int else "base64 strings"
+    values, _ = flatten(tensor.data)
+    if set(map(type, values)) - kinds:
         raise BadRequest(f"The 'data' of the input '{tensor.name}' must be {wanted}.")
-    if len(values) != prod(tensor.shape):
+    return values
+
+
+def _check_count(tensor: InputTensor, count: int) -> None:
+    if count != prod(tensor.shape):
         raise BadRequest(
             f"The input '{tensor.name}' of shape {tensor.shape} must have {prod(tensor.shape)} "
-            f"values, got {len(values)}."
+            f"values, got {count}."
         )
-    return values
 
 
 def _write_array(values: NDArray[np.float32]) -> bytes:
     return values.astype(DTYPES["FP32"], copy=False).tobytes()
 
 
-def _write_elements(texts: list[str]) -> bytes:
-    elements = [text.encode() for text in texts]
+def _write_rows(values: NDArray[np.float32] | list[list[str]]) -> bytes:
+    """Return the items of a flat list in JSON, without its brackets."""
+    rows = values if isinstance(values, list) else (row.ravel().tolist() for row in values)
+    written = (to_json(row)[1:-1] for row in rows)
+    return b",".join(row for row in written if row)
+
+
+def _write_elements(texts: list[list[str]]) -> bytes:
+    elements = [text.encode() for text in chain.from_iterable(texts)]
     return b"".join(LENGTH.pack(len(element)) + element for element in elements)
 
 

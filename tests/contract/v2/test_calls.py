@@ -11,12 +11,12 @@ import httpx
 import numpy as np
 import pytest
 
-from service.api.v2.tensors import MAX_JSON_VALUES
+from service.api.v2.number_lists import MAX_VALUES
 from tests.contract.artifacts import POISON
 from tests.contract.v2.conftest import MAX_QUEUE_SIZE, MAX_REQUEST_BYTES
 from tests.contract.v2.inputs import make_pixels
 from tests.contract.wire import read_metric
-from tests.server import Server
+from tests.server import Server, wait_until
 from tests.service.quadrants_model import encode, light
 from tests.warm_process import start_worker
 
@@ -85,7 +85,7 @@ def test_unknown_fields_are_ignored(server: Server) -> None:
         (b"{", "not valid JSON"),
         (b"\xff\xfe", "not valid JSON"),
         (b"[]", "must be a JSON object"),
-        (b"[" * 100_000, "not valid JSON"),
+        (b"[" * 60_000, "not valid JSON"),
         (b"{}", "'inputs' is missing"),
         (b'{"inputs": []}', "'inputs' must have at least 1 item, got []"),
         (b'{"inputs": [{}]}', "'inputs.0.name' is missing"),
@@ -138,7 +138,7 @@ def test_binary_data_of_the_wrong_size_is_rejected(server: Server) -> None:
 
 def test_too_many_values_in_json_are_rejected(server: Server) -> None:
     call = make_call(0)
-    call["inputs"][0]["data"] = [0] * (MAX_JSON_VALUES + 1)
+    call["inputs"][0]["data"] = [0] * (MAX_VALUES + 1)
     check_rejected(server.client.post(INFER, json=call), 413, "as binary data")
 
 
@@ -230,8 +230,8 @@ def test_rows_are_counted_and_logged_like_those_of_the_native_api(server: Server
     assert read_metric(server, "sightglass_batch_size_sum", model="quadrants") == rows + 2
     assert read_metric(server, "sightglass_empty_maps_total", model="quadrants") == empty + 1
     assert read_metric(server, "sightglass_queue_images") == 0
-    lines = [json.loads(line) for line in server.read_log().splitlines() if "oip-1" in line]
-    [line] = lines
+    wait_until(lambda: "oip-1" in server.read_log())
+    [line] = [event for event in server.read_events() if event.get("request_id") == "oip-1"]
     assert (line["route"], line["images"]) == ("/v2/models/{name}/infer", 2)
     assert (line["model"], line["version"]) == ("quadrants", "1")
 

@@ -67,14 +67,17 @@ def test_a_huge_shape_allocates_no_memory(shape: list[int]) -> None:
         with pytest.raises(BadRequest, match=str(2**31 - 1)):
             read_array(make_tensor("INT64", shape, data))
     with pytest.raises(BadRequest, match="element 0"):
-        read_elements(make_tensor("BYTES", shape, b"123"))
+        read_elements(make_tensor("BYTES", shape, b"123"), 100)
 
 
 def test_elements_are_raw_in_binary_and_base64_in_json() -> None:
     expected = [b"\x89PNG", b"", b"\0"]
     block = b"".join(struct.pack("<I", len(element)) + element for element in expected)
-    assert read_elements(make_tensor("BYTES", [3], block)) == expected
-    assert read_elements(make_tensor("BYTES", [2], ["iVBORw==", "AA=="])) == [b"\x89PNG", b"\0"]
+    assert read_elements(make_tensor("BYTES", [3], block), 100) == expected
+    assert read_elements(make_tensor("BYTES", [2], ["iVBORw==", "AA=="]), 100) == [
+        b"\x89PNG",
+        b"\0",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -90,7 +93,7 @@ def test_elements_are_raw_in_binary_and_base64_in_json() -> None:
 )
 def test_elements_that_do_not_fill_their_block_are_rejected(block: bytes, message: str) -> None:
     with pytest.raises(BadRequest, match=message):
-        read_elements(make_tensor("BYTES", [2], block))
+        read_elements(make_tensor("BYTES", [2], block), 100)
 
 
 def test_each_input_reads_its_part_of_the_binary_data() -> None:

@@ -34,7 +34,7 @@ def make_request(messages: Sequence[dict[str, Any]], length: int = 8) -> Request
 
 async def receive_body(admission: Admission, request: Request, seconds: float = 0) -> bytes:
     """Receive an upload and work on it for so long."""
-    async with UploadReception(request, admission, 8) as (body, permit):
+    async with UploadReception(request, admission, 8, bytes) as (body, permit):
         assert admission.active_images == 1
         was_answered = permit.answered
         await asyncio.sleep(seconds)

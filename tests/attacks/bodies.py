@@ -1,0 +1,189 @@
+"""Requests whose body or headers make the server work: JSON, forms, numbers, lists, encodings.
+
+Nothing here is large for a reason: each body is short, or its work is long for its length.
+"""
+
+import base64
+import gzip
+import json
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+
+from tests.attacks.attack import MEGABYTE, Attack
+from tests.contract.tree import PICTURE
+from tests.server import Server, connect_client
+
+TEXT = base64.b64encode(PICTURE).decode()
+JSON = {"content-type": "application/json"}
+SMALL = 96 * MEGABYTE  # for a body of a few megabytes
+BATCH_BYTES = 60 * MEGABYTE
+MIN_SECONDS = 1.0  # so that `/livez` and the good client are answered several times
+
+
+def send(server: Server, path: str, body: bytes, headers: dict[str, str]) -> list[str]:
+    """Send one body. Return a sentence if the server fails, or repeats much of the body."""
+    with connect_client(server.port) as client:
+        try:
+            response = client.post(path, content=body, headers=headers)
+        except httpx.TransportError:  # it was rejected, and the connection closed
+            return []
+    path = path[:40]
+    seen = [f"{path} answered {response.status_code}"] if response.status_code == 500 else []
+    if response.status_code != 200 and len(response.content) > 4096:
+        seen.append(f"{path} answered with {len(response.content)} bytes: {response.text[:80]}")
+    return seen
+
+
+def repeat(
+    path: str, make_body: Callable[[float], bytes], headers: dict[str, str], clients: int = 1
+) -> Callable[[Server, float], list[str]]:
+    """Return an attack that sends the body of a scale again and again, for a second or more."""
+
+    def run(server: Server, scale: float) -> list[str]:
+        body = make_body(scale)
+        end = time.monotonic() + max(MIN_SECONDS, 5 * scale)
+
+        def send_until_end(_: int) -> list[str]:
+            seen = send(server, path, body, headers)
+            while time.monotonic() < end and not seen:
+                seen = send(server, path, body, headers)
+            return seen
+
+        with ThreadPoolExecutor(clients) as pool:
+            return [
+                sentence for seen in pool.map(send_until_end, range(clients)) for sentence in seen
+            ]
+
+    return run
+
+
+def make_keys(scale: float) -> bytes:
+    """Many names; the last is given twice."""
+    names = [f'"{number}":0' for number in range(int(400_000 * scale))]
+    return ("{" + ",".join([*names, '"x":1,"x":2']) + "}").encode()
+
+
+def make_targets(scale: float) -> bytes:
+    """A list of labels with far too many items."""
+    items = int(3_000_000 * scale)
+    return f'{{"image":"{TEXT}","target":[{",".join(["0"] * items)}]}}'.encode()
+
+
+def make_zeros(scale: float) -> bytes:
+    """A list of pictures that are numbers."""
+    return json.dumps({"images": [0] * int(2_000_000 * scale)}).encode()
+
+
+def make_label(scale: float) -> bytes:
+    """A label of several megabytes."""
+    return json.dumps({"image": TEXT, "target": "dog " * int(3_000_000 * scale)}).encode()
+
+
+def make_texts(scale: float) -> bytes:
+    """Far too many short texts."""
+    return ('{"image":[' + ",".join(['""'] * int(3_000_000 * scale)) + "]}").encode()
+
+
+def make_quotes(scale: float) -> bytes:
+    """One text of escaped quotes alone."""
+    return ('{"image":"' + '\\"' * int(6_000_000 * scale) + '"}').encode()
+
+
+def make_escapes(scale: float) -> bytes:
+    """A picture in base64 of which every character is an escape."""
+    return ('{"image":"' + "\\u0041" * int(2_400_000 * scale) + '"}').encode()
+
+
+def make_pictures(scale: float) -> bytes:
+    """A batch as long as a request may be."""
+    picture = base64.b64encode(PICTURE + bytes(int(BATCH_BYTES * scale / 64 * 0.75))).decode()
+    return json.dumps({"images": [picture] * 64}).encode()
+
+
+def make_depth(scale: float) -> bytes:
+    """Lists in lists."""
+    return b'{"image":' + b"[" * int(10_000_000 * scale)
+
+
+def make_form(scale: float) -> bytes:
+    """One part of a form as long as a request may be."""
+    head = b'--x\r\ncontent-disposition: form-data; name="image"\r\n\r\n'
+    return head + b"\r\n--" * int(BATCH_BYTES * scale / 4) + b"\r\n--x--\r\n"
+
+
+def make_numbers(scale: float) -> bytes:
+    """As many numbers as a tensor may have in JSON."""
+    pixels = ",".join(["255"] * int(1_000_000 * scale))
+    tensor = '{"name":"image","datatype":"UINT8","shape":[64,32,32,3],"data":[%s]}'
+    return f'{{"inputs":[{tensor % pixels}]}}'.encode()
+
+
+def make_commas(scale: float) -> bytes:
+    """A tensor that is no list of numbers, as long as a request may be."""
+    return b'{"inputs":[{"name":"image","data":[' + b"," * int(BATCH_BYTES * scale)
+
+
+def make_blanks(scale: float) -> bytes:
+    """Blanks between two numbers, as long as a request may be."""
+    blanks = b" " * int(BATCH_BYTES * scale)
+    head = b'{"inputs":[{"name":"image","datatype":"UINT8","shape":[1,32,32,3],"data":[1,'
+    return head + blanks + b"2]}]}"
+
+
+def make_bomb(scale: float) -> bytes:
+    """A short body that unpacks to ten times what a picture may have."""
+    return gzip.compress(bytes(int(100 * MEGABYTE * scale)), 9)
+
+
+def send_long_headers(server: Server, scale: float) -> list[str]:
+    """Headers and queries as long as they may be, with as many entries as possible."""
+    entries = int(60_000 * (0.5 + scale / 2))
+    headers = [
+        {"accept": "image/png;q=0.1," + "a," * (entries // 2)},
+        {"accept-encoding": "gzip;q=0.1," + "a," * (entries // 2)},
+        {"content-type": "multipart/form-data" + ';a="\\' * (entries // 5)},
+    ]
+    queries = ["a=b&" * (entries // 4), "target=" + "%41" * (entries // 3), "&" * entries]
+    seen: list[str] = []
+    end = time.monotonic() + max(MIN_SECONDS, 5 * scale)
+    while time.monotonic() < end and not seen:
+        for header in headers:
+            seen += send(server, "/gradcam", PICTURE, header)
+        for query in queries:
+            seen += send(server, f"/gradcam?{query}", PICTURE, {})
+    return seen
+
+
+def send_unknown_labels(server: Server, scale: float) -> list[str]:
+    """Labels that are nearly right, so that suggestions are searched."""
+    attack = repeat(f"/gradcam?target={'top lfet ' * 1000}", lambda _: PICTURE, {}, clients=4)
+    return attack(server, scale)
+
+
+INFER = "/v2/models/quadrants/infer"
+ATTACKS = (
+    Attack("names given twice", repeat("/predict", make_keys, JSON), SMALL),
+    Attack("names given twice in v2", repeat(INFER, make_keys, {}), SMALL),
+    Attack("many targets", repeat("/gradcam", make_targets, JSON), SMALL),
+    Attack("many pictures that are numbers", repeat("/predict/batch", make_zeros, JSON), SMALL),
+    Attack("many pictures for one", repeat("/predict", make_zeros, JSON), SMALL),
+    Attack("a label of megabytes", repeat("/gradcam", make_label, JSON), SMALL),
+    Attack("many short texts", repeat("/predict", make_texts, JSON), SMALL),
+    Attack("a text of quotes", repeat("/predict", make_quotes, JSON), SMALL),
+    Attack("a text of escapes", repeat("/predict", make_escapes, JSON), SMALL),
+    Attack("the longest batch in JSON", repeat("/predict/batch", make_pictures, JSON, 2)),
+    Attack("lists in lists", repeat("/predict", make_depth, JSON), SMALL),
+    Attack(
+        "the longest part of a form",
+        repeat("/predict/batch", make_form, {"content-type": "multipart/form-data; boundary=x"}, 2),
+    ),
+    Attack("numbers in JSON", repeat(INFER, make_numbers, {}, 2), SMALL),
+    Attack("a tensor of commas", repeat(INFER, make_commas, {}, 2)),
+    Attack("a tensor of blanks", repeat(INFER, make_blanks, {}, 2)),
+    Attack("a body that unpacks", repeat("/predict", make_bomb, {"content-encoding": "gzip"}, 4)),
+    Attack("long headers", send_long_headers, SMALL),
+    Attack("unknown labels", send_unknown_labels, SMALL),
+)
