@@ -21,7 +21,7 @@ from service.http.negotiation import choose_media_type
 from service.http.request import Request
 from service.http.response import JSONResponse
 from service.imaging.heatmap import ENCODINGS
-from service.inference.admission import Admission
+from service.inference.admission import Admission, Permit
 from service.inference.classifier import Classifier
 from service.inference.explainer import Explainer, ExplainRequest, check_labels
 from service.inference.results import make_result
@@ -46,7 +46,7 @@ EXPLAIN_ERRORS = (*PREDICT_ERRORS, errors.UnknownLabel)
 
 Images = TypeVar("Images")
 Options = TypeVar("Options", bound=PredictOptions)
-ClassifyImage = Callable[[bytes, Model, Options, Timings], Awaitable[Result]]
+ClassifyImage = Callable[[bytes, Model, Options, Timings, Permit], Awaitable[Result]]
 log = logging.getLogger(__name__)
 
 
@@ -96,21 +96,21 @@ class ImageEndpoints:
     async def predict(self, request: Request) -> Response:
         """`POST /predict`: return the most probable labels of one image."""
         choose_media_type(request.header("accept"), [JSON_TYPE])
-        async with self._receive_single(request) as (body, _):
+        async with self._receive_single(request) as (body, permit):
             image, options = await self._read(request, body, get_single_image, PredictOptions)
             model = find_model(self._repository, options.model, request)
-            result = await self._predict(image, model, options, request.timings)
+            result = await self._predict(image, model, options, request.timings, permit)
         return JSONResponse({"model": model.name, "version": model.version, **result})
 
     async def gradcam(self, request: Request) -> Response:
         """`POST /gradcam`: explain the prediction of one image, as a picture or in numbers."""
         media_type = choose_media_type(request.header("accept"), [*PICTURES, JSON_TYPE])
-        async with self._receive_single(request) as (body, _):
+        async with self._receive_single(request) as (body, permit):
             image, options = await self._read(request, body, get_single_image, ExplainOptions)
             if media_type != JSON_TYPE:
                 check_single_target(options)
             model = find_model(self._repository, options.model, request)
-            explained = ExplainRequest(image, model, options, request.timings)
+            explained = ExplainRequest(image, model, options, request.timings, permit.add_body)
             if media_type == JSON_TYPE:
                 response = await self._explain(explained)
             else:
@@ -127,15 +127,27 @@ class ImageEndpoints:
         return await self._answer_batch(request, ExplainOptions, self._explain_one)
 
     async def _predict(
-        self, content: bytes, model: Model, options: PredictOptions, timings: Timings
+        self,
+        content: bytes,
+        model: Model,
+        options: PredictOptions,
+        timings: Timings,
+        _: Permit,
     ) -> Result:
         classification = await self._classifier.classify(content, model, (), timings)
         return make_result(classification, model, options.top_k)
 
     async def _explain_one(
-        self, content: bytes, model: Model, options: ExplainOptions, timings: Timings
+        self,
+        content: bytes,
+        model: Model,
+        options: ExplainOptions,
+        timings: Timings,
+        permit: Permit,
     ) -> Result:
-        return await self._explainer.explain(ExplainRequest(content, model, options, timings))
+        return await self._explainer.explain(
+            ExplainRequest(content, model, options, timings, permit.add_body)
+        )
 
     async def _explain(self, explained: ExplainRequest) -> Response:
         result = await self._explainer.explain(explained)
@@ -170,7 +182,7 @@ class ImageEndpoints:
                 try:
                     if isinstance(image, BadRequest):
                         raise image
-                    return await classify(image, model, options, request.timings)
+                    return await classify(image, model, options, request.timings, permit)
                 except ApiError as exc:
                     if isinstance(exc, InternalError):
                         log.exception("image failed", extra=with_fields(request_id=request.id))
