@@ -15,6 +15,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from service.artifact.card import InputSpec
 from service.errors import ImageTooLarge, InvalidImage
+from service.imaging.color_modes import BAND_PIXELS
 from service.imaging.decoding import find_draft_scale
 from service.imaging.geometry import ShownSize, Size
 
@@ -32,6 +33,7 @@ WEBP_EXTRA_BYTES = 12  # per pixel: two canvases in libwebp and the bytes that i
 BMP_EXTRA_BYTES = 2  # per pixel: a run-length encoded file is unpacked and copied
 COEFFICIENT_BYTES = 2  # per sample of a JPEG
 SOS_TAIL = 3  # bytes after the components in the start of a JPEG's scan
+BAND_BYTES = 40  # per pixel of a band while it is converted: four copies of 64-bit numbers
 JPEG_SCALES = (8, 4, 2)  # a JPEG can be decoded at these fractions of its size
 # TIFF tags
 BITS, SAMPLES, STRIP_OFFSETS, ROWS_PER_STRIP = 258, 277, 273, 278
@@ -109,8 +111,10 @@ def _estimate_decode_bytes(
     # If the width grows, or may grow because the picture is turned, all of it is converted first.
     # Otherwise only the narrow result is held.
     converted = MAX_BYTES_PER_PIXEL * width * height if max(spec.width, *shown) > width else 0
+    wide_band = BAND_BYTES * max(0, width - BAND_PIXELS)  # a band has one row at least
     return (
         stored
+        + wide_band
         + MAX_BYTES_PER_PIXEL * shown[0] * shown[1]
         + max(_estimate_extra_bytes(image), converted)
     )

@@ -37,15 +37,14 @@ END_OF_IMAGE = b"\xff\xd9"
 def is_tiny_plain(content: bytes) -> bool:
     """Whether the file is so small and simple that it may be opened on the event loop.
 
-    It is a PNG in which nothing is compressed but its pixels. Their number is not checked.
+    It is a PNG in which nothing is compressed but its pixels, or a JPEG of one scan. The number of
+    pixels is not checked.
     """
-    return (
-        len(content) <= TINY_BYTES
-        and content.startswith(PNG)
-        and b"iCCP" not in content
-        and b"zTXt" not in content
-        and b"iTXt" not in content
-    )
+    if len(content) > TINY_BYTES:
+        return False
+    if content.startswith(PNG):
+        return b"iCCP" not in content and b"zTXt" not in content and b"iTXt" not in content
+    return content.startswith(JPEG) and _count_jpeg_passes(content) == 1
 
 
 def count_passes(content: bytes) -> int | None:

@@ -22,6 +22,7 @@ from service.errors import ApiError, InvalidImage
 from service.imaging.decoding import Picture, decode_image, open_image
 from service.imaging.geometry import Box, ShownSize, Size
 from service.imaging.memory import (
+    MAX_BYTES_PER_PIXEL,
     Drawing,
     check_tiles,
     estimate_decode_bytes,
@@ -128,13 +129,16 @@ def answer_job(pipe: Connection, job: Job) -> None:
 
 
 def estimate_job_bytes(image: Image.Image, job: Job) -> int:
-    """The bytes of decoding, of two copies of the file, and of the picture on the other side."""
+    """The most of: decoding, the drawn picture on both sides of the pipe, and drawing."""
     copies = 2 * len(job.content)
     if not job.drawing:
         return estimate_decode_bytes(image, job.spec) + copies
     width, height = job.drawing.shown_size(image.size)
-    decoding = estimate_decode_bytes(image, job.spec, job.drawing.shown_size) + copies
-    return max(decoding + 4 * width * height, estimate_drawing_bytes(image, job.drawing))
+    return max(
+        estimate_decode_bytes(image, job.spec, job.drawing.shown_size) + copies,
+        2 * MAX_BYTES_PER_PIXEL * width * height + copies,
+        estimate_drawing_bytes(image, job.drawing),
+    )
 
 
 def send_fault(pipe: Connection, fault: ApiError) -> None:
