@@ -13,7 +13,7 @@ import signal
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
-from multiprocessing import active_children, get_context
+from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkProcess
 from threading import Lock
@@ -99,10 +99,10 @@ def run_helper(worker: socket.socket, run: Run) -> None:
             message, descriptors, _, _ = socket.recv_fds(worker, NUMBER_BYTES, 1)
             if not message:
                 return
-            active_children()  # lets the kernel forget those that ended
             if number := int.from_bytes(message):
                 if child := children.pop(number, None):
                     child.kill()
+                    child.join()
                 continue
             child = get_context("fork").Process(target=run_child, args=(descriptors[0], run))
             try:
@@ -113,7 +113,6 @@ def run_helper(worker: socket.socket, run: Run) -> None:
             finally:
                 os.close(descriptors[0])
             assert child.pid
-            children = {pid: other for pid, other in children.items() if other.is_alive()}
             children[child.pid] = child
             worker.sendall(child.pid.to_bytes(NUMBER_BYTES))
 

@@ -117,26 +117,28 @@ class Admission:
         if self.images >= YIELD_FROM_IMAGES:
             await asyncio.sleep(0)
 
-    def try_reserve_pixels(self, size: int, advice: str = "Send a smaller image") -> bool:
+    def try_reserve_pixels(self, size: int, is_drawn: bool = False) -> bool:
         """Reserve `size` bytes for pixels if they are free now. Return whether they were.
 
-        `advice` says what to do if they are too many.
+        `is_drawn`: the bytes are for drawing on the image as well.
 
         Raises:
             PayloadTooLarge: the pixels do not fit even into an idle server.
         """
         if size > self.max_pixel_bytes:
+            work = "Decoding the image and drawing on it" if is_drawn else "Decoding the image"
+            advice = ", or set 'size' to a smaller value" if is_drawn else ""
             raise PayloadTooLarge(
-                f"The pixels of the image need {size} bytes, but this server has at most "
-                f"{self.max_pixel_bytes}. {advice}."
+                f"{work} needs {size} bytes, but this server has at most "
+                f"{self.max_pixel_bytes}. Send a smaller image{advice}."
             )
         if not self._has_room(size) or any(map(self._is_overdue, self._waiting)):
             return False
         self.bytes += size
         return True
 
-    async def reserve_pixels(self, size: int, advice: str = "Send a smaller image") -> None:
-        """Wait for `size` bytes for pixels. `advice` says what to do if they are too many.
+    async def reserve_pixels(self, size: int, is_drawn: bool = False) -> None:
+        """Wait for `size` bytes for pixels. `is_drawn` is as in `try_reserve_pixels`.
 
         Requests get them in the order they asked. But those that need less than is free pass one
         that needs more, until that one has waited for half of a deadline.
@@ -144,7 +146,7 @@ class Admission:
         Raises:
             PayloadTooLarge: the pixels do not fit even into an idle server.
         """
-        if self.try_reserve_pixels(size, advice):
+        if self.try_reserve_pixels(size, is_drawn):
             return
         granted = asyncio.get_running_loop().create_future()
         self._waiting.append(Waiting(size, granted, perf_counter()))

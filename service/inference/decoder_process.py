@@ -5,6 +5,7 @@ bytes, so nothing is unpickled. It knows nothing about the server.
 """
 
 import gc
+import io
 import json
 import os
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from PIL import Image
 from service import errors
 from service.artifact.card import InputSpec
 from service.errors import ApiError, InvalidImage
-from service.imaging.decoding import Picture, decode_image, open_image
+from service.imaging.decoding import FORMATS, Picture, decode_image, open_image
 from service.imaging.geometry import Box, ShownSize, Size
 from service.imaging.memory import (
     MAX_BYTES_PER_PIXEL,
@@ -86,6 +87,7 @@ def receive_result(pipe: Connection) -> Picture | NeedsMore:
 def run_decoder(pipe: Connection) -> None:
     """In the process: decode one picture after the other, until the pipe is closed."""
     silence()
+    warm_up()
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     base_bytes = pages * os.sysconf("SC_PAGESIZE")
     while True:
@@ -179,6 +181,17 @@ def limit_use(memory_bytes: int, cpu_seconds: int) -> None:
     used = resource.getrusage(resource.RUSAGE_SELF)
     end = int(used.ru_utime + used.ru_stime) + cpu_seconds + 1
     resource.setrlimit(resource.RLIMIT_CPU, (end, resource.RLIM_INFINITY))
+
+
+def warm_up() -> None:
+    """Load what decoding needs, so that the first picture does not wait for it."""
+    spec = InputSpec(
+        mode="RGB", height=8, width=8, resize=None, crop=None, interpolation="bilinear"
+    )
+    for file_format in FORMATS:
+        file = io.BytesIO()
+        Image.new("RGB", (16, 16)).save(file, file_format)
+        decode_image(open_image(file.getvalue(), 256), spec)
 
 
 def silence() -> None:

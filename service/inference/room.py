@@ -12,15 +12,13 @@ from typing import NamedTuple
 from service.imaging.memory import Drawing
 from service.inference.admission import Admission
 
-ADVICE, DRAWING_ADVICE = "Send a smaller image", ", or set 'size' to a smaller value"
-
 
 class Room:
     """Bytes reserved for one picture. Leaving the context frees them, once no thread uses them."""
 
     def __init__(self, admission: Admission, is_drawn: bool = False) -> None:
         self.size = 0
-        self._advice = ADVICE + (DRAWING_ADVICE if is_drawn else "")
+        self._is_drawn = is_drawn
         self._admission = admission
         self._users = 1
 
@@ -31,7 +29,7 @@ class Room:
             PayloadTooLarge: they do not fit even into an idle server.
         """
         self.shrink(0)
-        if self._admission.try_reserve_pixels(size, self._advice):
+        if self._admission.try_reserve_pixels(size, self._is_drawn):
             self.size = size
         return self.size == size
 
@@ -42,7 +40,7 @@ class Room:
             PayloadTooLarge: they do not fit even into an idle server.
         """
         self.shrink(0)
-        await self._admission.reserve_pixels(size, self._advice)
+        await self._admission.reserve_pixels(size, self._is_drawn)
         self.size = size
 
     def shrink(self, size: int) -> None:
