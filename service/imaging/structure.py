@@ -21,8 +21,7 @@ PLAIN_EXIF_BYTES = 1 << 16
 PLAIN_PNG_BYTES = 4 << 20  # unpacking takes up to 0.2 s per MB, whatever the picture's size
 TINY_BYTES = 4096
 
-PNG_HEADER = b"IHDR"
-PNG_PIXELS = b"IDAT"
+PNG_PIXELS, PNG_END = b"IDAT", b"IEND"
 UNPACKED = (b"iCCP", b"zTXt", b"iTXt")  # PNG chunks that may be compressed
 ANIMATION = (b"acTL", b"fcTL", b"fdAT")
 BASELINE, PROGRESSIVE = (0xFFC0, 0xFFC1), 0xFFC2
@@ -70,6 +69,8 @@ def _is_plain_png(content: bytes) -> bool:
         chunks += 1
         if chunks > MAX_CHUNKS:
             raise InvalidImage(_describe_parts("chunks", MAX_CHUNKS))
+        if kind == PNG_END:
+            break
         if kind != PNG_PIXELS:
             others += 1
             size += length

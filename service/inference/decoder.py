@@ -99,8 +99,7 @@ class Decoder:
 
     async def run_in_thread(self, function: Callable[[], T], room: Room | None) -> T:
         """Call a function in a thread."""
-        running = self._threads.submit(function)
-        return await self._wait(running, room, partial(self._count_overdue, running))
+        return await self._wait(self._threads.submit(function), room, self._count_overdue)
 
     async def _decode_in_room(
         self, upload: Upload, image: Image.Image | None, room: Room, place: Place
@@ -128,7 +127,10 @@ class Decoder:
             running, decoding = self._pool.submit(
                 Job(content, spec, drawing, self._max_pixels, needed, self._cpu_seconds)
             )
-            result = await self._wait(running, room, decoding.stop)
+            try:
+                result = await self._wait(running, room, decoding.stop)
+            finally:
+                del running  # as in `_wait`
             if isinstance(result, Picture):
                 return result
             needed = result.size
@@ -140,7 +142,7 @@ class Decoder:
             await place.enter()
 
     async def _wait(
-        self, running: "Future[T]", room: Room | None, on_cancel: Callable[[], None]
+        self, running: "Future[T]", room: Room | None, on_cancel: Callable[["Future[T]"], None]
     ) -> T:
         """Wait for work. The room is held until the work ends, even if we are cancelled."""
         if room:
@@ -151,7 +153,7 @@ class Decoder:
             return await asyncio.wrap_future(running)
         except asyncio.CancelledError:
             if not running.cancel():
-                on_cancel()
+                on_cancel(running)
             raise
         finally:
             del running  # it holds the exception whose traceback holds this frame

@@ -33,8 +33,8 @@ class Decoding:
         self._decoder: Child | None = None
         self.is_stopped = False
 
-    def stop(self) -> None:
-        """End the process that works on it, or the next one that would."""
+    def stop(self, _: object = None) -> None:
+        """End the process that works on it, or do not start."""
         with self._lock:
             self.is_stopped = True
             if self._decoder:
