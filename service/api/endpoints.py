@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TypeVar
 from urllib.parse import quote
 
@@ -152,7 +153,8 @@ class ImageEndpoints:
     async def _explain(self, explained: ExplainRequest) -> Response:
         result = await self._explainer.explain(explained)
         model = explained.model
-        return JSONResponse({"model": model.name, "version": model.version, **result})
+        answer = {"model": model.name, "version": model.version, **result}
+        return await self._write_json(answer, explained.options)
 
     async def _draw(self, explained: ExplainRequest, media_type: str) -> Response:
         rendering = await self._explainer.draw(explained, media_type)
@@ -189,7 +191,14 @@ class ImageEndpoints:
                     return {"error": exc.body(request.id)}
 
             results = await asyncio.gather(*map(answer_image, images))
-        return JSONResponse({"model": model.name, "version": model.version, "results": results})
+            answer = {"model": model.name, "version": model.version, "results": results}
+            return await self._write_json(answer, options)
+
+    async def _write_json(self, answer: JsonObject, options: PredictOptions) -> Response:
+        """Write an answer. With pictures it is large, so a thread does it."""
+        if isinstance(options, ExplainOptions) and options.view is not None:
+            return await self._classifier.decoder.run_in_thread(partial(JSONResponse, answer), None)
+        return JSONResponse(answer)
 
     def _receive_single(self, request: Request) -> UploadReception:
         """Receive one image. Base64 needs four bytes for three."""
