@@ -21,7 +21,7 @@ from service.imaging.memory import check_tiles, estimate_decode_bytes, estimate_
 from service.imaging.structure import count_passes, is_tiny_plain
 from service.inference.admission import Admission
 from service.inference.decoder_pool import DecoderPool
-from service.inference.decoder_process import Job
+from service.inference.decoder_process import Job, NeedsMore
 from service.inference.room import Canvas, Place, Room
 from service.machine import count_cores
 from service.settings import AUTO, Settings
@@ -124,16 +124,19 @@ class Decoder:
         drawing = canvas.drawing if canvas else None
         while True:
             await self._reserve(room, needed, place)
-            running, decoding = self._pool.submit(
-                Job(content, spec, drawing, self._max_pixels, needed, self._cpu_seconds)
-            )
-            try:
-                result = await self._wait(running, room, decoding.stop)
-            finally:
-                del running  # as in `_wait`
+            job = Job(content, spec, drawing, self._max_pixels, needed, self._cpu_seconds)
+            result = await self._run_job(job, room)
             if isinstance(result, Picture):
                 return result
             needed = result.size
+
+    async def _run_job(self, job: Job, room: Room) -> Picture | NeedsMore:
+        """Have a process do a job, and stop it if we are cancelled."""
+        running, decoding = self._pool.submit(job)
+        try:
+            return await self._wait(running, room, lambda _: self._pool.stop(decoding))
+        finally:
+            del running  # as in `_wait`
 
     async def _reserve(self, room: Room, size: int, place: Place) -> None:
         if not room.try_reserve(size):

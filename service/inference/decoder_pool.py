@@ -33,10 +33,10 @@ class Decoding:
         self._decoder: Child | None = None
         self.is_stopped = False
 
-    def stop(self, _: object = None) -> None:
-        """End the process that works on it, or do not start."""
+    def stop(self) -> None:
+        """End the process that works on it, or do not start. This may take milliseconds."""
+        self.is_stopped = True
         with self._lock:
-            self.is_stopped = True
             if self._decoder:
                 self._forks.kill(self._decoder)
 
@@ -67,6 +67,7 @@ class DecoderPool:
         self.is_started = False
         self._forks = Forks(run_decoder)
         self._threads = ThreadPoolExecutor(self.size, thread_name_prefix="decoders")
+        self._stopper = ThreadPoolExecutor(1, thread_name_prefix="stops")
         self._idle: SimpleQueue[Child | None] = SimpleQueue()
 
     def start(self) -> None:
@@ -79,13 +80,17 @@ class DecoderPool:
         self.is_started = True
 
     def submit(self, job: Job) -> tuple["Future[Picture | NeedsMore]", Decoding]:
-        """Have the next idle process do the job. Return its future, and what stops it.
+        """Have the next idle process do the job. Return its future, and the job to stop.
 
         The future raises NotReady if no process can be started; else as `receive_result`, but
         InvalidImage instead of EOFError and OSError.
         """
         decoding = Decoding(self._forks)
         return self._threads.submit(self._decode, decoding, job), decoding
+
+    def stop(self, decoding: Decoding) -> None:
+        """Stop a job, without waiting for it."""
+        self._stopper.submit(decoding.stop)
 
     def _decode(self, decoding: Decoding, job: Job) -> Picture | NeedsMore:
         decoder = self._idle.get()

@@ -4,6 +4,7 @@ This is what runs in the process, and how a picture goes there and comes back. M
 bytes, so nothing is unpickled. It knows nothing about the server.
 """
 
+import contextlib
 import gc
 import io
 import json
@@ -174,13 +175,13 @@ def limit_use(memory_bytes: int, cpu_seconds: int) -> None:
     """Have the kernel refuse more memory, and end this process after so much more CPU time."""
     import resource  # exists on Unix only
 
-    unlimited = resource.getrlimit(resource.RLIMIT_AS)[1]
-    if unlimited != resource.RLIM_INFINITY:
-        memory_bytes = min(memory_bytes, unlimited)
-    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, unlimited))
     used = resource.getrusage(resource.RUSAGE_SELF)
-    end = int(used.ru_utime + used.ru_stime) + cpu_seconds + 1
-    resource.setrlimit(resource.RLIMIT_CPU, (end, resource.RLIM_INFINITY))
+    seconds = int(used.ru_utime + used.ru_stime) + cpu_seconds + 1
+    for kind, limit in ((resource.RLIMIT_AS, memory_bytes), (resource.RLIMIT_CPU, seconds)):
+        most = resource.getrlimit(kind)[1]
+        if most != resource.RLIM_INFINITY:
+            limit = min(limit, most)
+        resource.setrlimit(kind, (limit, most))
 
 
 def warm_up() -> None:
@@ -203,4 +204,5 @@ def silence() -> None:
     os.dup2(nothing, 1)
     os.dup2(nothing, 2)
     os.close(nothing)
-    Path("/proc/self/oom_score_adj").write_text("1000")
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")

@@ -33,7 +33,7 @@ def pool() -> Iterator[DecoderPool]:
     pool.start()
     yield pool
     for child in find_decoders():
-        child.parent().kill()  # type: ignore[union-attr]
+        child.parent().kill()
 
 
 def find_decoders() -> list[psutil.Process]:
