@@ -42,6 +42,10 @@ def is_tiny_plain(content: bytes) -> bool:
     if len(content) > TINY_BYTES:
         return False
     if content.startswith(PNG):
+        if content[37:41] == PNG_PIXELS:  # right after the header, which is 25 bytes long
+            end = 49 + int.from_bytes(content[33:37])
+            if content[end : end + 4] == PNG_END:
+                return True
         return b"iCCP" not in content and b"zTXt" not in content and b"iTXt" not in content
     return content.startswith(JPEG) and _count_jpeg_passes(content) == 1
 

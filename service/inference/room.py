@@ -100,7 +100,8 @@ class Place:
             self._slots.release()
 
     async def __aenter__(self) -> "Place":
-        await self.enter()
+        await self._slots.acquire()  # as `enter`, without a call
+        self._is_held = True
         return self
 
     async def __aexit__(

@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import psutil
@@ -17,9 +18,11 @@ from service.imaging.memory import Drawing
 from service.inference.decoder_pool import DecoderPool
 from service.inference.decoder_process import Job, NeedsMore
 from tests.attacks import picture_files as files
+from tests.contract.pictures import announce_size
 from tests.server import PATIENCE, wait_until
 from tests.service.imaging.test_geometry import make_input
-from tests.service.quadrants_model import encode, light
+from tests.service.quadrants_model import encode, light, write_model
+from tests.warm_process import start_worker
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are Linux only")
 SPEC = make_input(256, 224, 224)
@@ -80,11 +83,11 @@ def test_a_picture_that_needs_more_than_reserved_says_so(pool: DecoderPool) -> N
     [
         (b"I am no cat.", UnsupportedMediaType),
         (encode(light(0), "TIFF")[:200], InvalidImage),
-        (files.write_flat_png(10_000, 10_000), ImageTooLarge),
+        (announce_size(10_000, 10_000), ImageTooLarge),
         (files.write_fax_tile((400_000, 28_000)), ImageTooLarge),
-        (files.write_tiles(40, (16, 12_000_000), (640, 16)), ImageTooLarge),
+        (files.write_tiles(40, (16, 1_000_000), (640, 16)), ImageTooLarge),
         (files.write_texts(60, 1_000_000), InvalidImage),
-        (files.write_long_tag(8_000_000), InvalidImage),
+        (files.write_long_tag(5_000_000), InvalidImage),
     ],
     ids=["text", "cut off", "pixels", "huge tile", "many tiles", "PNG texts", "EXIF"],
 )
@@ -97,7 +100,7 @@ def test_errors_are_those_of_decoding(
 
 def test_a_process_ends_when_its_time_is_over_and_is_replaced(pool: DecoderPool) -> None:
     with pytest.raises(InvalidImage, match="too much time"):
-        decode(pool, make_job(files.write_profiles(9000), cpu_seconds=0))
+        decode(pool, make_job(files.write_profiles(3000), cpu_seconds=0))
     assert isinstance(decode(pool, make_job(encode(light(0), "GIF"))), Picture)
 
 
@@ -108,7 +111,7 @@ def test_a_job_that_is_stopped_takes_no_more_time(pool: DecoderPool) -> None:
     decoding.stop()
     with pytest.raises(InvalidImage):
         running.result(PATIENCE)
-    wait_until(lambda: not decoder.is_running() or decoder.status() == psutil.STATUS_ZOMBIE)
+    wait_until(lambda: not is_alive(decoder))
     assert isinstance(decode(pool, make_job(encode(light(0), "GIF"))), Picture)
 
 
@@ -134,7 +137,7 @@ def test_a_helper_that_was_killed_is_replaced(pool: DecoderPool) -> None:
     helper = decoder.parent()
     assert helper
     helper.kill()
-    wait_until(lambda: not decoder.is_running() or decoder.status() == psutil.STATUS_ZOMBIE)
+    wait_until(lambda: not is_alive(decoder))
     assert isinstance(decode(pool, make_job(encode(light(0), "GIF"))), Picture)
 
 
@@ -154,3 +157,18 @@ def test_a_picture_of_many_bands_arrives_whole(pool: DecoderPool) -> None:
     assert isinstance(found, Picture)
     assert found.shown is not None
     assert np.array_equal(np.asarray(picture), np.asarray(found.shown))
+
+
+def test_processes_end_with_their_worker(tmp_path: Path) -> None:
+    write_model(tmp_path / "models" / "quadrants" / "1" / "model.onnx")
+    with start_worker(tmp_path / "models", tmp_path) as server:
+        server.wait_ready()
+        worker = psutil.Process(server.pid)
+        family = worker.children(recursive=True)
+        assert len(family) > 2, "the helpers and a decoder"
+        worker.kill()
+        wait_until(lambda: not any(is_alive(process) for process in family))
+
+
+def is_alive(process: psutil.Process) -> bool:
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE

@@ -7,6 +7,7 @@ import pytest
 
 from service.errors import Overloaded
 from service.inference.admission import Admission
+from service.inference.classifier import Classifier
 from service.lifecycle import Lifecycle
 from service.repository.repository import Repository
 from service.server.application import make_endpoints
@@ -25,7 +26,8 @@ def reject(path: str = "/predict", length: int = 9, fill: int = 1, **settings: A
         chosen = Settings.model_validate(own | settings)
         admission, lifecycle = Admission(chosen), Lifecycle(0)
         admission.images = fill
-        endpoints = make_endpoints(chosen, lifecycle, Repository(chosen), admission)
+        repository, classifier = Repository(chosen), Classifier(chosen, admission)
+        endpoints = make_endpoints(chosen, lifecycle, repository, admission, classifier)
         dispatcher = Dispatcher(chosen, lifecycle, endpoints)
         early = EarlyRejection(chosen, lifecycle, admission, endpoints, dispatcher)
         headers = [(b"content-length", str(length).encode()), (b"origin", ORIGIN.encode())]
