@@ -25,7 +25,7 @@ class SightglassService(bentoml.Service[Any]):  # type: ignore[misc]  # BentoML 
 
         settings = read_settings()
         application = Application(super().to_asgi(is_main), settings)
-        install_protocol(settings, application.early_rejection)
+        install_protocol(settings)
         return application
 
 

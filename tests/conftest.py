@@ -15,6 +15,14 @@ from tests.warm_process import start_worker
 sys.modules["triton"] = None  # type: ignore[assignment]
 
 
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """Return what shares the tests among the processes, in place of xdist's own."""
+    # Imported here, since only `-n` needs it.
+    from tests.scheduler import Scheduling
+
+    return Scheduling(config, log)
+
+
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
     """The folder of data sets in SIGHTGLASS_DATA. Without it, the test is skipped."""
@@ -46,6 +54,15 @@ def launched(
 ) -> Iterator[LaunchedServer]:
     """The same model with launcher and supervisor, as users start it. Tests must not stop it."""
     with start_server(quadrants_dir, tmp_path_factory.mktemp("launched")) as running:
+        running.wait_ready()
+        yield running
+
+
+@pytest.fixture(scope="session")
+def bundled_worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A worker with the bundled models; the default model is for photographs."""
+    folder = tmp_path_factory.mktemp("bundled")
+    with start_worker(ROOT / "models", folder, default_model="squeezenet1_1") as running:
         running.wait_ready()
         yield running
 

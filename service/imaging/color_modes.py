@@ -1,20 +1,19 @@
 """Converts pictures of every mode to opaque 8-bit pictures.
 
-Alpha is composed on white, 16-bit and 32-bit grays are scaled, Lab is converted. A large picture is
-converted in bands of rows while it is resized, so memory never holds a second full copy. This
-module knows Pillow's modes; it knows nothing about files or models.
+Alpha is composed on white, deep grays are scaled, Lab is converted. A large picture is converted in
+bands of rows while it is resized, so memory never holds a second full copy. This module knows
+Pillow's modes; it knows nothing about files or models. The training has the same rules in its own
+module of this name.
 """
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from math import inf
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 from service.imaging.geometry import Box, Size
+from service.imaging.gray_scale import find_gray_scale, is_deep_gray, scale_gray
 
 BAND_PIXELS = 1 << 18  # the part of a large picture that is converted at a time
 
@@ -27,14 +26,13 @@ def choose_converter(image: Image.Image) -> Callable[[str], Converter]:
     The converter takes the whole picture or a band of it.
     """
     converter: Converter
-    if image.has_transparency_data:
-        converter = _compose_on_white
-    elif image.mode.startswith("I;16"):
-        converter = _scale_16_bits
-    elif image.mode in ("I", "F"):
-        converter = partial(_scale_32_bits, _find_white(image))
+    if is_deep_gray(image):
+        bands = (band for _, band in _cut_bands(image))
+        converter = partial(scale_gray, find_gray_scale(image, bands))
+    elif image.has_transparency_data:
+        converter = compose_on_white
     elif image.mode == "LAB":
-        converter = _convert_lab
+        converter = convert_lab
     else:
         return lambda mode: _identity if image.mode == mode else lambda band: band.convert(mode)
     return lambda mode: lambda band: converter(band).convert(mode)
@@ -84,42 +82,17 @@ def _resize(image: Image.Image, box: Box, size: Size, resample: Image.Resampling
     return image.resize(size, resample, box=(box.left, box.top, box.right, box.bottom))
 
 
-def _compose_on_white(band: Image.Image) -> Image.Image:
-    if band.mode.startswith("I;16"):
-        gray = np.array(band)  # (H, W)
-        gray[gray == band.info["transparency"]] = 65535
-        return _scale_16_bits(Image.fromarray(gray))
+def compose_on_white(band: Image.Image) -> Image.Image:
+    """Return an RGB picture with white behind its transparent pixels."""
+    if band.mode == "La":
+        band = band.convert("LA")  # the only mode that Pillow converts it to
     white = Image.new("RGBA", band.size, "white")
     white.alpha_composite(band.convert("RGBA"))
     return white.convert("RGB")
 
 
-def _scale_16_bits(band: Image.Image) -> Image.Image:
-    gray = np.asarray(band).astype(np.float32)  # (H, W)
-    return Image.fromarray(np.rint(gray / 257).astype(np.uint8))
-
-
-def _find_white(image: Image.Image) -> float:
-    """The white level of 32-bit grays: the smallest of 1, 255, 65535 and 2^32 that holds them.
-
-    The files declare no range.
-    """
-    peak = max(_read_gray(band).max() for _, band in _cut_bands(image))
-    white_levels = ((1.0,) if image.mode == "F" else ()) + (255.0, 65535.0, 2.0**32, inf)
-    white = next(level for level in white_levels if peak <= level)
-    return float(peak) if white == inf else white
-
-
-def _scale_32_bits(white: float, band: Image.Image) -> Image.Image:
-    gray = _read_gray(band).clip(0) * (255 / white)  # (H, W)
-    return Image.fromarray(np.rint(gray).astype(np.uint8))
-
-
-def _read_gray(band: Image.Image) -> NDArray[np.float64]:
-    return np.nan_to_num(np.asarray(band, dtype=np.float64))  # (H, W)
-
-
-def _convert_lab(band: Image.Image) -> Image.Image:
+def convert_lab(band: Image.Image) -> Image.Image:
+    """Return an RGB picture of a Lab one."""
     lab: Any = ImageCms.createProfile("LAB")
     srgb: Any = ImageCms.createProfile("sRGB")
     converted = ImageCms.profileToProfile(band, lab, srgb, outputMode="RGB")

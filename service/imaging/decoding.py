@@ -27,6 +27,8 @@ from PIL import (
 from service.artifact.card import InputSpec
 from service.errors import ImageTooLarge, InvalidImage, UnsupportedMediaType
 from service.imaging.color_modes import Converter, choose_converter, convert_and_resize
+from service.imaging.deep_color import load_pixels
+from service.imaging.file_kinds import UnsupportedKind, open_file
 from service.imaging.geometry import Box, Size, find_crop
 
 RIFF = b"RIFF"
@@ -77,14 +79,16 @@ def open_image(content: bytes, max_pixels: int) -> Image.Image:
     """Read the header without decoding a pixel.
 
     Raises:
-        UnsupportedMediaType: the content is not an image in an accepted format.
+        UnsupportedMediaType: the content is not an image in an accepted format or kind.
         InvalidImage: the header is broken.
         ImageTooLarge: the image has more than `max_pixels`.
     """
     # The header of a tiny GIF file can make Pillow allocate gigabytes. Its own limit stops that.
     Image.MAX_IMAGE_PIXELS = max_pixels
     try:
-        image = Image.open(io.BytesIO(content), formats=tuple(FORMATS))
+        image = open_file(content, tuple(FORMATS))
+    except UnsupportedKind as exc:
+        raise UnsupportedMediaType(f"The content is {exc}") from None
     except Image.DecompressionBombError:
         size = _describe_size(content, 2 * max_pixels)
         raise ImageTooLarge(_describe_too_large(size, max_pixels)) from None
@@ -146,8 +150,8 @@ def find_draft_scale(
     A JPEG can be decoded at a half, a quarter or an eighth of its size for a fraction of the cost.
     The decoded picture stays at least `DRAFT_MARGIN` times as large as the model's input.
     """
-    if image.format not in ("JPEG", "MPO"):
-        return 1
+    if not isinstance(image, JpegImagePlugin.JpegImageFile) or not image.quantization:
+        return 1  # a lossless JPEG has no fractions either
     crop = find_crop(image.size, spec)
     scale = min(crop.width / spec.width, crop.height / spec.height) / DRAFT_MARGIN
     if choose_shown_size:
@@ -165,7 +169,7 @@ def _load_pixels(
         draft = image.draft(None, (int(stored[0] / scale), int(stored[1] / scale)))
         if draft:  # its last pixels may lie half outside, so the sizes don't give the fraction
             fraction = draft[1][2] / stored[0]
-    image.load()
+    load_pixels(image)
     return stored, fraction
 
 

@@ -17,6 +17,7 @@ from service.artifact.card import InputSpec
 from service.errors import ImageTooLarge, InvalidImage
 from service.imaging.color_modes import BAND_PIXELS
 from service.imaging.decoding import find_draft_scale
+from service.imaging.deep_color import has_deep_color
 from service.imaging.geometry import ShownSize, Size
 
 BYTES_PER_PIXEL = {
@@ -129,7 +130,8 @@ def _estimate_extra_bytes(image: Image.Image) -> int:
         return BMP_EXTRA_BYTES * pixels
     if isinstance(image, JpegImageFile):
         return 0 if _is_sequential(image) else COEFFICIENT_BYTES * _count_samples(image)
-    return _count_tiff_bytes(image) if isinstance(image, TiffImageFile) else 0
+    second = MAX_BYTES_PER_PIXEL * pixels if has_deep_color(image) else 0  # for the low bytes
+    return second + (_count_tiff_bytes(image) if isinstance(image, TiffImageFile) else 0)
 
 
 def _is_sequential(image: JpegImageFile) -> bool:

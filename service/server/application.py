@@ -24,7 +24,6 @@ from service.lifecycle import Lifecycle
 from service.repository.repository import Repository
 from service.server.access import Cors
 from service.server.dispatcher import Dispatcher
-from service.server.early_rejection import EarlyRejection
 from service.server.tracing import open_tracer
 from service.settings import Settings
 from service.telemetry.log import configure_log, with_fields
@@ -52,9 +51,6 @@ class Application:
         dispatcher = Dispatcher(settings, self._lifecycle, endpoints, self._tracer)
         origins = settings.cors_origins
         self._http_app: ASGIApp = Cors(dispatcher, origins) if origins else dispatcher
-        self.early_rejection = EarlyRejection(
-            settings, self._lifecycle, self._admission, endpoints, dispatcher
-        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or run from the server's start to its end."""

@@ -1,15 +1,12 @@
 """uvicorn's HTTP protocol, with limits for the size and the time of the headers.
 
 uvicorn has no such limits. A client could fill the memory, or keep connections open for ever,
-before any request reaches the application. The protocol also lets the application reject a request
-early, without a task. It does not know what a request asks for.
+before any request reaches the application. The protocol does not know what a request asks for.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable
 
-from starlette.types import Scope
 from uvicorn.config import HTTP_PROTOCOLS
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -17,15 +14,11 @@ from service.settings import Settings
 
 MAX_HEAD_BYTES = 65_536  # received without the end of the headers
 
-RejectEarly = Callable[[Scope], bytes | None]  # the whole response, if the request is rejected
-
 
 class BoundedProtocol(HttpToolsProtocol):
-    """uvicorn's protocol with limited headers, and with rejections that need no task."""
+    """uvicorn's protocol with limited headers."""
 
     head_seconds = 10.0
-    reject_early: RejectEarly
-    _is_skipping = False  # the body of a request that was rejected early
     _head_is_open = True
     _head_began = False  # after another request, in the data that was just received
     _head_bytes = 0
@@ -42,10 +35,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         self._head_began = False
         super().data_received(data)
-        if self._is_skipping:
-            if self._head_timer is None:
-                self._head_timer = self.loop.call_later(self.head_seconds, self.transport.close)
-        elif self._head_is_open:
+        if self._head_is_open:
             if not self._head_began:  # otherwise most of it may belong to the body before
                 self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
@@ -63,46 +53,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._head_is_open = False
         self._stop_timer()
-        rejection = self._find_rejection()
-        if rejection is None:
-            super().on_headers_complete()
-        else:
-            self.transport.write(rejection)
-            self._is_skipping = True
-
-    def on_body(self, body: bytes) -> None:
-        if not self._is_skipping:
-            super().on_body(body)
-
-    def on_message_complete(self) -> None:
-        if self._is_skipping:
-            self._is_skipping = False
-            self._stop_timer()
-            self.on_response_complete()
-        else:
-            super().on_message_complete()
-
-    def _find_rejection(self) -> bytes | None:
-        """Return the response if the request is rejected early. The connection stays open."""
-        is_first = self.cycle is None or self.cycle.response_complete
-        can_write = not self.flow.write_paused
-        stays_open = self.parser.should_keep_alive() and self.parser.get_http_version() == "1.1"
-        if (
-            not (is_first and can_write and stays_open)
-            or self.expect_100_continue
-            or self.parser.should_upgrade()
-        ):
-            return None
-        path, _, query = self.url.partition(b"?")
-        return self.reject_early(
-            {
-                "type": "http",
-                "method": self.parser.get_method().decode("latin-1"),
-                "path": path.decode("latin-1"),
-                "query_string": query,
-                "headers": self.headers,
-            }
-        )
+        super().on_headers_complete()
 
     def _start_timer(self) -> None:
         sentence = f"The headers did not arrive within {self.head_seconds:g} s: send them faster."
@@ -125,10 +76,9 @@ class BoundedProtocol(HttpToolsProtocol):
             self.send_400_response(sentence)
 
 
-def install_protocol(settings: Settings, reject_early: RejectEarly) -> None:
+def install_protocol(settings: Settings) -> None:
     """Replace the protocol that uvicorn chooses by default. BentoML leaves it the choice."""
     BoundedProtocol.head_seconds = settings.request_timeout_ms / 1000
-    BoundedProtocol.reject_early = staticmethod(reject_early)
     # uvicorn would make a log line for every request, only to drop it.
     access = logging.getLogger("uvicorn.access")
     access.handlers, access.propagate = [], False

@@ -98,6 +98,7 @@ def test_the_requirements_are_pinned_and_contain_no_torch(bento: Path) -> None:
     assert "opencv" not in requirements
 
 
+@pytest.mark.slow
 def test_the_bento_serves(bento: Path, environment: dict[str, str], tmp_path: Path) -> None:
     port = find_free_port()
     command = [sys.executable, "-m", *SERVE.split()]

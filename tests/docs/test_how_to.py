@@ -15,7 +15,8 @@ from PIL import Image
 from tests.contract.wire import connect, count_images, start_post
 from tests.docs.pages import find_fences
 from tests.docs.walkthrough import PART, PORT, Walk, mask_text
-from tests.server import ROOT, Server, start_server, wait_until
+from tests.server import ROOT, Server, wait_until
+from tests.warm_process import start_worker
 
 HOW_TO = ROOT / "docs" / "how-to"
 PYTHON = HOW_TO / "call-from-python.md"
@@ -46,7 +47,7 @@ def test_mistakes_say_what_the_table_says(page: Path, tmp_path: Path) -> None:
 def test_the_client_in_ten_lines_waits_and_asks_again(quadrants_dir: Path, tmp_path: Path) -> None:
     """Eight at once, while another holds the only place: refused, and all answered in the end."""
     [code] = re.findall(r"# sightglass\.py\n(.*?)```", PYTHON.read_text(), re.DOTALL)
-    with start_server(quadrants_dir, tmp_path, max_queue_size=1) as server:
+    with start_worker(quadrants_dir, tmp_path, max_queue_size=1) as server:
         server.wait_ready()
         (tmp_path / "sightglass.py").write_text(code.replace(f"http://{PORT}", server.url))
         ask = runpy.run_path(str(tmp_path / "sightglass.py"))["ask"]
@@ -63,13 +64,14 @@ def test_the_client_in_ten_lines_waits_and_asks_again(quadrants_dir: Path, tmp_p
     assert len([line for line in code.splitlines() if line]) == 10
 
 
-def test_kserves_client_is_answered_as_shown(bundled: Server) -> None:
+def test_kserves_client_is_answered_as_shown(request: pytest.FixtureRequest) -> None:
     """It pins other packages than ours: $KSERVE_PYTHON names a Python that has it."""
     python = os.environ.get("KSERVE_PYTHON")
     if not python:
         pytest.skip("needs KServe's client: set KSERVE_PYTHON to a Python that has it")
+    server: Server = request.getfixturevalue("bundled_worker")
     fences = list(find_fences(TRITON.read_text()))
     [number] = [i for i, fence in enumerate(fences) if "from kserve import" in fence.content]
-    code = fences[number].content.replace(PORT, bundled.url.removeprefix("http://"))
+    code = fences[number].content.replace(PORT, server.url.removeprefix("http://"))
     ran = subprocess.run([python, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert mask_text(ran.stdout) == mask_text(fences[number + 1].content), ran.stderr

@@ -5,6 +5,7 @@
 
 import re
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -79,14 +80,16 @@ def test_every_command_answers_as_shown(
     if "data" in directives:
         request.getfixturevalue("data_dir")
 
-    def find_server() -> Server:
-        server: Server = request.getfixturevalue("bundled")
+    def find(fixture: str) -> Server:
+        server: Server = request.getfixturevalue(fixture)
         wait_loaded(server)
         return server
 
     quick = "quick" in directives
     with ExitStack() as stack:
-        walk = Walk(tmp_path, stack, find_server, quick, CHANGES.get(get_name(page), {}))
+        find_server, find_launched = partial(find, "bundled_worker"), partial(find, "bundled")
+        changes = CHANGES.get(get_name(page), {})
+        walk = Walk(tmp_path, stack, find_server, find_launched, quick, changes)
         if "digits" in directives:
             walk.use_drawn_digits()
         for step in walk.steps(text):

@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -33,6 +33,7 @@ from tests.docs.http_answers import is_same_answer, run_curl
 from tests.docs.pages import is_same_picture, read_directives
 from tests.docs.tables import renew_tables
 from tests.server import ROOT, Server, start_server, wait_until
+from tests.warm_process import start_worker
 
 PART = re.compile(
     r"^<!-- server:(?P<settings>[^>]*)-->"
@@ -42,6 +43,7 @@ PART = re.compile(
 )
 PICTURE = re.compile(r"!\[[^]]*\]\((?:\.\./|docs/)?pictures/([^)]+)\)")
 PORT = "127.0.0.1:3000"
+Start = Callable[..., AbstractContextManager[Server]]  # `start_server` or `start_worker`
 FILE = re.compile(r"# (\S+\.py)\n")
 TRAINING = re.compile(r"(?:python -m training .*\n)+")
 SERVE = re.compile(
@@ -80,15 +82,18 @@ class Walk:
         folder: Path,
         stack: ExitStack,
         find_server: Callable[[], Server] | None = None,
+        find_launched: Callable[[], Server] | None = None,
         quick: bool = False,
         changes: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        """`find_server` gives the bundled server; without it the walk starts one if needed.
+        """`find_server` gives a server of the bundled models for calls, and `find_launched` the one
+        that `make serve` starts; without them the walk starts one if needed.
 
         `quick` trains for one epoch, in this process, and `changes` replaces parts of the code.
         """
         self.folder, self.stack, self.quick, self.changes = folder, stack, quick, changes
         self.find_server = find_server or self.start_bundled
+        self.find_launched = find_launched or self.start_bundled
         self.server: Server | None = None  # the one that commands talk to now
         self.own = stack.enter_context(ExitStack())  # holds the page's own server
         self.bundled: Server | None = None
@@ -137,9 +142,10 @@ class Walk:
     def serve(self, settings: str, models: str | None) -> str:
         """`make serve`, the bundled one if the page asks for nothing else; what it says then."""
         if settings or models:
-            self.start_own(self.folder / (models or "models"), parse_settings(settings))
+            folder = self.folder / (models or "models")
+            self.start_own(start_server, folder, parse_settings(settings))
         else:
-            self.server = self.find_server()
+            self.server = self.find_launched()
         server = self.server
         assert server
         wait_until(lambda: LAST_HINT in server.read_log(), describe=server.read_log)
@@ -150,12 +156,12 @@ class Walk:
         """What a comment `<!-- server: … -->` asks for; nothing is the bundled server."""
         own = parse_settings(settings)
         if own:
-            self.start_own(self.folder / own.pop("models_dir", "models"), own)
+            self.start_own(start_worker, self.folder / own.pop("models_dir", "models"), own)
         else:
             self.own.close()
             self.server = self.find_server()
 
-    def start_own(self, models: Path, settings: dict[str, str]) -> None:
+    def start_own(self, start: Start, models: Path, settings: dict[str, str]) -> None:
         """A server of the page's own, in the place of the one before."""
         self.own.close()
         if models.name == "models":
@@ -163,7 +169,7 @@ class Walk:
         # A folder that isn't there stays as the page names it, since the server repeats its name.
         models_dir = models if models.exists() else models.relative_to(self.folder)
         logs = Path(self.own.enter_context(tempfile.TemporaryDirectory()))
-        self.server = self.own.enter_context(start_server(models_dir, logs, **settings))
+        self.server = self.own.enter_context(start(models_dir, logs, **settings))
         self.server.wait_answering()
         if models.exists():
             self.server.wait_ready()

@@ -8,7 +8,7 @@ import copy
 import gzip
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,15 +19,13 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from pytorch_grad_cam import GradCAM
-from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
 from service.artifact.card import InputSpec as ServedInput
 from service.imaging.decoding import decode_image, open_image
 from tests.contract.artifacts import wait_loaded
 from tests.reliability.client import Client, Reply, connect
 from tests.reliability.photographs import make_request
-from tests.server import ROOT, Server
+from tests.server import ROOT, Server, wait_until
 from tests.warm_process import start_worker
 from training.artifact.card import ModelInfo
 from training.artifact.golden import encode_png, pad_to_wider_image
@@ -48,6 +46,7 @@ class Served(NamedTuple):
 
     model: Classifier
     server: Server
+    export: Callable[[str], None]  # in another precision
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +76,8 @@ def served(samples: Pixels, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         about, model, layer, samples, tree, unmeasured="untrained", say=lambda _: None
     )
     export_model(request)
-    for precision in PRECISIONS:
+
+    def export(precision: str) -> None:
         lower = replace(
             request,
             info=replace(about, name=f"lenet5-{precision}"),
@@ -86,9 +86,12 @@ def served(samples: Pixels, tmp_path_factory: pytest.TempPathFactory) -> Iterato
             calibration=samples,
         )
         export_model(lower)
-    with start_worker(tree, tmp_path_factory.mktemp("server")) as server:
-        wait_loaded(server)
-        yield Served(model, server)
+
+    with start_worker(
+        tree, tmp_path_factory.mktemp("server"), model_poll_seconds=0.2, default_model="lenet5"
+    ) as server:
+        server.wait_ready()
+        yield Served(model, server, export)
 
 
 def encode(pixels: Pixels, file_format: str = "PNG") -> bytes:
@@ -112,6 +115,10 @@ def run_pytorch_grad_cam(
     model: Classifier, pixels: Pixels, target: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return its cam before ReLU (h, w) and its final map (28, 28)."""
+    # Imported here, since pytorch_grad_cam takes seconds to import.
+    from pytorch_grad_cam import GradCAM
+    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+
     reference = GradCAM(model.network, [model.network.features.act2])  # type: ignore[union-attr]
     with reference:
         prepared = model.preprocess(torch.from_numpy(pixels[np.newaxis])).requires_grad_()
@@ -133,13 +140,23 @@ def test_probabilities_over_http_equal_those_of_torch(served: Served, samples: P
         assert [found[k] for k in range(10)] == pytest.approx(row.tolist(), abs=1e-6)
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize(
+    "precision",
+    ["int8", *(pytest.param(other, marks=pytest.mark.slow) for other in ("w16", "fp16"))],
+)
 def test_models_of_lower_precision_are_served_like_any_model(
     served: Served, samples: Pixels, precision: str
 ) -> None:
     """The model is ready after its golden test. Probabilities and map are near those of 32 bits."""
-    [version] = served.server.client.get(f"/models/lenet5-{precision}").json()["versions"]
-    assert (version["state"], version["card"]["precision"]) == ("ready", precision)
+    served.export(precision)
+
+    def find_versions() -> list[dict[str, Any]]:
+        answer = served.server.client.get(f"/models/lenet5-{precision}").json()
+        return list(answer.get("versions", []))
+
+    wait_until(lambda: [version["state"] for version in find_versions()] == ["ready"])
+    [version] = find_versions()
+    assert version["card"]["precision"] == precision
     for pixels in samples[:4]:
         full, small = (
             explain(served.server, pixels, model=name, target_index=7)
@@ -215,14 +232,16 @@ def read_mnist_test(folder: Path) -> tuple[Pixels, NDArray[np.uint8]]:
 
 
 def test_the_service_gets_as_many_digits_right_as_torch_and_the_card(
-    data_dir: Path, bundled: Server
+    data_dir: Path, bundled_worker: Server
 ) -> None:
     images, labels = read_mnist_test(data_dir / "mnist")
-    wait_loaded(bundled)
+    wait_loaded(bundled_worker)
     correct = 0
     for start in range(0, len(images), 64):
         files = [("image", encode(image)) for image in images[start : start + 64]]
-        answer = bundled.client.post("/predict/batch", params={"model": "lenet5"}, files=files)
+        answer = bundled_worker.client.post(
+            "/predict/batch", params={"model": "lenet5"}, files=files
+        )
         predicted = [result["predictions"][0]["index"] for result in answer.json()["results"]]
         correct += int((np.array(predicted) == labels[start : start + 64]).sum())
     model = onnx.load(str(MODELS_DIR / "lenet5" / "1" / "model.onnx"))
@@ -232,15 +251,17 @@ def test_the_service_gets_as_many_digits_right_as_torch_and_the_card(
     assert card["metrics"]["accuracy"] >= 0.992
 
 
-def test_digits_on_gray_paper_are_recognized(data_dir: Path, bundled: Server) -> None:
+def test_digits_on_gray_paper_are_recognized(data_dir: Path, bundled_worker: Server) -> None:
     images, labels = read_mnist_test(data_dir / "mnist")
-    wait_loaded(bundled)
+    wait_loaded(bundled_worker)
     ink, paper = 70, 210
     drawn = (paper - (paper - ink) * (images[:640] / 255)).astype(np.uint8)
     predicted: list[int] = []
     for start in range(0, len(drawn), 64):
         files = [("image", encode(image)) for image in drawn[start : start + 64]]
-        answer = bundled.client.post("/predict/batch", params={"model": "lenet5"}, files=files)
+        answer = bundled_worker.client.post(
+            "/predict/batch", params={"model": "lenet5"}, files=files
+        )
         predicted += [result["predictions"][0]["index"] for result in answer.json()["results"]]
     assert (np.array(predicted) == labels[:640]).mean() >= 0.98
 

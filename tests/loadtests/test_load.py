@@ -90,10 +90,10 @@ def test_a_percentile_is_the_smallest_time_that_covers_its_share() -> None:
 
 
 @pytest.fixture
-def loaded(bundled: Server) -> Server:
+def loaded(bundled_worker: Server) -> Server:
     """The service after it has loaded all bundled models."""
-    wait_loaded(bundled)
-    return bundled
+    wait_loaded(bundled_worker)
+    return bundled_worker
 
 
 def start_locust(folder: Path, *arguments: str) -> subprocess.Popen[str]:

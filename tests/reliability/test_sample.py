@@ -11,7 +11,6 @@ from tests.reliability.fuzz import fuzz, make_requests
 from tests.reliability.loss import find_nginx, make_quarters, start_nginx, stop_alone
 from tests.reliability.malice import run_all_attacks
 from tests.reliability.mutations import make_pictures
-from tests.reliability.schema_fuzz import fuzz_described
 from tests.reliability.versions import deploy
 from tests.server import LaunchedServer, Server, start_server
 
@@ -42,6 +41,9 @@ def test_damaged_pictures_are_predicted_or_rejected_with_a_sentence(
 
 
 def test_generated_requests_get_declared_answers(server: Server) -> None:
+    # Imported here, since schemathesis takes seconds to import.
+    from tests.reliability.schema_fuzz import fuzz_described
+
     described = fuzz_described(server, 3, ("/predict", "/models/{name}", "/readyz"))
     assert described.faults == []
     assert {200, 404} <= set(described.statuses)

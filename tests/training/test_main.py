@@ -59,6 +59,45 @@ def test_the_help_of_every_command_has_an_example(
     assert f"example: python -m training {command} " in " ".join(capsys.readouterr().out.split())
 
 
+def test_a_folder_without_a_test_split_is_measured_on_its_validation_split(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The terminal, the report and the card say so. The calibration claims nothing of it."""
+    monkeypatch.setattr(image_folder, "CACHE_FOLDER", tmp_path / "cache")
+    for label, colour in (("red", (200, 30, 30)), ("blue", (30, 30, 200)), ("green", (0, 99, 0))):
+        for split, count in (("train", 8), ("val", 3)):
+            if (label, split) != ("green", "val"):
+                (tmp_path / "set" / split / label).mkdir(parents=True)
+                for i in range(count):
+                    image = Image.new("RGB", (30 + i, 40), colour)
+                    image.save(tmp_path / "set" / split / label / f"{i}.png")
+    config = tmp_path / "colours.py"
+    config.write_text(
+        "from training.config import Config\n"
+        "from training.imaging.preprocessing import Input\n"
+        f"CONFIG = Config('colours', 'lenet5', {str(tmp_path / 'set')!r}, "
+        "Input('RGB', 28, 28, 28), options={'activation': 'relu'}, epochs=1, batch_size=8)\n"
+    )
+    run = tmp_path / "run"
+    caution = "There is no test split, so the figures are from the validation split."
+    missing = "No picture shows green, so its figures are not defined"
+    assert call(monkeypatch, "fit", config, "--out", run) == 0
+    assert call(monkeypatch, "evaluate", run / "best.pt", "--split", "test") == 2
+    assert "no pictures in the split 'test', only in train, val" in capsys.readouterr().err
+    assert call(monkeypatch, "evaluate", run / "best.pt") == 0
+    said = capsys.readouterr().out
+    assert caution in said
+    assert missing in said
+    assert caution in (run / "report-val" / "README.md").read_text()
+    ways = ("--to", tmp_path / "tree", "--maps", 0, "--calibrate")
+    assert call(monkeypatch, "export", run / "best.pt", *ways) == 0
+    assert caution in capsys.readouterr().out
+    page = (tmp_path / "tree" / "colours" / "1" / "report" / "README.md").read_text()
+    assert f"- {caution}" in page
+    assert f"- {missing}" in page
+    assert "On the validation split, through this very file" in page
+
+
 def test_fit_evaluate_and_export_a_folder(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -17,9 +17,8 @@ def add_evaluate(commands: Commands) -> None:
     command.add_argument("checkpoint", type=Path, help="the best.pt of a run")
     command.add_argument(
         "--split",
-        default="test",
         choices=["train", "val", "test"],
-        help="the split to measure on (default: %(default)s)",
+        help="the split to measure on (default: test, or val if there is no test split)",
     )
     command.add_argument(
         "--out", type=Path, help="folder of the report (default: next to the checkpoint)"
@@ -29,23 +28,27 @@ def add_evaluate(commands: Commands) -> None:
 def run_evaluate(arguments: argparse.Namespace) -> None:
     import torch
 
-    from training.data.datasets import load_dataset
+    from training.data.datasets import load_trained_dataset
+    from training.data.splits import VALIDATION_CAUTION
     from training.evaluate.metrics import Evaluation, compute_metrics, predict_split
     from training.fit.checkpoint import load_checkpoint
     from training.networks.classifier import compute_probabilities
     from training.report.plots import format_metrics, format_table, save_report_plots
 
     config, labels, model, rest = load_checkpoint(arguments.checkpoint)
-    split = load_dataset(config).get_split(arguments.split)
+    data = load_trained_dataset(config, labels)
+    name = arguments.split or data.measured_split
+    split = data.get_split(name)
     logits = torch.from_numpy(predict_split(model.predict, split))
     probabilities = compute_probabilities(logits, config.task == "multilabel").numpy()
     figures = compute_metrics(probabilities, split.labels, labels)
-    folder = arguments.out or arguments.checkpoint.parent / f"report-{arguments.split}"
-    title = f"{config.name}: {len(split):,} pictures ({arguments.split})"
+    folder = arguments.out or arguments.checkpoint.parent / f"report-{name}"
+    title = f"{config.name}: {len(split):,} pictures ({name})"
     evaluation = Evaluation(labels, split, probabilities, figures)
     save_report_plots(folder, evaluation, rest["history"])
-    page = [f"# {title}", "", *format_metrics(folder, figures), ""]
+    cautions = [VALIDATION_CAUTION] if name != arguments.split and name == "val" else []
+    page = [f"# {title}", "", *cautions, "", *format_metrics(folder, figures), ""]
     (folder / "README.md").write_text("\n".join(page), encoding="utf-8")
-    for line in format_table(figures):
+    for line in [*cautions, *format_table(figures), *figures.get("undefined", [])]:
         print(line)
     print(f"{folder / 'README.md'} has the rest.")

@@ -6,13 +6,16 @@ Knows nothing of batches, augmentation or networks.
 import gzip
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from torchvision import datasets
 
 from training.config import Config, get_data_folder, resolve_path
 from training.data.csv_table import read_csv_table
 from training.data.image_folder import Listing, decode_pictures, list_splits
+from training.data.splits import SPLITS, fill_splits, sample_held_out
 from training.errors import UserError
 from training.imaging.preprocessing import Input, Pixels
 
@@ -44,12 +47,21 @@ class Dataset:
     splits: dict[str, Split]
     labels: tuple[str, ...]
 
+    def has_split(self, name: str) -> bool:
+        """Whether the split has pictures."""
+        return name in self.splits and len(self.splits[name]) > 0
+
     def get_split(self, name: str) -> Split:
         """A split with at least one picture; UserError if there is none."""
-        if name not in self.splits or not len(self.splits[name]):
-            found = ", ".join(name for name, split in self.splits.items() if len(split))
+        if not self.has_split(name):
+            found = ", ".join(filter(self.has_split, self.splits))
             raise UserError(f"The data set has no pictures in the split {name!r}, only in {found}.")
         return self.splits[name]
+
+    @property
+    def measured_split(self) -> str:
+        """The name of the split to measure on: `test`, or `val` if there is no test split."""
+        return "test" if self.has_split("test") else "val"
 
 
 def load_dataset(config: Config) -> Dataset:
@@ -63,6 +75,28 @@ def load_dataset(config: Config) -> Dataset:
     if config.data.endswith(".csv"):
         return load_csv_table(config)
     return load_image_folder(config)
+
+
+def load_trained_dataset(config: Config, labels: tuple[str, ...]) -> Dataset:
+    """Load the data set of a network that has been trained with these labels.
+
+    Raises:
+        UserError: the data set cannot be loaded, or its labels have changed since.
+    """
+    data = load_dataset(config)
+    if data.labels == labels:
+        return data
+    before, now = (describe_labels(a, b) for a, b in ((labels, data.labels), (data.labels, labels)))
+    raise UserError(
+        f"The labels of {config.data} have changed: the network was trained with {before}, "
+        f"now there are {now}. Restore the data set, or train again."
+    )
+
+
+def describe_labels(labels: tuple[str, ...], others: tuple[str, ...]) -> str:
+    """The number of labels, and the first of those that are not among the others."""
+    own = sorted(set(labels) - set(others))
+    return f"{len(labels)} labels" + (f" ({own[0]} is one of them)" if own else "")
 
 
 def load_mnist(validation: float, seed: int) -> Dataset:
@@ -96,21 +130,11 @@ def download_mnist(folder: Path) -> Path:
 def load_image_folder(config: Config) -> Dataset:
     """A folder of images. Missing splits are held out of training, stratified by label."""
     listed = list_splits(resolve_path(config.data))
-    rows = listed.get("train") or listed["all"]
-    labels = tuple(sorted({label for _, label in rows}))
-    for split, share in (
-        ("test", config.test if "all" in listed else 0),
-        ("val", config.validation),
-    ):
-        if split not in listed and share:
-            truth = np.array([labels.index(label) for _, label in rows])
-            held = sample_held_out(truth, share, config.seed)
-            listed[split] = [row for row, out in zip(rows, held, strict=True) if out]
-            rows = [row for row, out in zip(rows, held, strict=True) if not out]
-    listed.pop("all", None)
-    listed["train"] = rows
-    splits = {split: load_split(rows, labels, config.input) for split, rows in listed.items()}
-    return Dataset(splits, labels)
+    labels = tuple(sorted({label for rows in listed.values() for _, label in rows}))
+    rows = [(path, label, split) for split, rows in listed.items() for path, label in rows]
+    truth = np.array([labels.index(label) for _, label, _ in rows])
+    given = np.array(["" if split == "all" else split for _, _, split in rows])
+    return assemble_dataset([path for path, _, _ in rows], given, truth, labels, config)
 
 
 def load_split(rows: Listing, labels: tuple[str, ...], input_spec: Input) -> Split:
@@ -127,33 +151,55 @@ def load_csv_table(config: Config) -> Dataset:
     """
     path = resolve_path(config.data)
     rows, labels = read_csv_table(path)
-    marks = np.array([[float(row[label]) for label in labels] for row in rows], np.float32)
-    several = config.task == "multilabel"
-    if not several and (marks.sum(1) != 1).any():
-        line = int(np.flatnonzero(marks.sum(1) != 1)[0]) + 2
+    if len(labels) < 2:
         raise UserError(
-            f"{path}, line {line}: the picture must have exactly one label. "
+            f"{path} has only the label {labels[0]!r}, at least two are needed. "
+            "For yes or no, give it a column `label` with two values."
+        )
+    marks = np.array([row.marks for row in rows], np.float32)  # (N, K)
+    several = config.task == "multilabel"
+    odd = np.flatnonzero(marks.sum(1) != 1)
+    if not several and len(odd):
+        raise UserError(
+            f"{path}, line {rows[odd[0]].line}: the picture must have exactly one label. "
             "For several labels per picture set task=multilabel."
         )
+    given = np.array([row.split for row in rows])
     truth = marks if several else marks.argmax(1)
-    split = np.array([row.get("split", "train") for row in rows])
-    if "split" not in rows[0]:
-        alike = np.zeros(len(rows)) if several else truth
-        test = sample_held_out(alike, config.test, config.seed)
-        rest = np.flatnonzero(~test)
-        split[test] = "test"
-        split[rest[sample_held_out(alike[rest], config.validation, config.seed)]] = "val"
-    splits = {}
-    for name in ("train", "val", "test"):
-        chosen = np.flatnonzero(split == name)
-        if not len(chosen):
-            raise UserError(
-                f"{path} has no pictures in the split {name!r}. "
-                "Each of train, val and test needs some."
-            )
-        files = [path.parent / rows[i]["file"] for i in chosen]
-        splits[name] = Split(decode_pictures(files, config.input), truth[chosen])
-    return Dataset(splits, labels)
+    return assemble_dataset([row.file for row in rows], given, truth, labels, config)
+
+
+def assemble_dataset(
+    files: list[Path],
+    given: NDArray[np.str_],  # (N,): the split of each picture, or "" everywhere
+    truth: NDArray[Any],  # (N,) classes, or (N, K) of 0 and 1
+    labels: tuple[str, ...],
+    config: Config,
+) -> Dataset:
+    """Fill in the missing splits, and decode the pictures of each.
+
+    Raises:
+        UserError: there is a label, or none at all, without a picture to train on.
+    """
+    alike = truth if truth.ndim == 1 else np.zeros(len(truth), np.int64)
+    splits = fill_splits(given, alike, config.validation, config.test, config.seed)
+    train = truth[splits == "train"]
+    counts = train.sum(0) if truth.ndim == 2 else np.bincount(train, minlength=len(labels))
+    if not counts.all():
+        missing = labels[int(np.flatnonzero(counts == 0)[0])]
+        raise UserError(
+            f"{config.data} has no picture with the label {missing!r} in the split 'train'. "
+            "Add one, or remove the label."
+        )
+    chosen = {name: np.flatnonzero(splits == name) for name in SPLITS}
+    return Dataset(
+        {
+            name: Split(decode_pictures([files[i] for i in rows], config.input), truth[rows])
+            for name, rows in chosen.items()
+            if len(rows)
+        },
+        labels,
+    )
 
 
 def read_idx_file(path: Path) -> Pixels:
@@ -166,13 +212,3 @@ def read_idx_file(path: Path) -> Pixels:
         raise UserError(f"{path} is not an idx file of unsigned bytes.")
     shape = np.frombuffer(content, ">i4", content[3], 4)
     return np.frombuffer(content, np.uint8, -1, 4 + 4 * content[3]).reshape(shape)
-
-
-def sample_held_out(labels: np.ndarray, share: float, seed: int) -> np.ndarray:
-    """A random mask of the rows to hold out, the same share of each class: (N,) bool."""
-    held = np.zeros(len(labels), bool)
-    rng = np.random.default_rng(seed)
-    for label in np.unique(labels):
-        rows = np.flatnonzero(labels == label)
-        held[rng.permutation(rows)[: round(share * len(rows))]] = True
-    return held

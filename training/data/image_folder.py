@@ -12,36 +12,35 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
+from training.data.picture_files import list_pictures, list_subfolders
+from training.data.splits import ACCEPTED_NAMES, SPLIT_NAMES
 from training.errors import UserError
+from training.imaging.decoding import PIXEL_RULES
 from training.imaging.preprocessing import Input, Pixels, load_pixels
 
 CACHE_FOLDER = Path(".cache/pictures")
-SPLIT_FOLDERS = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-}
-SPLIT_FOLDERS |= {"test": "test", "testing": "test"}
-
 Listing = list[tuple[Path, str]]  # (path, label) of each picture
 
 
 def list_splits(folder: Path) -> dict[str, Listing]:
-    """The pictures of each split. A folder without splits is returned as one split "all"."""
+    """The pictures of each split. A folder without splits is returned as one split "all".
+
+    Raises:
+        UserError: there is no such folder, or its layout is not clear.
+    """
     if not folder.is_dir():
         raise UserError(f"There is no folder {folder}, neither here nor in the data folder.")
-    inside = list_subfolders(folder)
-    splits = {SPLIT_FOLDERS[p.name.lower()]: p for p in inside if p.name.lower() in SPLIT_FOLDERS}
+    splits = find_split_folders(folder)
     if not splits:
         return {"all": list_labelled_pictures(folder)}
     if "train" not in splits:
         raise UserError(f"{folder} has the splits {', '.join(splits)} but no folder train.")
-    found = {split: list_labelled_pictures(path) for split, path in splits.items()}
+    found = {
+        split: list_labelled_pictures(path, 2 if split == "train" else 1)
+        for split, path in splits.items()
+    }
     known = {label for _, label in found["train"]}
     for split, rows in found.items():
         new = sorted({label for _, label in rows} - known)
@@ -52,44 +51,61 @@ def list_splits(folder: Path) -> dict[str, Listing]:
     return found
 
 
-def list_labelled_pictures(folder: Path) -> Listing:
-    """Every picture below each label's folder, sorted. Files of other kinds are skipped."""
-    names = list_readable_suffixes()
-    rows: Listing = []
-    labels = list_subfolders(folder)
-    if len(labels) < 2:
+def find_split_folders(folder: Path) -> dict[str, Path]:
+    """The folder of each split, or nothing if the subfolders are labels.
+
+    A folder named like a split is a label if it has no folders and others are not named so: a label
+    may be called train.
+
+    Raises:
+        UserError: two folders are the same split, or a folder beside the splits is none.
+    """
+    inside = list_subfolders(folder)
+    named = [path for path in inside if path.name.lower() in SPLIT_NAMES]
+    others = [path.name for path in inside if path not in named]
+    if not named or (others and not any(list_subfolders(path) for path in named)):
+        return {}
+    if others:
         raise UserError(
-            f"{folder} must have a subfolder for each of at least two labels, it has {len(labels)}."
+            f"{folder} has the splits {', '.join(path.name for path in named)}, "
+            f"but {others[0]} is not a split. {ACCEPTED_NAMES}"
         )
-    for label in labels:
-        files = sorted(p for p in label.rglob("*") if p.is_file() and not p.name.startswith("."))
-        images = [p for p in files if p.suffix.lower() in names]
-        if not images:
-            raise UserError(f"The label folder {label} has no pictures. Add some, or remove it.")
-        if len(images) < len(files):
-            odd = next(p for p in files if p not in set(images))
-            tqdm.write(
-                f"{label}: skipped {len(files) - len(images)} files that are not pictures "
-                f"({odd.name} …)"
+    splits: dict[str, Path] = {}
+    for path in named:
+        split = SPLIT_NAMES[path.name.lower()]
+        if split in splits:
+            raise UserError(
+                f"{folder} has two folders for the split {split}: {splits[split].name} and "
+                f"{path.name}. Keep one of them."
             )
-        rows += [(path, label.name) for path in images]
+        splits[split] = path
+    return splits
+
+
+def list_labelled_pictures(folder: Path, least: int = 2) -> Listing:
+    """Every picture below each label's folder, sorted.
+
+    Raises:
+        UserError: there are fewer than `least` labels, or a label has no pictures.
+    """
+    labels = list_subfolders(folder)
+    if len(labels) < least:
+        wanted = "each of at least two labels" if least > 1 else "at least one label"
+        raise UserError(f"{folder} must have a subfolder for {wanted}, it has {len(labels)}.")
+    rows: Listing = []
+    for label in labels:
+        pictures = list_pictures(label)
+        if not pictures:
+            raise UserError(f"The label folder {label} has no pictures. Add some, or remove it.")
+        rows += [(path, label.name) for path in pictures]
     return rows
-
-
-def list_subfolders(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
-
-
-def list_readable_suffixes() -> set[str]:
-    """The file name suffixes of the formats that Pillow reads."""
-    Image.init()
-    return {ending for ending, kind in Image.registered_extensions().items() if kind in Image.OPEN}
 
 
 def decode_pictures(paths: Sequence[Path], input_spec: Input) -> Pixels:
     """All pictures in the network's size: (N, H, W, C) uint8, memory-mapped from disk."""
     facts = [(str(p.resolve()), (s := p.stat()).st_size, s.st_mtime_ns) for p in paths]
-    key = hashlib.sha256(repr((facts, asdict(input_spec))).encode()).hexdigest()[:24]
+    rules = (PIXEL_RULES, asdict(input_spec))
+    key = hashlib.sha256(repr((facts, rules)).encode()).hexdigest()[:24]
     file = CACHE_FOLDER / f"{key}.npy"
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)

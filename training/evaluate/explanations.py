@@ -159,7 +159,8 @@ def measure_incompleteness(
 ) -> float | None:
     """The largest |sum of cam - (logit - bias)| of the top-1, over the largest |logit - bias|.
 
-    It should be 0 if the head averages the map and one linear layer follows. None for other heads.
+    It should be 0 if the head averages the map and one linear layer follows. None for other heads,
+    and if every logit is its bias.
     """
     image = torch.tensor(np.asarray(sampled.pictures[:2]))
     if plan.seed is None or plan.pivot != plan.seed or not is_averaged(model, plan.layer, image):
@@ -168,7 +169,8 @@ def measure_incompleteness(
     answers = logits.argmax(1)
     shift = bias.detach().numpy()[answers] if isinstance(bias, torch.Tensor) else 0.0
     expected = logits.max(1) - shift
-    return float(f"{np.abs(cams.sum((1, 2)) - expected).max() / np.abs(expected).max():.2g}")
+    largest = np.abs(expected).max()
+    return float(f"{np.abs(cams.sum((1, 2)) - expected).max() / largest:.2g}") if largest else None
 
 
 @torch.no_grad()

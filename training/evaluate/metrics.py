@@ -13,6 +13,8 @@ from tqdm import tqdm
 from training.data.datasets import Split
 from training.imaging.preprocessing import Predictor
 
+MAX_NAMED_LABELS = 12  # in a sentence
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -33,43 +35,64 @@ def predict_split(run: Predictor, split: Split, size: int = 128) -> NDArray[np.f
 def compute_metrics(
     probabilities: NDArray[np.float32], labels: NDArray[Any], names: tuple[str, ...]
 ) -> dict[str, Any]:
-    """Accuracy, per-class precision, recall and F1, macro ROC-AUC, calibration error, confusion."""
+    """Accuracy and other figures, for all pictures and for each label.
+
+    A figure that these pictures cannot determine is None, and no mean counts it. The sentences of
+    `undefined` say which and why; without any there is no such key.
+    """
     p, y = torch.from_numpy(probabilities), torch.from_numpy(labels)
-    if y.ndim == 2:
-        return compute_multilabel_metrics(p, y.long(), names)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about labels without pictures, which are handled here
+        if y.ndim == 2:
+            return compute_multilabel_metrics(p, y.long(), names)
+        return compute_multiclass_metrics(p, y, names)
+
+
+def compute_multiclass_metrics(
+    p: torch.Tensor, y: torch.Tensor, names: tuple[str, ...]
+) -> dict[str, Any]:
+    """Of probabilities (N, K) and classes (N,). Labels without pictures are left out."""
     k = len(names)
-    each = [
+    counts = torch.bincount(y, minlength=k)  # (K,)
+    precision, recall, f1 = (
         score(p, y, k, average="none")
         for score in (
             classification.multiclass_precision,
             classification.multiclass_recall,
             classification.multiclass_f1_score,
         )
+    )
+    silent = (torch.bincount(p.argmax(1), minlength=k) == 0) & (counts > 0)
+    precision = precision.masked_fill(silent, torch.nan)
+    auc = classification.multiclass_auroc(p, y, k, average="none")
+    auc = auc.masked_fill(counts == len(y), torch.nan)
+    here = counts > 0
+    undefined = [
+        *describe_missing(names, counts, len(y)),
+        *name_labels(
+            "The network never answers {}, so {its} precision is not defined.", names, silent
+        ),
     ]
-    here = torch.from_numpy(np.unique(labels))  # labels without pictures are left out
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        auc = classification.multiclass_auroc(p, y, k, average="none")
     return {
         "pictures": len(y),
         "correct": int((p.argmax(1) == y).sum()),
         "accuracy": round(float((p.argmax(1) == y).double().mean()), 6),
-        "balanced_accuracy": round_or_none(each[1][here].mean()),
-        "macro_f1": round_or_none(each[2][here].mean()),
+        "balanced_accuracy": round_or_none(recall[here].mean()),
+        "macro_f1": round_or_none(f1[here].mean()),
         "macro_roc_auc": round_or_none(auc[here].nanmean()),
         "calibration_error": compute_calibration_error(p, y),
         "negative_log_likelihood": round_or_none(
             -p.gather(1, y[:, None]).clamp_min(1e-12).log().mean()
         ),
+        **({"undefined": undefined} if undefined else {}),
         "per_class": {
-            name: dict(
-                zip(
-                    ("precision", "recall", "f1"), (round_or_none(s[i]) for s in each), strict=True
-                ),
-                pictures=int((y == i).sum()),
-            )
-            for i, name in enumerate(names)
-            if i in here
+            names[i]: {
+                "precision": round_or_none(precision[i]),
+                "recall": round_or_none(recall[i]),
+                "f1": round_or_none(f1[i]),
+                "pictures": int(counts[i]),
+            }
+            for i in here.nonzero()[:, 0].tolist()
         },
         "confusion": classification.multiclass_confusion_matrix(p, y, k).tolist(),
     }
@@ -78,30 +101,67 @@ def compute_metrics(
 def compute_multilabel_metrics(
     p: torch.Tensor, y: torch.Tensor, names: tuple[str, ...]
 ) -> dict[str, Any]:
-    """Mean average precision, macro F1 and ROC-AUC, label accuracy and exact match, (N, K) each."""
-    k = len(names)
-    precision = classification.multilabel_average_precision(p, y, k, average="none")
-    auc = classification.multilabel_auroc(p, y, k, average="none")
-    f1 = classification.multilabel_f1_score(p, y, k, average="none")
+    """Of probabilities (N, K) and marks of 0 and 1 (N, K). No mean counts labels without pictures.
+
+    They are mean average precision, macro F1 and ROC-AUC, label accuracy and exact match.
+    """
+    k, counts = len(names), y.sum(0)  # (K,)
+    precision, auc, f1 = (
+        score(p, y, k, average="none").float().masked_fill(counts == 0, torch.nan)
+        for score in (
+            classification.multilabel_average_precision,
+            classification.multilabel_auroc,
+            classification.multilabel_f1_score,
+        )
+    )
+    auc = auc.masked_fill(counts == len(y), torch.nan)
+    undefined = describe_missing(names, counts, len(y))
     right = (p > 0.5) == (y > 0)
     return {
         "pictures": len(y),
         "mean_average_precision": round_or_none(precision.nanmean()),
         "macro_roc_auc": round_or_none(auc.nanmean()),
-        "macro_f1": round_or_none(f1.mean()),
+        "macro_f1": round_or_none(f1.nanmean()),
         "label_accuracy": round_or_none(right.float().mean()),
         "all_labels_right": round_or_none(right.all(1).float().mean()),
         "calibration_error": compute_calibration_error(p, y),
+        **({"undefined": undefined} if undefined else {}),
         "per_class": {
             name: {
                 "average_precision": round_or_none(precision[i]),
                 "roc_auc": round_or_none(auc[i]),
                 "f1": round_or_none(f1[i]),
-                "pictures": int(y[:, i].sum()),
+                "pictures": int(counts[i]),
             }
             for i, name in enumerate(names)
         },
     }
+
+
+def describe_missing(names: tuple[str, ...], counts: torch.Tensor, pictures: int) -> list[str]:
+    """Which figures labels on none, or on all, of the pictures leave undefined."""
+    return [
+        *name_labels(
+            "No picture shows {}, so {its} figures are not defined and no mean counts them.",
+            names,
+            counts == 0,
+        ),
+        *name_labels(
+            "Every picture shows {}, so {its} ROC-AUC is not defined and no mean counts it.",
+            names,
+            counts == pictures,
+        ),
+    ]
+
+
+def name_labels(sentence: str, names: tuple[str, ...], chosen: torch.Tensor) -> list[str]:
+    """The sentence with the chosen labels (K,) in it, or nothing if there are none."""
+    found = [name for name, here in zip(names, chosen.tolist(), strict=True) if here]
+    if not found:
+        return []
+    rest = len(found) - MAX_NAMED_LABELS
+    named = ", ".join(found[:MAX_NAMED_LABELS]) + (f" and {rest} more labels" if rest > 0 else "")
+    return [sentence.format(named, its="its" if len(found) == 1 else "their")]
 
 
 def compute_calibration_error(p: torch.Tensor, y: torch.Tensor, bins: int = 15) -> float | None:

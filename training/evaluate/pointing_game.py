@@ -40,7 +40,10 @@ def play_pointing_game(
     count: int = 50,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """How often the hottest pixel lies on the target's tile, and the share of heat on it."""
+    """How often the hottest pixel lies on the target's tile, and the share of heat on it.
+
+    An empty map misses. It has no heat to share, so it does not count there; None if all are empty.
+    """
     rng = np.random.default_rng(seed)
     hits, inside = [], []
     for _ in range(count):
@@ -52,11 +55,12 @@ def play_pointing_game(
             heat = render_heatmap(cam, image.shape[:2])
             mask = make_tile_index(image.shape[:2]) == tile
             hits.append(bool(heat.any() and mask.flat[heat.argmax()]))
-            inside.append(float(heat[mask].sum() / max(heat.sum(), 1e-12)))
+            if heat.any():
+                inside.append(float(heat[mask].sum() / heat.sum()))
     return {
         "mosaics": count,
         "hits": round(float(np.mean(hits)), 4),
-        "heat_inside": round(float(np.mean(inside)), 4),
+        "heat_inside": round(float(np.mean(inside)), 4) if inside else None,
         "chance": 0.25,
     }
 

@@ -37,7 +37,8 @@ def measure_randomisation(
 
     `rank` is the mean absolute Spearman correlation of cam; absolute, because a map whose sign
     flips still shows the same structure. `ssim` is the structural similarity of the heatmaps.
-    `others` is the rank correlation between maps of different pictures, as a baseline.
+    `others` is the rank correlation between maps of different pictures, as a baseline. It is None
+    for a single picture; both correlations are None if all maps are constant.
     """
     model = copy.deepcopy(model).eval()
     rng = torch.Generator().manual_seed(seed)
@@ -58,7 +59,7 @@ def measure_randomisation(
             )
     return {
         "pictures": len(image),
-        "others": compute_rank_correlation(first, first.roll(1, 0)),
+        "others": compute_rank_correlation(first, first.roll(1, 0)) if len(image) > 1 else None,
         "steps": steps,
     }
 
@@ -66,6 +67,8 @@ def measure_randomisation(
 def find_randomisation_doubts(figures: dict[str, Any]) -> list[str]:
     """Whether the map survives the randomisation of the whole network."""
     last = figures["steps"][-1]["rank"]
+    if last is None:
+        return ["all maps are constant, so shuffled weights could not be tried"]
     if last < MAX_RANK_CORRELATION:
         return []
     return [f"the map stays much as it was when every weight is shuffled (rank {last:.2f})"]
@@ -113,14 +116,19 @@ def shuffle_weights(module: nn.Module, rng: torch.Generator) -> None:
         weight.copy_(weight.flatten()[places].view_as(weight))
 
 
-def compute_rank_correlation(before: torch.Tensor, now: torch.Tensor) -> float:
-    """The mean |Spearman correlation| of maps (N, h, w); 0 for a constant map."""
+def compute_rank_correlation(before: torch.Tensor, now: torch.Tensor) -> float | None:
+    """The mean |Spearman correlation| of maps (N, h, w).
+
+    A map that has become constant counts as 0: nothing of it is left. Where it was constant before,
+    nothing can be compared, so it is left out. None if that leaves no map.
+    """
     a, b = (maps.flatten(1).double() for maps in (before, now))
     each = [
-        abs(float(spearman_corrcoef(x, y))) if x.std() > 0 and y.std() > 0 else 0.0
+        abs(float(spearman_corrcoef(x, y))) if y.std() > 0 else 0.0
         for x, y in zip(a, b, strict=True)
+        if x.std() > 0
     ]
-    return round(float(np.mean(each)), 3)
+    return round(float(np.mean(each)), 3) if each else None
 
 
 def compute_similarity(before: torch.Tensor, now: torch.Tensor, size: tuple[int, int]) -> float:

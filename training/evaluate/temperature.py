@@ -14,12 +14,18 @@ from numpy.typing import NDArray
 from training.evaluate.metrics import compute_calibration_error
 from training.networks.classifier import compute_probabilities
 
+UNFITTED = "every answer is right, so the likelihood has no maximum"
 
-def find_temperature(logits: NDArray[Any], labels: NDArray[Any]) -> float:
+
+def find_temperature(logits: NDArray[Any], labels: NDArray[Any]) -> float | None:
     """The temperature in 0.05..20 with the smallest negative log-likelihood.
 
-    Takes logits (N, K) and labels: classes (N,), or 0 and 1 (N, K) if multilabel.
+    Takes logits (N, K) and labels: classes (N,), or 0 and 1 (N, K) if multilabel. None if every
+    answer is right: the smaller the temperature, the larger the likelihood.
     """
+    right = (logits > 0) == (labels > 0) if labels.ndim == 2 else logits.argmax(1) == labels
+    if right.all():
+        return None
     z, y = torch.from_numpy(logits).double(), torch.from_numpy(labels)
     slope = torch.zeros((), dtype=torch.float64, requires_grad=True)  # log of 1 / T
     optimizer = torch.optim.LBFGS([slope], max_iter=100, line_search_fn="strong_wolfe")
@@ -36,6 +42,10 @@ def find_temperature(logits: NDArray[Any], labels: NDArray[Any]) -> float:
 
 def describe_calibration(figures: dict[str, Any]) -> str:
     """The card's `calibration` in one line."""
+    if "reason" in figures:
+        return (
+            f"no temperature was fitted on {figures['fitted_on']:,} pictures: {figures['reason']}"
+        )
     sentence = (
         f"temperature {figures['temperature']:.3g}, fitted on {figures['fitted_on']:,} pictures"
     )

@@ -6,8 +6,8 @@ from typing import Any
 
 from training.artifact.card import ModelInfo
 from training.config import Config
-from training.data.datasets import Split, load_dataset
-from training.errors import UserError
+from training.data.datasets import load_trained_dataset
+from training.data.splits import SPLITS_IN_WORDS, VALIDATION_CAUTION
 from training.evaluate.explanations import DEFAULT_MAPS
 from training.export.pipeline import export_model
 from training.export.request import ExportRequest
@@ -40,8 +40,9 @@ def export_checkpoint(request: CheckpointRequest) -> Path:
         CheckError: a check of the exported graph failed.
     """
     config, labels, model, rest = load_checkpoint(request.checkpoint)
-    data, history = load_dataset(config), rest["history"][: rest["epoch"]]
-    test = data.get_split("test")
+    data, history = load_trained_dataset(config, labels), rest["history"][: rest["epoch"]]
+    measured = data.measured_split
+    test, others = data.get_split(measured), "val" if measured == "test" else "train"
     info = ModelInfo(
         name=request.name or config.name,
         architecture=config.architecture,
@@ -60,9 +61,11 @@ def export_checkpoint(request: CheckpointRequest) -> Path:
             repository=request.to,
             version=request.version,
             precision=request.precision,
-            calibration=data.splits["val" if "val" in data.splits else "train"].pictures,
-            validation=get_validation_split(data.splits) if request.calibrate else None,
+            calibration=data.get_split(others).pictures,
+            validation=data.get_split("val") if request.calibrate else None,
             test=test,
+            measured_on=SPLITS_IN_WORDS[measured],
+            caution=VALIDATION_CAUTION if measured == "val" else "",
             maps=request.maps,
             history=history,
         )
@@ -79,13 +82,3 @@ def describe_training(config: Config, epoch: int, accuracy: float) -> dict[str, 
         "validation_accuracy": accuracy,
         "config": {name: value for name, value in fields if name not in UNREPORTED_FIELDS},
     }
-
-
-def get_validation_split(splits: dict[str, Split]) -> Split:
-    """The validation split, on which a temperature is fitted; UserError if there is none."""
-    if "val" not in splits:
-        raise UserError(
-            "--calibrate needs a validation split. "
-            "Train with a config whose `validation` is above 0."
-        )
-    return splits["val"]

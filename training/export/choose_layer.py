@@ -49,11 +49,15 @@ def choose_layer(
     """The name of the most faithful layer; the table of candidates is passed to `say`.
 
     Raises:
-        UserError: there are no labelled pictures.
+        UserError: there are no labelled pictures, or only one.
     """
     if test is None:
         raise UserError(
             "--layer auto needs labelled pictures. Give a folder of them with --pictures."
+        )
+    if len(test) < 2:
+        raise UserError(
+            "--layer auto compares layers on two pictures at least, there is 1. Name the layer."
         )
     sampled = sample_split(test, count, 0)
     image = torch.tensor(np.asarray(sampled.pictures))

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from training.data.datasets import Split, load_split
 from training.data.image_folder import list_labelled_pictures
+from training.data.text_file import read_text
 from training.errors import UserError
 from training.imaging.preprocessing import Input
 
@@ -14,10 +15,7 @@ def read_labels(path: Path) -> tuple[str, ...]:
     Raises:
         UserError: the file is not readable, or a label appears twice.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not a readable file of labels in UTF-8: {error}.") from error
+    lines = read_text(path, "file of labels").split("\n")
     rows = [line.split("\t") for line in lines if line.strip()]
     if rows and rows[0][0].strip().lower() == "index":
         rows = rows[1:]
@@ -34,7 +32,7 @@ def read_labels(path: Path) -> tuple[str, ...]:
 
 def load_labelled_split(folder: Path, labels: tuple[str, ...], input_spec: Input) -> Split:
     """Load a folder with a subfolder of pictures per label."""
-    rows = list_labelled_pictures(folder)
+    rows = list_labelled_pictures(folder, 1)
     unknown = sorted({label for _, label in rows} - set(labels))
     if unknown:
         raise UserError(

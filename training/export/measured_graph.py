@@ -50,6 +50,8 @@ def measure_graph(request: ExportRequest, served: ServedGraph) -> MeasuredGraph:
         logits, probabilities = predict_with_graph(run, test)
         figures = compute_metrics(probabilities, test.labels, request.info.labels)
         evaluation = Evaluation(request.info.labels, test, probabilities, figures)
+        for sentence in filter(None, [request.caution, *figures.get("undefined", [])]):
+            request.say(sentence)
         if request.precision in EXACT_PRECISIONS:
             expected = predict_with_torch(served.network, test)
             checks |= compare_predictions(expected, probabilities, test.labels)
@@ -130,7 +132,9 @@ def describe_temperature(
         return None
     temperature, test = served.network.options.temperature, request.test
     figures: dict[str, Any] = {"temperature": temperature, "fitted_on": len(request.validation)}
-    if test is not None and logits is not None:
+    if served.network.unfitted:
+        figures["reason"] = served.network.unfitted
+    elif test is not None and logits is not None and test is not request.validation:
         effect = compare_calibration(logits, test.labels, temperature)
         figures |= {"measured_on": len(test), **effect}
     request.say(describe_calibration(figures))

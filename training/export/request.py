@@ -28,6 +28,7 @@ class ExportRequest:
     validation: Split | None = None  # a temperature is fitted on it
     test: Split | None = None  # metrics and maps are measured on it
     measured_on: str = "the test split"  # what `test` is, for the card
+    caution: str = ""  # why the figures of `test` may be too good, for the card
     unmeasured: str = ""  # why there is no `test`, for the card
     maps: int = DEFAULT_MAPS  # number of pictures to measure the maps on; 0: none
     private: bool = False  # show no pictures in the report
@@ -48,7 +49,8 @@ def check_request(request: ExportRequest) -> None:
         )
     if request.maps < 0:
         raise UserError(f"--maps must be 0 or more, got {request.maps}.")
-    if request.precision == "int8" and request.calibration is None:
+    calibration = request.calibration
+    if request.precision == "int8" and (calibration is None or not len(calibration)):
         raise UserError(
             "int8 must be calibrated on real pictures. Give a folder of them with --pictures."
         )

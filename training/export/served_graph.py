@@ -17,7 +17,7 @@ from training.artifact.precision_loss import (
     extract_prediction_graph,
 )
 from training.evaluate.metrics import predict_split
-from training.evaluate.temperature import find_temperature
+from training.evaluate.temperature import UNFITTED, find_temperature
 from training.export.choose_layer import choose_layer
 from training.export.request import ExportRequest
 from training.gradcam.plan import Plan
@@ -40,6 +40,7 @@ class TargetNetwork:
     model: Classifier
     layer: str
     options: GraphOptions
+    unfitted: str = ""  # why no temperature was fitted, if it should have been
 
 
 @dataclass(frozen=True)
@@ -77,12 +78,13 @@ def choose_target(request: ExportRequest) -> TargetNetwork:
     if layer == "auto":
         own = find_known_layer(model.network)
         layer = choose_layer(model, own, request.test, request.multilabel, request.say)
-    temperature = 1.0
+    temperature: float | None = None
     if request.validation is not None:
         logits = predict_split(model.predict, request.validation)
         temperature = find_temperature(logits, request.validation.labels)
-    options = GraphOptions(request.multilabel, temperature, request.precision)
-    return TargetNetwork(model, layer, options)
+    unfitted = UNFITTED if request.validation is not None and temperature is None else ""
+    options = GraphOptions(request.multilabel, temperature or 1.0, request.precision)
+    return TargetNetwork(model, layer, options, unfitted)
 
 
 def compile_network(request: ExportRequest, network: TargetNetwork) -> CompiledNetwork:

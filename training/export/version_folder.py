@@ -47,6 +47,7 @@ def describe_graph(request: ExportRequest, measured: MeasuredGraph) -> dict[str,
     if measured.evaluation is not None:
         figures = drop_confusion_matrix(measured.evaluation.figures)
         metrics = figures | {"measured_on": request.measured_on}
+        metrics |= {"caution": request.caution} if request.caution else {}
     findings = Findings(
         checks=measured.checks,
         cost=served.cost,

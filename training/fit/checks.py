@@ -17,11 +17,11 @@ from training.validation import describe_unknown
 def check_splits(config: Config, data: Dataset) -> None:
     """Raise UserError unless there are pictures of the right shape to train and validate on."""
     for name in ("train", "val"):
-        if name not in data.splits or not len(data.splits[name]):
+        if not data.has_split(name):
             raise UserError(
                 f"{config.data} has no pictures for the split {name!r} "
-                f"(validation={config.validation}). "
-                "Set `validation` above 0, add pictures, or add a folder val."
+                f"(validation={config.validation}). Set `validation` above 0, give each label at "
+                "least 2 pictures, or add a folder val."
             )
     shape = data.splits["train"].pictures.shape[1:]
     wanted = (config.input.height, config.input.width, config.input.channels)

@@ -5,20 +5,19 @@ pixels. Scaling and normalisation happen in `Preprocessing`, the network's first
 """
 
 from collections.abc import Callable
-from io import BytesIO
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as geometry
 
-from training.errors import UserError
+from training.imaging.decoding import decode_picture
 from training.validation import CHECKED, Settings
 
 Pixels = NDArray[np.uint8]
@@ -71,28 +70,9 @@ def load_pixels(source: Path | bytes, geometry: Input) -> Pixels:
     """Decode one picture to pixels (H, W, C) uint8, with EXIF orientation, resize and crop.
 
     Raises:
-        UserError: the bytes are not a picture that Pillow can read.
+        UserError: the picture cannot be decoded. The sentence names the file.
     """
-    try:
-        with Image.open(BytesIO(source) if isinstance(source, bytes) else source) as image:
-            image.load()
-            return resize_and_crop(convert_mode(image, geometry.mode), geometry)
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
-        name = "The given bytes" if isinstance(source, bytes) else str(source)
-        raise UserError(f"{name} is not a picture that Pillow can read: {error}") from error
-
-
-def convert_mode(image: Image.Image, mode: str) -> Image.Image:
-    """Apply the EXIF orientation, put transparent pixels on white, and convert to the mode."""
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I"):  # 16 or 32 bits: scale to 8 bits instead of clipping
-        wide = np.asarray(image, np.float64)
-        image = Image.fromarray((wide / (257 if wide.max() > 255 else 1)).clip(0, 255).astype("u1"))
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-        image = image.convert("RGB")
-    return image.convert(mode)
+    return resize_and_crop(decode_picture(source, geometry.mode), geometry)
 
 
 def resize_and_crop(image: Image.Image, input_spec: Input) -> Pixels:

@@ -75,8 +75,10 @@ def plot_randomisation(figures: dict[str, Any]) -> Figure:
     names = ["trained", *(step["layer"] for step in steps)]
     for key, color in (("rank", "tab:blue"), ("ssim", "tab:orange")):
         caption = {"rank": "|rank correlation|", "ssim": "structural similarity"}[key]
-        axes.plot([1, *(step[key] for step in steps)], color=color, marker="o", label=caption)
-    axes.axhline(figures["others"], color="tab:blue", linestyle="--", linewidth=0.8)
+        shown = [np.nan if step[key] is None else step[key] for step in steps]
+        axes.plot([1, *shown], color=color, marker="o", label=caption)
+    if figures["others"] is not None:
+        axes.axhline(figures["others"], color="tab:blue", linestyle="--", linewidth=0.8)
     axes.set_xticks(range(len(names)), names, rotation=40, ha="right", fontsize=7)
     axes.set_ylim(0, 1.05)
     axes.set_xlabel("weights shuffled down to")
@@ -113,12 +115,18 @@ def format_explanation_metrics(folder: Path, figures: dict[str, Any]) -> list[st
     if figures["completeness"] is not None:
         rows["sum of the map against logit - bias"] = f"{figures['completeness']:.2g}"
     last = figures["randomisation"]["steps"][-1]
-    rows["rank correlation with the map of the wholly shuffled network"] = f"{last['rank']:.2f}"
+    rows["rank correlation with the map of the wholly shuffled network"] = (
+        "not defined: all maps are constant" if last["rank"] is None else f"{last['rank']:.2f}"
+    )
     if game := figures["pointing"]:
         rows[f"hottest pixel on the right tile, {game['mosaics']} mosaics of four"] = (
             f"{game['hits']:.1%}"
         )
-        rows["heat on the right tile"] = f"{game['heat_inside']:.1%}"
+        rows["heat on the right tile"] = (
+            "not defined: all maps are empty"
+            if game["heat_inside"] is None
+            else f"{game['heat_inside']:.1%}"
+        )
     else:
         rows["pointing game on mosaics"] = f"not played: {figures['pointing_reason']}"
     lines += [f"| {name} | {value} |" for name, value in rows.items()]

@@ -76,7 +76,11 @@ def render_model_page(name: str, folder: Path) -> str:
     if figures := card["checks"].get("faithfulness"):
         lines += ["## Whether its maps can be believed", ""]
         lines += [*format_explanation_metrics(folder / "report", figures), ""]
-    checks = {CHECKS.get(check, check): worst for check, worst in card["checks"].items()}
+    checks = {
+        CHECKS.get(check, check): worst
+        for check, worst in card["checks"].items()
+        if worst is not None
+    }
     lines += ["## Checked before it was written", ""]
     lines += [*format_table(checks, "| what | worst |"), ""]
     lines += ["## How it was made", "", "```json"]
@@ -169,6 +173,8 @@ def list_cautions(card: dict[str, Any]) -> list[str]:
         f"A cell of its map covers {cell} of these pixels; finer structure in a heatmap is "
         "interpolation."
     )
+    if caution := (card["metrics"] or {}).get("caution"):
+        sentences.append(caution)
     if not card["metrics"]:
         reason = card.get("metrics_reason", "its card has no figures")
         sentences.append(f"How often it is right is not known here; {reason}.")

@@ -65,6 +65,8 @@ def save_report_plots(
 def format_metrics(folder: Path, figures: dict[str, Any]) -> list[str]:
     """The metrics and the folder's plots, as lines of Markdown."""
     lines = [*format_table(figures), ""]
+    if undefined := figures.get("undefined"):
+        lines += [*(f"- {sentence}" for sentence in undefined), ""]
     for name, (title, caption) in PLOTS.items():
         if (folder / name).exists():
             lines += [caption, ""] if caption else []
@@ -72,28 +74,37 @@ def format_metrics(folder: Path, figures: dict[str, Any]) -> list[str]:
     columns = list(next(iter(figures["per_class"].values())))
     lines += ["| class | " + " | ".join(columns) + " |", "|---" * (1 + len(columns)) + "|"]
     for name, values in figures["per_class"].items():
-        cells = ("" if v is None else f"{v:.4g}" for v in values.values())
+        cells = (format_figure(value, 4) for value in values.values())
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return lines
 
 
 def format_table(figures: dict[str, Any], head: str = "| measure | value |") -> list[str]:
-    """The scalar figures as a Markdown table."""
+    """The scalar figures as a Markdown table. None is a figure that is not defined."""
     rows = [
-        f"| {name.replace('_', ' ')} | {value:.6g} |"
+        f"| {name.replace('_', ' ')} | {format_figure(value, 6)} |"
         for name, value in figures.items()
-        if isinstance(value, int | float)
+        if isinstance(value, int | float | None)
     ]
     return [head, "|---|---|", *rows]
 
 
+def format_figure(value: float | None, digits: int) -> str:
+    """The figure with so many significant digits."""
+    return "not defined" if value is None else f"{value:.{digits}g}"
+
+
 def plot_confusion_matrix(counts: NDArray[np.int64], labels: Sequence[str]) -> Figure:
-    """The confusion matrix: true classes in rows, answers in columns."""
+    """The confusion matrix: true classes in rows, answers in columns.
+
+    The rows of classes without pictures are gray.
+    """
     k = len(labels)
     figure = Figure((0.45 * k + 1.8, 0.45 * k + 1.5) if k <= 30 else (9, 9))
     axes = figure.add_subplot()
-    shares = counts / counts.sum(1, keepdims=True).clip(1)
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    totals = counts.sum(1, keepdims=True)
+    shares = np.ma.masked_where(np.broadcast_to(totals == 0, counts.shape), counts / totals.clip(1))
+    axes.imshow(shares, cmap=colormaps["Blues"].with_extremes(bad="0.85"), vmin=0, vmax=1)
     if k <= 30:
         for i, j in np.ndindex(k, k):
             if counts[i, j]:
@@ -102,7 +113,10 @@ def plot_confusion_matrix(counts: NDArray[np.int64], labels: Sequence[str]) -> F
                     j, i, str(counts[i, j]), ha="center", va="center", fontsize=7, color=color
                 )
         axes.set_xticks(range(k), labels, rotation=90, fontsize=8)
-        axes.set_yticks(range(k), labels, fontsize=8)
+        rows = [
+            name if n else f"{name} (no pictures)" for name, n in zip(labels, totals, strict=True)
+        ]
+        axes.set_yticks(range(k), rows, fontsize=8)
     axes.set_xlabel("answered")
     axes.set_ylabel("true")
     return figure

@@ -19,6 +19,7 @@ from tests.contract.pictures import (
 )
 from tests.server import Server
 from tests.service.quadrants_model import encode, light
+from tests.tiff import WHITE_IS_ZERO, write_tiff
 
 JSON = {"accept": "application/json"}
 LIGHT = light(1)
@@ -236,3 +237,21 @@ def test_too_many_pixels_are_rejected_from_the_header(server: Server, call: str)
     assert response.status_code == 422
     assert response.json()["error"]["code"] == "image_too_large"
     assert "50000000" in response.json()["error"]["message"]
+
+
+def test_a_whole_tiff_of_an_unsupported_kind_is_not_called_corrupt(server: Server) -> None:
+    bands = write_tiff(np.zeros((32, 32, 5), np.uint8))
+    response = server.client.post("/predict", content=bands)
+    assert (response.status_code, response.json()["error"]["code"]) == (
+        415,
+        "unsupported_media_type",
+    )
+    assert "TIFF with 5 samples of 8 bits per pixel" in response.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("byte_order", "<>")
+def test_a_16_bit_tiff_with_white_as_0_is_not_a_negative(server: Server, byte_order: str) -> None:
+    dark = np.full((32, 32), 65535, np.uint16)
+    dark[:16, :16] = 0  # the first quarter is white
+    quarters = read_quarters(server, write_tiff(dark, byte_order, WHITE_IS_ZERO))
+    assert quarters == [1, 0, 0, 0]

@@ -35,6 +35,7 @@ def bursting(tmp_path: Path) -> Iterator[Server]:
         yield running
 
 
+@pytest.mark.slow
 def test_a_device_out_of_memory_is_reset_once_and_the_second_failure_ends_the_process(
     bursting: Server,
 ) -> None:

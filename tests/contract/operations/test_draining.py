@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import httpx
+import pytest
 
 from tests.contract.artifacts import write_slow_model
 from tests.contract.wire import connect, count_images, read_answer, read_metric, start_post
@@ -82,6 +83,7 @@ def test_draining_ends_readiness_at_once_and_requests_are_answered_until_the_end
     assert set(after) <= {200, 503, None}  # there is no other answer
 
 
+@pytest.mark.slow
 def test_requests_accepted_before_the_end_are_answered(tmp_path: Path) -> None:
     write_slow_model(tmp_path / "models" / "slow" / "1" / "model.onnx", seconds=0.15)
     settings = {"drain_seconds": 0.2, "max_batch_size": 1, "intra_op_threads": 1}
@@ -96,6 +98,7 @@ def test_requests_accepted_before_the_end_are_answered(tmp_path: Path) -> None:
         assert server.process.wait(PATIENCE) == 0
 
 
+@pytest.mark.slow
 def test_after_draining_requests_on_open_connections_are_rejected(
     quadrants_dir: Path, tmp_path: Path
 ) -> None:

@@ -13,8 +13,9 @@ import psutil
 import pytest
 from PIL import Image, PngImagePlugin
 
-from tests.server import Server, start_server
+from tests.server import Server
 from tests.service.quadrants_model import encode, light
+from tests.warm_process import start_worker
 
 MEGABYTE = 1 << 20
 ROUNDS = 20
@@ -24,7 +25,7 @@ ALLOWED_GROWTH = 64 * MEGABYTE
 @pytest.fixture(scope="module")
 def own_server(quadrants_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server that no other test uses, so that its memory can be compared."""
-    with start_server(quadrants_dir, tmp_path_factory.mktemp("server")) as server:
+    with start_worker(quadrants_dir, tmp_path_factory.mktemp("server")) as server:
         server.wait_ready()
         yield server
 

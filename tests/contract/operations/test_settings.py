@@ -87,6 +87,7 @@ def test_lists_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "key-1" not in repr(settings)
 
 
+@pytest.mark.slow
 def test_a_server_runs_with_every_setting_set(quadrants_dir: Path, tmp_path: Path) -> None:
     settings = {
         "default_model": "quadrants",

@@ -198,6 +198,7 @@ def test_an_error_of_the_server_is_an_error_in_the_span(
     assert span.status.code == Status.STATUS_CODE_ERROR
 
 
+@pytest.mark.slow
 def test_a_stopping_server_sends_the_remaining_spans(quadrants_dir: Path, tmp_path: Path) -> None:
     variables = {"OTEL_TRACES_EXPORTER": "otlp,console", "OTEL_SERVICE_NAME": "other"}
     with (
@@ -216,6 +217,7 @@ def test_a_stopping_server_sends_the_remaining_spans(quadrants_dir: Path, tmp_pa
         assert {"POST /predict", "decode", "queue", "inference"} <= shown
 
 
+@pytest.mark.slow
 def test_a_dead_collector_neither_fails_requests_nor_holds_the_stop(
     quadrants_dir: Path, tmp_path: Path
 ) -> None:

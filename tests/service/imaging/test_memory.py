@@ -13,6 +13,7 @@ from PIL import Image
 
 from tests.server import ROOT
 from tests.service.quadrants_model import encode
+from tests.tiff import RGB, write_tiff
 
 SIDE = 2500
 SPARE_BYTES = 8 << 20  # the bands being converted and the decoder's own memory
@@ -61,6 +62,12 @@ def draw_tiff(mode: str) -> bytes:
     return encode(draw(mode), "TIFF")
 
 
+def make_dark_color_tiff() -> bytes:
+    """Numbers of 12 bits, so the file is decoded a second time."""
+    numbers = np.asarray(draw("RGB")).astype(np.uint16) * 16
+    return write_tiff(numbers, photometric=RGB)
+
+
 def make_rotated_tiff() -> bytes:
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -87,6 +94,7 @@ PICTURES: dict[str, Callable[[], bytes]] = {
         draw("RGBA"), "TIFF", compression="tiff_lzw", tiffinfo={278: SIDE}
     ),
     "TIFF, rotated": make_rotated_tiff,
+    "TIFF, 12 bits in 16, RGB": make_dark_color_tiff,
 }
 
 

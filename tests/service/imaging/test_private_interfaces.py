@@ -2,12 +2,14 @@
 
 import io
 
+import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 from PIL.JpegImagePlugin import JpegImageFile
 
-from service.imaging.decoding import FORMATS
+from service.imaging.decoding import FORMATS, open_image
 from tests.service.quadrants_model import encode
+from tests.tiff import write_tiff
 
 
 def open_jpeg(subsampling: int) -> JpegImageFile:
@@ -48,3 +50,24 @@ def test_every_accepted_format_has_a_reader_that_gives_the_size() -> None:
             "Pillow's Image.OPEN changed, from which service/imaging/decoding.py reads the size "
             f"of a {name} that has too many pixels"
         )
+
+
+def test_a_tiff_has_the_hooks_that_its_subclass_overrides() -> None:
+    content = write_tiff(np.zeros((4, 5), np.uint16), byte_order=">")
+    image = TiffImagePlugin.TiffImageFile(io.BytesIO(content))
+    assert callable(TiffImagePlugin.TiffImageFile._setup)
+    assert (image._tile_size, image.use_load_libtiff) == ((5, 4), False)
+    assert image.tile[0]._fields == ("codec_name", "extents", "offset", "args")
+    assert image.tile[0].args == ("I;16B", 0, 1), (
+        "Pillow's TiffImageFile changed, which service/imaging/file_kinds.py corrects"
+    )
+    known = (TiffImagePlugin.II, 1, (1,), 1, (16,), ())
+    assert TiffImagePlugin.OPEN_INFO[known] == ("I;16", "I;16"), (
+        "Pillow's table of TIFF kinds changed, to which service/imaging/file_kinds.py adds some"
+    )
+
+
+def test_a_png_tells_how_its_numbers_are_stored() -> None:
+    assert open_image(encode(Image.new("RGB", (4, 4)), "PNG"), 100).tile[0].args == "RGB", (  # type: ignore[attr-defined]
+        "Pillow's PNG tiles changed, from which service/imaging/deep_color.py reads the depth"
+    )

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from pytorch_grad_cam.utils.image import scale_cam_image
 
 from service.imaging.geometry import Box
 from service.imaging.saliency import find_box, is_empty, normalize_cam, normalize_signed_cam
@@ -15,6 +14,9 @@ def make_cam(seed: int, shape: tuple[int, int] = (7, 7)) -> NDArray[np.float32]:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_the_map_equals_that_of_pytorch_grad_cam(seed: int) -> None:
+    # Imported here, since pytorch_grad_cam takes seconds to import.
+    from pytorch_grad_cam.utils.image import scale_cam_image
+
     cam = make_cam(seed)
     resized = scale_cam_image(np.maximum(cam, 0)[np.newaxis], (224, 200))
     expected = scale_cam_image(resized)[0]

@@ -8,7 +8,12 @@ from PIL import Image
 
 from training.config import Config, load_config
 from training.data import image_folder
-from training.data.datasets import load_dataset, load_mnist, read_idx_file
+from training.data.datasets import (
+    load_dataset,
+    load_mnist,
+    load_trained_dataset,
+    read_idx_file,
+)
 from training.data.image_folder import list_splits
 from training.errors import UserError
 
@@ -120,3 +125,110 @@ def test_a_missing_folder_is_one_sentence(tmp_path: Path) -> None:
     """It is neither here nor in the data folder."""
     with pytest.raises(UserError, match="There is no folder"):
         load_dataset(config(tmp_path / "nowhere"))
+
+
+@pytest.mark.parametrize("name", ["val", "Valid", "validation", "dev"])
+def test_a_folder_without_a_test_split_is_measured_on_the_validation_split(
+    tmp_path: Path, name: str
+) -> None:
+    """The validation split may have any of the usual names."""
+    for label in "ab":
+        fill(tmp_path / "training" / label, 4, 10)
+        fill(tmp_path / name / label, 2, 10)
+    found = load_dataset(config(tmp_path))
+    assert found.splits.keys() == {"train", "val"}
+    assert found.measured_split == "val"
+
+
+@pytest.mark.parametrize(
+    ("folders", "sentence"),
+    [
+        (("train/a", "train/b", "eval/a"), "but eval is not a split. Accepted names .* train"),
+        (("train/a", "train/b", "val/a", "valid/a"), "two folders for the split val: val and"),
+        (("val/a", "val/b", "test/a"), "has the splits test, val but no folder train"),
+        (("train", "val"), "train must have a subfolder for each of at least two labels"),
+    ],
+)
+def test_an_unclear_layout_is_refused(
+    tmp_path: Path, folders: tuple[str, ...], sentence: str
+) -> None:
+    """The sentence names the folder."""
+    for folder in folders:
+        fill(tmp_path / folder, 2, 10)
+    with pytest.raises(UserError, match=sentence):
+        list_splits(tmp_path)
+
+
+def test_a_label_may_be_called_train(tmp_path: Path) -> None:
+    """It has pictures and no folders, and there are other labels."""
+    for label in ("bus", "car", "train"):
+        fill(tmp_path / label, 2, 10)
+    assert {label for _, label in list_splits(tmp_path)["all"]} == {"bus", "car", "train"}
+
+
+@pytest.mark.parametrize(
+    ("count", "shares", "sizes"),
+    [
+        (2, (0.1, 0.2), {"train": 2, "val": 2}),
+        (3, (0.1, 0.2), {"train": 2, "val": 2, "test": 2}),
+        (6, (0.1, 0.2), {"train": 8, "val": 2, "test": 2}),
+        (6, (0.99, 0.2), {"train": 2, "val": 8, "test": 2}),
+        (6, (0.1, 0.0), {"train": 10, "val": 2}),
+    ],
+)
+def test_each_label_has_pictures_in_each_split_if_there_are_enough(
+    tmp_path: Path, count: int, shares: tuple[float, float], sizes: dict[str, int]
+) -> None:
+    """With two pictures of each label there is no test split."""
+    fill(tmp_path / "a", count, 10)
+    fill(tmp_path / "b", count, 99)
+    found = load_dataset(config(tmp_path, f"validation={shares[0]}", f"test={shares[1]}"))
+    assert {name: len(split) for name, split in found.splits.items()} == sizes
+    assert all((split.class_shares(2) == 0.5).all() for split in found.splits.values())
+
+
+def test_hidden_folders_are_skipped(tmp_path: Path) -> None:
+    """Copies that an editor or a system made must not land in another split."""
+    for label in "ab":
+        for hidden in ("", ".ipynb_checkpoints", "__MACOSX", "@eaDir/1.png", "deep/.cache/x"):
+            fill(tmp_path / label / hidden, 2, 10) if hidden else None
+        for i in range(3):
+            Image.new("L", (4, 4)).save(tmp_path / label / f"{i}.png")
+        (tmp_path / label / "Thumbs.db").write_bytes(b"\0")
+        (tmp_path / label / "._1.png").write_bytes(b"\0")
+    fill(tmp_path / "__MACOSX" / "a", 2, 10)
+    assert len(list_splits(tmp_path)["all"]) == 6
+
+
+def test_links_to_folders_are_followed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each folder once: links that lead back up, or to the same folder again, are skipped."""
+    fill(tmp_path / "set" / "a", 2, 10)
+    fill(tmp_path / "set" / "b", 2, 10)
+    fill(tmp_path / "elsewhere" / "more", 3, 10)
+    (tmp_path / "set" / "a" / "more").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "set" / "a" / "again").symlink_to(tmp_path / "elsewhere" / "more")
+    (tmp_path / "set" / "a" / "up").symlink_to("..")
+    (tmp_path / "set" / "c").symlink_to(tmp_path / "elsewhere" / "more")
+    labels = [label for _, label in list_splits(tmp_path / "set")["all"]]
+    assert {label: labels.count(label) for label in labels} == {"a": 5, "b": 2, "c": 3}
+    assert "up: skipped, it is a link to" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("place", ["a/5.png", "a/more", "c"])
+def test_a_link_to_nothing_is_named(tmp_path: Path, place: str) -> None:
+    """Pictures on a disk that is not mounted would be missing without a word."""
+    fill(tmp_path / "a", 2, 10)
+    fill(tmp_path / "b", 2, 10)
+    (tmp_path / place).symlink_to(tmp_path / "gone")
+    with pytest.raises(UserError, match=f"{place} is a link to .*gone, which does not exist"):
+        list_splits(tmp_path)
+
+
+def test_labels_that_have_changed_since_the_training_are_refused(tmp_path: Path) -> None:
+    """A new folder would give every later label another number."""
+    for label in "ac":
+        fill(tmp_path / label, 4, 10)
+    assert load_trained_dataset(config(tmp_path), ("a", "c")).labels == ("a", "c")
+    fill(tmp_path / "b", 4, 10)
+    with pytest.raises(UserError, match=r"with 2 labels, now there are 3 labels \(b is one"):
+        load_trained_dataset(config(tmp_path), ("a", "c"))

@@ -42,7 +42,9 @@ def exported(folder: Path, **options: Any) -> dict[str, Any]:
 def test_the_card_has_the_explanation_metrics(tmp_path: Path) -> None:
     """It has figures, doubts, mean maps and the calibration. Plots and page are in the report."""
     said: list[str] = []
-    found = exported(tmp_path, validation=blobs.draw(64, 4), say=said.append)
+    validation = blobs.draw(64, 4)
+    validation.labels[0] = (validation.labels[0] + 1) % 4  # one mistake, so a temperature is best
+    found = exported(tmp_path, validation=validation, say=said.append)
     figures = found["checks"]["faithfulness"]
     assert figures["measured_on"] == "24 pictures of the test split (64)"
     assert figures["pictures"] == 24
@@ -66,6 +68,20 @@ def test_the_card_has_the_explanation_metrics(tmp_path: Path) -> None:
         assert (report / plot).exists()
         assert f"({plot})" in page
     assert page == render_model_page("stripes", report.parent)
+
+
+def test_a_temperature_that_cannot_be_fitted_is_left_out(tmp_path: Path) -> None:
+    """The card has the reason, and what was measured on the fitting pictures has no comparison."""
+    lesson = blobs.lesson()
+    right = lesson.seen.select(np.flatnonzero(lesson.answers == lesson.seen.labels))
+    said: list[str] = []
+    found = exported(tmp_path, validation=right, maps=0, say=said.append)
+    assert found["calibration"] == {
+        "temperature": 1.0,
+        "fitted_on": len(right),
+        "reason": "every answer is right, so the likelihood has no maximum",
+    }
+    assert any("no temperature was fitted on" in line for line in said)
 
 
 def test_without_pictures_the_card_says_why(tmp_path: Path) -> None:
@@ -106,6 +122,18 @@ def test_a_map_that_does_not_sum_to_the_logit_is_found() -> None:
     assert measure_incompleteness(lesson.model, earlier, lesson.seen, logits, lesson.cams) is None
 
 
+def test_logits_without_evidence_have_no_completeness() -> None:
+    """If every logit is its bias there is nothing to compare: no division by zero."""
+    lesson = blobs.lesson()
+    image = torch.tensor(lesson.seen.pictures[:3])
+    found = make_plan(lesson.model, lesson.model.network, blobs.LAYER, image)
+    bias = lesson.model.network.get_submodule("fc").bias
+    assert isinstance(bias, torch.Tensor)
+    logits = np.tile(bias.detach().numpy(), (len(lesson.seen), 1))
+    cams = np.zeros_like(lesson.cams)
+    assert measure_incompleteness(lesson.model, found, lesson.seen, logits, cams) is None
+
+
 def test_multilabel_models_have_no_pointing_game() -> None:
     """The place of each label in a picture is not known."""
     some = blobs.draw(8)
@@ -128,6 +156,8 @@ def test_the_most_faithful_layer_is_chosen() -> None:
 
 
 def test_choosing_a_layer_needs_pictures() -> None:
-    """Without pictures the choice is rejected."""
+    """Without pictures, or with only one, the choice is rejected."""
+    with pytest.raises(UserError, match="on two pictures at least, there is 1"):
+        choose_layer(blobs.lesson().model, None, blobs.draw(1), False, print)
     with pytest.raises(UserError, match="with --pictures"):
         choose_layer(blobs.lesson().model, None, None, False, print)

@@ -46,6 +46,19 @@ def test_a_false_map_misses_the_tile(lie: str) -> None:
     assert "of four pictures in one" in doubt
 
 
+def test_empty_maps_have_no_heat_to_share() -> None:
+    """They miss every tile. Their share of heat is not defined."""
+
+    def run(image: Pixels, target: NDArray[np.int64]) -> list[NDArray[np.float32]]:
+        logits, p, cam = blobs.lesson().run(image, target)
+        return [logits, p, np.zeros_like(cam)]
+
+    coarse = blobs.draw(48, 2, coarse=True)
+    found = play_pointing_game(run, coarse.pictures, coarse.labels, 4)
+    assert found["hits"] == 0
+    assert found["heat_inside"] is None
+
+
 def test_each_picture_fills_its_tile() -> None:
     """Tiles are in reading order and half the size, also for odd sides."""
     four = np.arange(4, dtype=np.uint8)[:, None, None, None] * np.ones((1, 51, 40, 1), np.uint8)

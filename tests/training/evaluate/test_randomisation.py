@@ -6,6 +6,7 @@ from tests.training import blobs
 from training.evaluate.randomisation import (
     MAX_RANK_CORRELATION,
     Explainer,
+    compute_rank_correlation,
     find_randomisation_doubts,
     make_gradcam_explainer,
     measure_randomisation,
@@ -44,6 +45,19 @@ def test_a_map_that_ignores_the_network_is_found() -> None:
     assert [step["rank"] for step in found["steps"]] == [1, 1, 1]  # type: ignore[attr-defined]
     [doubt] = find_randomisation_doubts(found)
     assert "when every weight is shuffled" in doubt
+
+
+def test_constant_maps_leave_the_correlation_undefined() -> None:
+    """It is not 0, which would pass the test. A map that becomes constant has lost all."""
+    flat, wavy = torch.zeros(3, 4, 4), torch.arange(48.0).reshape(3, 4, 4)
+    assert compute_rank_correlation(flat, wavy) is None
+    assert compute_rank_correlation(wavy, flat) == 0
+    half = torch.cat([flat[:1], wavy[1:]])
+    assert compute_rank_correlation(half, wavy) == 1
+    found = figures(lambda _, image, __: torch.zeros(len(image), 4, 4))
+    assert found["others"] is None
+    [doubt] = find_randomisation_doubts(found)
+    assert doubt == "all maps are constant, so shuffled weights could not be tried"
 
 
 def test_shuffling_keeps_the_values_of_the_weights() -> None:

@@ -24,6 +24,7 @@ def test_the_temperature_is_found(times: float) -> None:
     """It is right within a few percent, and the probabilities are then calibrated."""
     logits, labels = over_sure(times)
     temperature = find_temperature(logits, labels)
+    assert temperature is not None
     assert temperature == pytest.approx(times, rel=0.05)
     told = compare_calibration(logits, labels, temperature)
     assert told["after"]["calibration_error"] < 0.02  # type: ignore[operator]
@@ -32,12 +33,23 @@ def test_the_temperature_is_found(times: float) -> None:
         assert told["after"]["negative_log_likelihood"] < told["before"]["negative_log_likelihood"]  # type: ignore[operator]
 
 
+@pytest.mark.parametrize("several", [False, True])
+def test_no_temperature_is_fitted_where_every_answer_is_right(several: bool) -> None:
+    """The likelihood would take the smallest, and every probability would be 1."""
+    logits = np.array([[2, -1], [-1, 3], [0.5, -0.1]], np.float32)
+    labels = np.array([0, 1, 0])
+    truth = np.eye(2, dtype=np.float32)[labels] if several else labels
+    assert find_temperature(logits, truth) is None
+    assert find_temperature(-logits, truth) == 20
+
+
 def test_multilabel_models_have_a_temperature() -> None:
     """Each label's probability is a sigmoid."""
     rng = np.random.default_rng(0)
     logits = rng.normal(0, 2, (5_000, 4))
     labels = (rng.random(logits.shape) < 1 / (1 + np.exp(-logits))).astype(np.float32)
     temperature = find_temperature((2 * logits).astype(np.float32), labels)
+    assert temperature is not None
     assert temperature == pytest.approx(2, rel=0.05)
     told = compare_calibration((2 * logits).astype(np.float32), labels, temperature)
     assert told["after"]["calibration_error"] < 0.02 < told["before"]["calibration_error"]  # type: ignore[operator]

@@ -154,6 +154,25 @@ def test_a_table_of_labels_is_sorted_by_index(tmp_path: Path) -> None:
     assert read_labels(tmp_path / "l.tsv") == ("cat, big", "dog")
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("header", ["", "index\tname\r\n"])
+def test_a_byte_order_mark_is_no_part_of_a_label(
+    tmp_path: Path, encoding: str, header: str
+) -> None:
+    """Editors on Windows write one, and end lines in their own way."""
+    lines = ["0\tForêt ", "1\tRivière"] if header else ["Forêt ", "Rivière", ""]
+    (tmp_path / "l.txt").write_bytes((header + "\r\n".join(lines)).encode(encoding))
+    assert read_labels(tmp_path / "l.txt") == ("Forêt", "Rivière")
+
+
+@pytest.mark.parametrize("content", ["Forêt".encode("cp1252"), "a\nb".encode("utf-16-le")])
+def test_labels_in_another_encoding_are_refused(tmp_path: Path, content: bytes) -> None:
+    """UTF-16 is only known by its byte-order mark."""
+    (tmp_path / "l.txt").write_bytes(content)
+    with pytest.raises(UserError, match="is not a file of labels in UTF-8"):
+        read_labels(tmp_path / "l.txt")
+
+
 def test_timm_builds_networks_if_it_is_installed() -> None:
     """Without timm, one sentence says that it is missing."""
     try:

@@ -5,8 +5,6 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from pytorch_grad_cam import GradCAM
-from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import nn
 
 from tests.training.gradcam.test_plan import HEADS
@@ -38,6 +36,10 @@ def mark_slow(name: str, is_slow: bool) -> object:
 
 def parity(model: Classifier, layer: str, pictures: Pixels, tolerance: float) -> None:
     """Compare alpha, cam and the final map of the exported graph with pytorch-grad-cam's."""
+    # Imported here, since pytorch_grad_cam takes seconds to import.
+    from pytorch_grad_cam import GradCAM
+    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+
     compiled = compile_graph(model, model.network, layer, pictures, GraphOptions(alpha=True))
     run = open_session(compiled.proto)
     x = model.preprocess(torch.from_numpy(pictures))

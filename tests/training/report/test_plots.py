@@ -24,3 +24,17 @@ def test_multilabel_reports_have_no_mistakes_and_no_confusion_matrix(tmp_path: P
     page = format_metrics(tmp_path, figures)
     assert "![Reliability](reliability.png)" in page
     assert any(line.startswith("| emu | ") for line in page)
+
+
+def test_figures_that_are_not_defined_are_named(tmp_path: Path) -> None:
+    """The table says so, the sentences say why, and the confusion matrix is still plotted."""
+    names = ("cat", "dog", "emu")
+    split = Split(np.zeros((4, 8, 8, 3), np.uint8), np.zeros(4, np.int64))
+    probabilities = np.tile(np.array([[0.2, 0.7, 0.1]], np.float32), (4, 1))
+    figures = compute_metrics(probabilities, split.labels, names)
+    save_report_plots(tmp_path, Evaluation(names, split, probabilities, figures))
+    assert (tmp_path / "confusion.png").exists()
+    page = format_metrics(tmp_path, figures)
+    assert "| macro roc auc | not defined |" in page
+    assert "- " + figures["undefined"][0] in page
+    assert "| cat | not defined | 0 | 0 | 4 |" in page
