@@ -87,7 +87,7 @@ def test_a_picture_that_needs_more_than_reserved_says_so(pool: DecoderPool) -> N
         (files.write_fax_tile((400_000, 28_000)), ImageTooLarge),
         (files.write_tiles(40, (16, 1_000_000), (640, 16)), ImageTooLarge),
         (files.write_texts(60, 1_000_000), InvalidImage),
-        (files.write_long_tag(10_000_000), InvalidImage),
+        (files.write_long_tag(8_000_000), InvalidImage),
     ],
     ids=["text", "cut off", "pixels", "huge tile", "many tiles", "PNG texts", "EXIF"],
 )
