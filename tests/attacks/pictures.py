@@ -16,7 +16,8 @@ from tests.service.quadrants_model import encode
 
 DEADLINE_MS = 3000
 SPARE_CPU_SECONDS = 4.0  # of the good client and of the service itself
-REJECTED = {400, 413, 422, 429, 504}
+WATCH_SECONDS = 0.6  # after the answers, in which a good client asks at least once
+REJECTED = {400, 413, 415, 422, 429, 504}
 
 
 def post(server: Server, path: str, *pictures: bytes, **parameters: object) -> httpx.Response:
@@ -31,7 +32,9 @@ def post(server: Server, path: str, *pictures: bytes, **parameters: object) -> h
 def send_together(calls: Sequence[Callable[[], httpx.Response]]) -> list[httpx.Response]:
     """Make all calls at the same time."""
     with ThreadPoolExecutor(len(calls)) as pool:
-        return [future.result() for future in [pool.submit(call) for call in calls]]
+        answers = [future.result() for future in [pool.submit(call) for call in calls]]
+    time.sleep(WATCH_SECONDS)
+    return answers
 
 
 def find_faults(answers: Sequence[httpx.Response]) -> list[str]:
@@ -65,22 +68,23 @@ def draw_batch(server: Server, scale: float) -> list[str]:
     """Explain tiny pictures, each drawn as large as possible."""
     pictures = [encode(Image.new("L", (28, 28), level)) for level in range(0, 64, 8)]
     count = max(2, round(len(pictures) * scale))
-    answer = post(server, "/gradcam/batch", *pictures[:count], view="overlay", size=4096)
-    return find_faults([answer])
+    call = partial(post, server, "/gradcam/batch", *pictures[:count], view="overlay", size=4096)
+    return find_faults(send_together([call]))
 
 
 def draw_noise(server: Server, scale: float) -> list[str]:
     """Ask for large pictures as text, which no encoder makes small."""
     picture = files.write_noise(1200, 1200, "JPEG")
     count = max(2, round(16 * scale))
-    answers = [post(server, "/gradcam/batch", *[picture] * count, view="overlay", size=4096)]
-    return find_faults(answers)
+    call = partial(post, server, "/gradcam/batch", *[picture] * count, view="overlay", size=4096)
+    return find_faults(send_together([call]))
 
 
 def send_batch(make: Callable[[], bytes], server: Server, scale: float) -> list[str]:
     """Send one picture several times in a batch."""
     count = max(2, round(8 * scale))
-    return find_faults([post(server, "/predict/batch", *[make()] * count)])
+    call = partial(post, server, "/predict/batch", *[make()] * count)
+    return find_faults(send_together([call]))
 
 
 def send_slow(make: Callable[[], bytes], server: Server, _: float) -> list[str]:
