@@ -111,7 +111,7 @@ class ImageEndpoints:
             if media_type != JSON_TYPE:
                 check_single_target(options)
             model = find_model(self._repository, options.model, request)
-            explained = ExplainRequest(image, model, options, request.timings, permit.add_body)
+            explained = ExplainRequest(image, model, options, request.timings, permit.add_answer)
             if media_type == JSON_TYPE:
                 response = await self._explain(explained)
             else:
@@ -147,7 +147,7 @@ class ImageEndpoints:
         permit: Permit,
     ) -> Result:
         return await self._explainer.explain(
-            ExplainRequest(content, model, options, timings, permit.add_body)
+            ExplainRequest(content, model, options, timings, permit.add_answer)
         )
 
     async def _explain(self, explained: ExplainRequest) -> Response:

@@ -105,7 +105,7 @@ async def _explain(
     admission = Admission(settings)
     explainer = Explainer(Classifier(settings, admission))
     with admission.admit(len(content), settings.request_timeout_ms / 1000) as permit:
-        request = ExplainRequest(content, model, options, Timings(), permit.add_body)
+        request = ExplainRequest(content, model, options, Timings(), permit.add_answer)
         rendered = await explainer.draw(request, media_type)
     return ExplainedPicture(f"{model.name}/{model.version}", rendered)
 

@@ -235,7 +235,7 @@ class Permit:
             admission.start_work(count)
 
     def add_body(self, size: int) -> None:
-        """Hold `size` more bytes of the body, or of the answer while it is put together.
+        """Hold `size` more bytes of the body.
 
         Raises:
             PayloadTooLarge: they do not fit even into an idle server.
@@ -249,6 +249,22 @@ class Permit:
         admission.body_bytes += size
         admission.bytes += size
         self._body_bytes += size
+
+    def add_answer(self, size: int) -> None:
+        """Hold `size` bytes of the answer while it is put together. They count with the body.
+
+        Raises:
+            PayloadTooLarge: they do not fit even into an idle server.
+            Overloaded: there is no room now.
+        """
+        most = self._admission.max_body_bytes
+        if self._body_bytes + size > most:
+            raise PayloadTooLarge(
+                f"The request and the maps of its answer need {self._body_bytes + size} bytes, but "
+                f"this server has at most {most}. Ask for fewer maps, or set 'size' to a smaller "
+                "value."
+            )
+        self.add_body(size)
 
     def mark_body_received(self) -> None:
         """Count the images as active, because the whole body has arrived."""

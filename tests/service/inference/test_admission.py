@@ -175,3 +175,13 @@ def test_pixels_leave_room_for_bodies() -> None:
     while admission.try_reserve_pixels(1):
         pass
     admission.admit(kept, PATIENT)
+
+
+def test_maps_of_an_answer_that_never_fit_are_rejected_with_what_to_do() -> None:
+    admission = make_admission(max_inflight_bytes=4000)
+    with admission.admit(10, PATIENT) as permit:
+        permit.add_answer(100)
+        assert admission.bytes == 110
+        with pytest.raises(PayloadTooLarge, match="Ask for fewer maps"):
+            permit.add_answer(admission.max_body_bytes)
+    assert admission.bytes == 0
