@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TypeVar
 from urllib.parse import quote
 
@@ -21,7 +22,7 @@ from service.http.negotiation import choose_media_type
 from service.http.request import Request
 from service.http.response import JSONResponse, encode_json
 from service.imaging.heatmap import ENCODINGS
-from service.inference.admission import Admission
+from service.inference.admission import Admission, Permit
 from service.inference.classifier import Classifier
 from service.inference.explainer import Explainer, ExplainRequest, check_labels
 from service.inference.results import make_result
@@ -45,7 +46,7 @@ PREDICT_ERRORS = (*INFERENCE_ERRORS, errors.NotAcceptable)
 EXPLAIN_ERRORS = (*PREDICT_ERRORS, errors.UnknownLabel)
 
 Options = TypeVar("Options", bound=PredictOptions)
-ClassifyImage = Callable[[bytes, Model, Options, Timings], Awaitable[Result]]
+ClassifyImage = Callable[[bytes, Model, Options, Timings, Permit], Awaitable[Result]]
 log = logging.getLogger(__name__)
 
 
@@ -95,23 +96,23 @@ class ImageEndpoints:
     async def predict(self, request: Request) -> Response:
         """`POST /predict`: return the most probable labels of one image."""
         choose_media_type(request.header("accept"), [JSON_TYPE])
-        async with self._receive_single(request) as (form, _):
+        async with self._receive_single(request) as (form, permit):
             await self._admission.yield_to_backlog()
             image, options = get_single_image(form), read_options(PredictOptions, form)
             model = find_model(self._repository, options.model, request)
-            result = await self._predict(image, model, options, request.timings)
+            result = await self._predict(image, model, options, request.timings, permit)
         return JSONResponse({"model": model.name, "version": model.version, **result})
 
     async def gradcam(self, request: Request) -> Response:
         """`POST /gradcam`: explain the prediction of one image, as a picture or in numbers."""
         media_type = choose_media_type(request.header("accept"), [*PICTURES, JSON_TYPE])
-        async with self._receive_single(request) as (form, _):
+        async with self._receive_single(request) as (form, permit):
             await self._admission.yield_to_backlog()
             image, options = get_single_image(form), read_options(ExplainOptions, form)
             if media_type != JSON_TYPE:
                 check_single_target(options)
             model = find_model(self._repository, options.model, request)
-            explained = ExplainRequest(image, model, options, request.timings)
+            explained = ExplainRequest(image, model, options, request.timings, permit.add_answer)
             if media_type == JSON_TYPE:
                 response = await self._explain(explained)
             else:
@@ -128,20 +129,33 @@ class ImageEndpoints:
         return await self._answer_batch(request, ExplainOptions, self._explain_one)
 
     async def _predict(
-        self, content: bytes, model: Model, options: PredictOptions, timings: Timings
+        self,
+        content: bytes,
+        model: Model,
+        options: PredictOptions,
+        timings: Timings,
+        _: Permit,
     ) -> Result:
         classification = await self._classifier.classify(content, model, (), timings)
         return make_result(classification, model, options.top_k)
 
     async def _explain_one(
-        self, content: bytes, model: Model, options: ExplainOptions, timings: Timings
+        self,
+        content: bytes,
+        model: Model,
+        options: ExplainOptions,
+        timings: Timings,
+        permit: Permit,
     ) -> Result:
-        return await self._explainer.explain(ExplainRequest(content, model, options, timings))
+        return await self._explainer.explain(
+            ExplainRequest(content, model, options, timings, permit.add_answer)
+        )
 
     async def _explain(self, explained: ExplainRequest) -> Response:
         result = await self._explainer.explain(explained)
         model = explained.model
-        return JSONResponse({"model": model.name, "version": model.version, **result})
+        answer = {"model": model.name, "version": model.version, **result}
+        return Response(await self._encode(answer, explained.options), media_type=JSON_TYPE)
 
     async def _draw(self, explained: ExplainRequest, media_type: str) -> Response:
         rendering = await self._explainer.draw(explained, media_type)
@@ -173,7 +187,8 @@ class ImageEndpoints:
                 try:
                     if isinstance(image, ApiError):
                         raise image
-                    return encode_json(await classify(image, model, options, request.timings))
+                    result = await classify(image, model, options, request.timings, permit)
+                    return await self._encode(result, options)
                 except ApiError as exc:
                     if isinstance(exc, InternalError):
                         log.exception("image failed", extra=with_fields(request_id=request.id))
@@ -184,6 +199,13 @@ class ImageEndpoints:
         # Encoded at once, the results of many images and labels would stop the event loop.
         content = b'%b,"results":[%b]}' % (head[:-1], b",".join(results))
         return Response(content, media_type=JSON_TYPE)
+
+    async def _encode(self, answer: Result | JsonObject, options: PredictOptions) -> bytes:
+        """Encode an answer as JSON. With pictures it is large, so a thread does it."""
+        if isinstance(options, ExplainOptions) and options.view is not None:
+            encode = partial(encode_json, answer)
+            return await self._classifier.decoder.run_in_thread(encode, None)
+        return encode_json(answer)
 
     def _receive_single(self, request: Request) -> UploadReception[Form]:
         """Receive one image, with what else its kind of body has."""

@@ -11,6 +11,7 @@ from service.http.form import JSON_TYPE
 from service.http.request import Request
 from service.http.response import JSONResponse
 from service.inference.admission import Admission
+from service.inference.classifier import Classifier
 from service.lifecycle import Lifecycle
 from service.repository.repository import Repository
 from service.schemas import AttentionAnswer, ModelEntry, Models, Readiness
@@ -27,7 +28,14 @@ VERSION: JsonObject = {
 class StatusEndpoints:
     """`/livez`, `/readyz`, `/metrics` and `/models`."""
 
-    def __init__(self, repository: Repository, lifecycle: Lifecycle, admission: Admission) -> None:
+    def __init__(
+        self,
+        repository: Repository,
+        lifecycle: Lifecycle,
+        admission: Admission,
+        classifier: Classifier,
+    ) -> None:
+        self._classifier = classifier
         self._repository = repository
         self._lifecycle = lifecycle
         self._admission = admission
@@ -63,7 +71,8 @@ class StatusEndpoints:
     def reasons_not_ready(self) -> list[str]:
         """Return why requests should go to another server; empty if this one is ready."""
         reasons = ["This server is draining."] if self._lifecycle.draining else []
-        return reasons + self._repository.reasons_not_ready()
+        reasons += self._repository.reasons_not_ready()
+        return reasons + self._classifier.decoder.reasons_not_ready()
 
     async def livez(self, _: Request) -> Response:
         """`GET /livez`: the process answers."""

@@ -108,9 +108,11 @@ async def _explain(
     await repository.refresh()
     model = repository.find(options.model)
     check_labels(options, model)
-    explainer = Explainer(Classifier(settings, Admission(settings)))
-    request = ExplainRequest(content, model, options, Timings())
-    rendered = await explainer.draw(request, media_type)
+    admission = Admission(settings)
+    explainer = Explainer(Classifier(settings, admission))
+    with admission.admit(len(content), settings.request_timeout_ms / 1000) as permit:
+        request = ExplainRequest(content, model, options, Timings(), permit.add_answer)
+        rendered = await explainer.draw(request, media_type)
     return ExplainedPicture(f"{model.name}/{model.version}", rendered)
 
 

@@ -11,6 +11,7 @@ from math import ceil
 from service.artifact.card import InputSpec
 
 Size = tuple[int, int]  # (width, height)
+DEFAULT_SIZES = (224, 1024)  # smallest and largest longer side of a drawn picture
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,24 @@ class Box:
         left, right = _round_span(self.left, self.right, size[0])
         top, bottom = _round_span(self.top, self.bottom, size[1])
         return left, top, right, bottom
+
+
+@dataclass(frozen=True)
+class ShownSize:
+    """How large a picture is drawn, as the parameter `size` says.
+
+    `longer_side` is in pixels; 0 is the uploaded size, None the uploaded size within limits.
+    """
+
+    longer_side: int | None = None
+
+    def __call__(self, size: Size) -> Size:
+        """The size of the drawn picture for an uploaded one of `size`."""
+        if self.longer_side == 0:
+            return size
+        smallest, largest = DEFAULT_SIZES
+        default = min(max(max(size), smallest), largest)
+        return scale_to_longer_side(size, default if self.longer_side is None else self.longer_side)
 
 
 def find_crop(size: Size, spec: InputSpec) -> Box:

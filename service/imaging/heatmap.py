@@ -24,6 +24,7 @@ from service.imaging.geometry import Box, Size
 from service.imaging.saliency import Map, normalize_cam, normalize_signed_cam
 
 COLORMAPS_FILE = Path(__file__).with_name("colormaps.png")  # 256 colours per row
+BAND_PIXELS = 1 << 18  # the part of a large picture that is drawn at a time
 FOR, AGAINST = (255, 140, 0), (40, 90, 255)
 TEXT_KEY = "sightglass"
 ENCODINGS = {
@@ -52,29 +53,44 @@ class Colormap(StrEnum):
 
 
 def render_view(
-    picture: Picture, cam: Map, view: View, colormap: Colormap, alpha: float
-) -> Image.Image:
-    """Draw `cam` (h, w) over `picture.shown` and return an RGB picture of the same size.
+    picture: Picture,
+    cam: Map,
+    onto: Image.Image,
+    view: View,
+    colormap: Colormap,
+    alpha: float,
+) -> None:
+    """Draw `cam` (h, w) on `onto`, which holds `picture.shown`, in bands of rows.
 
     overlay: picture * (1 - alpha * h) + colour(h) * alpha * h, so parts that the model did not use
     stay unchanged. heatmap: colour(h). signed: the overlay of cam / max|cam| in two colours.
     """
-    assert picture.shown is not None
     height, width = picture.pixels.shape[:2]
-    size = picture.shown.size
-    crop = picture.crop.scale(size[0] / picture.size[0], size[1] / picture.size[1])
-    if view is View.SIGNED:
-        signed = place_on_picture(
-            normalize_signed_cam(cam, height, width), crop, size
-        )  # (H, W) in -1..1
-        is_for = _to_bytes_image(np.float32(1) * (signed > 0))
-        colours = Image.composite(_make_uniform(size, FOR), _make_uniform(size, AGAINST), is_for)
-        return Image.composite(colours, picture.shown, _to_bytes_image(alpha * np.abs(signed)))
-    heat = place_on_picture(normalize_cam(cam, height, width), crop, size)  # (H, W) in 0..1
-    colours = _apply_colormap(heat, colormap)
-    if view is View.HEATMAP:
-        return colours
-    return Image.composite(colours, picture.shown, _to_bytes_image(alpha * heat))
+    normalize = normalize_signed_cam if view is View.SIGNED else normalize_cam
+    heat = normalize(cam, height, width)
+    crop = picture.crop.scale(onto.width / picture.size[0], onto.height / picture.size[1])
+    rows = max(1, BAND_PIXELS // onto.width)
+    for top in range(0, onto.height, rows):
+        bottom = min(top + rows, onto.height)
+        placed = place_on_picture(heat, crop.shift(0, -top), (onto.width, bottom - top))
+        band = onto if rows >= onto.height else onto.crop((0, top, onto.width, bottom))
+        if view is View.SIGNED:
+            drawn = _blend_signed(band, placed, alpha)
+        elif view is View.HEATMAP:
+            drawn = _apply_colormap(placed, colormap)
+        else:
+            colours = _apply_colormap(placed, colormap)
+            drawn = Image.composite(colours, band, _to_bytes_image(alpha * placed))
+        onto.paste(drawn, (0, top))
+
+
+def _blend_signed(band: Image.Image, signed: Map, alpha: float) -> Image.Image:
+    """Blend one colour over what is for the target and another over what is against it."""
+    is_for = _to_bytes_image(np.float32(1) * (signed > 0))
+    colours = Image.composite(
+        _make_uniform(band.size, FOR), _make_uniform(band.size, AGAINST), is_for
+    )
+    return Image.composite(colours, band, _to_bytes_image(alpha * np.abs(signed)))
 
 
 def place_on_picture(heat: Map, crop: Box, size: Size) -> Map:

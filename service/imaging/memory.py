@@ -1,4 +1,4 @@
-"""Estimates the memory that decoding a picture takes, from its header alone.
+"""Estimates the memory that decoding a picture and drawing on it take, from its header alone.
 
 This module knows what Pillow and its libraries hold at the peak for each format and mode. It
 decodes nothing and reserves nothing.
@@ -6,6 +6,7 @@ decodes nothing and reserves nothing.
 
 import io
 from collections.abc import Callable
+from dataclasses import dataclass
 from math import ceil
 
 from PIL import Image
@@ -13,9 +14,11 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from service.artifact.card import InputSpec
+from service.errors import ImageTooLarge, InvalidImage
+from service.imaging.color_modes import BAND_PIXELS
 from service.imaging.decoding import find_draft_scale
 from service.imaging.deep_color import has_deep_color
-from service.imaging.geometry import Size
+from service.imaging.geometry import ShownSize, Size
 
 BYTES_PER_PIXEL = {
     "1": 1,
@@ -31,14 +34,76 @@ WEBP_EXTRA_BYTES = 12  # per pixel: two canvases in libwebp and the bytes that i
 BMP_EXTRA_BYTES = 2  # per pixel: a run-length encoded file is unpacked and copied
 COEFFICIENT_BYTES = 2  # per sample of a JPEG
 SOS_TAIL = 3  # bytes after the components in the start of a JPEG's scan
+BAND_BYTES = 40  # per pixel of a band while it is converted: four copies of 64-bit numbers
 JPEG_SCALES = (8, 4, 2)  # a JPEG can be decoded at these fractions of its size
-BITS, SAMPLES, TILE_WIDTH, TILE_LENGTH = 258, 277, 322, 323  # TIFF tags
+# TIFF tags
+BITS, SAMPLES, STRIP_OFFSETS, ROWS_PER_STRIP = 258, 277, 273, 278
+TILE_WIDTH, TILE_LENGTH, TILE_OFFSETS = 322, 323, 324
+TILE_MARGIN = 2  # tiles are larger than the picture by their last column and row
+SMALL_PIXELS = 1 << 20
+ENCODED_BYTES = 4  # per pixel: the largest PNG has 3, and its buffer grows by an eighth at a time
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """How a picture is drawn. One that is drawn on more than once is copied each time."""
+
+    shown_size: ShownSize
+    is_repeated: bool
 
 
 def estimate_decode_bytes(
     image: Image.Image, spec: InputSpec, choose_shown_size: Callable[[Size], Size] | None = None
 ) -> int:
-    """The bytes that `decode_image` holds at its peak for an image that `open_image` opened."""
+    """The bytes that `decode_image` holds at its peak for an image that `open_image` opened.
+
+    Raises:
+        InvalidImage: the header has a value of a wrong type.
+    """
+    try:
+        return _estimate_decode_bytes(image, spec, choose_shown_size)
+    except Exception as exc:  # the values of a TIFF's tags have any type
+        raise InvalidImage(
+            f"The image is corrupt (a wrong value in its header: {exc}). Send the complete file."
+        ) from None
+
+
+def check_tiles(image: Image.Image, max_pixels: int) -> None:
+    """Check that the tiles or strips of a TIFF hold not many more pixels than an image may have.
+
+    They may be larger than the image, and all of them may be the same few bytes.
+
+    Raises:
+        InvalidImage: their size is no number.
+        ImageTooLarge: they hold too many pixels.
+    """
+    if not isinstance(image, TiffImageFile):
+        return
+    most = TILE_MARGIN * max(max_pixels, SMALL_PIXELS)
+    try:
+        pixels = _count_tile_pixels(image)
+        is_allowed = bool(pixels <= most)
+    except Exception:  # as above
+        raise InvalidImage(
+            "The image is corrupt (the size of its tiles is no number). Send the complete file."
+        ) from None
+    if not is_allowed:
+        raise ImageTooLarge(
+            f"The tiles of the image hold {pixels} pixels, but at most {most} are accepted. "
+            "Save it again with smaller tiles."
+        )
+
+
+def estimate_drawing_bytes(image: Image.Image, drawing: Drawing) -> int:
+    """The bytes that drawing takes, from the decoded picture to the file."""
+    width, height = drawing.shown_size(image.size)  # turning the picture does not change the number
+    copies = 2 if drawing.is_repeated else 1
+    return width * height * (copies * MAX_BYTES_PER_PIXEL + ENCODED_BYTES)
+
+
+def _estimate_decode_bytes(
+    image: Image.Image, spec: InputSpec, choose_shown_size: Callable[[Size], Size] | None
+) -> int:
     draft_scale = find_draft_scale(image, spec, choose_shown_size)
     reduction = next((scale for scale in JPEG_SCALES if scale <= draft_scale), 1)
     width, height = (ceil(side / reduction) for side in image.size)
@@ -47,8 +112,10 @@ def estimate_decode_bytes(
     # If the width grows, or may grow because the picture is turned, all of it is converted first.
     # Otherwise only the narrow result is held.
     converted = MAX_BYTES_PER_PIXEL * width * height if max(spec.width, *shown) > width else 0
+    wide_band = BAND_BYTES * max(0, width - BAND_PIXELS)  # a band has one row at least
     return (
         stored
+        + wide_band
         + MAX_BYTES_PER_PIXEL * shown[0] * shown[1]
         + max(_estimate_extra_bytes(image), converted)
     )
@@ -96,3 +163,14 @@ def _count_tiff_bytes(image: TiffImageFile) -> int:
     tile = tags.get(TILE_WIDTH, 0) * tags.get(TILE_LENGTH, 0)
     unpacked = int(bits * max(pixels, tile) // 8)
     return max(unpacked, pixels * BYTES_PER_PIXEL.get(image.mode, MAX_BYTES_PER_PIXEL))
+
+
+def _count_tile_pixels(image: TiffImageFile) -> int:
+    """The pixels of all tiles or strips; the bands of a pixel may be in tiles of their own."""
+    tags = image.tag_v2
+    width, height, offsets = image.width, image.height, tags.get(STRIP_OFFSETS, ())
+    if TILE_OFFSETS in tags:
+        width, height, offsets = tags[TILE_WIDTH], tags[TILE_LENGTH], tags[TILE_OFFSETS]
+    elif ROWS_PER_STRIP in tags:
+        height = min(height, tags[ROWS_PER_STRIP])
+    return int(width * height * len(offsets) // len(image.getbands()))

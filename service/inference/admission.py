@@ -5,10 +5,10 @@ decoded count as well. This module runs on the event loop and knows nothing abou
 """
 
 import asyncio
-from collections import deque
 from math import ceil
 from time import perf_counter
 from types import TracebackType
+from typing import NamedTuple
 
 from service.errors import Overloaded, PayloadTooLarge
 from service.settings import Settings
@@ -16,6 +16,16 @@ from service.settings import Settings
 BYTES_PER_PIXEL = 4  # of a decoded image
 YIELD_FROM_IMAGES = 8  # with this many images it pays to run one stage for all of them
 DECAY = 0.98  # per answered image, of the earlier measurements
+KEPT_FOR_BODIES = 4  # pixels leave a quarter of the room for bodies, so that requests can arrive
+PASSING_SHARE = 0.5  # of the deadline, in which small pictures may pass a large one
+
+
+class Waiting(NamedTuple):
+    """A picture that waits for room, in bytes; its future is done when it has got it."""
+
+    size: int
+    granted: "asyncio.Future[None]"
+    since: float
 
 
 class Admission:
@@ -33,7 +43,9 @@ class Admission:
             self.max_bytes // 4, self.max_bytes - BYTES_PER_PIXEL * settings.max_image_pixels
         )
         self.body_bytes = 0
-        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self.max_pixel_bytes = self.max_bytes - self.max_body_bytes
+        self._passing_seconds = PASSING_SHARE * settings.request_timeout_ms / 1000
+        self._waiting: list[Waiting] = []
         self._busy_seconds = 0.0
         self._completed = 0.0
         self._last_result = 0.0
@@ -106,30 +118,47 @@ class Admission:
         if self.images >= YIELD_FROM_IMAGES:
             await asyncio.sleep(0)
 
-    async def reserve_pixels(self, size: int) -> None:
-        """Wait for `size` bytes for decoded pixels. Requests get them in the order they asked.
+    def try_reserve_pixels(self, size: int, is_drawn: bool = False) -> bool:
+        """Reserve `size` bytes for pixels if they are free now. Return whether they were.
+
+        `is_drawn`: the bytes are for drawing on the image as well.
 
         Raises:
             PayloadTooLarge: the pixels do not fit even into an idle server.
         """
-        if size > self.max_bytes - self.max_body_bytes:
+        if size > self.max_pixel_bytes:
+            work = "Decoding the image and drawing on it" if is_drawn else "Decoding the image"
+            advice = ", or set 'size' to a smaller value" if is_drawn else ""
             raise PayloadTooLarge(
-                f"Decoding the image needs {size} bytes, but this server has at most "
-                f"{self.max_bytes - self.max_body_bytes}. Send a smaller image."
+                f"{work} needs {size} bytes, but this server has at most "
+                f"{self.max_pixel_bytes}. Send a smaller image{advice}."
             )
-        if self._waiting or self.bytes + size > self.max_bytes:
-            granted = asyncio.get_running_loop().create_future()
-            self._waiting.append((size, granted))
-            try:
-                await granted
-            except asyncio.CancelledError:
-                if granted.cancelled():
-                    self.grant_waiting()  # the next one may need fewer bytes
-                else:
-                    self.free_pixels(size)
-                raise
-        else:
-            self.bytes += size
+        if not self._has_room(size) or any(map(self._is_overdue, self._waiting)):
+            return False
+        self.bytes += size
+        return True
+
+    async def reserve_pixels(self, size: int, is_drawn: bool = False) -> None:
+        """Wait for `size` bytes for pixels. `is_drawn` is as in `try_reserve_pixels`.
+
+        Requests get them in the order they asked. But those that need less than is free pass one
+        that needs more, until that one has waited for half of a deadline.
+
+        Raises:
+            PayloadTooLarge: the pixels do not fit even into an idle server.
+        """
+        if self.try_reserve_pixels(size, is_drawn):
+            return
+        granted = asyncio.get_running_loop().create_future()
+        self._waiting.append(Waiting(size, granted, perf_counter()))
+        try:
+            await granted
+        except asyncio.CancelledError:
+            if granted.cancelled():
+                self.grant_waiting()  # the next ones may need fewer bytes
+            else:
+                self.free_pixels(size)
+            raise
 
     def free_pixels(self, size: int) -> None:
         """Free reserved bytes and give them to the requests that wait."""
@@ -137,15 +166,28 @@ class Admission:
         self.grant_waiting()
 
     def grant_waiting(self) -> None:
-        """Give free bytes to the requests that wait for them, in order."""
-        while self._waiting:
-            size, granted = self._waiting[0]
-            if not granted.done():
-                if self.bytes + size > self.max_bytes:
-                    return
-                self.bytes += size
-                granted.set_result(None)
-            self._waiting.popleft()
+        """Give free bytes to the requests that wait for them."""
+        if not self._waiting:
+            return
+        still_waiting = []
+        may_pass = True
+        for waiting in self._waiting:
+            if waiting.granted.done():
+                continue
+            if may_pass and self._has_room(waiting.size):
+                self.bytes += waiting.size
+                waiting.granted.set_result(None)
+            else:
+                still_waiting.append(waiting)
+                may_pass = may_pass and not self._is_overdue(waiting)
+        self._waiting = still_waiting
+
+    def _has_room(self, size: int) -> bool:
+        kept = max(0, self.max_body_bytes // KEPT_FOR_BODIES - self.body_bytes)
+        return self.bytes + size <= self.max_bytes - kept
+
+    def _is_overdue(self, waiting: Waiting) -> bool:
+        return perf_counter() - waiting.since > self._passing_seconds
 
     def make_overloaded(self, reason: str) -> Overloaded:
         """The error with its reason and the seconds after which to try again."""
@@ -219,6 +261,22 @@ class Permit:
         admission.body_bytes += size
         admission.bytes += size
         self._body_bytes += size
+
+    def add_answer(self, size: int) -> None:
+        """Hold `size` bytes of the answer while it is put together. They count with the body.
+
+        Raises:
+            PayloadTooLarge: they do not fit even into an idle server.
+            Overloaded: there is no room now.
+        """
+        most = self._admission.max_body_bytes
+        if self._body_bytes + size > most:
+            raise PayloadTooLarge(
+                f"The request and the maps of its answer need {self._body_bytes + size} bytes, but "
+                f"this server has at most {most}. Ask for fewer maps, or set 'size' to a smaller "
+                "value."
+            )
+        self.add_body(size)
 
     def mark_body_received(self) -> None:
         """Count the images as active, because the whole body has arrived."""

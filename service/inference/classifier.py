@@ -1,36 +1,26 @@
 """Takes one image through the model: decoding, the queue, the answer, drawing.
 
-All calls share this flow. It decides what runs in a thread and reserves memory for the pixels. It
-knows nothing about HTTP.
+All calls share this flow. It knows nothing about HTTP, nor where pixels are made.
 """
 
-import asyncio
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from math import prod
 from time import perf_counter
 from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from service.artifact.card import InputSpec
-from service.errors import InternalError, NotReady, PayloadTooLarge
-from service.imaging.decoding import Picture, decode_image, open_image
-from service.imaging.geometry import Size
-from service.imaging.memory import estimate_decode_bytes
+from service.errors import InternalError, NotReady
+from service.imaging.decoding import Picture
+from service.imaging.memory import Drawing
 from service.inference.admission import Admission
-from service.machine import count_cores
+from service.inference.decoder import INLINE_PIXELS, Decoder, Upload
+from service.inference.room import Canvas, Place, Room
 from service.repository.repository import Model
 from service.runtime.batcher import Answer, DeviceLost, Row
-from service.settings import AUTO, Settings
+from service.settings import Settings
 from service.telemetry import metrics
 from service.telemetry.timings import Interval, Timings
-
-# Smaller images are decoded in less time than a switch to another thread takes.
-INLINE_BYTES = 4096
-INLINE_PIXELS = 64 * 64
 
 T = TypeVar("T")
 
@@ -43,16 +33,15 @@ class Classification(NamedTuple):
 
 
 class Classifier:
-    """Decodes images in threads, queues them for the model and returns the answers."""
+    """Decodes images, queues them for the model and returns the answers."""
 
     def __init__(self, settings: Settings, admission: Admission) -> None:
-        threads = settings.decode_threads
-        self._max_pixels = settings.max_image_pixels
-        self._max_bytes = settings.max_upload_bytes
+        self.decoder = Decoder(settings, admission)
         self._admission = admission
-        self._threads = ThreadPoolExecutor(
-            count_cores() if threads == AUTO else int(threads), thread_name_prefix="pixels"
-        )
+
+    def make_canvas(self, drawing: Drawing) -> Canvas:
+        """Return a canvas whose room for pixels must be released."""
+        return Canvas(drawing, Room(self._admission, is_drawn=True))
 
     async def classify(
         self,
@@ -60,20 +49,22 @@ class Classifier:
         model: Model,
         targets: Sequence[int],
         timings: Timings,
-        choose_shown_size: Callable[[Size], Size] | None = None,
+        canvas: Canvas | None = None,
         is_traffic: bool = True,
     ) -> Classification:
         """Decode one image and run the model on it; `targets` are the class indices to explain.
 
-        With `choose_shown_size` the picture itself is kept as well, in the size that the function
-        returns for the uploaded size. `is_traffic` is as in `run`.
+        With `canvas` the picture itself is kept as well, to draw on. `is_traffic` is as in `run`.
         """
-        arrived, must_wait = perf_counter(), model.batcher.slots.locked()
-        async with model.batcher.slots:
+        slots = model.batcher.slots
+        arrived, must_wait = perf_counter(), slots.locked()
+        async with Place(slots) as place:
             waited = [(arrived, perf_counter())] if must_wait else []
-            picture = await self._decode(
-                content, model.artifact.card.input, timings, choose_shown_size
-            )
+            upload = Upload(content, model.artifact.card.input, canvas)
+            await self._admission.yield_to_backlog()
+            started = perf_counter()
+            picture = await self.decoder.decode(upload, place)
+            timings.note("decode", (started, perf_counter()))
             answer = await self.run(picture.pixels, model, targets, timings, is_traffic, waited)
         return Classification(picture, answer)
 
@@ -109,62 +100,15 @@ class Classifier:
         timings.note("inference", (answer.started, answer.ended), batch_size=answer.batch_size)
         return answer
 
-    async def render(self, draw: Callable[[], T], pixels: int, timings: Timings) -> T:
+    async def render(
+        self, draw: Callable[[], T], pixels: int, timings: Timings, canvas: Canvas | None = None
+    ) -> T:
         """Call `draw`, which draws `pixels` pixels, in a thread if they are many."""
         await self._admission.yield_to_backlog()
         started = perf_counter()
         if pixels <= INLINE_PIXELS:
             result = draw()
         else:
-            result = await asyncio.get_running_loop().run_in_executor(self._threads, draw)
+            result = await self.decoder.run_in_thread(draw, canvas.room if canvas else None)
         timings.note("render", (started, perf_counter()))
         return result
-
-    async def _decode(
-        self,
-        content: bytes,
-        spec: InputSpec,
-        timings: Timings,
-        choose_shown_size: Callable[[Size], Size] | None,
-    ) -> Picture:
-        if len(content) > self._max_bytes:
-            raise PayloadTooLarge(
-                f"The image has {len(content)} bytes, but at most {self._max_bytes} are accepted. "
-                "Send a smaller image."
-            )
-        await self._admission.yield_to_backlog()
-        loop = asyncio.get_running_loop()
-        started = perf_counter()
-        is_small = len(content) <= INLINE_BYTES
-        if is_small:
-            image = open_image(content, self._max_pixels)
-        else:
-            image = await loop.run_in_executor(self._threads, open_image, content, self._max_pixels)
-        pixels = image.width * image.height
-        if choose_shown_size:
-            pixels += prod(choose_shown_size(image.size))  # turning it does not change the number
-        if is_small and pixels <= INLINE_PIXELS:
-            picture = decode_image(image, spec, choose_shown_size)
-        else:
-            picture = await self._decode_in_thread(image, spec, choose_shown_size)
-        timings.note("decode", (started, perf_counter()))
-        return picture
-
-    async def _decode_in_thread(
-        self,
-        image: Image.Image,
-        spec: InputSpec,
-        choose_shown_size: Callable[[Size], Size] | None,
-    ) -> Picture:
-        """Decode in a thread. Its memory stays reserved until it ends, even if we are cancelled."""
-        loop = asyncio.get_running_loop()
-        size = estimate_decode_bytes(image, spec, choose_shown_size)
-        await self._admission.reserve_pixels(size)
-        decoding = self._threads.submit(decode_image, image, spec, choose_shown_size)
-        decoding.add_done_callback(
-            lambda _: loop.call_soon_threadsafe(self._admission.free_pixels, size)
-        )
-        try:
-            return await asyncio.wrap_future(decoding)
-        finally:
-            del decoding  # it holds the exception whose traceback holds this frame

@@ -5,28 +5,31 @@ knows nothing about HTTP.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from functools import partial
 from math import prod
 from typing import NamedTuple
 
 from service.artifact.card import TOP_1
-from service.imaging.geometry import Size
+from service.imaging.geometry import ShownSize
+from service.imaging.memory import Drawing
 from service.imaging.occlusion import blur_hottest_and_coldest
 from service.imaging.saliency import is_empty
 from service.inference.classifier import Classification, Classifier
 from service.inference.results import (
     TargetMap,
     check_label_index,
-    choose_shown_size,
     describe_class,
     describe_target_map,
+    encode_base64,
     find_label_index,
     make_result,
     rank,
     render_target_map,
     select_target_maps,
 )
+from service.inference.room import Canvas
 from service.repository.repository import Model
 from service.schemas import ExplainOptions, Explanation, Prediction, Result, Verification
 from service.telemetry import metrics
@@ -35,15 +38,18 @@ from service.telemetry.timings import Timings
 # With up to this many labels the first run computes all maps. With more, the first run finds the
 # most probable labels and a second run computes their maps.
 MAX_LABELS_IN_ONE_RUN = 16
+NUMBER_BYTES = 64  # of one value of a map: a number of Python, its place in a list, its text
+TEXT_COPIES = 2  # of a drawn picture as text, while the answer is put together
 
 
 class ExplainRequest(NamedTuple):
-    """One image to explain, and how."""
+    """One image to explain, and how. `hold` counts the bytes of the answer; it may raise."""
 
     content: bytes
     model: Model
     options: ExplainOptions
     timings: Timings
+    hold: Callable[[int], None]
 
 
 class RenderedExplanation(NamedTuple):
@@ -64,11 +70,18 @@ class Explainer:
     async def explain(self, request: ExplainRequest) -> Result:
         """Return predictions and explanations as numbers, with pictures if a view is named."""
         model, options = request.model, request.options
-        classification, target_maps = await self._compute_target_maps(
-            request, is_drawn=options.view is not None
-        )
-        result = make_result(classification, model, options.top_k)
-        explanations = await self._describe(request, classification, target_maps)
+        with contextlib.ExitStack() as stack:
+            canvas = None
+            if options.view is not None:
+                is_repeated = len(options.target) > 1 or (options.target_top or 1) > 1
+                canvas = self._make_canvas(request, is_repeated)
+                stack.enter_context(canvas.room)
+            classification, target_maps = await self._compute_target_maps(request, canvas)
+            result = make_result(classification, model, options.top_k)
+            request.hold(NUMBER_BYTES * sum(target_map.cam.size for target_map in target_maps))
+            explanations = await self._describe(request, classification, target_maps)
+            if canvas:
+                await self._draw_each(request, classification, target_maps, explanations, canvas)
         if options.verify:
             for target_map, explanation in zip(target_maps, explanations, strict=True):
                 explanation["verification"] = await self._verify(
@@ -82,12 +95,16 @@ class Explainer:
     async def draw(self, request: ExplainRequest, media_type: str) -> RenderedExplanation:
         """Return the explanation of one target as a picture."""
         model, options = request.model, request.options
-        classification, [target_map] = await self._compute_target_maps(request, is_drawn=True)
-        encoded = await self._classifier.render(
-            lambda: render_target_map(target_map, classification, model, options, media_type),
-            count_pixels(classification),
-            request.timings,
-        )
+        canvas = self._make_canvas(request, is_repeated=False)
+        with canvas.room:
+            classification, [target_map] = await self._compute_target_maps(request, canvas)
+            shown = classification.picture.shown
+            assert shown
+            draw = partial(
+                render_target_map, target_map, classification, model, options, media_type, shown
+            )
+            pixels = count_pixels(classification) + prod(shown.size)
+            encoded = await self._classifier.render(draw, pixels, request.timings, canvas)
         metrics.count_maps(model.name, 1, encoded.empty)
         predicted = int(classification.answer.logits.argmax())
         return RenderedExplanation(
@@ -97,6 +114,10 @@ class Explainer:
             await self._verify(request, classification, target_map) if options.verify else None,
         )
 
+    def _make_canvas(self, request: ExplainRequest, is_repeated: bool) -> Canvas:
+        shown_size = ShownSize(request.options.size)
+        return self._classifier.make_canvas(Drawing(shown_size, is_repeated))
+
     async def _describe(
         self,
         request: ExplainRequest,
@@ -105,12 +126,37 @@ class Explainer:
     ) -> list[Explanation]:
         return await self._classifier.render(
             lambda: [
-                describe_target_map(target_map, classification, request.model, request.options)
+                describe_target_map(target_map, classification, request.model)
                 for target_map in target_maps
             ],
             count_pixels(classification, len(target_maps)),
             request.timings,
         )
+
+    async def _draw_each(
+        self,
+        request: ExplainRequest,
+        classification: Classification,
+        target_maps: list[TargetMap],
+        explanations: list[Explanation],
+        canvas: Canvas,
+    ) -> None:
+        """Draw the maps one after another. What is drawn counts as bytes of the answer."""
+        model, options, shown = request.model, request.options, classification.picture.shown
+        assert shown
+        pixels = count_pixels(classification) + prod(shown.size)
+        for target_map, explanation in zip(target_maps, explanations, strict=True):
+            draw = partial(
+                render_target_map, target_map, classification, model, options, "image/png"
+            )
+            onto = shown if target_map is target_maps[-1] else None
+            encoded = await self._classifier.render(
+                partial(draw, onto), pixels, request.timings, canvas
+            )
+            request.hold(TEXT_COPIES * len(encoded.content) * 4 // 3)
+            explanation["picture"] = await self._classifier.render(
+                partial(encode_base64, encoded.content), pixels, request.timings, canvas
+            )
 
     async def _verify(
         self, request: ExplainRequest, classification: Classification, target_map: TargetMap
@@ -134,10 +180,10 @@ class Explainer:
         return {"probability": probability, "hot_blurred": hot, "cold_blurred": cold}
 
     async def _compute_target_maps(
-        self, request: ExplainRequest, is_drawn: bool
+        self, request: ExplainRequest, canvas: Canvas | None
     ) -> tuple[Classification, list[TargetMap]]:
         """Run the model once or twice, and select the maps of the targets."""
-        content, model, options, timings = request
+        content, model, options, timings, _ = request
         targets, against = read_targets(options, model), read_against(options, model)
         baselines = [] if against is None else [against]
         if targets:
@@ -147,11 +193,8 @@ class Explainer:
         else:
             map_indices = []
         is_one_run = bool(map_indices)
-        choose_size: Callable[[Size], Size] | None = (
-            partial(choose_shown_size, requested=options.size) if is_drawn else None
-        )
         classification = await self._classifier.classify(
-            content, model, map_indices, timings, choose_size, is_traffic=is_one_run
+            content, model, map_indices, timings, canvas, is_traffic=is_one_run
         )
         if not targets:
             targets = rank(classification.answer.logits)[: options.target_top].tolist()
@@ -165,9 +208,8 @@ class Explainer:
 
 
 def count_pixels(classification: Classification, maps: int = 1) -> int:
-    """The pixels to draw: for each map the model's input size and the picture below it."""
-    shown = classification.picture.shown
-    pixels: int = prod(classification.picture.pixels.shape[:2]) + (prod(shown.size) if shown else 0)
+    """The pixels of the model's input for each map."""
+    pixels: int = prod(classification.picture.pixels.shape[:2])
     return maps * pixels
 
 

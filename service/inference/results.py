@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from service.artifact.card import TOP_1
 from service.errors import UnknownLabel, excerpt
-from service.imaging.geometry import Size, scale_to_longer_side
 from service.imaging.heatmap import View, encode_picture, render_view
 from service.imaging.saliency import Map, find_box, is_empty, normalize_cam
 from service.inference.classifier import Classification
@@ -23,7 +23,6 @@ from service.schemas import ExplainOptions, Explanation, Prediction, Result
 MAX_COMPARED = 100  # characters of an unknown label
 MAX_PAIRS = 8  # of its letters
 MAX_CANDIDATES = 16
-DEFAULT_SIZES = (224, 1024)  # smallest and largest longer side of a drawn picture
 
 
 def find_label_index(label: str, model: Model) -> int:
@@ -128,9 +127,9 @@ def select_target_maps(
 
 
 def describe_target_map(
-    target_map: TargetMap, classification: Classification, model: Model, options: ExplainOptions
+    target_map: TargetMap, classification: Classification, model: Model
 ) -> Explanation:
-    """One map as JSON."""
+    """One map as JSON, without a picture."""
     height, width = classification.picture.pixels.shape[:2]
     crop, size = classification.picture.crop, classification.picture.size
     box = find_box(normalize_cam(target_map.cam, height, width))
@@ -149,10 +148,12 @@ def describe_target_map(
     if box:
         on_picture = box.scale(crop.width / width, crop.height / height).shift(crop.left, crop.top)
         explanation["box"] = on_picture.round(size)
-    if options.view is not None:
-        encoded = render_target_map(target_map, classification, model, options, "image/png")
-        explanation["picture"] = base64.b64encode(encoded.content).decode()
     return explanation
+
+
+def encode_base64(content: bytes) -> str:
+    """A file as text."""
+    return base64.b64encode(content).decode()
 
 
 class EncodedMap(NamedTuple):
@@ -168,12 +169,13 @@ def render_target_map(
     model: Model,
     options: ExplainOptions,
     media_type: str,
+    onto: Image.Image | None,
 ) -> EncodedMap:
-    """Draw the map on the picture and encode it."""
-    view = options.view or View.OVERLAY
-    image = render_view(
-        classification.picture, target_map.cam, view, options.colormap, options.alpha
-    )
+    """Draw the map on `onto`, the decoded picture, or on a copy of it, and encode it."""
+    picture, view = classification.picture, options.view or View.OVERLAY
+    assert picture.shown is not None
+    image = onto or picture.shown.copy()
+    render_view(picture, target_map.cam, image, view, options.colormap, options.alpha)
     origin = {
         "model": model.name,
         "version": model.version,
@@ -184,12 +186,3 @@ def render_target_map(
     if target_map.against is not None:
         origin["against"] = model.labels[target_map.against]
     return EncodedMap(encode_picture(image, media_type, origin), is_empty(target_map.cam))
-
-
-def choose_shown_size(size: Size, requested: int | None) -> Size:
-    """The size of the drawn picture for an uploaded one of `size` and the parameter `size`."""
-    if requested == 0:
-        return size
-    smallest, largest = DEFAULT_SIZES
-    default = min(max(max(size), smallest), largest)
-    return scale_to_longer_side(size, default if requested is None else requested)

@@ -45,7 +45,11 @@ class Application:
         self._repository.sandbox.start()
         self._admission = Admission(settings)
         self._tracer = open_tracer()
-        endpoints = make_endpoints(settings, self._lifecycle, self._repository, self._admission)
+        classifier = Classifier(settings, self._admission)
+        classifier.decoder.start_processes()
+        endpoints = make_endpoints(
+            settings, self._lifecycle, self._repository, self._admission, classifier
+        )
         dispatcher = Dispatcher(settings, self._lifecycle, endpoints, self._admission, self._tracer)
         self.connections = Connections(settings, self._admission.is_short_of_room)
         origins = settings.cors_origins
@@ -98,12 +102,15 @@ class Application:
 
 
 def make_endpoints(
-    settings: Settings, lifecycle: Lifecycle, repository: Repository, admission: Admission
+    settings: Settings,
+    lifecycle: Lifecycle,
+    repository: Repository,
+    admission: Admission,
+    classifier: Classifier,
 ) -> list[Endpoint]:
     """Make the route table."""
-    classifier = Classifier(settings, admission)
     images = ImageEndpoints(settings, repository, admission, classifier)
-    status = StatusEndpoints(repository, lifecycle, admission)
+    status = StatusEndpoints(repository, lifecycle, admission, classifier)
     protocol = V2Endpoints(settings, repository, admission, classifier, status)
     endpoints = [*images.endpoints(), *protocol.endpoints(), *status.endpoints()]
     pages = WebPages(endpoints, needs_key=bool(settings.api_keys))

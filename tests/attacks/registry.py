@@ -1,7 +1,12 @@
 """All attacks, by their names."""
 
-from tests.attacks import bodies, repository, wire
+from tests.attacks import bodies, pictures, repository, wire
 from tests.attacks.attack import Attack
 
-KINDS: tuple[tuple[Attack, ...], ...] = (bodies.ATTACKS, repository.ATTACKS, wire.ATTACKS)
+KINDS: tuple[tuple[Attack, ...], ...] = (
+    bodies.ATTACKS,
+    pictures.ATTACKS,
+    repository.ATTACKS,
+    wire.ATTACKS,
+)
 ATTACKS = {attack.name: attack for attacks in KINDS for attack in attacks}

@@ -6,7 +6,7 @@ from math import ceil
 import pytest
 
 from service.errors import Overloaded, PayloadTooLarge
-from service.inference.admission import YIELD_FROM_IMAGES, Admission
+from service.inference.admission import KEPT_FOR_BODIES, YIELD_FROM_IMAGES, Admission
 from service.settings import Settings
 
 PATIENT = 1e9
@@ -133,3 +133,55 @@ def test_requests_get_room_for_pixels_in_the_order_they_asked() -> None:
 
     asyncio.run(test())
     assert order == ["first", "third", "fourth"]
+
+
+def test_small_pictures_pass_a_large_one_until_it_has_waited_long_enough(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 0.0
+    monkeypatch.setattr("service.inference.admission.perf_counter", lambda: now)
+    admission = make_admission(
+        max_inflight_bytes=4000, max_image_pixels=500, request_timeout_ms=10_000
+    )
+    order: list[str] = []
+
+    async def take(name: str, size: int) -> None:
+        await admission.reserve_pixels(size)
+        order.append(name)
+
+    async def test() -> None:
+        nonlocal now
+        large = admission.max_pixel_bytes
+        await take("first large", large)
+        second = asyncio.create_task(take("second large", large))
+        await asyncio.sleep(0)
+        await take("small", 5)
+        now = 6.0  # more than half of the deadline
+        late = asyncio.create_task(take("late small", 5))
+        await asyncio.sleep(0)
+        assert order == ["first large", "small"]
+        admission.free_pixels(5)
+        admission.free_pixels(large)
+        await asyncio.gather(second, late)
+
+    asyncio.run(test())
+    assert order == ["first large", "small", "second large", "late small"]
+
+
+def test_pixels_leave_room_for_bodies() -> None:
+    admission = make_admission(max_inflight_bytes=4000, max_image_pixels=1)
+    assert admission.try_reserve_pixels(admission.max_pixel_bytes)
+    kept = admission.max_body_bytes // KEPT_FOR_BODIES
+    while admission.try_reserve_pixels(1):
+        pass
+    admission.admit(kept, PATIENT)
+
+
+def test_maps_of_an_answer_that_never_fit_are_rejected_with_what_to_do() -> None:
+    admission = make_admission(max_inflight_bytes=4000)
+    with admission.admit(10, PATIENT) as permit:
+        permit.add_answer(100)
+        assert admission.bytes == 110
+        with pytest.raises(PayloadTooLarge, match="Ask for fewer maps"):
+            permit.add_answer(admission.max_body_bytes)
+    assert admission.bytes == 0

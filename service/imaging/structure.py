@@ -1,0 +1,154 @@
+"""Reads how a file is put together, before Pillow does: how many parts it has, and how costly.
+
+A *plain* file is one whose cost follows from its number of pixels: an ordinary JPEG, PNG or WebP.
+Only such a file may be decoded in a thread. A thread can't be stopped, a process can. This module
+reads sizes and counts. It unpacks nothing and knows nothing about threads and processes.
+"""
+
+import re
+from struct import unpack_from
+
+from service.errors import InvalidImage
+
+PNG, JPEG, RIFF, WEBP = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"RIFF", b"WEBP"
+MAX_CHUNKS = 1 << 16  # of a PNG; a picture of 10 MB has 1,300 of the usual 8 kB
+MAX_SEGMENTS = 1 << 12  # of a JPEG before its pixels; a profile and metadata of 10 MB have 200
+MAX_SCANS = 1 << 8  # of a JPEG; encoders write about ten
+# Of what is no pixels, such as EXIF data, texts and thumbnails:
+PLAIN_PARTS = 64
+PLAIN_BYTES = 1 << 18
+PLAIN_EXIF_BYTES = 1 << 16
+PLAIN_PNG_BYTES = 4 << 20  # unpacking takes up to 0.2 s per MB, whatever the picture's size
+TINY_BYTES = 4096
+
+PNG_PIXELS, PNG_END = b"IDAT", b"IEND"
+UNPACKED = (b"iCCP", b"zTXt", b"iTXt")  # PNG chunks that may be compressed
+ANIMATION = (b"acTL", b"fcTL", b"fdAT")
+BASELINE, PROGRESSIVE = (0xFFC0, 0xFFC1), 0xFFC2
+START_OF_SCAN = 0xFFDA
+FRAMES = {*range(0xFFC0, 0xFFD0)} - {0xFFC4, 0xFFC8, 0xFFCC}
+EXIF_SEGMENT = 0xFFE1
+EXIF = b"Exif\0\0"
+NEXT_SCAN_OR_END = re.compile(rb"\xff[\xda\xd9]")
+END_OF_IMAGE = b"\xff\xd9"
+
+
+def is_tiny_plain(content: bytes) -> bool:
+    """Whether the file is so small and simple that it may be opened on the event loop.
+
+    It is a PNG in which nothing is compressed but its pixels, or a JPEG of one scan. The number of
+    pixels is not checked.
+    """
+    if len(content) > TINY_BYTES:
+        return False
+    if content.startswith(PNG):
+        if content[37:41] == PNG_PIXELS:  # right after the header, which is 25 bytes long
+            end = 49 + int.from_bytes(content[33:37])
+            if content[end : end + 4] == PNG_END:
+                return True
+        return b"iCCP" not in content and b"zTXt" not in content and b"iTXt" not in content
+    return content.startswith(JPEG) and _count_jpeg_passes(content) == 1
+
+
+def count_passes(content: bytes) -> int | None:
+    """How many times decoding goes over the pixels; None if the file is not plain.
+
+    Raises:
+        InvalidImage: the file has more parts than any sane picture.
+    """
+    if content.startswith(PNG):
+        return 1 if _is_plain_png(content) else None
+    if content.startswith(JPEG):
+        return _count_jpeg_passes(content)
+    if content.startswith(RIFF) and content[8:12] == WEBP:
+        return 1 if _is_plain_webp(content) else None
+    return None
+
+
+def _is_plain_png(content: bytes) -> bool:
+    position, chunks, others, size, compressed = len(PNG), 0, 0, 0, 0
+    is_plain = len(content) <= PLAIN_PNG_BYTES
+    while position + 8 <= len(content):
+        length, kind = unpack_from(">I4s", content, position)
+        chunks += 1
+        if chunks > MAX_CHUNKS:
+            raise InvalidImage(_describe_parts("chunks", MAX_CHUNKS))
+        if kind == PNG_END:
+            break
+        if kind != PNG_PIXELS:
+            others += 1
+            size += length
+            compressed += kind in UNPACKED and _is_compressed(content, position + 8, kind)
+            if kind in ANIMATION or (kind == b"eXIf" and length > PLAIN_EXIF_BYTES):
+                is_plain = False
+        position += length + 12
+    return is_plain and others <= PLAIN_PARTS and size <= PLAIN_BYTES and compressed <= 1
+
+
+def _is_compressed(content: bytes, start: int, kind: bytes) -> int:
+    """1 for a colour profile, of which a plain PNG has one; 2 for a compressed text."""
+    if kind == b"iCCP":
+        return 1
+    if kind == b"zTXt":
+        return 2
+    end_of_keyword = content.find(b"\0", start, start + 80)
+    return (
+        2 if end_of_keyword < 0 or content[end_of_keyword + 1 : end_of_keyword + 2] != b"\0" else 0
+    )
+
+
+def _count_jpeg_passes(content: bytes) -> int | None:
+    position, segments, exif, frame = 2, 0, 0, None
+    while position + 10 <= len(content):
+        marker, length = unpack_from(">HH", content, position)
+        if marker < 0xFFC0 or marker == 0xFFFF or 0xFFD0 <= marker <= 0xFFD9:
+            return None  # junk or fill bytes: decoders skip them one by one
+        segments += 1
+        if segments > MAX_SEGMENTS:
+            raise InvalidImage(_describe_parts("segments", MAX_SEGMENTS))
+        if marker in FRAMES:
+            if frame is not None:
+                return None
+            frame, components = marker, content[position + 9]
+        elif marker == EXIF_SEGMENT:
+            exif += content.startswith(EXIF, position + 4)
+        elif marker == START_OF_SCAN:
+            is_plain = frame is not None and exif <= 1 and position <= 4 * PLAIN_BYTES
+            if frame in BASELINE and content[position + 4] == components:
+                return 1 if is_plain else None
+            scans = _count_scans(content, position)
+            return scans if is_plain and frame in (*BASELINE, PROGRESSIVE) else None
+        position += 2 + length
+    return None
+
+
+def _count_scans(content: bytes, position: int) -> int:
+    """The scans from the first one at `position`. Inside of scans their marker can't occur."""
+    scans = 0
+    while found := NEXT_SCAN_OR_END.search(content, position):
+        if found.group() == END_OF_IMAGE:
+            break
+        scans += 1
+        if scans > MAX_SCANS:
+            raise InvalidImage(_describe_parts("scans", MAX_SCANS))
+        position = found.end()
+    return scans
+
+
+def _is_plain_webp(content: bytes) -> bool:
+    position, parts, size = 12, 0, 0
+    while position + 8 <= len(content):
+        kind, length = unpack_from("<4sI", content, position)
+        parts += 1
+        if parts > PLAIN_PARTS or kind in (b"ANIM", b"ANMF"):
+            return False
+        if kind not in (b"VP8 ", b"VP8L"):
+            size += length
+            if kind == b"EXIF" and length > PLAIN_EXIF_BYTES:
+                return False
+        position += 8 + length + length % 2
+    return size <= 4 * PLAIN_BYTES
+
+
+def _describe_parts(parts: str, most: int) -> str:
+    return f"The image file has more than {most} {parts}. Save it again with a usual program."

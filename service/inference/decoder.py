@@ -1,0 +1,196 @@
+"""Decides where an image is decoded: on the event loop, in a thread or in a process.
+
+A tiny plain image is decoded on the event loop, an ordinary one in a thread. An image whose cost
+can't be known, or is high, goes to a process that may be killed. The memory of its pixels is
+reserved before. It knows nothing about models and HTTP.
+"""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from math import ceil, prod
+from typing import NamedTuple, TypeVar
+
+from PIL import Image
+
+from service.artifact.card import InputSpec
+from service.errors import PayloadTooLarge
+from service.imaging.decoding import Picture, decode_image, open_image
+from service.imaging.memory import check_tiles, estimate_decode_bytes, estimate_drawing_bytes
+from service.imaging.structure import count_passes, is_tiny_plain
+from service.inference.admission import Admission
+from service.inference.decoder_pool import DecoderPool
+from service.inference.decoder_process import Job, NeedsMore
+from service.inference.room import Canvas, Place, Room
+from service.machine import count_cores
+from service.settings import AUTO, Settings
+
+# Smaller images are decoded in less time than a switch to another thread takes.
+INLINE_PIXELS = 64 * 64
+# Larger images go to a process, so that threads are never busy for long: about 0.2 s.
+THREAD_PIXELS = {"JPEG": 24_000_000, "MPO": 24_000_000, "PNG": 6_000_000, "WEBP": 4_000_000}
+FIRST_BYTES = 4 << 20  # reserved for an image before its header is read in a process
+
+T = TypeVar("T")
+
+
+class Upload(NamedTuple):
+    """One image, the model's input to make from it, and where to draw it."""
+
+    content: bytes
+    spec: InputSpec
+    canvas: Canvas | None
+
+
+class Decoder:
+    """Decodes images, and runs other work on pixels in the same threads."""
+
+    def __init__(self, settings: Settings, admission: Admission) -> None:
+        threads = settings.decode_threads
+        self._thread_count = count_cores() if threads == AUTO else int(threads)
+        self._threads = ThreadPoolExecutor(self._thread_count, thread_name_prefix="pixels")
+        self._overdue_threads = 0
+        self._pool = DecoderPool(self._thread_count)
+        self._admission = admission
+        self._max_pixels = settings.max_image_pixels
+        self._max_bytes = settings.max_upload_bytes
+        self._cpu_seconds = ceil(settings.request_timeout_ms / 1000)
+
+    def start_processes(self) -> None:
+        """Start the processes, preferably while this process has only one thread."""
+        self._pool.start()
+
+    def reasons_not_ready(self) -> list[str]:
+        """Return why no image can be decoded now; empty if one can."""
+        if self._overdue_threads < self._thread_count:
+            return []
+        return ["All threads are busy with images whose deadline is over."]
+
+    async def decode(self, upload: Upload, place: Place) -> Picture:
+        """Decode an image. If it must wait for room, it leaves its place meanwhile.
+
+        Raises:
+            UnsupportedMediaType, InvalidImage, ImageTooLarge: as `open_image` and `decode_image`.
+            PayloadTooLarge: the file has too many bytes, or its pixels need too many.
+            NotReady: no process can be started.
+        """
+        content, spec, canvas = upload
+        if len(content) > self._max_bytes:
+            raise PayloadTooLarge(
+                f"The image has {len(content)} bytes, but at most {self._max_bytes} are accepted. "
+                "Send a smaller image."
+            )
+        image: Image.Image | None
+        if is_tiny_plain(content):
+            image = open_image(content, self._max_pixels)
+            pixels = image.width * image.height
+            if canvas:
+                pixels += prod(canvas.drawing.shown_size(image.size))
+            if pixels <= INLINE_PIXELS:
+                return decode_image(image, spec, canvas.drawing.shown_size if canvas else None)
+        else:
+            opening = partial(open_plain_image, content, self._max_pixels)
+            image = await self.run_in_thread(opening, None)
+        if canvas:
+            return await self._decode_in_room(upload, image, canvas.room, place)
+        with Room(self._admission) as room:
+            return await self._decode_in_room(upload, image, room, place)
+
+    async def run_in_thread(self, function: Callable[[], T], room: Room | None) -> T:
+        """Call a function in a thread."""
+        return await self._wait(self._threads.submit(function), room, self._count_overdue)
+
+    async def _decode_in_room(
+        self, upload: Upload, image: Image.Image | None, room: Room, place: Place
+    ) -> Picture:
+        if image is None and self._pool.is_started:
+            return await self._decode_in_process(upload, room, place)
+        if image is None:
+            opening = partial(open_any_image, upload.content, self._max_pixels)
+            image = await self.run_in_thread(opening, None)
+        shown_size = upload.canvas.drawing.shown_size if upload.canvas else None
+        size = estimate_decode_bytes(image, upload.spec, shown_size)
+        drawing_size = estimate_drawing_bytes(image, upload.canvas.drawing) if upload.canvas else 0
+        await self._reserve(room, max(size, drawing_size), place)
+        decoding = partial(decode_image, image, upload.spec, shown_size)
+        picture = await self.run_in_thread(decoding, room)
+        room.shrink(drawing_size)
+        return picture
+
+    async def _decode_in_process(self, upload: Upload, room: Room, place: Place) -> Picture:
+        content, spec, canvas = upload
+        needed = min(FIRST_BYTES + 2 * len(content), self._admission.max_pixel_bytes)
+        drawing = canvas.drawing if canvas else None
+        while True:
+            await self._reserve(room, needed, place)
+            job = Job(content, spec, drawing, self._max_pixels, needed, self._cpu_seconds)
+            result = await self._run_job(job, room)
+            if isinstance(result, Picture):
+                return result
+            needed = result.size
+
+    async def _run_job(self, job: Job, room: Room) -> Picture | NeedsMore:
+        """Have a process do a job, and stop it if we are cancelled."""
+        running, decoding = self._pool.submit(job)
+        try:
+            return await self._wait(running, room, lambda _: self._pool.stop(decoding))
+        finally:
+            del running  # as in `_wait`
+
+    async def _reserve(self, room: Room, size: int, place: Place) -> None:
+        if not room.try_reserve(size):
+            place.leave()
+            await room.reserve(size)
+            await place.enter()
+
+    async def _wait(
+        self, running: "Future[T]", room: Room | None, on_cancel: Callable[["Future[T]"], None]
+    ) -> T:
+        """Wait for work. The room is held until the work ends, even if we are cancelled."""
+        if room:
+            room.share()
+            loop = asyncio.get_running_loop()
+            running.add_done_callback(lambda _: loop.call_soon_threadsafe(room.release))
+        try:
+            return await asyncio.wrap_future(running)
+        except asyncio.CancelledError:
+            if not running.cancel():
+                on_cancel(running)
+            raise
+        finally:
+            del running  # it holds the exception whose traceback holds this frame
+
+    def _count_overdue(self, running: "Future[T]") -> None:
+        """Count a thread as overdue until its work ends."""
+        loop = asyncio.get_running_loop()
+        self._overdue_threads += 1
+        running.add_done_callback(lambda _: loop.call_soon_threadsafe(self._end_overdue))
+
+    def _end_overdue(self) -> None:
+        self._overdue_threads -= 1
+
+
+def open_plain_image(content: bytes, max_pixels: int) -> Image.Image | None:
+    """Read the header of an image; None if its cost can't be known or is high.
+
+    Raises:
+        UnsupportedMediaType, InvalidImage, ImageTooLarge: as `open_image`.
+    """
+    passes = count_passes(content)
+    if passes is None:
+        return None
+    image = open_image(content, max_pixels)
+    cost = passes * image.width * image.height
+    return image if cost <= THREAD_PIXELS.get(image.format or "", 0) else None
+
+
+def open_any_image(content: bytes, max_pixels: int) -> Image.Image:
+    """Read the header of an image of any format.
+
+    Raises:
+        UnsupportedMediaType, InvalidImage, ImageTooLarge: as `open_image` and `check_tiles`.
+    """
+    image = open_image(content, max_pixels)
+    check_tiles(image, max_pixels)
+    return image

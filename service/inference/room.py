@@ -1,0 +1,113 @@
+"""The memory that is reserved for the pixels of one picture, from decoding to drawing.
+
+It is held until the last thread that works on the picture has ended, even if nobody waits for it
+any more. Everything that a picture needs is reserved at once, so pictures never wait for each other
+in a circle. Runs on the event loop.
+"""
+
+import asyncio
+from types import TracebackType
+from typing import NamedTuple
+
+from service.imaging.memory import Drawing
+from service.inference.admission import Admission
+
+
+class Room:
+    """Bytes reserved for one picture. Leaving the context frees them, once no thread uses them."""
+
+    def __init__(self, admission: Admission, is_drawn: bool = False) -> None:
+        self.size = 0
+        self._is_drawn = is_drawn
+        self._admission = admission
+        self._users = 1
+
+    def try_reserve(self, size: int) -> bool:
+        """Reserve `size` bytes instead of those held, if they are free now. If not, hold none.
+
+        Raises:
+            PayloadTooLarge: they do not fit even into an idle server.
+        """
+        self.shrink(0)
+        if self._admission.try_reserve_pixels(size, self._is_drawn):
+            self.size = size
+        return self.size == size
+
+    async def reserve(self, size: int) -> None:
+        """Wait for `size` bytes instead of those held.
+
+        Raises:
+            PayloadTooLarge: they do not fit even into an idle server.
+        """
+        self.shrink(0)
+        await self._admission.reserve_pixels(size, self._is_drawn)
+        self.size = size
+
+    def shrink(self, size: int) -> None:
+        """Free what is held beyond `size` bytes."""
+        if size < self.size:
+            freed, self.size = self.size - size, size
+            self._admission.free_pixels(freed)
+
+    def share(self) -> None:
+        """Count one more user, who releases it as well."""
+        self._users += 1
+
+    def release(self) -> None:
+        """Free the bytes if this was the last user."""
+        self._users -= 1
+        if self._users == 0:
+            self.shrink(0)
+
+    def __enter__(self) -> "Room":
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.release()
+
+
+class Canvas(NamedTuple):
+    """How a map is drawn, and the room for it."""
+
+    drawing: Drawing
+    room: Room
+
+
+class Place:
+    """One of the places that a model has for images in preparation.
+
+    An image that waits for room leaves its place to others, and takes another one afterwards.
+    """
+
+    def __init__(self, slots: asyncio.Semaphore) -> None:
+        self._slots = slots
+        self._is_held = False
+
+    async def enter(self) -> None:
+        """Wait for a place."""
+        await self._slots.acquire()
+        self._is_held = True
+
+    def leave(self) -> None:
+        """Give the place to the next image."""
+        if self._is_held:
+            self._is_held = False
+            self._slots.release()
+
+    async def __aenter__(self) -> "Place":
+        await self._slots.acquire()  # as `enter`, without a call
+        self._is_held = True
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.leave()

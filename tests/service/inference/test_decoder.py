@@ -1,0 +1,181 @@
+"""An image is decoded on the loop, in a thread or in a process; its memory is reserved before."""
+
+import asyncio
+import threading
+from collections.abc import Callable
+
+import pytest
+from PIL import Image
+
+from service.errors import PayloadTooLarge
+from service.imaging.geometry import ShownSize
+from service.imaging.memory import Drawing
+from service.inference.admission import Admission
+from service.inference.decoder import Decoder, Upload, open_plain_image
+from service.inference.room import Canvas, Place, Room
+from service.settings import Settings
+from tests.attacks import picture_files as files
+from tests.service.imaging.test_geometry import make_input
+from tests.service.quadrants_model import encode, light
+
+SPEC = make_input(256, 224, 224)
+MAX_PIXELS = 50_000_000
+
+
+def make_decoder(**settings: int) -> tuple[Decoder, Admission]:
+    chosen = Settings.model_validate({"decode_threads": 1} | settings)
+    admission = Admission(chosen)
+    return Decoder(chosen, admission), admission
+
+
+@pytest.mark.parametrize(
+    ("content", "is_plain"),
+    [
+        (encode(light(0, (4000, 3000)), "JPEG"), True),
+        (encode(light(0, (500, 375)), "JPEG", progressive=True), True),
+        (encode(light(0, (4000, 3000)), "JPEG", progressive=True), False),
+        (encode(light(0, (2000, 1500)), "PNG"), True),
+        (encode(light(0, (4000, 3000)), "PNG"), False),
+        (encode(light(0, (500, 375)), "WEBP"), True),
+        (encode(light(0, (500, 375)), "TIFF"), False),
+    ],
+    ids=["photograph", "progressive", "large progressive", "PNG", "large PNG", "WebP", "TIFF"],
+)
+def test_only_an_image_of_known_and_low_cost_is_decoded_in_a_thread(
+    content: bytes, is_plain: bool
+) -> None:
+    assert (open_plain_image(content, MAX_PIXELS) is not None) == is_plain
+
+
+@pytest.mark.parametrize("file_format", ["PNG", "JPEG", "TIFF"])
+def test_room_is_held_until_the_picture_is_drawn(file_format: str) -> None:
+    content = encode(light(0, (800, 600)), file_format)
+
+    async def test() -> None:
+        decoder, admission = make_decoder()
+        canvas = Canvas(Drawing(ShownSize(), is_repeated=False), Room(admission, is_drawn=True))
+        with canvas.room:
+            await decoder.decode(Upload(content, SPEC, canvas), Place(asyncio.Semaphore()))
+            assert admission.bytes == canvas.room.size >= 800 * 600 * 7
+        await wait_until_free(admission)
+
+    asyncio.run(test())
+
+
+def test_without_drawing_all_room_is_free_once_the_picture_is_decoded() -> None:
+    async def test() -> None:
+        decoder, admission = make_decoder()
+        upload = Upload(encode(light(0, (800, 600))), SPEC, None)
+        await decoder.decode(upload, Place(asyncio.Semaphore()))
+        await wait_until_free(admission)
+
+    asyncio.run(test())
+
+
+def test_a_drawing_that_can_never_fit_is_rejected_with_what_to_do() -> None:
+    async def test() -> None:
+        decoder, admission = make_decoder(max_inflight_bytes=4_000_000, max_image_pixels=1_000_000)
+        canvas = Canvas(Drawing(ShownSize(4096), is_repeated=False), Room(admission, is_drawn=True))
+        upload, place = (
+            Upload(encode(Image.new("L", (28, 28))), SPEC, canvas),
+            Place(asyncio.Semaphore()),
+        )
+        with canvas.room, pytest.raises(PayloadTooLarge, match="set 'size' to a smaller value"):
+            await decoder.decode(upload, place)
+        assert admission.bytes == 0
+
+    asyncio.run(test())
+
+
+def test_while_all_threads_are_overdue_the_decoder_is_not_ready() -> None:
+    async def test() -> None:
+        decoder, admission = make_decoder()
+        end = threading.Event()
+        room = Room(admission)
+        await room.reserve(1000)
+        with room:
+            work = asyncio.create_task(decoder.run_in_thread(end.wait, room))
+            await asyncio.sleep(0.05)
+            assert decoder.reasons_not_ready() == []
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
+        assert decoder.reasons_not_ready() == [
+            "All threads are busy with images whose deadline is over."
+        ]
+        assert admission.bytes == 1000, "the thread still uses its memory"
+        end.set()
+        await wait_for(lambda: decoder.reasons_not_ready() == [])
+        await wait_until_free(admission)
+
+    asyncio.run(test())
+
+
+def test_work_that_waits_for_a_thread_and_is_cancelled_never_runs() -> None:
+    async def test() -> None:
+        decoder, _ = make_decoder()
+        end, ran = threading.Event(), threading.Event()
+        first = asyncio.create_task(decoder.run_in_thread(end.wait, None))
+        second = asyncio.create_task(decoder.run_in_thread(ran.set, None))
+        await asyncio.sleep(0.05)
+        second.cancel()
+        await asyncio.gather(second, return_exceptions=True)
+        end.set()
+        await first
+        assert decoder.reasons_not_ready() == []
+        assert not ran.is_set()
+
+    asyncio.run(test())
+
+
+def test_an_image_that_waits_for_room_leaves_its_place_to_others() -> None:
+    async def test() -> None:
+        decoder, admission = make_decoder(max_image_pixels=1_000_000, max_inflight_bytes=8_000_000)
+        room = admission.max_pixel_bytes
+        assert admission.try_reserve_pixels(room)
+        slots = asyncio.Semaphore(1)
+
+        async def decode() -> None:
+            async with Place(slots) as place:
+                upload = Upload(encode(light(0, (900, 900))), SPEC, None)
+                await decoder.decode(upload, place)
+
+        waiting = asyncio.create_task(decode())
+        await wait_for(lambda: not slots.locked())
+        await slots.acquire()  # another image
+        admission.free_pixels(room)
+        await asyncio.sleep(0.05)
+        assert not waiting.done()
+        slots.release()
+        await waiting
+        assert not slots.locked()
+
+    asyncio.run(test())
+
+
+def test_a_tiff_with_wild_tags_is_never_an_error_of_ours() -> None:
+    good = files.describe_tiles(1, (128, 128), (128, 128), 8, 1, 128 * 128)
+
+    async def test() -> None:
+        decoder, admission = make_decoder()
+        for tag in (322, 323, 258, 277, 324, 278):
+            for kind in range(1, 17):
+                content = files.write_tiff(good | {tag: (kind, 3, b"\xff" * 24)}, bytes(128 * 128))
+                upload = Upload(content, SPEC, None)
+                results = await asyncio.gather(
+                    decoder.decode(upload, Place(asyncio.Semaphore())), return_exceptions=True
+                )
+                status = getattr(results[0], "status", 200)
+                assert status < 500, (tag, kind, results[0])
+        await wait_until_free(admission)
+
+    asyncio.run(test())
+
+
+async def wait_for(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(60):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+async def wait_until_free(admission: Admission) -> None:
+    await wait_for(lambda: admission.bytes == 0)
