@@ -48,7 +48,7 @@ def install_arbiter(supervisor: Any) -> None:
 
 def prepare_supervisor() -> dict[str, str]:
     """In the parent process, before the workers start. Return variables for their environment."""
-    configure_log()
+    configure_log(lambda: None)  # this process has no metrics
     if LAUNCHER_FOLDER_VARIABLE in os.environ:
         logging.getLogger("bentoml.serve").setLevel(logging.WARNING)  # the launcher says the URL
         if sys.platform != "linux":

@@ -29,6 +29,7 @@ from service.server.dispatcher import Dispatcher
 from service.server.tracing import open_tracer
 from service.settings import Settings
 from service.telemetry.log import configure_log, flush_log, with_fields
+from service.telemetry.metrics import DROPPED_LINES
 
 ANNOUNCE_POLL_SECONDS = 0.02
 WATCH_SECONDS = 1.0
@@ -66,7 +67,7 @@ class Application:
     @contextlib.asynccontextmanager
     async def _serve(self) -> AsyncIterator[None]:
         """Load and watch the models. Until they are loaded, requests are answered with 503."""
-        configure_log()
+        configure_log(DROPPED_LINES.inc)
         with self._lifecycle.catch_signals():
             tasks = [
                 asyncio.create_task(self._repository.watch()),

@@ -7,13 +7,13 @@ import logging
 import sys
 import time
 import warnings
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
 from pydantic_core import to_json
 
 from service.telemetry.log_writer import LogWriter
-from service.telemetry.metrics import DROPPED_LINES
 
 FIELDS = "fields"  # the attribute of a record that holds its extra fields
 service_log = logging.getLogger("service")
@@ -22,9 +22,9 @@ service_log = logging.getLogger("service")
 class JsonLinesHandler(logging.Handler):
     """Passes records as JSON lines to the writer. A request's line needs no record."""
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, count_dropped: Callable[[], None]) -> None:
         super().__init__()
-        self._writer = LogWriter(descriptor, DROPPED_LINES.inc, describe_dropped)
+        self._writer = LogWriter(descriptor, count_dropped, describe_dropped)
 
     def add(self, line: str) -> None:
         """Write the line of a request soon."""
@@ -79,9 +79,12 @@ def flush_log() -> None:
         handler.flush()
 
 
-def configure_log() -> None:
-    """Send the records of `service`, and warnings that a client can cause, to standard error."""
-    handler = JsonLinesHandler(sys.stderr.fileno())
+def configure_log(count_dropped: Callable[[], None]) -> None:
+    """Send the records of `service`, and warnings that a client can cause, to standard error.
+
+    `count_dropped` is called for each line that is dropped because the reader stalls.
+    """
+    handler = JsonLinesHandler(sys.stderr.fileno(), count_dropped)
     for name in ("service", "opentelemetry", "uvicorn.error", "asyncio"):
         logger = logging.getLogger(name)
         logger.handlers = [handler]

@@ -6,9 +6,7 @@ import pytest
 
 from tests.attacks.attack import Attack
 from tests.attacks.registry import ATTACKS
-from tests.attacks.run import run_attack
-
-SHORT = 0.1
+from tests.attacks.run import SHORT, run_attack
 
 
 @pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)

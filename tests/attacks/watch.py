@@ -2,7 +2,6 @@
 
 import contextlib
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -10,11 +9,11 @@ import httpx
 import numpy as np
 import psutil
 
+from tests.attacks.livez import poll_livez
 from tests.contract.tree import PICTURE
 from tests.server import Server, connect_client
 
 MEMORY_POLL_SECONDS = 0.01
-LIVEZ_POLL_SECONDS = 0.02
 PREDICT_POLL_SECONDS = 0.2
 
 
@@ -53,15 +52,16 @@ def watch(server: Server, **headers: str) -> Iterator[Observed]:
     observed = Observed()
     end = threading.Event()
     before, cpu_before = measure_processes(server)
-    loops = (_watch_memory, _watch_livez, _watch_predict)
+    loops = (_watch_memory, _watch_predict)
     threads = [
         threading.Thread(target=loop, args=(server, observed, end, before, headers))
         for loop in loops
     ]
-    for thread in threads:
-        thread.start()
     try:
-        yield observed
+        with poll_livez(server.port, observed.livez_seconds):
+            for thread in threads:
+                thread.start()
+            yield observed
     finally:
         end.set()
         for thread in threads:
@@ -92,17 +92,6 @@ def _watch_memory(
 ) -> None:
     while not end.wait(MEMORY_POLL_SECONDS):
         observed.grown = max(observed.grown, measure_processes(server)[0] - before)
-
-
-def _watch_livez(
-    server: Server, observed: Observed, end: threading.Event, _: int, __: dict[str, str]
-) -> None:
-    with connect_client(server.port) as client:
-        while not end.wait(LIVEZ_POLL_SECONDS):
-            started = time.perf_counter()
-            with contextlib.suppress(httpx.TransportError):
-                client.get("/livez")
-            observed.livez_seconds.append(time.perf_counter() - started)
 
 
 def _watch_predict(

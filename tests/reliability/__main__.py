@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tests.attacks.registry import ATTACKS
-from tests.attacks.run import run_attack
+from tests.attacks.run import FULL, run_attack
 from tests.contract.artifacts import wait_loaded
 from tests.reliability import (
     fuzz,
@@ -117,7 +117,7 @@ def measure_attacks(_: str, folder: Path) -> Found:
     for name, attack in ATTACKS.items():
         own = folder / name.replace(" ", "-")
         own.mkdir()
-        observed, sentences = run_attack(attack, own, 1.0, launched=True)
+        observed, sentences = run_attack(attack, own, FULL)
         figures[name] = observed.describe()
         missed += sentences
     return Found(figures, missed)
