@@ -26,7 +26,8 @@ from service.inference.admission import Admission, Permit
 from service.inference.classifier import Classifier
 from service.inference.explainer import Explainer, ExplainRequest, check_labels
 from service.inference.results import make_result
-from service.repository.repository import Model, Repository
+from service.repository.model import Model
+from service.repository.repository import Repository
 from service.schemas import (
     Answer,
     BatchAnswer,

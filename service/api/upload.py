@@ -11,7 +11,8 @@ from service.http.compression import decompress_body
 from service.http.form import Form
 from service.http.request import DisconnectWatch, Request, describe_byte_limit
 from service.inference.admission import Admission, Permit
-from service.repository.repository import Model, Repository
+from service.repository.model import Model
+from service.repository.repository import Repository
 from service.schemas import MAX_BATCH_IMAGES
 
 INLINE_BYTES = 1 << 18  # a longer body is parsed in a thread

@@ -16,7 +16,7 @@ from service.imaging.memory import Drawing
 from service.inference.admission import Admission
 from service.inference.decoder import INLINE_PIXELS, Decoder, Upload
 from service.inference.room import Canvas, Place, Room
-from service.repository.repository import Model
+from service.repository.model import Model
 from service.runtime.batcher import Answer, DeviceLost, Row
 from service.settings import Settings
 from service.telemetry import metrics

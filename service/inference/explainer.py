@@ -30,7 +30,7 @@ from service.inference.results import (
     select_target_maps,
 )
 from service.inference.room import Canvas
-from service.repository.repository import Model
+from service.repository.model import Model
 from service.schemas import ExplainOptions, Explanation, Prediction, Result, Verification
 from service.telemetry import metrics
 from service.telemetry.timings import Timings

@@ -16,7 +16,7 @@ from service.errors import UnknownLabel, excerpt
 from service.imaging.heatmap import View, encode_picture, render_view
 from service.imaging.saliency import Map, find_box, is_empty, normalize_cam
 from service.inference.classifier import Classification
-from service.repository.repository import Model
+from service.repository.model import Model
 from service.runtime.batcher import Answer
 from service.schemas import ExplainOptions, Explanation, Prediction, Result
 

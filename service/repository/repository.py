@@ -8,59 +8,30 @@ import asyncio
 import gc
 import logging
 import weakref
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from textwrap import shorten
 from typing import Any, Literal
 
-from service.artifact.card import Artifact
 from service.artifact.layout import FILE_NAME, Key, Stamp, make_model_path
 from service.errors import ModelNotFound, NotReady, excerpt
-from service.repository.attention import Attention
 from service.repository.default_model import DefaultModel
 from service.repository.folder import ModelFolder
 from service.repository.loader import load_model_file, release_memory
+from service.repository.model import Model, make_model
 from service.repository.recovery import Recovery
 from service.repository.sandbox import Sandbox
 from service.repository.trial import try_model_file
-from service.runtime.batcher import BatchCallbacks, Batcher, DeviceLost
-from service.runtime.device import detect_device_loss
-from service.runtime.engine import Session
-from service.runtime.policy import BatchPolicy
-from service.runtime.session import choose_batch_size
+from service.runtime.batcher import DeviceLost
 from service.settings import Settings
 from service.telemetry.log import with_fields
-from service.telemetry.metrics import BATCH_SIZE, DEVICE_FAILURES
+from service.telemetry.metrics import DEVICE_FAILURES
 
 REASON_CHARACTERS = 1000  # a message may quote the content of a file
-CLOSED_FORM = "closed-form"  # a compiler whose maps cost almost nothing
 
 log = logging.getLogger(__name__)
 State = Literal["loading", "ready", "failed"]
-
-
-@dataclass(frozen=True)
-class Model:
-    """One version, loaded and warmed up."""
-
-    name: str
-    version: str
-    artifact: Artifact
-    provider: str
-    batcher: Batcher
-    attention: Attention
-
-    @cached_property
-    def indices(self) -> dict[str, int]:
-        """Return the index of each label."""
-        return {label: index for index, label in enumerate(self.labels)}
-
-    @property
-    def labels(self) -> list[str]:
-        """Return the K labels, in the order of the logits."""
-        return self.artifact.card.labels
 
 
 @dataclass
@@ -257,7 +228,7 @@ class Repository:
         if entry.model and entry.model.artifact.sha256 != artifact.sha256:
             entry.model.attention.discard()
         self._unload(entry)
-        entry.model = _make_model(key, artifact, session, self._settings, on_device_lost)
+        entry.model = make_model(key, artifact, session, self._settings, on_device_lost)
         entry.state, entry.reason = "ready", None
         log.info(
             "model ready",
@@ -304,33 +275,6 @@ class Repository:
             return self._folder.faults[0]
         path = self._folder.path / "<name>" / "<version>" / FILE_NAME
         return f"There is no model here: put one at {path}."
-
-
-def _make_model(
-    key: Key,
-    artifact: Artifact,
-    session: Session,
-    settings: Settings,
-    on_device_lost: Callable[[DeviceLost], None],
-) -> Model:
-    """Put a loaded session behind a queue."""
-    name, version = key[0], str(key[1])
-    attention = Attention(name, version, artifact)
-    policy = BatchPolicy(
-        choose_batch_size(settings, session.provider),
-        settings.max_queue_delay_ms / 1000,
-        session.replicas,
-        session.run_inline,
-        min_targets=int(artifact.card.gradcam.compiler == CLOSED_FORM),
-    )
-    callbacks = BatchCallbacks(BATCH_SIZE.labels(name).observe, attention.add, on_device_lost)
-    batcher = Batcher(
-        detect_device_loss(session.run),
-        policy,
-        callbacks,
-        run_replica=detect_device_loss(session.run_replica),
-    )
-    return Model(name, version, artifact, session.provider, batcher, attention)
 
 
 def _format_key(key: Key) -> str:

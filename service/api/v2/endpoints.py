@@ -52,7 +52,8 @@ from service.http.response import JSONResponse
 from service.imaging.saliency import is_empty
 from service.inference.admission import Admission
 from service.inference.classifier import Classifier
-from service.repository.repository import Model, Repository
+from service.repository.model import Model
+from service.repository.repository import Repository
 from service.runtime.batcher import Answer
 from service.schemas import MAX_BATCH_IMAGES, ModelVersion
 from service.settings import Settings

@@ -21,7 +21,7 @@ from service.api.v2.tensors import BYTES, OutputTensor, read_array, read_element
 from service.artifact.card import TOP_1
 from service.errors import BadRequest, excerpt
 from service.inference.results import check_label_index, rank
-from service.repository.repository import Model
+from service.repository.model import Model
 from service.runtime.batcher import Answer
 from service.schemas import MAX_BATCH_IMAGES, MAX_TARGETS
 

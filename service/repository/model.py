@@ -1,0 +1,67 @@
+"""A version of a model that is loaded and warmed up, with the queue in front of it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+from service.artifact.card import Artifact
+from service.artifact.layout import Key
+from service.repository.attention import Attention
+from service.runtime.batcher import BatchCallbacks, Batcher, DeviceLost
+from service.runtime.device import detect_device_loss
+from service.runtime.engine import Session
+from service.runtime.policy import BatchPolicy
+from service.runtime.session import choose_batch_size
+from service.settings import Settings
+from service.telemetry.metrics import BATCH_SIZE
+
+CLOSED_FORM = "closed-form"  # a compiler whose maps cost almost nothing
+
+
+@dataclass(frozen=True)
+class Model:
+    """One version, loaded and warmed up."""
+
+    name: str
+    version: str
+    artifact: Artifact
+    provider: str
+    batcher: Batcher
+    attention: Attention
+
+    @cached_property
+    def indices(self) -> dict[str, int]:
+        """Return the index of each label."""
+        return {label: index for index, label in enumerate(self.labels)}
+
+    @property
+    def labels(self) -> list[str]:
+        """Return the K labels, in the order of the logits."""
+        return self.artifact.card.labels
+
+
+def make_model(
+    key: Key,
+    artifact: Artifact,
+    session: Session,
+    settings: Settings,
+    on_device_lost: Callable[[DeviceLost], None],
+) -> Model:
+    """Put a loaded session behind a queue."""
+    name, version = key[0], str(key[1])
+    attention = Attention(name, version, artifact)
+    policy = BatchPolicy(
+        choose_batch_size(settings, session.provider),
+        settings.max_queue_delay_ms / 1000,
+        session.replicas,
+        session.run_inline,
+        min_targets=int(artifact.card.gradcam.compiler == CLOSED_FORM),
+    )
+    callbacks = BatchCallbacks(BATCH_SIZE.labels(name).observe, attention.add, on_device_lost)
+    batcher = Batcher(
+        detect_device_loss(session.run),
+        policy,
+        callbacks,
+        run_replica=detect_device_loss(session.run_replica),
+    )
+    return Model(name, version, artifact, session.provider, batcher, attention)
