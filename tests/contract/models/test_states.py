@@ -41,7 +41,7 @@ def test_while_loading_the_service_is_alive_but_not_ready_and_says_why(tmp_path:
 def test_an_empty_repository_is_not_ready_until_a_model_is_added(tmp_path: Path) -> None:
     with start_worker(tmp_path / "models", tmp_path, model_poll_seconds=0.1) as server:
         server.wait_answering()
-        wait_until(lambda: "no model" in server.client.get("/readyz").text)
+        wait_until(lambda: "does not exist" in server.client.get("/readyz").text)
         assert server.client.get("/readyz").status_code == 503
         assert server.client.get("/models").json() == {"models": []}
         rejected = server.client.post("/predict", content=PICTURE)

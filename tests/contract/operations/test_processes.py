@@ -32,9 +32,13 @@ def start(
     write_model(folder / "models" / "quadrants" / "1" / "model.onnx")
     (folder / "tmp").mkdir(exist_ok=True)
     monkeypatch.setenv("TMPDIR", str(folder / "tmp"))
-    with start_server(folder / "models", folder, **settings) as server:
-        server.wait_ready()
-        yield server
+    inherited = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # `nohup` has it ignored
+    try:
+        with start_server(folder / "models", folder, **settings) as server:
+            server.wait_ready()
+            yield server
+    finally:
+        signal.signal(signal.SIGHUP, inherited)
 
 
 def find_family(server: LaunchedServer) -> list[psutil.Process]:

@@ -16,7 +16,7 @@ from service.server.tracing import make_exporters
 from service.settings import SettingsError
 from tests.contract.collector import Collector, collect, read
 from tests.contract.tree import PICTURE
-from tests.server import ROOT, Server, start_server
+from tests.server import ROOT, Server, find_free_port, start_server
 from tests.warm_process import start_worker
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -292,7 +292,7 @@ def test_an_exporter_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPa
 
 def test_an_invalid_endpoint_stops_the_start_with_that_sentence() -> None:
     with environment(**{ENDPOINT: "collector:4318"}):
-        command = [sys.executable, "-m", "service", "serve", "--port", "0"]
+        command = [sys.executable, "-m", "service", "serve", "--port", str(find_free_port())]
         ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert ended.returncode == 1
     assert ended.stderr == (

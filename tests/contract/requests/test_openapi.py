@@ -9,6 +9,7 @@ import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from service.inference.admission import Admission
+from service.inference.classifier import Classifier
 from service.lifecycle import Lifecycle
 from service.repository.repository import Repository
 from service.schemas import ExplainOptions, PredictOptions
@@ -40,7 +41,10 @@ def test_the_document_is_valid_openapi_3_1(document: dict[str, Any]) -> None:
 
 def test_the_document_describes_every_route_and_no_other(document: dict[str, Any]) -> None:
     settings = read_settings()
-    endpoints = make_endpoints(settings, Lifecycle(0), Repository(settings), Admission(settings))
+    admission = Admission(settings)
+    classifier = Classifier(settings, admission)
+    repository = Repository(settings)
+    endpoints = make_endpoints(settings, Lifecycle(0), repository, admission, classifier)
     there = {(endpoint.path, endpoint.method.lower()) for endpoint in endpoints}
     described = {
         (path, method) for path, operations in document["paths"].items() for method in operations

@@ -41,7 +41,9 @@ def pool() -> Iterator[DecoderPool]:
 
 def find_decoders() -> list[psutil.Process]:
     """The processes that the helpers of this process forked."""
-    children = [child for helper in psutil.Process().children() for child in helper.children()]
+    own = psutil.Process()
+    helpers = [child for child in own.children() if child.cmdline() == own.cmdline()]  # forked
+    children = [child for helper in helpers for child in helper.children()]
     return [child for child in children if child.status() != psutil.STATUS_ZOMBIE]
 
 
