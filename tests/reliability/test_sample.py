@@ -67,6 +67,7 @@ def test_versions_are_added_and_removed_under_load_and_no_answer_is_mixed_up(
     assert len(unfit) == 5
 
 
+@pytest.mark.slow
 def test_nginx_accepts_the_documented_configuration(own: LaunchedServer, tmp_path: Path) -> None:
     try:
         find_nginx()

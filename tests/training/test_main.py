@@ -59,6 +59,7 @@ def test_the_help_of_every_command_has_an_example(
     assert f"example: python -m training {command} " in " ".join(capsys.readouterr().out.split())
 
 
+@pytest.mark.slow
 def test_a_folder_without_a_test_split_is_measured_on_its_validation_split(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

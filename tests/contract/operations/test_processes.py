@@ -109,6 +109,7 @@ def test_a_killed_launcher_drains_the_workers_and_leaves_no_file(
         assert list((tmp_path / "tmp").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_replaced_worker_continues_the_sums_in_the_same_files_and_sighup_drains(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -157,6 +158,7 @@ def test_ctrl_c_ends_a_service_whose_worker_hangs(
         wait_ended(family)
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_no_worker_and_is_said_in_the_log(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

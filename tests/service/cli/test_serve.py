@@ -45,6 +45,7 @@ def test_ctrl_c_ends_the_service_without_draining_and_leaves_no_process(
     wait_until(lambda: not any(psutil.pid_exists(pid) for pid in pids))
 
 
+@pytest.mark.slow
 def test_ctrl_c_while_draining_ends_the_service_at_once(slow_draining: LaunchedServer) -> None:
     slow_draining.process.send_signal(signal.SIGTERM)
     wait_until(lambda: slow_draining.client.get("/readyz").status_code == 503)

@@ -61,6 +61,7 @@ def test_the_setting_decides_the_number_of_workers(fast_dir: Path) -> None:
     assert choose(fast_dir, workers=3) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(has_driver(), reason="with a GPU there is one worker")
 def test_the_service_starts_that_many_workers(fast_dir: Path, tmp_path: Path) -> None:
     with start_server(fast_dir, tmp_path) as server:

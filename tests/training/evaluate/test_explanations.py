@@ -39,6 +39,7 @@ def exported(folder: Path, **options: Any) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_the_card_has_the_explanation_metrics(tmp_path: Path) -> None:
     """It has figures, doubts, mean maps and the calibration. Plots and page are in the report."""
     said: list[str] = []

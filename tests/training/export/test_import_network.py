@@ -95,6 +95,7 @@ def test_metrics_are_measured_on_the_given_pictures(
     assert set(metrics["per_class"]) == {"Katze", "犬"}
 
 
+@pytest.mark.slow
 def test_int8_is_calibrated_on_every_other_picture_and_measured_on_the_rest(
     ask: Callable[..., ImportRequest], tmp_path: Path
 ) -> None:

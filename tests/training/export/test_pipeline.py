@@ -49,6 +49,7 @@ def make(model: Classifier, samples: Pixels, tree: Path, **options: Any) -> Path
     return export_model(request)
 
 
+@pytest.mark.slow
 def test_versions_count_up_and_a_given_version_is_replaced(
     lenet: Classifier, grays: Pixels, tmp_path: Path
 ) -> None:
@@ -61,6 +62,7 @@ def test_versions_count_up_and_a_given_version_is_replaced(
     assert sorted(p.name for p in (tmp_path / "digits").iterdir()) == ["1", "2"]
 
 
+@pytest.mark.slow
 def test_two_samples_are_enough(lenet: Classifier, grays: Pixels, tmp_path: Path) -> None:
     """They are repeated to check batches of seven."""
     _, found = read(make(lenet, grays[:2], tmp_path))

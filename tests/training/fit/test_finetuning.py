@@ -74,6 +74,7 @@ def test_the_body_has_body_rate_times_the_learning_rate(resnet: Config, tiles: D
     assert rates[1] == pytest.approx(0.1 * rates[0])
 
 
+@pytest.mark.slow
 def test_one_neuron_is_exported_as_two_labels(
     resnet: Config, tiles: Dataset, tmp_path: Path
 ) -> None:

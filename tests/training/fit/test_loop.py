@@ -43,6 +43,7 @@ def test_training_reaches_a_high_accuracy(quick: Config, strokes: Dataset, tmp_p
     assert list((tmp_path / "log").iterdir())
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes_to_the_same_result(
     quick: Config, strokes: Dataset, tmp_path: Path
 ) -> None:

@@ -68,6 +68,7 @@ def test_the_first_trial_has_the_values_of_the_config(quick: Config) -> None:
     assert replace(again, options=quick.options) == quick
 
 
+@pytest.mark.slow
 def test_a_killed_trial_is_repeated(
     quick: Config, strokes: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

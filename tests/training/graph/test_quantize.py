@@ -127,6 +127,7 @@ def test_the_card_has_the_loss_of_a_lower_precision(
     assert 100 * lost == pytest.approx(figures["accuracy_points"], abs=1e-3)
 
 
+@pytest.mark.slow
 def test_a_large_loss_writes_nothing(lenet: Classifier, grays: Pixels, tmp_path: Path) -> None:
     """Ranges that are calibrated on black pictures fit no others."""
     request = ExportRequest(

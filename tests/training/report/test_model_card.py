@@ -22,6 +22,7 @@ def test_the_pages_of_bundled_models_are_up_to_date(file: Path) -> None:
     assert page == render_model_page(file.parents[1].name, file.parent)
 
 
+@pytest.mark.slow
 def test_the_page_of_an_export_without_metrics_says_why(
     lenet: Classifier, grays: Pixels, tmp_path: Path
 ) -> None:
