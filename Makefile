@@ -38,9 +38,10 @@ serve: $(VENV)/serve.installed ## start the service on http://127.0.0.1:3000 wit
 
 setup: $(VENV)/dev.installed ## install torch and everything else for training and tests into .venv
 
-# Two processes share the test modules. Each computes in one thread, so they do not wait for each
-# other's. In the order of their names, the slowest modules do not come last.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
+# Three processes share the test modules, since one of them often waits. Each computes in one thread,
+# so they do not wait for each other's. In the order of their names, the slowest modules do not come
+# last.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadscope --no-loadscope-reorder
 test: check ## run make check, then all tests except the slow ones
 	$(PYTEST) -m "not slow"
 
