@@ -193,7 +193,7 @@ def measure(server: Server) -> int:
 
 ATTACKS = tuple(
     Attack(
-        f"repository: {(attack.__doc__ or '').splitlines()[0]}",
+        f"model file: {attack.__name__.replace('_', ' ')}",
         attack,
         max_grown=MAX_MEMORY_BYTES,  # of the process of the trial; see `expect` for the worker
         settings={"model_poll_seconds": 0.1},

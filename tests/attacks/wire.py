@@ -150,19 +150,21 @@ HASTY = {"request_timeout_ms": 1000 * REQUEST_SECONDS}
 TAKEN = {"max_connections": DESCRIPTORS - 64}
 NOWHERE = LAST_CHUNK.replace(b"/predict", b"/nowhere")
 ATTACKS = (
-    Attack("trailers", flood(LAST_CHUNK, b"X: yz\r\n"), SLACK),
-    Attack("trailers-long", flood(LAST_CHUNK, b"X: " + b"y" * 8000 + b"\r\n"), SLACK),
-    Attack("trailer-without-end", flood(LAST_CHUNK + b"X: ", b"y"), SLACK),
-    Attack("trailers-no-key", flood(NOWHERE, b"X: yz\r\n"), SLACK, settings=LOCKED, headers=GOOD),
-    Attack("chunk-extension", flood(CHUNKED + b"1;", b"x"), SLACK),
-    Attack("chunk-size", flood(CHUNKED, b"0"), SLACK),
-    Attack("tiny-chunks", flood(CHUNKED, b"1\r\na\r\n"), SLACK),
-    Attack("tiny-headers", flood(LIVEZ[:-2], b"a:b\r\n"), SLACK),
-    Attack("empty-lines", flood(LIVEZ, b"\r\n"), SLACK),
-    Attack("queued-requests", flood(b"", LIVEZ), SLACK),
-    Attack("queued-and-unread", leave_requests_queued, SLACK, settings=HASTY),
-    Attack("open-headers", leave_headers_open, SLACK),
-    Attack("unread-pictures", leave_pictures_unread, settings=HASTY),
-    Attack("connections", take_all_connections, SLACK, settings=TAKEN),
-    Attack("websocket", offer_websocket, SLACK, settings=LOCKED, headers=GOOD),
+    Attack("trailers without end", flood(LAST_CHUNK, b"X: yz\r\n"), SLACK),
+    Attack("long trailers", flood(LAST_CHUNK, b"X: " + b"y" * 8000 + b"\r\n"), SLACK),
+    Attack("one trailer without end", flood(LAST_CHUNK + b"X: ", b"y"), SLACK),
+    Attack(
+        "trailers without a key", flood(NOWHERE, b"X: yz\r\n"), SLACK, settings=LOCKED, headers=GOOD
+    ),
+    Attack("a chunk extension without end", flood(CHUNKED + b"1;", b"x"), SLACK),
+    Attack("a chunk size without end", flood(CHUNKED, b"0"), SLACK),
+    Attack("tiny chunks", flood(CHUNKED, b"1\r\na\r\n"), SLACK),
+    Attack("tiny headers", flood(LIVEZ[:-2], b"a:b\r\n"), SLACK),
+    Attack("empty lines", flood(LIVEZ, b"\r\n"), SLACK),
+    Attack("queued requests", flood(b"", LIVEZ), SLACK),
+    Attack("queued requests, unread answers", leave_requests_queued, SLACK, settings=HASTY),
+    Attack("headers left open", leave_headers_open, SLACK),
+    Attack("unread pictures", leave_pictures_unread, settings=HASTY),
+    Attack("all connections taken", take_all_connections, SLACK, settings=TAKEN),
+    Attack("an offer of WebSocket", offer_websocket, SLACK, settings=LOCKED, headers=GOOD),
 )
