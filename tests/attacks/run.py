@@ -1,13 +1,10 @@
 """Runs an attack against a server of its own."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple
 
 from tests.attacks.attack import MAX_LIVEZ_P99, Attack, find_missed
 from tests.attacks.watch import Observed, watch
-from tests.server import Server, start_server
 from tests.service.quadrants_model import write_model
 from tests.warm_process import start_worker
 
@@ -16,20 +13,19 @@ class Form(NamedTuple):
     """How an attack is run."""
 
     scale: float  # the share of its full size
-    start: Callable[..., AbstractContextManager[Server]]
     max_livez_p99: float  # seconds
 
 
 # Other tests run beside the short form, so there only a loop that really stands still is a fault.
-SHORT = Form(0.1, start_worker, 2.0)
-FULL = Form(1.0, start_server, MAX_LIVEZ_P99)
+SHORT = Form(0.1, 2.0)
+FULL = Form(1.0, MAX_LIVEZ_P99)
 
 
 def run_attack(attack: Attack, folder: Path, form: Form) -> tuple[Observed, list[str]]:
     """Run an attack. Return what was observed, and a sentence for each bound that was missed."""
     models = folder / "models"
     write_model(models / "quadrants" / "1" / "model.onnx")
-    with form.start(models, folder, **attack.settings) as server:
+    with start_worker(models, folder, **attack.settings) as server:
         server.wait_ready()
         with watch(server, **attack.headers) as observed:
             seen = attack.run(server, form.scale)
