@@ -3,17 +3,19 @@
 import base64
 import re
 import socket
+from pathlib import Path
 
 import pytest
 
 from tests.contract.tree import PICTURE
 from tests.server import ROOT, Server, wait_until
 
-TEXT = (ROOT / "SECURITY.md").read_text()
+PAGES = [ROOT / "SECURITY.md", ROOT / "docs" / "explanation" / "security-limits.md"]
 
 
-def test_every_guarantee_names_an_existing_test() -> None:
-    named = re.findall(r"`(tests/[\w/]+\.py)`", TEXT)
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
+def test_every_guarantee_names_an_existing_test(page: Path) -> None:
+    named = re.findall(r"`(tests/[\w/]+\.py)`", page.read_text())
     assert len(named) > 5
     assert [path for path in named if not (ROOT / path).is_file()] == []
 
