@@ -54,7 +54,7 @@ def parse_json_object(
         PayloadTooLarge: It has too much besides pictures and numbers.
     """
     cuts: dict[str, Cut] = {}
-    end = len(body) if length is None else length
+    end = len(body) if length is None else min(length, len(body))
     is_long = end > MAX_REST_BYTES
     document = _Scissors(body, end, has_numbers, cuts).cut() if is_long else body[:end]
     try:

@@ -163,6 +163,17 @@ def send_unknown_labels(server: Server, scale: float) -> list[str]:
     return attack(server, scale)
 
 
+def send_long_lengths(server: Server, scale: float) -> list[str]:
+    """Lengths of the JSON that are far beyond the body, or are numbers of thousands of digits."""
+    lengths = ["0" * 20 + "9" * 19, "0" * 5000 + "13", "9" * 5000, "9" * 19]
+    seen: list[str] = []
+    end = time.monotonic() + max(MIN_SECONDS, 5 * scale)
+    while time.monotonic() < end and not seen:
+        for length in lengths:
+            seen += send(server, INFER, b"{", {"inference-header-content-length": length})
+    return seen
+
+
 INFER = "/v2/models/quadrants/infer"
 ATTACKS = (
     Attack("names given twice", repeat("/predict", make_keys, JSON), SMALL),
@@ -185,5 +196,6 @@ ATTACKS = (
     Attack("a tensor of blanks", repeat(INFER, make_blanks, {}, 2)),
     Attack("a body that unpacks", repeat("/predict", make_bomb, {"content-encoding": "gzip"}, 4)),
     Attack("long headers", send_long_headers, SMALL),
+    Attack("long lengths of the JSON", send_long_lengths, SMALL),
     Attack("unknown labels", send_unknown_labels, SMALL),
 )

@@ -30,6 +30,7 @@ DTYPES: dict[str, np.dtype[Any]] = {
     "INT64": np.dtype("<i8"),
     "FP32": np.dtype("<f4"),
 }
+MAX_DIGITS = 19  # of a length, with its leading zeros
 LENGTH = struct.Struct("<I")  # before each element of BYTES in binary
 
 
@@ -51,12 +52,14 @@ def read_call(body: bytes, json_length: str) -> InferCall:
     """
     end = len(body)
     if json_length:
-        if not (json_length.isascii() and json_length.isdigit() and int(json_length[:20]) <= end):
+        is_number = json_length.isascii() and json_length.isdigit()
+        length = int(json_length) if is_number and len(json_length) <= MAX_DIGITS else None
+        if length is None or length > end:
             raise BadRequest(
                 "Inference-Header-Content-Length must be the length of the JSON at the start of a "
                 f"body of {end} bytes, got '{excerpt(json_length)}'."
             )
-        end = int(json_length)
+        end = length
     try:
         document = parse_json_object(body, '{"inputs": […]}', length=end, has_numbers=True)
         call = InferCall.model_validate(document)

@@ -115,7 +115,10 @@ def test_malformed_requests_are_rejected_with_the_reason(
     check_rejected(server.client.post(INFER, content=body), 400, message)
 
 
-@pytest.mark.parametrize("length", ["-1", "1e3", "999999", "9" * 5000, "x", "\u00b2"])
+@pytest.mark.parametrize(
+    "length",
+    ["-1", "1e3", "999999", "9" * 5000, "x", "\u00b2", "0" * 20 + "60000", "0" * 5000 + "13"],
+)
 def test_an_invalid_json_length_is_rejected(server: Server, length: str) -> None:
     headers = {JSON_LENGTH: length.encode("latin-1")}
     response = server.client.post(INFER, json=make_call(0), headers=headers)  # type: ignore[arg-type]

@@ -110,6 +110,16 @@ def test_each_input_reads_its_part_of_the_binary_data() -> None:
     assert found == [b"ab", [9], b"", b"cde"]
 
 
+@pytest.mark.parametrize("length", ["0" * 20 + "9" * 19, "0" * 5000 + "13", "9" * 19, "0" * 20])
+def test_a_length_is_compared_whole_with_the_body(length: str) -> None:
+    body = make_body()
+    with pytest.raises(BadRequest, match=f"a body of {len(body)} bytes"):
+        read_call(body, length)
+    padded = str(len(body)).zfill(19)
+    with pytest.raises(BadRequest, match="inputs"):  # the length is right, and the list is empty
+        read_call(body, padded)
+
+
 @pytest.mark.parametrize(
     ("parameters", "rest"),
     [

@@ -50,6 +50,11 @@ def test_only_the_announced_part_of_a_body_is_json() -> None:
     assert bytes(parsed["image"].content).decode() == LONG
 
 
+def test_a_length_beyond_the_body_ends_with_the_body() -> None:
+    with pytest.raises(BadRequest, match="not valid JSON"):
+        parse_json_object(b"{", "{}", length=10**19)
+
+
 @pytest.mark.parametrize(
     ("document", "error", "message"),
     [
