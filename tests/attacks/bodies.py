@@ -121,6 +121,17 @@ def make_numbers(scale: float) -> bytes:
     return f'{{"inputs":[{tensor % pixels}]}}'.encode()
 
 
+def make_classes(scale: float) -> bytes:
+    """A batch of which all classes are asked for as texts, in both outputs that have some."""
+    count = max(1, int(64 * scale))
+    wanted = [
+        {"name": name, "parameters": {"classification": 2**31 - 1}}
+        for name in ("logits", "probabilities")
+    ]
+    image = {"name": "image", "datatype": "BYTES", "shape": [count], "data": [TEXT] * count}
+    return json.dumps({"inputs": [image], "outputs": wanted}).encode()
+
+
 def make_commas(scale: float) -> bytes:
     """A tensor that is no list of numbers, as long as a request may be."""
     return b'{"inputs":[{"name":"image","data":[' + b"," * int(BATCH_BYTES * scale)
@@ -192,6 +203,7 @@ ATTACKS = (
         repeat("/predict/batch", make_form, {"content-type": "multipart/form-data; boundary=x"}, 2),
     ),
     Attack("numbers in JSON", repeat(INFER, make_numbers, {}, 2), SMALL),
+    Attack("all classes as texts", repeat(INFER, make_classes, {}, 2)),
     Attack("a tensor of commas", repeat(INFER, make_commas, {}, 2)),
     Attack("a tensor of blanks", repeat(INFER, make_blanks, {}, 2)),
     Attack("a body that unpacks", repeat("/predict", make_bomb, {"content-encoding": "gzip"}, 4)),

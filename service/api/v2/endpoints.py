@@ -34,6 +34,7 @@ from service.api.v2.signature import (
     IMAGE,
     TARGET,
     Image,
+    count_values,
     describe_inputs,
     describe_outputs,
     list_config,
@@ -67,7 +68,7 @@ SERVER: ServerMetadata = {
 }
 PLATFORM = "onnxruntime_onnx"
 JSON_LENGTH = "inference-header-content-length"
-MAX_INLINE_VALUES = 50_000  # written without a thread
+MAX_INLINE_VALUES = 20_000  # written without a thread
 INDEX_BYTES = 4096  # of a body that says nothing we need
 INFER_ERRORS = (*INFERENCE_ERRORS, errors.UnknownLabel)
 
@@ -221,8 +222,7 @@ class V2Endpoints:
             def respond() -> Response:
                 return make_response(call, make_outputs(call, wanted, answers, model.labels), model)
 
-            values = sum(answer.logits.size + answer.cam.size for answer in answers)
-            is_short = values <= MAX_INLINE_VALUES
+            is_short = count_values(wanted, answers) <= MAX_INLINE_VALUES
             response = respond() if is_short else await asyncio.to_thread(respond)
         await compress_response(response, request.header("accept-encoding"))
         return response

@@ -28,6 +28,7 @@ from service.schemas import MAX_BATCH_IMAGES, MAX_TARGETS
 IMAGE, TARGET = "image", "target"
 SCORES = ("logits", "probabilities")  # one value per label, as needed for classification
 MAP = "cam"
+VALUES_PER_CLASS = 10  # a formatted text takes as long as so many numbers
 Image = bytes | NDArray[np.uint8]  # an encoded picture, or pixels (H, W, C)
 Signature = dict[str, tuple[str, list[int]]]  # datatype and shape by name; -1 means any size
 
@@ -146,6 +147,17 @@ def read_targets(tensor: InputTensor | None, rows: int, model: Model) -> list[li
     return indices
 
 
+def count_values(wanted: list[WantedOutput], answers: list[Answer]) -> int:
+    """Return how many values the outputs have; a class in text counts as the numbers it costs."""
+    total = 0
+    for output in wanted:
+        count = output.parameters.classification
+        for answer in answers:
+            values: NDArray[np.float32] = getattr(answer, output.name)
+            total += values.size + min(count, values.size) * VALUES_PER_CLASS
+    return total
+
+
 def make_outputs(
     call: InferCall, wanted: list[WantedOutput], answers: list[Answer], labels: list[str]
 ) -> list[OutputTensor]:
@@ -165,8 +177,9 @@ def make_outputs(
 
 def format_classes(values: NDArray[np.float32], count: int, labels: list[str]) -> list[str]:
     """Return the highest of one row's `values` (K,) as Triton does: `value:index:label`."""
-    order = rank(values)[:count].tolist()
-    return [f"{values[index]:.6f}:{index}:{labels[index]}" for index in order]
+    order = rank(values)[:count]
+    highest = zip(values[order].tolist(), order.tolist(), strict=True)
+    return [f"{value:.6f}:{index}:{labels[index]}" for value, index in highest]
 
 
 def _check_names(kind: str, names: list[str], known: tuple[str, ...]) -> None:
