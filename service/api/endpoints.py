@@ -17,7 +17,7 @@ from service.api.options import read_options
 from service.api.routing import Endpoint
 from service.api.upload import UploadReception, add_images, find_model, get_images, get_single_image
 from service.errors import ApiError, BadRequest, InternalError
-from service.http.form import JSON_TYPE, Form, read_form
+from service.http.form import JSON_TYPE, Form, is_raw, read_form
 from service.http.negotiation import choose_media_type
 from service.http.request import Request
 from service.http.response import JSONResponse, encode_json
@@ -223,7 +223,8 @@ class ImageEndpoints:
         def read(body: bytes) -> Form:
             return read_form(content_type, body, request.query, self._max_upload_bytes)
 
-        return UploadReception(request, self._admission, limit, read)
+        raw = is_raw(content_type)
+        return UploadReception(request, self._admission, limit, read, is_raw=raw)
 
 
 def check_single_target(options: ExplainOptions) -> None:

@@ -15,7 +15,8 @@ from service.repository.model import Model
 from service.repository.repository import Repository
 from service.schemas import MAX_BATCH_IMAGES
 
-INLINE_BYTES = 1 << 18  # a longer body is parsed in a thread
+INLINE_BYTES = 1 << 15  # a longer body is parsed in a thread
+INLINE_RAW_BYTES = 1 << 18  # the same if hardly anything of it is parsed
 
 Parsed = TypeVar("Parsed")
 
@@ -25,7 +26,8 @@ class UploadReception(Generic[Parsed]):
 
     The permit is held until the block ends. If it ends without an error, its images count as
     answered. (A class, because a generator would cost a few percent of a digit's time.) Nothing
-    holds the body afterwards: what `parse` returns takes its place.
+    holds the body afterwards: what `parse` returns takes its place. `is_raw` says that hardly
+    anything of the body is parsed.
     """
 
     def __init__(
@@ -34,11 +36,14 @@ class UploadReception(Generic[Parsed]):
         admission: Admission,
         limit: int,
         parse: Callable[[bytes], Parsed],
+        *,
+        is_raw: bool,
     ) -> None:
         self._request = request
         self._admission = admission
         self._limit = limit
         self._parse = parse
+        self._inline_bytes = INLINE_RAW_BYTES if is_raw else INLINE_BYTES
         self._parsing: Future[Parsed] | None = None
 
     async def __aenter__(self) -> tuple[Parsed, Permit]:
@@ -62,7 +67,7 @@ class UploadReception(Generic[Parsed]):
             request.log_fields["bytes"] = len(body)
             if encoding := request.header("content-encoding"):
                 body = await decompress_body(body, encoding, limit, permit.add_body)
-            if len(body) <= INLINE_BYTES:
+            if len(body) <= self._inline_bytes:
                 parsed = self._parse(body)
             else:
                 self._parsing = get_parser().submit(self._parse, body)

@@ -17,6 +17,7 @@ from service.http.multipart_body import MAX_PARTS, read_parts
 
 JSON_TYPE = "application/json"
 MULTIPART_TYPE = "multipart/form-data"
+PARSED_TYPES = (JSON_TYPE, MULTIPART_TYPE)
 IMAGE, FILE = "image", "file"  # names of the picture's field
 MAX_CONTENT_TYPE = 1024  # characters
 
@@ -57,6 +58,11 @@ def read_form(
     if len(form.values) > MAX_PARTS:
         raise BadRequest(f"The request has more than {MAX_PARTS} parameters: send fewer.")
     return form
+
+
+def is_raw(content_type: str) -> bool:
+    """Return whether a body of this type is one image as it is, so that nothing is parsed."""
+    return content_type.partition(";")[0].lower().strip() not in PARSED_TYPES
 
 
 def _read_multipart(body: bytes, boundary: str, max_image_bytes: int) -> Form:

@@ -11,6 +11,7 @@ from service.errors import BadRequest, excerpt
 
 MAX_PARTS = 256
 MAX_HEADERS = 16  # of one part
+MAX_HEADER_BYTES = 1024  # of one header: what reads it takes the square of its length
 MAX_BOUNDARY = 70  # characters (RFC 2046, 5.1.1)
 PIECE_BYTES = 1 << 18  # parsed at a time: other threads can run in between
 
@@ -29,7 +30,10 @@ def read_parts(
             f"{MAX_BOUNDARY} characters, got '{excerpt(boundary)}'."
         )
     parser = PushMultipartParser(
-        boundary, max_segment_count=MAX_PARTS, max_header_count=MAX_HEADERS
+        boundary,
+        max_segment_count=MAX_PARTS,
+        max_header_count=MAX_HEADERS,
+        max_header_size=MAX_HEADER_BYTES,
     )
     segment: MultipartSegment | None = None
     chunks: list[bytes] = []

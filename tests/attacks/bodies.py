@@ -18,6 +18,7 @@ from tests.server import Server, connect_client
 
 TEXT = base64.b64encode(PICTURE).decode()
 JSON = {"content-type": "application/json"}
+FORM = {"content-type": "multipart/form-data; boundary=x"}
 SMALL = 96 * MEGABYTE  # for a body of a few megabytes
 BATCH_BYTES = 60 * MEGABYTE
 MIN_SECONDS = 1.0  # so that `/livez` and the good client are answered several times
@@ -114,6 +115,12 @@ def make_form(scale: float) -> bytes:
     return head + b"\r\n--" * int(BATCH_BYTES * scale / 4) + b"\r\n--x--\r\n"
 
 
+def make_heads(scale: float) -> bytes:
+    """Parts of a form whose heads are slow to read; fewer would be read without a thread."""
+    head = b"--x\r\ncontent-disposition: form-data; name=x" + b';a="\\' * 180
+    return (head + b"\r\n\r\nx\r\n") * int(255 * (0.5 + scale / 2)) + b"--x--\r\n"
+
+
 def make_numbers(scale: float) -> bytes:
     """As many numbers as a tensor may have in JSON."""
     pixels = ",".join(["255"] * int(1_000_000 * scale))
@@ -200,8 +207,9 @@ ATTACKS = (
     Attack("lists in lists", repeat("/predict", make_depth, JSON), SMALL),
     Attack(
         "the longest part of a form",
-        repeat("/predict/batch", make_form, {"content-type": "multipart/form-data; boundary=x"}, 2),
+        repeat("/predict/batch", make_form, FORM, 2),
     ),
+    Attack("heads of a form's parts", repeat("/predict", make_heads, FORM, 3), SMALL),
     Attack("numbers in JSON", repeat(INFER, make_numbers, {}, 2), SMALL),
     Attack("all classes as texts", repeat(INFER, make_classes, {}, 2)),
     Attack("a tensor of commas", repeat(INFER, make_commas, {}, 2)),

@@ -69,6 +69,7 @@ SERVER: ServerMetadata = {
 PLATFORM = "onnxruntime_onnx"
 JSON_LENGTH = "inference-header-content-length"
 MAX_INLINE_VALUES = 20_000  # written without a thread
+MAX_INLINE_DIGITS = 4  # of the length of the JSON before binary data
 INDEX_BYTES = 4096  # of a body that says nothing we need
 INFER_ERRORS = (*INFERENCE_ERRORS, errors.UnknownLabel)
 
@@ -211,9 +212,12 @@ class V2Endpoints:
     async def infer(self, request: Request) -> Response:
         """`POST /v2/models/<name>/infer`: run the model on N images."""
         model = self._find(request)
-        read = partial(read_request, request.header(JSON_LENGTH), model, self._max_upload_bytes)
-        limit = self._max_request_bytes
-        async with UploadReception(request, self._admission, limit, read) as (inputs, permit):
+        json_length, limit = request.header(JSON_LENGTH), self._max_request_bytes
+        read = partial(read_request, json_length, model, self._max_upload_bytes)
+        upload = UploadReception(
+            request, self._admission, limit, read, is_raw=0 < len(json_length) <= MAX_INLINE_DIGITS
+        )
+        async with upload as (inputs, permit):
             add_images(request, permit, len(inputs.images))
             answers = await self._answer(inputs.images, inputs.targets, model, request.timings)
             call, wanted = inputs.call, inputs.wanted

@@ -1,13 +1,14 @@
 """Receiving an upload: the permit counts what was answered, and is always given back."""
 
 import asyncio
+import threading
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from starlette.requests import ClientDisconnect
 
-from service.api.upload import UploadReception
+from service.api.upload import INLINE_BYTES, INLINE_RAW_BYTES, UploadReception
 from service.errors import BadRequest, PayloadTooLarge
 from service.http.request import Request
 from service.inference.admission import Admission
@@ -34,7 +35,7 @@ def make_request(messages: Sequence[dict[str, Any]], length: int = 8) -> Request
 
 async def receive_body(admission: Admission, request: Request, seconds: float = 0) -> bytes:
     """Receive an upload and work on it for so long."""
-    async with UploadReception(request, admission, 8, bytes) as (body, permit):
+    async with UploadReception(request, admission, 8, bytes, is_raw=False) as (body, permit):
         assert admission.active_images == 1
         was_answered = permit.answered
         await asyncio.sleep(seconds)
@@ -76,3 +77,29 @@ def test_a_failed_upload_gives_its_room_back(
 
     admission = asyncio.run(run())
     assert (admission.images, admission.active_images, admission.bytes) == (0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("size", "is_raw", "is_inline"),
+    [
+        (INLINE_BYTES, False, True),
+        (INLINE_BYTES + 1, False, False),
+        (INLINE_BYTES + 1, True, True),
+        (INLINE_RAW_BYTES + 1, True, False),
+    ],
+)
+def test_a_body_is_parsed_on_the_event_loop_only_if_that_is_short(
+    size: int, is_raw: bool, is_inline: bool
+) -> None:
+    async def run() -> threading.Thread:
+        admission = Admission(Settings.model_validate({}))
+        message = {"type": "http.request", "body": bytes(size), "more_body": False}
+        request = make_request([message], size)
+
+        def parse(_: bytes) -> threading.Thread:
+            return threading.current_thread()
+
+        async with UploadReception(request, admission, size, parse, is_raw=is_raw) as (used, _):
+            return used
+
+    assert (asyncio.run(run()) is threading.current_thread()) == is_inline
