@@ -48,9 +48,11 @@ def _describe(kind: type[PredictOptions], exc: ValidationError) -> str:
     """Write one sentence on the first parameter that is wrong."""
     details = exc.errors(include_url=False)
     place = details[0]["loc"][:1]
-    if details[0]["type"] == "extra_forbidden":
+    is_half_a_pair = details[0]["type"] == "string_unicode" and not place  # in the name
+    if details[0]["type"] == "extra_forbidden" or is_half_a_pair:
         known = ", ".join(["image", *kind.model_fields])
-        return f"There is no parameter '{excerpt(str(place[0]))}' here: use {known}."
+        name = str(details[0]["input"] if is_half_a_pair else place[0])
+        return f"There is no parameter '{excerpt(name)}' here: use {known}."
     if not place:
         conflict = details[0]["msg"].removeprefix("Value error, ")
         return f"The parameters contradict each other: {conflict}."

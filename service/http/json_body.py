@@ -6,6 +6,7 @@ limit. This module knows neither pictures nor parameters.
 """
 
 import json
+import sys
 from dataclasses import dataclass
 from secrets import token_hex
 from typing import Any
@@ -65,7 +66,7 @@ def parse_json_object(
         reason = exc.msg if cuts else str(exc)
         raise BadRequest(f"The body is not valid JSON: {reason}.") from None
     except (ValueError, RecursionError) as exc:
-        raise BadRequest(f"The body is not valid JSON: {excerpt(str(exc))}.") from None
+        raise BadRequest(f"The body is not valid JSON: {_describe(exc)}.") from None
     if not isinstance(loaded, dict):
         raise BadRequest(f"The body must be a JSON object like {example}.")
     return loaded
@@ -164,6 +165,15 @@ def _restore(value: Any, cuts: dict[str, Cut]) -> Any:
             raise BadRequest(f"A name in the JSON is longer than {MIN_CUT_BYTES} bytes.")
         return {name: _restore(item, cuts) for name, item in value.items()}
     return value
+
+
+def _describe(exc: Exception) -> str:
+    """Return what is wrong; Python's own words would speak of Python."""
+    if isinstance(exc, UnicodeDecodeError):
+        return "it must be UTF-8"
+    if isinstance(exc, RecursionError):
+        return "too many lists or objects are in each other"
+    return f"a number has more than {sys.get_int_max_str_digits()} digits"
 
 
 def _make_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

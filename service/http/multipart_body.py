@@ -57,4 +57,6 @@ def read_parts(
                         content = chunks[0] if len(chunks) == 1 else b"".join(chunks)
                         yield segment, content if size <= max_bytes else None
     except MultipartError as exc:
+        if isinstance(exc.args[-1], UnicodeDecodeError):
+            raise BadRequest("The head of a part of the form must be UTF-8 text.") from None
         raise BadRequest(f"The multipart body is malformed: {excerpt(str(exc))}.") from None

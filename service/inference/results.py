@@ -65,8 +65,8 @@ def check_label_index(index: int, model: Model) -> int:
     if 0 <= index < len(model.labels):
         return index
     raise UnknownLabel(
-        f"The model '{model.name}' has no label with index {index}. Its indices are 0 to "
-        f"{len(model.labels) - 1}."
+        f"The model '{model.name}' has no label with index {excerpt(str(index))}. Its indices "
+        f"are 0 to {len(model.labels) - 1}."
     )
 
 

@@ -153,6 +153,10 @@ EXCESSIVE: list[tuple[str, dict[str, Any], int]] = [
     ("/gradcam", {"json": {"image": TEXT, "target": [0] * (MAX_PARTS + 1)}}, 400),
     ("/gradcam", {"json": {"image": TEXT, "target": ["x"] * 9}}, 400),
     ("/gradcam", {"json": {"image": TEXT, "target": [0] * MAX_REST_BYTES}}, 413),
+    ("/gradcam", {"json": {"image": TEXT, "target_index": int("9" * 4000)}}, 422),
+    ("/gradcam", {"json": {"image": TEXT, "against_index": int("9" * 4000)}}, 422),
+    ("/gradcam?target_index=" + "9" * 4000, {"content": PICTURE}, 422),
+    ("/gradcam?top_k=-" + "9" * 4000, {"content": PICTURE}, 400),
     ("/predict/batch", {"json": {"images": [0] * (MAX_PARTS + 1)}}, 400),
     ("/predict", {"files": {"image": PICTURE}, "data": {LONG[:4000]: "1"}}, 400),
     ("/predict", {"files": {"image": PICTURE}, "data": {"model": LONG}}, 404),
@@ -176,3 +180,10 @@ def test_only_an_excerpt_of_what_was_sent_is_repeated(
     server: Server, path: str, how: dict[str, Any], status: int
 ) -> None:
     read_sentence(server.client.post(path, **how), status)
+
+
+def test_a_name_with_half_a_surrogate_pair_is_unknown(server: Server) -> None:
+    body = b'{"image": "AAAA", "\\ud800": 1}'
+    for call in CALLS[:2]:
+        sentence = read_sentence(server.client.post(call, content=body, headers=JSON))
+        assert sentence.startswith("There is no parameter '\\ud800' here: use image, model")

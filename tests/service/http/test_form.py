@@ -36,3 +36,9 @@ def test_json_and_forms_are_parsed(content_type: str) -> None:
 def test_other_bodies_are_images(content_type: str) -> None:
     assert is_raw(content_type)
     assert read_form(content_type, b"{}", [], 100).images == [b"{}"]
+
+
+@pytest.mark.parametrize("head", [DISPOSITION + b"\xff", DISPOSITION + b"\r\nX-Part: \xff"])
+def test_a_head_that_is_no_text_is_rejected_in_plain_words(head: bytes) -> None:
+    with pytest.raises(BadRequest, match=r"^The head of a part of the form must be UTF-8 text\.$"):
+        read(head)

@@ -71,8 +71,8 @@ def test_a_length_beyond_the_body_ends_with_the_body() -> None:
         ('{"a": [' + '"",' * 100_000 + "]}", PayloadTooLarge, str(MAX_TEXTS)),
         ("[" * 1_000_000, PayloadTooLarge, str(MAX_REST_BYTES)),
         (" " * 1_000_000 + "{}", PayloadTooLarge, str(MAX_REST_BYTES)),
-        ("[" * 50_000, BadRequest, "not valid JSON"),
-        ('{"a": ' + "9" * 5000 + "}", BadRequest, "not valid JSON"),
+        ("[" * 50_000, BadRequest, "not valid JSON: too many lists"),
+        ('{"a": ' + "9" * 5000 + "}", BadRequest, "a number has more than 4300 digits"),
     ],
 )
 def test_a_malformed_body_is_rejected_with_the_reason(
@@ -82,6 +82,11 @@ def test_a_malformed_body_is_rejected_with_the_reason(
         with pytest.raises(error, match=message) as caught:
             parse(document, has_numbers=has_numbers)
         assert len(caught.value.message) < 250
+
+
+def test_bytes_that_are_no_text_are_rejected_in_plain_words() -> None:
+    with pytest.raises(BadRequest, match=r"^The body is not valid JSON: it must be UTF-8\.$"):
+        parse_json_object(b'{"a": "\xff"}', "{}")
 
 
 def test_many_names_are_searched_once_for_one_given_twice() -> None:
