@@ -1,5 +1,8 @@
 """The calls about the service itself: alive, ready, models, metrics."""
 
+import asyncio
+from functools import partial
+
 from starlette.responses import Response
 
 from service import errors
@@ -9,7 +12,7 @@ from service.api.routing import Endpoint
 from service.errors import BadRequest
 from service.http.form import JSON_TYPE
 from service.http.request import Request
-from service.http.response import JSONResponse
+from service.http.response import JSONResponse, encode_json
 from service.inference.admission import Admission
 from service.inference.classifier import Classifier
 from service.lifecycle import Lifecycle
@@ -39,6 +42,7 @@ class StatusEndpoints:
         self._repository = repository
         self._lifecycle = lifecycle
         self._admission = admission
+        self._describing = asyncio.Lock()  # more threads at once would delay the event loop
 
     def endpoints(self) -> list[Endpoint]:
         """Return this part of the route table."""
@@ -104,10 +108,23 @@ class StatusEndpoints:
             raise BadRequest("The only parameter here is 'version': give it once or not at all.")
         reference = "/".join([request.path_params["name"], *(version for _, version in query)])
         model = self._repository.find(reference)
-        return JSONResponse(model.attention.describe(model.name, model.version))
+        describe = partial(model.attention.describe, model.name, model.version)
+        async with self._describing:
+            content = await asyncio.to_thread(lambda: encode_attention(describe()))
+        return Response(content, media_type=JSON_TYPE)
 
     async def metrics(self, _: Request) -> Response:
         """`GET /metrics`: the page for Prometheus."""
         set_gauges(self._admission)
         page, media_type = render_metrics(self._repository)
         return Response(page, media_type=media_type)
+
+
+def encode_attention(answer: AttentionAnswer) -> bytes:
+    """Return the answer as JSON. At once, its many classes would stop the event loop."""
+    classes = (
+        b"%b:%b" % (encode_json(label), encode_json(compared))
+        for label, compared in answer["classes"].items()
+    )
+    whole = encode_json({name: part for name, part in answer.items() if name != "classes"})
+    return b'%b,"classes":{%b}}' % (whole[:-1], b",".join(classes))

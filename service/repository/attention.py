@@ -98,9 +98,10 @@ class Attention:
         """Return the sums of all workers, including those that ended."""
         total = self._own.copy()
         if self._path is not None and self._path.exists():
-            for path in self._path.parent.iterdir():
-                if path != self._path:
-                    total += np.fromfile(path)
+            with contextlib.suppress(FileNotFoundError):  # the version is being discarded
+                for path in self._path.parent.iterdir():
+                    if path != self._path:
+                        total += np.fromfile(path)
         return Total(*self._split(total))
 
     def discard(self) -> None:

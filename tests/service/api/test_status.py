@@ -1,0 +1,57 @@
+"""The answer on attention, which is long if a model has many classes."""
+
+import asyncio
+import json
+import threading
+from types import SimpleNamespace
+from typing import Any, cast
+
+from service.api.status import StatusEndpoints, encode_attention
+from service.http.request import Request
+from service.http.response import encode_json
+from service.schemas import AttentionAnswer, ClassAttention
+
+COMPARED: ClassAttention = {
+    "observed": {"maps": 3, "border_share": 0.25, "mean": [[0.5, 1.0]]},
+    "reference": None,
+    "distance": None,
+}
+LABELS = ['a "quoted" label', "ä", "back\\slash"]
+ANSWER: AttentionAnswer = {
+    "model": "lenet5",
+    "version": "1",
+    **COMPARED,
+    "classes": dict.fromkeys(LABELS, COMPARED),
+}
+
+
+def test_an_answer_encoded_in_pieces_is_the_same() -> None:
+    assert json.loads(encode_attention(ANSWER)) == json.loads(encode_json(ANSWER))
+    empty: AttentionAnswer = {**ANSWER, "classes": {}}
+    assert json.loads(encode_attention(empty)) == empty
+
+
+def test_answers_are_made_in_one_thread_at_a_time() -> None:
+    threads: list[threading.Thread] = []
+    active: list[str] = []
+
+    def describe(name: str, version: str) -> AttentionAnswer:
+        threads.append(threading.current_thread())
+        active.append(name)
+        assert len(active) == 1
+        threading.Event().wait(0.01)
+        active.clear()
+        return {**ANSWER, "model": name, "version": version}
+
+    attention = SimpleNamespace(describe=describe)
+    model = SimpleNamespace(name="lenet5", version="1", attention=attention)
+    repository = cast(Any, SimpleNamespace(find=lambda _: model))
+    request = cast(Request, SimpleNamespace(query=[], path_params={"name": "lenet5"}))
+
+    async def run() -> list[Any]:
+        endpoints = StatusEndpoints(repository, cast(Any, None), cast(Any, None), cast(Any, None))
+        responses = await asyncio.gather(*(endpoints.attention(request) for _ in range(4)))
+        return [json.loads(response.body) for response in responses]
+
+    assert asyncio.run(run()) == [ANSWER] * 4
+    assert threading.current_thread() not in threads
