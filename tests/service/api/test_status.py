@@ -51,7 +51,7 @@ def test_answers_are_made_in_one_thread_at_a_time() -> None:
     async def run() -> list[Any]:
         endpoints = StatusEndpoints(repository, cast(Any, None), cast(Any, None), cast(Any, None))
         responses = await asyncio.gather(*(endpoints.attention(request) for _ in range(4)))
-        return [json.loads(response.body) for response in responses]
+        return [json.loads(bytes(response.body)) for response in responses]
 
     assert asyncio.run(run()) == [ANSWER] * 4
     assert threading.current_thread() not in threads
