@@ -46,8 +46,11 @@ def write_noise(width: int, height: int, file_format: str = "JPEG") -> bytes:
     return encode(Image.fromarray(pixels), file_format)
 
 
-def write_scans(side: int, scans: int) -> bytes:
-    """A progressive JPEG whose scans repeat that of its last coefficients, with no bit set."""
+def write_scans(side: int, scans: int, comment: bytes | None = None) -> bytes:
+    """A progressive JPEG whose scans repeat that of its last coefficients, with no bit set.
+
+    They may follow a comment.
+    """
     content = encode(Image.new("L", (side, side), 90), "JPEG", progressive=True)
     start = content.index(b"\xff\xda")
     end = content.index(b"\xff", start + 2)
@@ -60,6 +63,8 @@ def write_scans(side: int, scans: int) -> bytes:
     bits += "1" * (-len(bits) % 8)
     data = int(bits, 2).to_bytes(len(bits) // 8, "big").replace(b"\xff", b"\xff\0")
     scan = b"\xff\xda" + struct.pack(">HBBBBBB", 8, 1, 1, 0x00, 1, 63, 0x00) + data
+    if comment is not None:
+        table = b"\xff\xfe" + struct.pack(">H", len(comment) + 2) + comment + table
     return content[:end] + table + scan * scans + b"\xff\xd9"
 
 

@@ -166,4 +166,7 @@ ATTACKS = (
     )),
     describe_slow("run-length encoded BMP", lambda: files.write_run_lengths(25_000_000, 2)),
     describe_slow("progressive JPEG of many scans", lambda: files.write_scans(4096, 20_000)),
+    describe_slow("JPEG whose scans follow a comment like its end", lambda: files.write_scans(
+        4096, 20_000, b"\xff\xd9",
+    )),
 )  # fmt: skip
