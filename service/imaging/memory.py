@@ -34,6 +34,7 @@ WEBP_EXTRA_BYTES = 12  # per pixel: two canvases in libwebp and the bytes that i
 BMP_EXTRA_BYTES = 2  # per pixel: a run-length encoded file is unpacked and copied
 COEFFICIENT_BYTES = 2  # per sample of a JPEG
 SOS_TAIL = 3  # bytes after the components in the start of a JPEG's scan
+RESIZE_BYTES = 48  # per pixel of each side: Pillow's weights, six numbers for "lanczos"
 BAND_BYTES = 40  # per pixel of a band while it is converted: four copies of 64-bit numbers
 JPEG_SCALES = (8, 4, 2)  # a JPEG can be decoded at these fractions of its size
 # TIFF tags
@@ -116,6 +117,7 @@ def _estimate_decode_bytes(
     return (
         stored
         + wide_band
+        + RESIZE_BYTES * (width + height + sum(shown) + spec.width + spec.height)
         + MAX_BYTES_PER_PIXEL * shown[0] * shown[1]
         + max(_estimate_extra_bytes(image), converted)
     )

@@ -159,6 +159,9 @@ ATTACKS = (
     Attack("tiny TIFF with a huge tile", partial(
         send_copies, lambda: files.write_fax_tile((400_000, 28_000)),
     )),
+    Attack("picture with a side of millions of pixels", partial(
+        send_copies, lambda: files.write_flat_png(1, 5_990_000),
+    )),
     Attack("TIFF with tags of wrong types", send_wrong_types),
     Attack("pictures that need all memory", crowd_room, settings={"request_timeout_ms": 10_000}),
     describe_slow("TIFF with one tile many times", lambda: files.write_tiles(

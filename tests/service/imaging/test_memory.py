@@ -11,7 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from service.imaging.decoding import open_image
+from service.imaging.memory import estimate_decode_bytes
 from tests.server import ROOT
+from tests.service.imaging.test_geometry import make_input
 from tests.service.quadrants_model import encode
 from tests.tiff import RGB, write_tiff
 
@@ -111,3 +114,10 @@ def test_decoding_takes_no_more_than_is_reserved(name: str, tmp_path: Path) -> N
     taken, reserved = map(int, result.stdout.split())
     assert taken < reserved + SPARE_BYTES
     assert reserved < 2 * taken + SPARE_BYTES
+
+
+def test_the_weights_with_which_a_long_side_is_resized_are_reserved() -> None:
+    side = 5_000_000
+    image = open_image(encode(Image.new("L", (1, side))), side)
+    bytes_of_lanczos = 2 * 3 * 8  # a weight is of 8 bytes; it reaches over 3 pixels on both sides
+    assert estimate_decode_bytes(image, make_input(None, 224, 224)) > (1 + bytes_of_lanczos) * side
