@@ -167,5 +167,18 @@ def _is_plain_webp(content: bytes) -> bool:
     return size <= 4 * PLAIN_BYTES
 
 
+def count_lossless_bytes(content: bytes) -> int:
+    """The bytes of a WebP in which pixels or their transparency may be stored lossless."""
+    size, position, parts = 0, 12, 0
+    while position + 8 <= len(content):
+        kind, length = unpack_from("<4sI", content, position)
+        parts += 1
+        if parts > PLAIN_PARTS or kind == b"ANMF":  # frames have parts of their own
+            return len(content)
+        size += length if kind in (b"VP8L", b"ALPH") else 0
+        position += 8 + length + length % 2
+    return size
+
+
 def _describe_parts(parts: str, most: int) -> str:
     return f"The image file has more than {most} {parts}. Save it again with a usual program."

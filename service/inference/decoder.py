@@ -17,7 +17,12 @@ from PIL import Image
 from service.artifact.card import InputSpec
 from service.errors import PayloadTooLarge
 from service.imaging.decoding import Picture, decode_image, open_image
-from service.imaging.memory import check_tiles, estimate_decode_bytes, estimate_drawing_bytes
+from service.imaging.memory import (
+    check_tiles,
+    estimate_decode_bytes,
+    estimate_drawing_bytes,
+    may_hide_memory,
+)
 from service.imaging.structure import count_passes, is_tiny_plain
 from service.inference.admission import Admission
 from service.inference.decoder_pool import DecoderPool
@@ -185,7 +190,7 @@ def open_plain_image(content: bytes, max_pixels: int) -> Image.Image | None:
     image = open_image(content, max_pixels)
     cost = passes * image.width * image.height
     is_plain = cost <= THREAD_PIXELS.get(image.format or "", 0) and max(image.size) <= THREAD_SIDE
-    return image if is_plain else None
+    return image if is_plain and not may_hide_memory(image) else None
 
 
 def open_any_image(content: bytes, max_pixels: int) -> Image.Image:

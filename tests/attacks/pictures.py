@@ -162,6 +162,9 @@ ATTACKS = (
     Attack("picture with a side of millions of pixels", partial(
         send_copies, lambda: files.write_flat_png(1, 5_990_000),
     )),
+    Attack("codes of a lossless WebP", partial(
+        send_copies, lambda: files.write_code_groups(1024, 65_536),
+    )),
     Attack("TIFF with tags of wrong types", send_wrong_types),
     Attack("pictures that need all memory", crowd_room, settings={"request_timeout_ms": 10_000}),
     describe_slow("TIFF with one tile many times", lambda: files.write_tiles(
