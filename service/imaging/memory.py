@@ -12,6 +12,7 @@ from math import ceil
 from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.TiffImagePlugin import TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
 
 from service.artifact.card import InputSpec
 from service.errors import ImageTooLarge, InvalidImage
@@ -19,6 +20,7 @@ from service.imaging.color_modes import BAND_PIXELS
 from service.imaging.decoding import find_draft_scale
 from service.imaging.deep_color import has_deep_color
 from service.imaging.geometry import ShownSize, Size
+from service.imaging.structure import count_lossless_bytes
 
 BYTES_PER_PIXEL = {
     "1": 1,
@@ -31,9 +33,14 @@ BYTES_PER_PIXEL = {
 }
 MAX_BYTES_PER_PIXEL = 4  # for all other modes
 WEBP_EXTRA_BYTES = 12  # per pixel: two canvases in libwebp and the bytes that it returns
+# Each 4 x 4 pixels of a lossless WebP may have a group of codes of their own, of at least 20 bits.
+# Usual encoders write fewer groups than these.
+GROUP_SIDE, GROUP_BITS, MAX_GROUPS = 4, 20, 1024
+GROUP_BYTES = 20_600  # of tables
 BMP_EXTRA_BYTES = 2  # per pixel: a run-length encoded file is unpacked and copied
 COEFFICIENT_BYTES = 2  # per sample of a JPEG
 SOS_TAIL = 3  # bytes after the components in the start of a JPEG's scan
+RESIZE_BYTES = 48  # per pixel of each side: Pillow's weights, six numbers for "lanczos"
 BAND_BYTES = 40  # per pixel of a band while it is converted: four copies of 64-bit numbers
 JPEG_SCALES = (8, 4, 2)  # a JPEG can be decoded at these fractions of its size
 # TIFF tags
@@ -94,6 +101,11 @@ def check_tiles(image: Image.Image, max_pixels: int) -> None:
         )
 
 
+def may_hide_memory(image: Image.Image) -> bool:
+    """Whether decoding may take more memory than `estimate_decode_bytes` says."""
+    return _count_groups(image) > MAX_GROUPS
+
+
 def estimate_drawing_bytes(image: Image.Image, drawing: Drawing) -> int:
     """The bytes that drawing takes, from the decoded picture to the file."""
     width, height = drawing.shown_size(image.size)  # turning the picture does not change the number
@@ -116,6 +128,7 @@ def _estimate_decode_bytes(
     return (
         stored
         + wide_band
+        + RESIZE_BYTES * (width + height + sum(shown) + spec.width + spec.height)
         + MAX_BYTES_PER_PIXEL * shown[0] * shown[1]
         + max(_estimate_extra_bytes(image), converted)
     )
@@ -125,13 +138,24 @@ def _estimate_extra_bytes(image: Image.Image) -> int:
     """The bytes that the decoder itself holds in addition to the pixels."""
     pixels = image.width * image.height
     if image.format == "WEBP":
-        return WEBP_EXTRA_BYTES * pixels
+        groups = min(_count_groups(image), MAX_GROUPS)
+        return WEBP_EXTRA_BYTES * pixels + GROUP_BYTES * groups
     if image.format == "BMP":
         return BMP_EXTRA_BYTES * pixels
     if isinstance(image, JpegImageFile):
         return 0 if _is_sequential(image) else COEFFICIENT_BYTES * _count_samples(image)
     second = MAX_BYTES_PER_PIXEL * pixels if has_deep_color(image) else 0  # for the low bytes
     return second + (_count_tiff_bytes(image) if isinstance(image, TiffImageFile) else 0)
+
+
+def _count_groups(image: Image.Image) -> int:
+    """The most groups of codes that a picture can have; 0 if it is no WebP with lossless parts."""
+    if image.format != "WEBP":
+        return 0
+    assert isinstance(image, WebPImageFile)
+    assert isinstance(image.fp, io.BytesIO)
+    in_pixels = ceil(image.width / GROUP_SIDE) * ceil(image.height / GROUP_SIDE)
+    return min(in_pixels, 8 * count_lossless_bytes(image.fp.getvalue()) // GROUP_BITS)
 
 
 def _is_sequential(image: JpegImageFile) -> bool:

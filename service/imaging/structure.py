@@ -19,6 +19,7 @@ PLAIN_PARTS = 64
 PLAIN_BYTES = 1 << 18
 PLAIN_EXIF_BYTES = 1 << 16
 PLAIN_PNG_BYTES = 4 << 20  # unpacking takes up to 0.2 s per MB, whatever the picture's size
+PLAIN_SCAN_BYTES = 2 << 20  # of a JPEG of several scans, which are looked for byte by byte
 TINY_BYTES = 4096
 
 PNG_PIXELS, PNG_END = b"IDAT", b"IEND"
@@ -29,8 +30,9 @@ START_OF_SCAN = 0xFFDA
 FRAMES = {*range(0xFFC0, 0xFFD0)} - {0xFFC4, 0xFFC8, 0xFFCC}
 EXIF_SEGMENT = 0xFFE1
 EXIF = b"Exif\0\0"
-NEXT_SCAN_OR_END = re.compile(rb"\xff[\xda\xd9]")
-END_OF_IMAGE = b"\xff\xd9"
+# After a scan's pixels, in which each 0xff is followed by 0 or is one of the eight restart markers:
+NEXT_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
+END_OF_IMAGE = 0xFFD9
 
 
 def is_tiny_plain(content: bytes) -> bool:
@@ -116,22 +118,37 @@ def _count_jpeg_passes(content: bytes) -> int | None:
             is_plain = frame is not None and exif <= 1 and position <= 4 * PLAIN_BYTES
             if frame in BASELINE and content[position + 4] == components:
                 return 1 if is_plain else None
-            scans = _count_scans(content, position)
-            return scans if is_plain and frame in (*BASELINE, PROGRESSIVE) else None
+            if not is_plain or frame not in (*BASELINE, PROGRESSIVE):
+                return None
+            return _count_scans(content, position, MAX_SEGMENTS - segments)
         position += 2 + length
     return None
 
 
-def _count_scans(content: bytes, position: int) -> int:
-    """The scans from the first one at `position`. Inside of scans their marker can't occur."""
-    scans = 0
-    while found := NEXT_SCAN_OR_END.search(content, position):
-        if found.group() == END_OF_IMAGE:
-            break
-        scans += 1
+def _count_scans(content: bytes, position: int, most_segments: int) -> int | None:
+    """The scans from the first one at `position`; None if other bytes than segments are between.
+
+    A segment is skipped by its length, as decoders do: its bytes may look like any marker.
+    """
+    if len(content) > PLAIN_SCAN_BYTES:
+        return None
+    scans, segments = 0, 0
+    while position + 4 <= len(content):
+        marker, length = unpack_from(">HH", content, position)
+        if marker == END_OF_IMAGE:
+            return scans
+        if marker < 0xFFC0 or marker == 0xFFD8 or length < 2:
+            return None
+        segments += 1
+        scans += marker == START_OF_SCAN
         if scans > MAX_SCANS:
             raise InvalidImage(_describe_parts("scans", MAX_SCANS))
-        position = found.end()
+        if segments > most_segments:
+            raise InvalidImage(_describe_parts("segments", MAX_SEGMENTS))
+        found = NEXT_MARKER.search(content, position + 2 + length)
+        if not found:
+            break
+        position = found.start()
     return scans
 
 
@@ -148,6 +165,19 @@ def _is_plain_webp(content: bytes) -> bool:
                 return False
         position += 8 + length + length % 2
     return size <= 4 * PLAIN_BYTES
+
+
+def count_lossless_bytes(content: bytes) -> int:
+    """The bytes of a WebP in which pixels or their transparency may be stored lossless."""
+    size, position, parts = 0, 12, 0
+    while position + 8 <= len(content):
+        kind, length = unpack_from("<4sI", content, position)
+        parts += 1
+        if parts > PLAIN_PARTS or kind == b"ANMF":  # frames have parts of their own
+            return len(content)
+        size += length if kind in (b"VP8L", b"ALPH") else 0
+        position += 8 + length + length % 2
+    return size
 
 
 def _describe_parts(parts: str, most: int) -> str:

@@ -206,16 +206,17 @@ class Admission:
         return self.response_bytes > self.max_bytes // 4
 
     def start_work(self, count: int) -> None:
-        """Count `count` more active images. The pace is measured while there is any."""
-        if self.active_images == 0:
-            self._last_result = perf_counter()
+        """Count `count` more active images."""
         self.active_images += count
 
-    def record_results(self, count: int) -> None:
-        """Update the pace: the time between answers while there was an active image."""
+    def record_results(self, count: int, since: float) -> None:
+        """Update the pace: the time since the last answer, or `since` these images are active.
+
+        So the time in which nobody asked does not count, even if slow images are active meanwhile.
+        """
         now = perf_counter()
         decay = DECAY**count
-        self._busy_seconds = self._busy_seconds * decay + (now - self._last_result)
+        self._busy_seconds = self._busy_seconds * decay + (now - max(self._last_result, since))
         self._completed = self._completed * decay + count
         self._last_result = now
 
@@ -228,6 +229,7 @@ class Permit:
         self._images = 0
         self._body_bytes = 0
         self._body_received = False
+        self._active_since = 0.0
         self.answered = False
 
     def add_images(self, count: int) -> None:
@@ -281,6 +283,7 @@ class Permit:
     def mark_body_received(self) -> None:
         """Count the images as active, because the whole body has arrived."""
         self._body_received = True
+        self._active_since = perf_counter()
         self._admission.start_work(self._images)
 
     def release(self) -> None:
@@ -289,7 +292,7 @@ class Permit:
         if self._body_received:
             admission.active_images -= self._images
         if self.answered:
-            admission.record_results(self._images)
+            admission.record_results(self._images, self._active_since)
         admission.images -= self._images
         admission.body_bytes -= self._body_bytes
         admission.bytes -= self._body_bytes

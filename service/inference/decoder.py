@@ -17,7 +17,12 @@ from PIL import Image
 from service.artifact.card import InputSpec
 from service.errors import PayloadTooLarge
 from service.imaging.decoding import Picture, decode_image, open_image
-from service.imaging.memory import check_tiles, estimate_decode_bytes, estimate_drawing_bytes
+from service.imaging.memory import (
+    check_tiles,
+    estimate_decode_bytes,
+    estimate_drawing_bytes,
+    may_hide_memory,
+)
 from service.imaging.structure import count_passes, is_tiny_plain
 from service.inference.admission import Admission
 from service.inference.decoder_pool import DecoderPool
@@ -30,6 +35,8 @@ from service.settings import AUTO, Settings
 INLINE_PIXELS = 64 * 64
 # Larger images go to a process, so that threads are never busy for long: about 0.2 s.
 THREAD_PIXELS = {"JPEG": 24_000_000, "MPO": 24_000_000, "PNG": 6_000_000, "WEBP": 4_000_000}
+# Pillow prepares to resize a longer side without letting other threads run, 0.1 s per 3 million.
+THREAD_SIDE = 65_535
 FIRST_BYTES = 4 << 20  # reserved for an image before its header is read in a process
 
 T = TypeVar("T")
@@ -182,7 +189,8 @@ def open_plain_image(content: bytes, max_pixels: int) -> Image.Image | None:
         return None
     image = open_image(content, max_pixels)
     cost = passes * image.width * image.height
-    return image if cost <= THREAD_PIXELS.get(image.format or "", 0) else None
+    is_plain = cost <= THREAD_PIXELS.get(image.format or "", 0) and max(image.size) <= THREAD_SIDE
+    return image if is_plain and not may_hide_memory(image) else None
 
 
 def open_any_image(content: bytes, max_pixels: int) -> Image.Image:

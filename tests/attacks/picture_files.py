@@ -3,7 +3,7 @@
 import io
 import struct
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from PIL import Image
@@ -46,8 +46,11 @@ def write_noise(width: int, height: int, file_format: str = "JPEG") -> bytes:
     return encode(Image.fromarray(pixels), file_format)
 
 
-def write_scans(side: int, scans: int) -> bytes:
-    """A progressive JPEG whose scans repeat that of its last coefficients, with no bit set."""
+def write_scans(side: int, scans: int, comment: bytes | None = None) -> bytes:
+    """A progressive JPEG whose scans repeat that of its last coefficients, with no bit set.
+
+    They may follow a comment.
+    """
     content = encode(Image.new("L", (side, side), 90), "JPEG", progressive=True)
     start = content.index(b"\xff\xda")
     end = content.index(b"\xff", start + 2)
@@ -60,6 +63,8 @@ def write_scans(side: int, scans: int) -> bytes:
     bits += "1" * (-len(bits) % 8)
     data = int(bits, 2).to_bytes(len(bits) // 8, "big").replace(b"\xff", b"\xff\0")
     scan = b"\xff\xda" + struct.pack(">HBBBBBB", 8, 1, 1, 0x00, 1, 63, 0x00) + data
+    if comment is not None:
+        table = b"\xff\xfe" + struct.pack(">H", len(comment) + 2) + comment + table
     return content[:end] + table + scan * scans + b"\xff\xd9"
 
 
@@ -172,3 +177,34 @@ def write_long_tag(size: int) -> bytes:
     end = 2 + 2 + struct.unpack(">H", content[4:6])[0]
     # without JFIF's resolution Pillow looks for one in the EXIF data
     return content[:2] + segments + content[end:]
+
+
+def write_code_groups(side: int, groups: int) -> bytes:
+    """A lossless WebP of one colour, in which blocks of 4 x 4 pixels have codes of their own."""
+    bits = "".join(_list_webp_bits(side, groups))
+    bits += "0" * (-len(bits) % 16)
+    data = int(bits[::-1], 2).to_bytes(len(bits) // 8, "little")
+    part = b"VP8L" + struct.pack("<I", len(data)) + data
+    return b"RIFF" + struct.pack("<I", len(part) + 4) + b"WEBP" + part
+
+
+def _list_webp_bits(side: int, groups: int) -> Iterator[str]:
+    """The bits in the order in which they are read. Numbers have their lowest bit first."""
+
+    def number(value: int, count: int) -> str:
+        return f"{value:0{count}b}"[::-1]
+
+    one_symbol = "1" + "0" + "0" + "0"  # a code for 0 only
+    yield number(0x2F, 8) + number(side - 1, 14) * 2 + "0" + "000"
+    yield "0" + "0" + "1" + "000"  # no transform, no cache, groups of codes, blocks of 4 x 4
+    yield "0"  # the picture of group numbers has no cache; its codes have 8 bits for each byte
+    lengths = [18, 8]  # symbols of the code for lengths: "11 or more zeros", and 8
+    order = [17, 18, 0, 1, 2, 3, 4, 5, 16, 6, 7, 8]
+    start = "0" + number(len(order) - 4, 4)
+    start += "".join(number(int(symbol in lengths), 3) for symbol in order) + "0" + "0" * 256
+    yield start + "1" + number(24 - 11, 7)  # green, with 24 unused lengths of repeats
+    yield start + one_symbol * 3
+    for block in range((side // 4) ** 2):
+        group = min(block, groups - 1)
+        yield f"{group & 255:08b}{group >> 8:08b}"
+    yield one_symbol * 5 * groups

@@ -159,6 +159,12 @@ ATTACKS = (
     Attack("tiny TIFF with a huge tile", partial(
         send_copies, lambda: files.write_fax_tile((400_000, 28_000)),
     )),
+    Attack("picture with a side of millions of pixels", partial(
+        send_copies, lambda: files.write_flat_png(1, 5_990_000),
+    )),
+    Attack("codes of a lossless WebP", partial(
+        send_copies, lambda: files.write_code_groups(1024, 65_536),
+    )),
     Attack("TIFF with tags of wrong types", send_wrong_types),
     Attack("pictures that need all memory", crowd_room, settings={"request_timeout_ms": 10_000}),
     describe_slow("TIFF with one tile many times", lambda: files.write_tiles(
@@ -166,4 +172,7 @@ ATTACKS = (
     )),
     describe_slow("run-length encoded BMP", lambda: files.write_run_lengths(25_000_000, 2)),
     describe_slow("progressive JPEG of many scans", lambda: files.write_scans(4096, 20_000)),
+    describe_slow("JPEG whose scans follow a comment like its end", lambda: files.write_scans(
+        4096, 20_000, b"\xff\xd9",
+    )),
 )  # fmt: skip

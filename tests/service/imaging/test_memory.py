@@ -11,7 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from service.imaging.decoding import open_image
+from service.imaging.memory import estimate_decode_bytes, may_hide_memory
 from tests.server import ROOT
+from tests.service.imaging.test_geometry import make_input
 from tests.service.quadrants_model import encode
 from tests.tiff import RGB, write_tiff
 
@@ -111,3 +114,25 @@ def test_decoding_takes_no_more_than_is_reserved(name: str, tmp_path: Path) -> N
     taken, reserved = map(int, result.stdout.split())
     assert taken < reserved + SPARE_BYTES
     assert reserved < 2 * taken + SPARE_BYTES
+
+
+@pytest.mark.parametrize(
+    ("mode", "options", "is_lossless"),
+    [("RGB", {}, False), ("RGBA", {}, True), ("RGB", {"lossless": True}, True)],
+    ids=["lossy", "lossy with alpha", "lossless"],
+)
+def test_a_webp_with_lossless_parts_may_hide_memory_if_it_is_large(
+    mode: str, options: dict[str, bool], is_lossless: bool
+) -> None:
+    noise = Image.effect_noise((400, 400), 100)
+    large = encode(Image.merge(mode, [noise] * len(mode)), "WEBP", **options)
+    assert may_hide_memory(open_image(large, 10**6)) == is_lossless
+    small = encode(Image.merge(mode, [noise.resize((64, 64))] * len(mode)), "WEBP", **options)
+    assert not may_hide_memory(open_image(small, 10**6))
+
+
+def test_the_weights_with_which_a_long_side_is_resized_are_reserved() -> None:
+    side = 5_000_000
+    image = open_image(encode(Image.new("L", (1, side))), side)
+    bytes_of_lanczos = 2 * 3 * 8  # a weight is of 8 bytes; it reaches over 3 pixels on both sides
+    assert estimate_decode_bytes(image, make_input(None, 224, 224)) > (1 + bytes_of_lanczos) * side

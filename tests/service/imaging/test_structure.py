@@ -90,6 +90,26 @@ def test_each_scan_of_a_hostile_jpeg_counts() -> None:
     assert count_passes(files.write_scans(64, 100)) == 101
 
 
+@pytest.mark.parametrize(
+    "comment", [b"\xff\xd9", b"\xff\xda" * 9, b""], ids=["end", "scans", "none"]
+)
+def test_bytes_inside_a_segment_are_neither_a_scan_nor_the_end(comment: bytes) -> None:
+    assert count_passes(files.write_scans(64, 100, comment)) == 101
+
+
+def test_between_the_scans_of_a_plain_jpeg_are_only_segments() -> None:
+    content = files.write_scans(64, 1, b"a comment")
+    assert count_passes(content) == 2
+    assert count_passes(content.replace(b"\xff\xfe", b"\xff\x02")) is None
+    assert count_passes(content.replace(b"\xff\xfe\x00\x0b", b"\xff\xfe\x00\x01")) is None
+
+
+def test_segments_between_scans_count() -> None:
+    content = files.write_scans(64, 1, b"")
+    with pytest.raises(InvalidImage, match=f"more than {MAX_SEGMENTS} segments"):
+        count_passes(content.replace(b"\xff\xfe\0\2", b"\xff\xfe\0\2" * 2 * MAX_SEGMENTS))
+
+
 def test_what_follows_the_end_of_a_jpeg_does_not_count() -> None:
     content = encode(PHOTO, "JPEG", progressive=True)
     assert count_passes(content + b"\xff\xda" * 1000) == count_passes(content)

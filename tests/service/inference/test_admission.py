@@ -96,6 +96,24 @@ def test_a_request_that_would_miss_its_deadline_is_rejected_with_the_predicted_w
     admission.admit(0, 8)
 
 
+def test_slow_images_do_not_make_quick_answers_count_as_slow(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 0.0
+    monkeypatch.setattr("service.inference.admission.perf_counter", lambda: now)
+    admission = make_admission()
+    slow = admission.admit(0, PATIENT)
+    slow.add_images(63)
+    slow.mark_body_received()
+    for _ in range(20):  # now and then a client that gets its answer at once
+        now += 1
+        with admission.admit(0, 10) as permit:
+            permit.mark_body_received()
+            now += 0.01
+            permit.answered = True
+    assert admission.predict_wait() == pytest.approx(64 * 0.01)
+
+
 def test_a_cancelled_wait_for_pixels_lets_the_next_request_through() -> None:
     admission = make_admission(max_inflight_bytes=4000, max_image_pixels=1)
 

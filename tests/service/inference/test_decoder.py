@@ -38,8 +38,26 @@ def make_decoder(**settings: int) -> tuple[Decoder, Admission]:
         (encode(light(0, (4000, 3000)), "PNG"), False),
         (encode(light(0, (500, 375)), "WEBP"), True),
         (encode(light(0, (500, 375)), "TIFF"), False),
+        (encode(light(0, (128, 128)), "WEBP", lossless=True), True),
+        (files.write_code_groups(1024, 65_536), False),
+        (encode(Image.new("L", (1, 65_535))), True),
+        (encode(Image.new("L", (1, 65_536))), False),
+        (encode(Image.new("L", (65_536, 1))), False),
     ],
-    ids=["photograph", "progressive", "large progressive", "PNG", "large PNG", "WebP", "TIFF"],
+    ids=[
+        "photograph",
+        "progressive",
+        "large progressive",
+        "PNG",
+        "large PNG",
+        "WebP",
+        "TIFF",
+        "lossless WebP",
+        "codes of a WebP",
+        "tall",
+        "too tall",
+        "too wide",
+    ],
 )
 def test_only_an_image_of_known_and_low_cost_is_decoded_in_a_thread(
     content: bytes, is_plain: bool

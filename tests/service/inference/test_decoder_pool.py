@@ -100,6 +100,23 @@ def test_errors_are_those_of_decoding(
         decode(pool, make_job(content, reserved=4 * MEGABYTE))
 
 
+def test_codes_of_a_webp_take_no_more_memory_than_is_reserved(pool: DecoderPool) -> None:
+    hostile = files.write_code_groups(1024, 65_536)
+    needed = decode(pool, make_job(hostile, reserved=MEGABYTE))
+    assert isinstance(needed, NeedsMore)
+    with pytest.raises(InvalidImage):
+        decode(pool, make_job(hostile, reserved=needed.size))
+
+
+def test_a_lossless_webp_of_a_usual_program_has_enough_memory(pool: DecoderPool) -> None:
+    noise = Image.effect_noise((1000, 800), 100)
+    picture = Image.merge("RGBA", [noise, light(0, (1000, 800)).getchannel(0), noise, noise])
+    content = encode(picture, "WEBP", lossless=True, quality=100, method=6)
+    needed = decode(pool, make_job(content, reserved=MEGABYTE))
+    assert isinstance(needed, NeedsMore)
+    assert isinstance(decode(pool, make_job(content, reserved=needed.size)), Picture)
+
+
 def test_a_process_ends_when_its_time_is_over_and_is_replaced(pool: DecoderPool) -> None:
     with pytest.raises(InvalidImage, match="too much time"):
         decode(pool, make_job(files.write_profiles(3000), cpu_seconds=0))
