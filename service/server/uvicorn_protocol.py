@@ -15,7 +15,7 @@ import httptools
 from uvicorn.config import HTTP_PROTOCOLS, WS_PROTOCOLS
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from service.errors import ApiError, BadRequest, Overloaded
+from service.errors import ApiError, BadRequest, Overloaded, excerpt
 from service.http.request import FAULT
 from service.server.connections import Connections, limit_unsent_bytes
 from service.settings import Settings
@@ -26,6 +26,7 @@ FRAMING_LIMIT = (
     f"More than {MAX_HEAD_BYTES} bytes of chunk sizes, chunk extensions or trailers were sent: "
     "send fewer, or larger chunks."
 )
+MAX_LENGTH_DIGITS = 20  # of a Content-Length; the parser's numbers have 64 bits
 SLICE_BYTES = 32_768  # of what was received, parsed before the limits are looked at
 MAX_QUEUED = 32  # requests on one connection that wait for an earlier one
 QUEUED_BYTES = 4096  # that such a request takes, beyond what was sent
@@ -105,20 +106,28 @@ class BoundedProtocol(HttpToolsProtocol):
             self._hosts += 1
         elif name == b"expect":
             self.expect_100_continue = value.lower() == b"100-continue"
+        elif name == b"content-length" and len(value) > MAX_LENGTH_DIGITS:
+            raise _Refused(f"A Content-Length has at most {MAX_LENGTH_DIGITS} digits.")
         self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         if self.parser.should_upgrade():  # the head is parsed again, without the offer
             return
-        self._head_is_open = False
+        earlier = self.cycle
+        try:
+            if not self.url.startswith(b"/"):
+                self._complete_target()
+            super().on_headers_complete()
+        except (httptools.HttpParserInvalidURLError, UnicodeDecodeError):
+            url = excerpt(self.url.decode("latin-1"))
+            raise _Refused(f"The URL '{url}' is not valid: percent-encode it.") from None
+        self._head_is_open = False  # from here on, an error belongs to this request
         self._stop_timer()
         fault = None
         if self._hosts != 1 or self._overhead or self._is_reserved:
             fault = self._find_fault()
         if fault:
             self.scope[FAULT] = fault  # type: ignore[literal-required]
-        earlier = self.cycle
-        super().on_headers_complete()
         if fault or self._is_reserved:
             self.cycle.keep_alive = False
         if self.pipeline:
@@ -153,6 +162,12 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _should_upgrade(self) -> bool:
         return False
+
+    def _complete_target(self) -> None:
+        """Add the path to an absolute URL that lacks it (RFC 9112, section 3.2.1)."""
+        target = httptools.parse_url(self.url)
+        if target.path is None:
+            self.url = b"/" if target.query is None else b"/?" + target.query
 
     def _ignore_upgrade(self, rest: memoryview) -> None:
         """Parse the request that offered to upgrade as if it had not (RFC 9110, section 7.8)."""

@@ -128,6 +128,22 @@ def test_http_1_1_needs_one_host_header(server: Server, hosts: bytes) -> None:
     assert b"one Host header" in body
 
 
+@pytest.mark.parametrize(
+    ("target", "length"),
+    [("http://", "1"), ("http://a:99999/predict", "1"), ("/predict", "0" * 5000 + "1")],
+    ids=["no host", "a bad port", "a long length"],
+)
+def test_a_broken_head_is_answered_on_a_new_connection(
+    server: Server, target: str, length: str
+) -> None:
+    head = f"POST {target} HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\na"
+    with connect(server) as connection:
+        connection.sendall(head.encode())
+        status, _, body = read_answer(connection)
+        assert connection.recv(1) == b""
+    assert (status, json.loads(body)["error"]["code"]) == (400, "bad_request")
+
+
 def test_broken_chunks_are_an_error_of_their_request(server: Server) -> None:
     with connect(server) as connection:
         start_post(connection, "/v2/models/quadrants/infer", None)

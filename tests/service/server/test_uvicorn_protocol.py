@@ -189,6 +189,34 @@ def test_a_broken_body_is_an_error_of_its_own_request() -> None:
         assert closed
 
 
+@pytest.mark.parametrize("earlier", [b"", START + b"\r\n"], ids=["first", "second"])
+@pytest.mark.parametrize(
+    "target", [b"http://", b"http://a:99999/b", b"http://[::1/b", b"/\xff", b"?b", b"b"]
+)
+def test_a_url_that_is_not_valid_is_an_error(target: bytes, earlier: bytes) -> None:
+    answers, closed = exchange(earlier + b"GET " + target + b" HTTP/1.1\r\nHost: t\r\n\r\n")
+    assert [bool(seen["fault"]) for seen in answers] == [False] * bool(earlier) + [True]
+    assert "not valid" in answers[-1]["fault"]
+    assert closed
+
+
+@pytest.mark.parametrize(
+    ("target", "call"),
+    [(b"http://a", "/?"), (b"http://a?b=c", "/?b=c"), (b"http://a/b", "/b?"), (b"*", "*?")],
+)
+def test_an_absolute_url_is_accepted(target: bytes, call: str) -> None:
+    [seen], closed = exchange(b"OPTIONS " + target + b" HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert (seen["call"], seen["fault"], closed) == (f"OPTIONS {call}", None, False)
+
+
+def test_a_length_with_thousands_of_digits_is_an_error() -> None:
+    [seen], closed = exchange(START + b"Content-Length: " + b"0" * 5000 + b"3\r\n\r\nabc")
+    assert "at most 20 digits" in seen["fault"]
+    assert closed
+    [seen], _ = exchange(START + b"Content-Length: 00003\r\n\r\nabc")
+    assert (seen["body"], seen["fault"]) == ("abc", None)
+
+
 @pytest.mark.parametrize(
     ("head", "is_accepted"),
     [
