@@ -26,6 +26,8 @@ FRAMING_LIMIT = (
     f"More than {MAX_HEAD_BYTES} bytes of chunk sizes, chunk extensions or trailers were sent: "
     "send fewer, or larger chunks."
 )
+MAX_FIELDS = 128  # lines of headers and trailers
+FIELD_LIMIT = f"More than {MAX_FIELDS} lines of headers or trailers were sent: send fewer."
 MAX_LENGTH_DIGITS = 20  # of a Content-Length; the parser's numbers have 64 bits
 SLICE_BYTES = 32_768  # of what was received, parsed before the limits are looked at
 MAX_QUEUED = 32  # requests on one connection that wait for an earlier one
@@ -46,6 +48,7 @@ class BoundedProtocol(HttpToolsProtocol):
     _is_broken = False  # what still comes is not parsed
     _is_reserved = False  # for probes
     _unanswered: Collection[RequestResponseCycle] = ()  # when several were sent at once
+    _fields = 0
     _hosts = 0
     _read_bytes = 0  # of the data just received, that may belong to the open message
     _body_bytes = 0  # of these, in its body
@@ -96,9 +99,12 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_message_begin()
         self._unset_keepalive_if_required()
         self._head_is_open = True
-        self._hosts = self._overhead = self._bodiless = 0
+        self._fields = self._hosts = self._overhead = self._bodiless = 0
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        self._fields += 1
+        if self._fields > MAX_FIELDS:
+            raise _Refused(FIELD_LIMIT)
         if not self._head_is_open:  # a trailer, which has no effect
             return
         name = name.lower()
@@ -166,7 +172,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def _complete_target(self) -> None:
         """Add the path to an absolute URL that lacks it (RFC 9112, section 3.2.1)."""
         target = httptools.parse_url(self.url)
-        if target.path is None:
+        if not target.path:
             self.url = b"/" if target.query is None else b"/?" + target.query
 
     def _ignore_upgrade(self, rest: memoryview) -> None:

@@ -1,5 +1,6 @@
 """Headers without end, slow headers and bodies, answers that are not read, broken requests."""
 
+import contextlib
 import json
 import socket
 import time
@@ -30,15 +31,20 @@ def short_deadline(
         yield running
 
 
-@pytest.mark.parametrize("piece", [b"a" * 1000, b"a: b\r\n" * 100], ids=["one long", "many"])
-def test_headers_without_end_are_rejected(server: Server, piece: bytes) -> None:
+@pytest.mark.parametrize(
+    ("piece", "limit"),
+    [(b"a" * 1000, b"65536 bytes of headers"), (b"a: b\r\n" * 100, b"128 lines of headers")],
+    ids=["one long", "many"],
+)
+def test_headers_without_end_are_rejected(server: Server, piece: bytes, limit: bytes) -> None:
     with connect(server) as connection:
         connection.sendall(START + b"X: ")
-        for _ in range(1 + 66_000 // len(piece)):
-            connection.sendall(piece)
+        with contextlib.suppress(ConnectionError):
+            for _ in range(1 + 66_000 // len(piece)):
+                connection.sendall(piece)
         status, headers, body = read_answer(connection)
         assert (status, headers["connection"]) == (400, "close")
-        assert b"65536 bytes of headers" in body
+        assert limit in body
         assert connection.recv(1) == b""
 
 

@@ -10,7 +10,7 @@ from uvicorn.server import ServerState
 
 from service.http.request import FAULT
 from service.server.connections import Connections
-from service.server.uvicorn_protocol import MAX_HEAD_BYTES, MAX_QUEUED, BoundedProtocol
+from service.server.uvicorn_protocol import MAX_FIELDS, MAX_HEAD_BYTES, MAX_QUEUED, BoundedProtocol
 from service.settings import Settings
 
 START = b"POST /a?b=c HTTP/1.1\r\nHost: t\r\n"
@@ -121,13 +121,12 @@ def test_trailers_have_no_effect(is_split: bool) -> None:
 @pytest.mark.parametrize(
     ("start", "piece"),
     [
-        (b"1\r\na\r\n0\r\n", b"X: y\r\n"),
         (b"1\r\na\r\n0\r\nX: ", b"y"),
         (b"1;", b"x"),
         (b"", b"0"),
         (b"", b"1\r\na\r\n"),
     ],
-    ids=["trailers", "a long trailer", "an extension", "a size", "tiny chunks"],
+    ids=["a long trailer", "an extension", "a size", "tiny chunks"],
 )
 def test_framing_without_end_is_an_error(start: bytes, piece: bytes) -> None:
     pieces = [piece * (4000 // len(piece))] * 25
@@ -141,6 +140,24 @@ def test_small_chunks_of_a_large_body_are_accepted() -> None:
     [seen], closed = exchange(START + CHUNKED, *[chunks] * 50, b"0\r\n\r\n")
     assert len(seen["body"]) == 8 * 400 * 50
     assert not closed
+
+
+@pytest.mark.parametrize(
+    ("start", "end"),
+    [(START, b"\r\n"), (START + CHUNKED + b"1\r\na\r\n0\r\n", b"\r\n")],
+    ids=["headers", "trailers"],
+)
+@pytest.mark.parametrize("is_split", [False, True])
+def test_there_are_only_so_many_header_lines(start: bytes, end: bytes, is_split: bool) -> None:
+    def send(count: int) -> tuple[list[dict[str, Any]], bool]:
+        pieces = [start, b"a:\r\n" * count, end]
+        return exchange(*(pieces if is_split else [b"".join(pieces)]))
+
+    [seen], closed = send(MAX_FIELDS - start.count(b": "))
+    assert (seen["fault"], closed) == (None, False)
+    [seen], closed = send(MAX_FIELDS + 1 - start.count(b": "))
+    assert f"More than {MAX_FIELDS} lines" in seen["fault"]
+    assert closed
 
 
 @pytest.mark.parametrize("upgrade", [b"h2c", b"websocket", b"TLS/1.0, h2c"])
