@@ -26,6 +26,7 @@ FRAMING_LIMIT = (
     f"More than {MAX_HEAD_BYTES} bytes of chunk sizes, chunk extensions or trailers were sent: "
     "send fewer, or larger chunks."
 )
+CHUNK_BYTES = 64  # that a chunk counts as, besides its size: a line of text is large enough
 MAX_FIELDS = 128  # lines of headers and trailers
 FIELD_LIMIT = f"More than {MAX_FIELDS} lines of headers or trailers were sent: send fewer."
 MAX_LENGTH_DIGITS = 20  # of a Content-Length; the parser's numbers have 64 bits
@@ -57,6 +58,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self._pieces: list[bytes] = []  # of a body, in the data just received
         limit_unsent_bytes(transport)
         self._is_reserved = self.others.add(self)
         self._start_timer()
@@ -87,6 +89,8 @@ class BoundedProtocol(HttpToolsProtocol):
             self._ignore_upgrade(memoryview(data)[exc.args[0] :])
         except httptools.HttpParserError as exc:
             self._explain_error(exc)
+        if self._pieces:
+            self._pass_body()
         if self._head_is_open or self.cycle.more_body or self.pipeline:
             self._count_unfinished(len(data))
 
@@ -143,12 +147,13 @@ class BoundedProtocol(HttpToolsProtocol):
             self._unanswered = ()
 
     def on_body(self, body: bytes) -> None:
-        self._body_bytes += len(body)
-        super().on_body(body)
+        self._pieces.append(body)
 
     def on_message_complete(self) -> None:
         if self._head_is_open:  # it is parsed again
             return
+        if self._pieces:
+            self._pass_body()
         self._read_bytes = self._body_bytes = 0
         super().on_message_complete()
 
@@ -168,6 +173,14 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _should_upgrade(self) -> bool:
         return False
+
+    def _pass_body(self) -> None:
+        """Pass on the chunks that came together as one piece: passing each on takes long."""
+        pieces, self._pieces = self._pieces, []
+        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        self._body_bytes += len(body)
+        self._overhead += CHUNK_BYTES * (len(pieces) - 1)
+        super().on_body(body)
 
     def _complete_target(self) -> None:
         """Add the path to an absolute URL that lacks it (RFC 9112, section 3.2.1)."""

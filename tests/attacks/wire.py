@@ -160,6 +160,7 @@ ATTACKS = (
     Attack("a chunk extension without end", flood(CHUNKED + b"1;", b"x"), SLACK),
     Attack("a chunk size without end", flood(CHUNKED, b"0"), SLACK),
     Attack("tiny chunks", flood(CHUNKED, b"1\r\na\r\n"), SLACK),
+    Attack("chunks as small as their framing", flood(CHUNKED, b"5\r\nabcde\r\n"), SLACK),
     Attack("tiny headers", flood(LIVEZ[:-2], b"a:b\r\n"), SLACK),
     Attack("many empty headers", flood(b"", MANY_HEADERS), SLACK),
     Attack("empty lines", flood(LIVEZ, b"\r\n"), SLACK),

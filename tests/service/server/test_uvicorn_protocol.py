@@ -136,10 +136,31 @@ def test_framing_without_end_is_an_error(start: bytes, piece: bytes) -> None:
 
 
 def test_small_chunks_of_a_large_body_are_accepted() -> None:
-    chunks = b"8\r\n01234567\r\n" * 400
+    line = b"x" * 75 + b"\n"
+    chunks = b"%x\r\n%b\r\n" % (len(line), line) * 400
     [seen], closed = exchange(START + CHUNKED, *[chunks] * 50, b"0\r\n\r\n")
-    assert len(seen["body"]) == 8 * 400 * 50
+    assert len(seen["body"]) == len(line) * 400 * 50
     assert not closed
+
+
+def test_chunks_as_small_as_their_framing_are_accepted_up_to_a_number() -> None:
+    chunk = b"5\r\nabcde\r\n"
+    [seen], closed = exchange(START + CHUNKED, chunk * 900, b"0\r\n\r\n")
+    assert (seen["body"], seen["fault"], closed) == ("abcde" * 900, None, False)
+    [seen], closed = exchange(START + CHUNKED, chunk * 4000)
+    assert "larger chunks" in seen["fault"]
+    assert closed
+
+
+def test_tiny_chunks_that_come_one_at_a_time_are_accepted() -> None:
+    [seen], closed = exchange(START + CHUNKED, *[b"5\r\nabcde\r\n"] * 3000, b"0\r\n\r\n")
+    assert (seen["body"], seen["fault"], closed) == ("abcde" * 3000, None, False)
+
+
+def test_queued_requests_keep_their_own_bodies() -> None:
+    chunked = START + CHUNKED + b"1\r\na\r\n2\r\nbc\r\n0\r\n\r\n"
+    answers, _ = exchange((chunked + START + b"Content-Length: 2\r\n\r\nde") * 2)
+    assert [seen["body"] for seen in answers] == ["abc", "de"] * 2
 
 
 @pytest.mark.parametrize(
