@@ -8,6 +8,7 @@ does not know what a request asks for.
 
 import asyncio
 import logging
+import re
 from collections.abc import Callable, Collection
 from functools import partial
 
@@ -33,6 +34,8 @@ MAX_LENGTH_DIGITS = 20  # of a Content-Length; the parser's numbers have 64 bits
 SLICE_BYTES = 32_768  # of what was received, parsed before the limits are looked at
 MAX_QUEUED = 32  # requests on one connection that wait for an earlier one
 QUEUED_BYTES = 4096  # that such a request takes, beyond what was sent
+HOST = re.compile(rb"([\w.~%!$&'()*+,;=-]*|\[[\w:.%-]+\])(:[0-9]*)?[ \t]*")
+VERSIONS = ("1.0", "1.1")
 UNKNOWN_METHOD = "_OTHER"  # OpenTelemetry's name for it
 PROBES = (b"/livez", b"/readyz", b"/v2/health/")
 
@@ -49,6 +52,7 @@ class BoundedProtocol(HttpToolsProtocol):
     _is_broken = False  # what still comes is not parsed
     _is_reserved = False  # for probes
     _unanswered: Collection[RequestResponseCycle] = ()  # when several were sent at once
+    _is_chunked = False
     _fields = 0
     _hosts = 0
     _read_bytes = 0  # of the data just received, that may belong to the open message
@@ -103,6 +107,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_message_begin()
         self._unset_keepalive_if_required()
         self._head_is_open = True
+        self._is_chunked = False
         self._fields = self._hosts = self._overhead = self._bodiless = 0
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -114,8 +119,15 @@ class BoundedProtocol(HttpToolsProtocol):
         name = name.lower()
         if name == b"host":
             self._hosts += 1
+            if not HOST.fullmatch(value):
+                host = excerpt(value.decode("latin-1"))
+                raise _Refused(f"The Host '{host}' is not valid: send a name and a port.")
         elif name == b"expect":
             self.expect_100_continue = value.lower() == b"100-continue"
+        elif name == b"transfer-encoding":
+            if self._is_chunked or value.strip().lower() != b"chunked":
+                raise _Refused("The only Transfer-Encoding here is 'chunked', given once.")
+            self._is_chunked = True
         elif name == b"content-length" and len(value) > MAX_LENGTH_DIGITS:
             raise _Refused(f"A Content-Length has at most {MAX_LENGTH_DIGITS} digits.")
         self.headers.append((name, value))
@@ -134,7 +146,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._head_is_open = False  # from here on, an error belongs to this request
         self._stop_timer()
         fault = None
-        if self._hosts != 1 or self._overhead or self._is_reserved:
+        version = self.scope["http_version"]
+        if self._hosts != 1 or self._overhead or self._is_reserved or version != "1.1":
             fault = self._find_fault()
         if fault:
             self.scope[FAULT] = fault  # type: ignore[literal-required]
@@ -210,7 +223,12 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _find_fault(self) -> Callable[[], ApiError] | None:
         """Return what makes the error for what is wrong with the headers."""
-        if self._hosts != 1 and (self._hosts or self.parser.get_http_version() == "1.1"):
+        version = self.scope["http_version"]
+        if version not in VERSIONS:
+            return partial(BadRequest, f"HTTP/{version} is not spoken here: use HTTP/1.1.")
+        if self._is_chunked and version == "1.0":
+            return partial(BadRequest, "HTTP/1.0 has no Transfer-Encoding: use HTTP/1.1.")
+        if self._hosts != 1 and (self._hosts or version == "1.1"):
             return partial(BadRequest, f"There must be one Host header, got {self._hosts}.")
         size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
         if size > MAX_HEAD_BYTES:

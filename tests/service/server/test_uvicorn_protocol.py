@@ -247,6 +247,51 @@ def test_an_absolute_url_is_accepted(target: bytes, call: str) -> None:
     assert (seen["call"], seen["fault"], closed) == (f"OPTIONS {call}", None, False)
 
 
+@pytest.mark.parametrize(
+    "codings",
+    [b"gzip, chunked", b"identity", b"xchunked", b"", b"chunked\r\nTransfer-Encoding: chunked"],
+)
+def test_the_only_transfer_coding_is_chunked(codings: bytes) -> None:
+    coded = b"Transfer-Encoding: " + codings + b"\r\n\r\n1\r\na\r\n0\r\n\r\n"
+    [seen], closed = exchange(START + coded)
+    assert "Transfer-Encoding" in seen["fault"]
+    assert closed
+    [seen], _ = exchange(START + CHUNKED.replace(b"chunked", b"Chunked ") + b"1\r\na\r\n0\r\n\r\n")
+    assert (seen["body"], seen["fault"]) == ("a", None)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET /\r\n",
+        b"GET / HTTP/0.9\r\n",
+        b"GET / HTTP/2.0\r\nHost: a\r\n",
+        b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n",
+    ],
+)
+def test_other_versions_of_http_are_errors(head: bytes) -> None:
+    [seen], closed = exchange(head + b"\r\n")
+    assert "HTTP/" in seen["fault"]
+    assert closed
+
+
+@pytest.mark.parametrize(
+    "host", [b"a b/@", b"a/", b"u@a", b"a:x", b"\xff", b"[::1", b"a?b", b"a, b"]
+)
+def test_a_host_that_is_none_is_an_error(host: bytes) -> None:
+    [seen], closed = exchange(START.replace(b" t\r", b" %b\r" % host) + b"\r\n")
+    assert "Host" in seen["fault"]
+    assert closed
+
+
+@pytest.mark.parametrize(
+    "host", [b"a_b-c.d:80", b"[::1]:3000", b"[fe80::1%25eth0]", b"1.2.3.4", b"a "]
+)
+def test_a_host_may_be_a_name_or_an_address(host: bytes) -> None:
+    [seen], _ = exchange(START.replace(b" t\r", b" %b\r" % host) + b"\r\n")
+    assert seen["fault"] is None
+
+
 def test_a_length_with_thousands_of_digits_is_an_error() -> None:
     [seen], closed = exchange(START + b"Content-Length: " + b"0" * 5000 + b"3\r\n\r\nabc")
     assert "at most 20 digits" in seen["fault"]
