@@ -1,6 +1,5 @@
 """Headers without end, slow headers and bodies, answers that are not read, broken requests."""
 
-import contextlib
 import json
 import socket
 import time
@@ -32,16 +31,20 @@ def short_deadline(
 
 
 @pytest.mark.parametrize(
-    ("piece", "limit"),
-    [(b"a" * 1000, b"65536 bytes of headers"), (b"a: b\r\n" * 100, b"128 lines of headers")],
+    ("piece", "count", "limit"),
+    [
+        (b"a" * 1000, 67, b"65536 bytes of headers"),
+        (b"a: b\r\n" * 100, 2, b"128 lines of headers"),
+    ],
     ids=["one long", "many"],
 )
-def test_headers_without_end_are_rejected(server: Server, piece: bytes, limit: bytes) -> None:
+def test_headers_without_end_are_rejected(
+    server: Server, piece: bytes, count: int, limit: bytes
+) -> None:
     with connect(server) as connection:
         connection.sendall(START + b"X: ")
-        with contextlib.suppress(ConnectionError):
-            for _ in range(1 + 66_000 // len(piece)):
-                connection.sendall(piece)
+        for _ in range(count):
+            connection.sendall(piece)
         status, headers, body = read_answer(connection)
         assert (status, headers["connection"]) == (400, "close")
         assert limit in body
