@@ -12,6 +12,7 @@ VERSION = re.compile(r"[1-9][0-9]{0,17}")
 FILE_NAME = "model.onnx"
 SUFFIX = ".onnx"
 MAX_ENTRIES = 20_000  # of a model repository; listing more would take too long
+MAX_FILES = 1000  # models and versions of a repository; each may be loaded and listed
 MAX_VERSIONS = 1000  # entries of a model's folder
 MAX_MISPLACED = 100  # entries that are looked at in a folder that is not at its place
 MAX_FAULTS = 20  # sentences about one repository
@@ -36,7 +37,7 @@ def scan_tree(models_dir: Path) -> Tree:
     """Return the model files with their stamps, and what is wrong with the layout.
 
     Raises:
-        UnreadableTree: the folder does not exist, can't be listed or has too many entries.
+        UnreadableTree: the folder does not exist, can't be listed, or has too much in it.
     """
     return _Scan(models_dir).run()
 
@@ -111,6 +112,11 @@ class _Scan:
         else:
             stamp = (status.st_ino, status.st_size, status.st_mtime_ns)
             self._tree.files[name, int(folder.name)] = stamp
+            if len(self._tree.files) > MAX_FILES:
+                raise UnreadableTree(
+                    f"The model folder {self._models_dir} has more than {MAX_FILES} model files, "
+                    "so it is not read; what is served does not change."
+                )
 
     def _look_for_misplaced(self, folder: "os.DirEntry[str]", reason: str) -> None:
         """Report model files in a folder that is not at its place, or their folders."""

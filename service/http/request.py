@@ -143,7 +143,7 @@ class Request(starlette.requests.Request):
     def _read_content_length(self) -> int | None:
         """Return the number of bytes announced; None if the body comes in chunks."""
         if announced := self.header("content-length"):
-            return int(announced)  # the HTTP parser rejects what is not a number
+            return int(announced)  # the protocol rejects what is no number, and long ones
         return None if self.header("transfer-encoding") else 0
 
 

@@ -28,6 +28,7 @@ from service.settings import Settings
 from service.telemetry.log import with_fields
 from service.telemetry.metrics import DEVICE_FAILURES
 
+MAX_NAMED = 20  # models in a sentence
 REASON_CHARACTERS = 1000  # a message may quote the content of a file
 
 log = logging.getLogger(__name__)
@@ -51,6 +52,7 @@ class Repository:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._entries: dict[Key, Entry] = {}
+        self._versions: dict[str, dict[int, Entry]] = {}  # the same by name, oldest first
         self._default = DefaultModel(settings.default_model)
         self._folder = ModelFolder(settings.models_dir)
         self._scanned = False
@@ -80,7 +82,7 @@ class Repository:
         loaded: set[Key] = set()  # a file that changes all the time waits for the next call
         await self._scan()
         while queued := {key for key, entry in self._entries.items() if entry.is_queued} - loaded:
-            key = min(queued, key=self._get_loading_order)
+            key = self._choose_next(queued)
             await self._load(key, self._entries[key])
             loaded.add(key)
             await self._scan()
@@ -92,16 +94,24 @@ class Repository:
         )
         self._scanned = True
         for key in gone:
+            name, version = key
             removed = self._entries.pop(key)
+            del self._versions[name][version]
+            if not self._versions[name]:
+                del self._versions[name]
             if removed.model:
                 removed.model.attention.discard()
             self._unload(removed)
             log.info("model removed", extra=with_fields(model=_format_key(key)))
         for key, stamp in fresh.items():
+            name, version = key
             entry = self._entries.setdefault(key, Entry(stamp))
+            self._versions.setdefault(name, {})[version] = entry
             entry.stamp, entry.state, entry.reason = stamp, "loading", None
             entry.is_queued = True
             log.info("model loading", extra=with_fields(model=_format_key(key)))
+        for name in {name for name, _ in fresh}:
+            self._versions[name] = dict(sorted(self._versions[name].items()))
         self._choose_default()
         await self._release_memory()
 
@@ -138,17 +148,19 @@ class Repository:
             if reference is None:
                 raise NotReady(self._describe_no_default())
         name, _, version = reference.partition("/")
-        entries = self._versions(name)
-        if version:
-            entries = [entry for entry in entries if str(entry[0]) == version]
+        entries = [
+            entry
+            for its, entry in self._versions.get(name, {}).items()
+            if not version or str(its) == version
+        ]
         if not entries:
             if not self._scanned:
                 raise NotReady("The models are still loading.")
             raise ModelNotFound(self._describe_unknown(reference))
-        for _, entry in reversed(entries):
+        for entry in reversed(entries):
             if entry.model:
                 return entry.model
-        newest = entries[-1][1]
+        newest = entries[-1]
         state = "failed to load" if newest.state == "failed" else "is still loading"
         reason = f" ({newest.reason})" if newest.reason and newest.state == "loading" else ""
         raise NotReady(f"The model '{reference}' {state}{reason}.")
@@ -172,7 +184,7 @@ class Repository:
 
     def names(self) -> list[str]:
         """Return the names of all models."""
-        return sorted({name for name, _ in self._entries})
+        return sorted(self._versions)
 
     def loaded(self) -> list[Model]:
         """Return all versions that can answer."""
@@ -184,28 +196,26 @@ class Repository:
         Raises:
             ModelNotFound: there is no such model.
         """
-        versions = self._versions(name)
-        if not versions:
+        if name not in self._versions:
             raise ModelNotFound(self._describe_unknown(name))
         return {
             "name": name,
             "default": name == self._default.name,
-            "versions": [_describe_version(version, entry) for version, entry in versions],
+            "versions": [_describe_version(*pair) for pair in self._versions[name].items()],
         }
 
-    def _versions(self, name: str) -> list[tuple[int, Entry]]:
-        """Return the versions of a model, oldest first."""
-        found = [(version, entry) for (its, version), entry in self._entries.items() if its == name]
-        return sorted(found, key=lambda pair: pair[0])
-
-    def _get_loading_order(self, key: Key) -> tuple[bool, bool, str, int]:
+    def _choose_next(self, queued: set[Key]) -> Key:
         """Load the newest version of the default model first: it makes the service ready.
 
         New versions of models that answer come next: they must not wait for a file that hangs.
         """
-        name, version = key
-        is_served = any(entry.model for _, entry in self._versions(name))
-        return (name != self._default.name, not is_served, name, -version)
+        served = {name for (name, _), entry in self._entries.items() if entry.model}
+
+        def rank(key: Key) -> tuple[bool, bool, str, int]:
+            name, version = key
+            return (name != self._default.name, name not in served, name, -version)
+
+        return min(queued, key=rank)
 
     async def _load(self, key: Key, entry: Entry) -> None:
         loop = asyncio.get_running_loop()
@@ -261,7 +271,7 @@ class Repository:
             self._recovery.check_hung_run(model.name, model.batcher.run_seconds)
 
     def _describe_unknown(self, reference: str) -> str:
-        known = ", ".join(self.names()) or "none"
+        known = _enumerate(self.names()) or "none"
         return f"There is no model '{excerpt(reference)}' here; there are: {known}."
 
     def _describe_no_default(self) -> str:
@@ -269,12 +279,17 @@ class Repository:
         if not self._scanned or any(entry.state == "loading" for _, entry in entries):
             return "The models are still loading."
         if entries:
-            failed = ", ".join(_format_key(key) for key in sorted(self._entries))
+            failed = _enumerate([_format_key(key) for key in sorted(self._entries)])
             return f"No model is ready; these failed to load: {failed}."
         if self._folder.faults:
             return self._folder.faults[0]
         path = self._folder.path / "<name>" / "<version>" / FILE_NAME
         return f"There is no model here: put one at {path}."
+
+
+def _enumerate(names: list[str]) -> str:
+    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
+    return ", ".join(names[:MAX_NAMED]) + more
 
 
 def _format_key(key: Key) -> str:

@@ -8,6 +8,7 @@ does not know what a request asks for.
 
 import asyncio
 import logging
+import re
 from collections.abc import Callable, Collection
 from functools import partial
 
@@ -15,7 +16,7 @@ import httptools
 from uvicorn.config import HTTP_PROTOCOLS, WS_PROTOCOLS
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from service.errors import ApiError, BadRequest, Overloaded
+from service.errors import ApiError, BadRequest, Overloaded, excerpt
 from service.http.request import FAULT
 from service.server.connections import Connections, limit_unsent_bytes
 from service.settings import Settings
@@ -26,9 +27,15 @@ FRAMING_LIMIT = (
     f"More than {MAX_HEAD_BYTES} bytes of chunk sizes, chunk extensions or trailers were sent: "
     "send fewer, or larger chunks."
 )
+CHUNK_BYTES = 64  # that a chunk counts as, besides its size: a line of text is large enough
+MAX_FIELDS = 128  # lines of headers and trailers
+FIELD_LIMIT = f"More than {MAX_FIELDS} lines of headers or trailers were sent: send fewer."
+MAX_LENGTH_DIGITS = 20  # of a Content-Length; the parser's numbers have 64 bits
 SLICE_BYTES = 32_768  # of what was received, parsed before the limits are looked at
 MAX_QUEUED = 32  # requests on one connection that wait for an earlier one
 QUEUED_BYTES = 4096  # that such a request takes, beyond what was sent
+HOST = re.compile(rb"([\w.~%!$&'()*+,;=-]*|\[[\w:.%-]+\])(:[0-9]*)?[ \t]*")
+VERSIONS = ("1.0", "1.1")
 UNKNOWN_METHOD = "_OTHER"  # OpenTelemetry's name for it
 PROBES = (b"/livez", b"/readyz", b"/v2/health/")
 
@@ -45,6 +52,8 @@ class BoundedProtocol(HttpToolsProtocol):
     _is_broken = False  # what still comes is not parsed
     _is_reserved = False  # for probes
     _unanswered: Collection[RequestResponseCycle] = ()  # when several were sent at once
+    _is_chunked = False
+    _fields = 0
     _hosts = 0
     _read_bytes = 0  # of the data just received, that may belong to the open message
     _body_bytes = 0  # of these, in its body
@@ -53,6 +62,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self._pieces: list[bytes] = []  # of a body, in the data just received
         limit_unsent_bytes(transport)
         self._is_reserved = self.others.add(self)
         self._start_timer()
@@ -83,6 +93,8 @@ class BoundedProtocol(HttpToolsProtocol):
             self._ignore_upgrade(memoryview(data)[exc.args[0] :])
         except httptools.HttpParserError as exc:
             self._explain_error(exc)
+        if self._pieces:
+            self._pass_body()
         if self._head_is_open or self.cycle.more_body or self.pipeline:
             self._count_unfinished(len(data))
 
@@ -95,30 +107,50 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_message_begin()
         self._unset_keepalive_if_required()
         self._head_is_open = True
-        self._hosts = self._overhead = self._bodiless = 0
+        self._is_chunked = False
+        self._fields = self._hosts = self._overhead = self._bodiless = 0
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        self._fields += 1
+        if self._fields > MAX_FIELDS:
+            raise _Refused(FIELD_LIMIT)
         if not self._head_is_open:  # a trailer, which has no effect
             return
         name = name.lower()
         if name == b"host":
             self._hosts += 1
+            if not HOST.fullmatch(value):
+                host = excerpt(value.decode("latin-1"))
+                raise _Refused(f"The Host '{host}' is not valid: send a name and a port.")
         elif name == b"expect":
             self.expect_100_continue = value.lower() == b"100-continue"
+        elif name == b"transfer-encoding":
+            if self._is_chunked or value.strip().lower() != b"chunked":
+                raise _Refused("The only Transfer-Encoding here is 'chunked', given once.")
+            self._is_chunked = True
+        elif name == b"content-length" and len(value) > MAX_LENGTH_DIGITS:
+            raise _Refused(f"A Content-Length has at most {MAX_LENGTH_DIGITS} digits.")
         self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         if self.parser.should_upgrade():  # the head is parsed again, without the offer
             return
-        self._head_is_open = False
+        earlier = self.cycle
+        try:
+            if not self.url.startswith(b"/"):
+                self._complete_target()
+            super().on_headers_complete()
+        except (httptools.HttpParserInvalidURLError, UnicodeDecodeError):
+            url = excerpt(self.url.decode("latin-1"))
+            raise _Refused(f"The URL '{url}' is not valid: percent-encode it.") from None
+        self._head_is_open = False  # from here on, an error belongs to this request
         self._stop_timer()
         fault = None
-        if self._hosts != 1 or self._overhead or self._is_reserved:
+        version = self.scope["http_version"]
+        if self._hosts != 1 or self._overhead or self._is_reserved or version != "1.1":
             fault = self._find_fault()
         if fault:
             self.scope[FAULT] = fault  # type: ignore[literal-required]
-        earlier = self.cycle
-        super().on_headers_complete()
         if fault or self._is_reserved:
             self.cycle.keep_alive = False
         if self.pipeline:
@@ -128,12 +160,13 @@ class BoundedProtocol(HttpToolsProtocol):
             self._unanswered = ()
 
     def on_body(self, body: bytes) -> None:
-        self._body_bytes += len(body)
-        super().on_body(body)
+        self._pieces.append(body)
 
     def on_message_complete(self) -> None:
         if self._head_is_open:  # it is parsed again
             return
+        if self._pieces:
+            self._pass_body()
         self._read_bytes = self._body_bytes = 0
         super().on_message_complete()
 
@@ -153,6 +186,20 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _should_upgrade(self) -> bool:
         return False
+
+    def _pass_body(self) -> None:
+        """Pass on the chunks that came together as one piece: passing each on takes long."""
+        pieces, self._pieces = self._pieces, []
+        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        self._body_bytes += len(body)
+        self._overhead += CHUNK_BYTES * (len(pieces) - 1)
+        super().on_body(body)
+
+    def _complete_target(self) -> None:
+        """Add the path to an absolute URL that lacks it (RFC 9112, section 3.2.1)."""
+        target = httptools.parse_url(self.url)
+        if not target.path:
+            self.url = b"/" if target.query is None else b"/?" + target.query
 
     def _ignore_upgrade(self, rest: memoryview) -> None:
         """Parse the request that offered to upgrade as if it had not (RFC 9110, section 7.8)."""
@@ -176,7 +223,12 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _find_fault(self) -> Callable[[], ApiError] | None:
         """Return what makes the error for what is wrong with the headers."""
-        if self._hosts != 1 and (self._hosts or self.parser.get_http_version() == "1.1"):
+        version = self.scope["http_version"]
+        if version not in VERSIONS:
+            return partial(BadRequest, f"HTTP/{version} is not spoken here: use HTTP/1.1.")
+        if self._is_chunked and version == "1.0":
+            return partial(BadRequest, "HTTP/1.0 has no Transfer-Encoding: use HTTP/1.1.")
+        if self._hosts != 1 and (self._hosts or version == "1.1"):
             return partial(BadRequest, f"There must be one Host header, got {self._hosts}.")
         size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
         if size > MAX_HEAD_BYTES:

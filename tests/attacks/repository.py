@@ -14,6 +14,7 @@ import psutil
 from onnx import helper, numpy_helper
 from PIL import Image
 
+from service.artifact.layout import MAX_FILES
 from service.repository.sandbox import MAX_MEMORY_BYTES
 from tests.attacks.attack import MEGABYTE, Attack
 from tests.server import PATIENCE, Server
@@ -25,6 +26,8 @@ DIMENSIONS = 60_000
 ATTRIBUTES = 8_000_000
 GROWN_BYTES = 3 << 30
 FOLDERS = 30_000
+FILES = 9000
+CROWDED_SECONDS = 3.0
 POLL_SECONDS = 0.02
 LINGER_SECONDS = 1.5
 
@@ -131,6 +134,16 @@ def crowd_folder(server: Server, scale: float) -> list[str]:
     return [] if [model["name"] for model in listed] == ["quadrants"] else [f"/models: {listed}"]
 
 
+def crowd_with_files(server: Server, scale: float) -> list[str]:
+    """Put thousands of files of one byte, which are no models."""
+    for number in range(int(FILES * scale)):
+        make_path(server, f"m{number}").write_bytes(b"x")
+    time.sleep(CROWDED_SECONDS)
+    listed = [model["name"] for model in server.client.get("/models").json()["models"]]
+    is_right = "quadrants" in listed and len(listed) <= MAX_FILES
+    return [] if is_right else [f"/models lists {len(listed)} models"]
+
+
 def find_models(server: Server) -> Path:
     """Return the model folder of the server under attack."""
     return server.log_path.parent / "models"
@@ -207,5 +220,6 @@ ATTACKS = tuple(
         hide_large_golden_picture,
         fill_card,
         crowd_folder,
+        crowd_with_files,
     )
 )

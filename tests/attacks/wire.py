@@ -20,6 +20,7 @@ FLOOD_SECONDS = 1.0  # at least
 SLACK = 64 * MEGABYTE
 CHUNKED = b"POST /predict HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n"
 LAST_CHUNK = CHUNKED + b"1\r\na\r\n0\r\n"
+MANY_HEADERS = b"GET /livez HTTP/1.1\r\nHost: t\r\n" + b"a:\r\n" * 15_000 + b"\r\n"
 LIVEZ = b"GET /livez HTTP/1.1\r\nHost: t\r\n\r\n"
 PATHS = LIVEZ.replace(b"/livez", b"/openapi.json")  # its answer has some 60 kB
 KEY = "a-key"
@@ -159,7 +160,9 @@ ATTACKS = (
     Attack("a chunk extension without end", flood(CHUNKED + b"1;", b"x"), SLACK),
     Attack("a chunk size without end", flood(CHUNKED, b"0"), SLACK),
     Attack("tiny chunks", flood(CHUNKED, b"1\r\na\r\n"), SLACK),
+    Attack("chunks as small as their framing", flood(CHUNKED, b"5\r\nabcde\r\n"), SLACK),
     Attack("tiny headers", flood(LIVEZ[:-2], b"a:b\r\n"), SLACK),
+    Attack("many empty headers", flood(b"", MANY_HEADERS), SLACK),
     Attack("empty lines", flood(LIVEZ, b"\r\n"), SLACK),
     Attack("queued requests", flood(b"", LIVEZ), SLACK),
     Attack("queued requests, unread answers", leave_requests_queued, SLACK, settings=HASTY),

@@ -95,6 +95,18 @@ def test_a_folder_with_too_many_entries_is_not_read(
         scan_tree(tmp_path)
 
 
+def test_a_folder_with_too_many_model_files_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layout, "MAX_FILES", 4)
+    for number in range(4):
+        write(make_model_path(tmp_path, (f"m{number // 2}", 1 + number % 2)))
+    assert len(scan_tree(tmp_path).files) == 4
+    write(make_model_path(tmp_path, ("m5", 1)))
+    with pytest.raises(UnreadableTree, match="more than 4 model files"):
+        scan_tree(tmp_path)
+
+
 def test_a_replaced_file_has_another_stamp(tmp_path: Path) -> None:
     path = write(make_model_path(tmp_path, ("a", 1)))
     before = find(tmp_path)

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from service.artifact import layout
 from service.errors import ModelNotFound, NotReady
-from service.repository.repository import Repository
+from service.repository.repository import MAX_NAMED, Repository
 from service.settings import read_settings
 from service.telemetry.log import FIELDS
 from tests.service.quadrants_model import LABELS, write_model
@@ -164,6 +165,35 @@ def test_models_are_still_served_while_their_folder_cannot_be_read(models: Path)
     shutil.rmtree(models / "alpha")
     asyncio.run(repository.refresh())
     assert repository.names() == []
+
+
+def test_too_many_files_are_a_fault_and_what_is_served_stays(
+    models: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(layout, "MAX_FILES", 3)
+    write(models, "alpha")
+    repository = Repository(read_settings())
+    asyncio.run(repository.refresh())
+    for version in (1, 2, 3):
+        write(models, "beta", version)
+    asyncio.run(repository.refresh())
+    assert repository.names() == ["alpha"]
+    assert repository.find("alpha").version == "1"
+    [reason] = [read_fields(it)["reason"] for it in caplog.records if it.msg == "model folder"]
+    assert "more than 3 model files" in reason
+    shutil.rmtree(models / "alpha")
+    asyncio.run(repository.refresh())
+    assert repository.names() == ["beta"]
+    assert [it["version"] for it in repository.describe("beta")["versions"]] == ["1", "2", "3"]
+
+
+def test_an_error_names_only_some_of_many_models(models: Path) -> None:
+    for number in range(MAX_NAMED + 5):
+        write(models, f"m{number:02}").write_bytes(b"no model")
+    repository = Repository(read_settings())
+    asyncio.run(repository.refresh())
+    with pytest.raises(ModelNotFound, match=r"m00, m01, .* and 5 more\.$"):
+        repository.find("other")
 
 
 def test_a_removed_model_is_freed_without_a_garbage_collection(models: Path) -> None:

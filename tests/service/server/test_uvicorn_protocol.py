@@ -10,7 +10,7 @@ from uvicorn.server import ServerState
 
 from service.http.request import FAULT
 from service.server.connections import Connections
-from service.server.uvicorn_protocol import MAX_HEAD_BYTES, MAX_QUEUED, BoundedProtocol
+from service.server.uvicorn_protocol import MAX_FIELDS, MAX_HEAD_BYTES, MAX_QUEUED, BoundedProtocol
 from service.settings import Settings
 
 START = b"POST /a?b=c HTTP/1.1\r\nHost: t\r\n"
@@ -121,13 +121,12 @@ def test_trailers_have_no_effect(is_split: bool) -> None:
 @pytest.mark.parametrize(
     ("start", "piece"),
     [
-        (b"1\r\na\r\n0\r\n", b"X: y\r\n"),
         (b"1\r\na\r\n0\r\nX: ", b"y"),
         (b"1;", b"x"),
         (b"", b"0"),
         (b"", b"1\r\na\r\n"),
     ],
-    ids=["trailers", "a long trailer", "an extension", "a size", "tiny chunks"],
+    ids=["a long trailer", "an extension", "a size", "tiny chunks"],
 )
 def test_framing_without_end_is_an_error(start: bytes, piece: bytes) -> None:
     pieces = [piece * (4000 // len(piece))] * 25
@@ -137,10 +136,49 @@ def test_framing_without_end_is_an_error(start: bytes, piece: bytes) -> None:
 
 
 def test_small_chunks_of_a_large_body_are_accepted() -> None:
-    chunks = b"8\r\n01234567\r\n" * 400
+    line = b"x" * 75 + b"\n"
+    chunks = b"%x\r\n%b\r\n" % (len(line), line) * 400
     [seen], closed = exchange(START + CHUNKED, *[chunks] * 50, b"0\r\n\r\n")
-    assert len(seen["body"]) == 8 * 400 * 50
+    assert len(seen["body"]) == len(line) * 400 * 50
     assert not closed
+
+
+def test_chunks_as_small_as_their_framing_are_accepted_up_to_a_number() -> None:
+    chunk = b"5\r\nabcde\r\n"
+    [seen], closed = exchange(START + CHUNKED, chunk * 900, b"0\r\n\r\n")
+    assert (seen["body"], seen["fault"], closed) == ("abcde" * 900, None, False)
+    [seen], closed = exchange(START + CHUNKED, chunk * 4000)
+    assert "larger chunks" in seen["fault"]
+    assert closed
+
+
+def test_tiny_chunks_that_come_one_at_a_time_are_accepted() -> None:
+    [seen], closed = exchange(START + CHUNKED, *[b"5\r\nabcde\r\n"] * 3000, b"0\r\n\r\n")
+    assert (seen["body"], seen["fault"], closed) == ("abcde" * 3000, None, False)
+
+
+def test_queued_requests_keep_their_own_bodies() -> None:
+    chunked = START + CHUNKED + b"1\r\na\r\n2\r\nbc\r\n0\r\n\r\n"
+    answers, _ = exchange((chunked + START + b"Content-Length: 2\r\n\r\nde") * 2)
+    assert [seen["body"] for seen in answers] == ["abc", "de"] * 2
+
+
+@pytest.mark.parametrize(
+    ("start", "end"),
+    [(START, b"\r\n"), (START + CHUNKED + b"1\r\na\r\n0\r\n", b"\r\n")],
+    ids=["headers", "trailers"],
+)
+@pytest.mark.parametrize("is_split", [False, True])
+def test_there_are_only_so_many_header_lines(start: bytes, end: bytes, is_split: bool) -> None:
+    def send(count: int) -> tuple[list[dict[str, Any]], bool]:
+        pieces = [start, b"a:\r\n" * count, end]
+        return exchange(*(pieces if is_split else [b"".join(pieces)]))
+
+    [seen], closed = send(MAX_FIELDS - start.count(b": "))
+    assert (seen["fault"], closed) == (None, False)
+    [seen], closed = send(MAX_FIELDS + 1 - start.count(b": "))
+    assert f"More than {MAX_FIELDS} lines" in seen["fault"]
+    assert closed
 
 
 @pytest.mark.parametrize("upgrade", [b"h2c", b"websocket", b"TLS/1.0, h2c"])
@@ -187,6 +225,79 @@ def test_a_broken_body_is_an_error_of_its_own_request() -> None:
         [seen], closed = exchange(*pieces)
         assert seen["call"] == "POST /a?b=c"
         assert closed
+
+
+@pytest.mark.parametrize("earlier", [b"", START + b"\r\n"], ids=["first", "second"])
+@pytest.mark.parametrize(
+    "target", [b"http://", b"http://a:99999/b", b"http://[::1/b", b"/\xff", b"?b", b"b"]
+)
+def test_a_url_that_is_not_valid_is_an_error(target: bytes, earlier: bytes) -> None:
+    answers, closed = exchange(earlier + b"GET " + target + b" HTTP/1.1\r\nHost: t\r\n\r\n")
+    assert [bool(seen["fault"]) for seen in answers] == [False] * bool(earlier) + [True]
+    assert "not valid" in answers[-1]["fault"]
+    assert closed
+
+
+@pytest.mark.parametrize(
+    ("target", "call"),
+    [(b"http://a", "/?"), (b"http://a?b=c", "/?b=c"), (b"http://a/b", "/b?"), (b"*", "*?")],
+)
+def test_an_absolute_url_is_accepted(target: bytes, call: str) -> None:
+    [seen], closed = exchange(b"OPTIONS " + target + b" HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert (seen["call"], seen["fault"], closed) == (f"OPTIONS {call}", None, False)
+
+
+@pytest.mark.parametrize(
+    "codings",
+    [b"gzip, chunked", b"identity", b"xchunked", b"", b"chunked\r\nTransfer-Encoding: chunked"],
+)
+def test_the_only_transfer_coding_is_chunked(codings: bytes) -> None:
+    coded = b"Transfer-Encoding: " + codings + b"\r\n\r\n1\r\na\r\n0\r\n\r\n"
+    [seen], closed = exchange(START + coded)
+    assert "Transfer-Encoding" in seen["fault"]
+    assert closed
+    [seen], _ = exchange(START + CHUNKED.replace(b"chunked", b"Chunked ") + b"1\r\na\r\n0\r\n\r\n")
+    assert (seen["body"], seen["fault"]) == ("a", None)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET /\r\n",
+        b"GET / HTTP/0.9\r\n",
+        b"GET / HTTP/2.0\r\nHost: a\r\n",
+        b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n",
+    ],
+)
+def test_other_versions_of_http_are_errors(head: bytes) -> None:
+    [seen], closed = exchange(head + b"\r\n")
+    assert "HTTP/" in seen["fault"]
+    assert closed
+
+
+@pytest.mark.parametrize(
+    "host", [b"a b/@", b"a/", b"u@a", b"a:x", b"\xff", b"[::1", b"a?b", b"a, b"]
+)
+def test_a_host_that_is_none_is_an_error(host: bytes) -> None:
+    [seen], closed = exchange(START.replace(b" t\r", b" %b\r" % host) + b"\r\n")
+    assert "Host" in seen["fault"]
+    assert closed
+
+
+@pytest.mark.parametrize(
+    "host", [b"a_b-c.d:80", b"[::1]:3000", b"[fe80::1%25eth0]", b"1.2.3.4", b"a "]
+)
+def test_a_host_may_be_a_name_or_an_address(host: bytes) -> None:
+    [seen], _ = exchange(START.replace(b" t\r", b" %b\r" % host) + b"\r\n")
+    assert seen["fault"] is None
+
+
+def test_a_length_with_thousands_of_digits_is_an_error() -> None:
+    [seen], closed = exchange(START + b"Content-Length: " + b"0" * 5000 + b"3\r\n\r\nabc")
+    assert "at most 20 digits" in seen["fault"]
+    assert closed
+    [seen], _ = exchange(START + b"Content-Length: 00003\r\n\r\nabc")
+    assert (seen["body"], seen["fault"]) == ("abc", None)
 
 
 @pytest.mark.parametrize(
