@@ -1,7 +1,6 @@
 """Pictures are decoded in processes that may be killed, and then replaced."""
 
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -147,7 +146,7 @@ def test_a_job_stopped_before_it_started_uses_no_process(pool: DecoderPool) -> N
 def test_a_process_that_was_killed_while_idle_is_replaced(pool: DecoderPool) -> None:
     [decoder] = find_decoders()
     decoder.kill()
-    time.sleep(0.1)
+    wait_until(lambda: not is_alive(decoder))
     assert isinstance(decode(pool, make_job(encode(light(0), "GIF"))), Picture)
 
 
