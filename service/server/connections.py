@@ -6,7 +6,6 @@ client does not take is not kept for ever. This module knows transports. It know
 
 import asyncio
 import heapq
-import resource
 import socket
 import struct
 import sys
@@ -17,6 +16,7 @@ from service.settings import AUTO, Settings
 from service.telemetry import metrics
 
 SPARE_DESCRIPTORS = 64  # for files, pipes and the event loop
+WINDOWS_DESCRIPTORS = 8192  # Windows itself has no limit; this is the most of its C library
 RESERVED = 8  # of the connections: for probes, while all others are busy
 MAX_HELD_BYTES = 16_777_216  # of unfinished headers, queued requests and small unread answers
 SWEEP_SECONDS = 0.5
@@ -159,6 +159,10 @@ class Connections:
 
 def count_descriptors() -> int:
     """Return how many files and connections this process may open."""
+    if sys.platform == "win32":
+        return WINDOWS_DESCRIPTORS
+    import resource  # exists on Unix only
+
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return soft
 
@@ -166,7 +170,8 @@ def count_descriptors() -> int:
 def limit_unsent_bytes(transport: asyncio.Transport) -> None:
     """Limit how much of an answer the transport and the kernel hold for a client that is slow."""
     transport.set_write_buffer_limits(HIGH_WATER_BYTES)
-    if connected := transport.get_extra_info("socket"):
+    connected = transport.get_extra_info("socket")
+    if connected and hasattr(socket, "TCP_NOTSENT_LOWAT"):  # Windows does not have it
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, KERNEL_BYTES)
 
 
