@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 import time
+from pathlib import Path
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # of prctl(2)
 PARENT_POLL_SECONDS = 1.0
@@ -57,6 +58,22 @@ def adopt_orphans() -> None:
     """Make this process the parent of its descendants whose own parent ends. Linux only."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
+
+
+def make_expendable() -> None:
+    """Print nothing, leave no core file, and be the first to be killed if memory is short.
+
+    Unix only.
+    """
+    import resource  # exists on Unix only
+
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, 1)
+    os.dup2(nothing, 2)
+    os.close(nothing)
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
 
 
 def kill(pid: int) -> None:

@@ -4,7 +4,6 @@ This is what runs in the process, and how a picture goes there and comes back. M
 bytes, so nothing is unpickled. It knows nothing about the server.
 """
 
-import contextlib
 import gc
 import io
 import json
@@ -30,6 +29,7 @@ from service.imaging.memory import (
     estimate_decode_bytes,
     estimate_drawing_bytes,
 )
+from service.machine import make_expendable
 
 SPARE_BYTES = 32 << 20  # of a process, on top of what was reserved
 BAND_BYTES = 1 << 20  # of a large picture that is sent at a time
@@ -87,7 +87,7 @@ def receive_result(pipe: Connection) -> Picture | NeedsMore:
 
 def run_decoder(pipe: Connection) -> None:
     """In the process: decode one picture after the other, until the pipe is closed."""
-    silence()
+    make_expendable()
     warm_up()
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     base_bytes = pages * os.sysconf("SC_PAGESIZE")
@@ -193,16 +193,3 @@ def warm_up() -> None:
         file = io.BytesIO()
         Image.new("RGB", (16, 16)).save(file, file_format)
         decode_image(open_image(file.getvalue(), 256), spec)
-
-
-def silence() -> None:
-    """Print nothing, leave no core file, and be the first to be killed if memory is short."""
-    import resource  # exists on Unix only
-
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    nothing = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nothing, 1)
-    os.dup2(nothing, 2)
-    os.close(nothing)
-    with contextlib.suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("1000")

@@ -24,7 +24,7 @@ from multiprocessing.context import ForkProcess
 from pathlib import Path
 
 from service.artifact.card import InvalidArtifact
-from service.machine import end_with_parent
+from service.machine import end_with_parent, make_expendable
 from service.repository.memory import MEGABYTE, count_available_bytes, limit_memory
 
 MAX_SECONDS = 120  # for one file
@@ -169,22 +169,12 @@ def report(name: str, attempt: Callable[[], bytes]) -> bytes:
 
 
 def set_limits() -> int:
-    """In the child: limit memory and CPU time, be the first to be killed if memory is short.
-
-    The child prints nothing from now on. Returns how many bytes of memory it may take.
-    """
-    import resource  # exists on Unix only
-
+    """In the child: limit memory and CPU time. Return how many bytes of memory it may take."""
     end_with_parent(signal.SIGKILL)
     available = max(MIN_MEMORY_BYTES, count_available_bytes())
     memory = limit_memory(min(MAX_MEMORY_BYTES, available))
     limit_cpu_seconds(MAX_CPU_SECONDS)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    with contextlib.suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("1000")
-    devnull = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(devnull, 1)
-    os.dup2(devnull, 2)
+    make_expendable()
     return memory
 
 
