@@ -7,7 +7,6 @@ decoded count as well. This module runs on the event loop and knows nothing abou
 import asyncio
 from math import ceil
 from time import perf_counter
-from types import TracebackType
 from typing import NamedTuple
 
 from service.errors import Overloaded, PayloadTooLarge
@@ -205,10 +204,6 @@ class Admission:
         """Whether unread responses take so much room that other requests may have to wait."""
         return self.response_bytes > self.max_bytes // 4
 
-    def start_work(self, count: int) -> None:
-        """Count `count` more active images."""
-        self.active_images += count
-
     def record_results(self, count: int, since: float) -> None:
         """Update the pace: the time since the last answer, or `since` these images are active.
 
@@ -246,7 +241,7 @@ class Permit:
         admission.images += count
         self._images += count
         if self._body_received:
-            admission.start_work(count)
+            admission.active_images += count
 
     def add_body(self, size: int) -> None:
         """Hold `size` more bytes of the body.
@@ -284,7 +279,7 @@ class Permit:
         """Count the images as active, because the whole body has arrived."""
         self._body_received = True
         self._active_since = perf_counter()
-        self._admission.start_work(self._images)
+        self._admission.active_images += self._images
 
     def release(self) -> None:
         """Free all images and bytes, and let the requests that wait have them."""
@@ -302,10 +297,5 @@ class Permit:
     def __enter__(self) -> "Permit":
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.release()

@@ -6,7 +6,6 @@ in a circle. Runs on the event loop.
 """
 
 import asyncio
-from types import TracebackType
 from typing import NamedTuple
 
 from service.imaging.memory import Drawing
@@ -62,12 +61,7 @@ class Room:
     def __enter__(self) -> "Room":
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.release()
 
 
@@ -104,10 +98,5 @@ class Place:
         self._is_held = True
         return self
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         self.leave()
