@@ -174,13 +174,15 @@ def test_a_full_disk_ends_no_worker_and_is_said_in_the_log(
             assert server.client.post("/gradcam", content=PICTURE).status_code == 200
             assert read_metric(server, "sightglass_metrics_complete") == 1  # its files are reserved
             [folder] = disk.glob("sightglass-*/prometheus_multiproc_dir")
-            _, worker, helper = find_family(server)
+            supervisor, worker, helper = find_family(server)
+            supervisor.suspend()  # or the next worker opens its files before they are gone
             worker.kill()
             wait_ended([worker, helper])
             for path in folder.glob("*_1.db"):
                 path.unlink()  # the next worker finds what a first one finds on a full disk
             shutil.rmtree(folder / "attention")
             fill(disk / "filling too")
+            supervisor.resume()
             wait_until(lambda: server.read_log().count('"event":"ready"') == 2)
             assert server.client.post("/gradcam", content=PICTURE).status_code == 200
             assert read_metric(server, "sightglass_metrics_complete") == 0
