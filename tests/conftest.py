@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,21 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
     from tests.scheduler import Scheduling
 
     return Scheduling(config, log)
+
+
+@pytest.fixture(scope="session")
+def cached_translations() -> Iterator[None]:
+    """Let torch read its 1,000 translations to ONNX once, and not at every export.
+
+    That takes half the time of exporting a small network.
+    """
+    # Imported here, since it takes seconds.
+    from torch.onnx._internal.exporter._registration import ONNXRegistry
+
+    read_once = staticmethod(cache(ONNXRegistry.from_torchlib))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ONNXRegistry, "from_torchlib", read_once)
+        yield
 
 
 @pytest.fixture(scope="session")

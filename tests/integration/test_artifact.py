@@ -40,6 +40,8 @@ DIGITS = Input("L", 28, 28, 28, "center", "bilinear", (0.0,), (0.3081,), True)
 PRECISIONS = {"w16": 1e-3, "fp16": 1e-2, "int8": 1e-1}  # largest difference of probabilities
 Pixels = NDArray[np.uint8]
 
+pytestmark = pytest.mark.usefixtures("cached_translations")
+
 
 class Served(NamedTuple):
     """A network in torch, and the service that runs its artifact."""

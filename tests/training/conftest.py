@@ -23,8 +23,9 @@ COLOR = Input("RGB", 32, 32, 32)
 
 
 @pytest.fixture(scope="session", autouse=True)
-def one_thread() -> None:
+def quick_torch(request: pytest.FixtureRequest) -> None:
     """Tiny networks are slower on two threads, the more so where others use the cores."""
+    request.getfixturevalue("cached_translations")
     torch.set_num_threads(1)
 
 

@@ -258,37 +258,38 @@ def deformable_after() -> nn.Module:
     return Deformed(8, before=False)
 
 
-class Wrapped(Net):
-    """What can be made to work, in one network, because an export takes seconds."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.kernel = torch.full((3, 1, 3, 3), 1 / 9)  # no parameter and no buffer
-        self.scale = nn.Parameter(torch.linspace(0.5, 2, 8))
-        self.cache: dict[str, Tensor] = {}
-        self.middle = nn.utils.weight_norm(nn.Linear(8, 8))
-        self.features[0] = nn.utils.weight_norm(self.features[0])
-        self.head = nn.utils.spectral_norm(self.head)
-        prune.l1_unstructured(self.middle, "bias", 0.5)  # type: ignore[no-untyped-call]
-        self.features = torch.compile(self.features)  # type: ignore[assignment]
-
-    @torch.no_grad()
-    def extract(self, x: Tensor) -> Tensor:
-        x = F.conv2d(x, self.kernel, padding=1, groups=3)
-        x = F.conv2d(x, torch.eye(3)[:, :, None, None])  # made in 32 bits in each pass
-        return super().extract(x)
-
-    @torch.compile
-    def pool(self, x: Tensor) -> Tensor:
-        a = self.extract(x)
-        F.hardtanh(a, 0.1, 0.6, inplace=True)
-        if "scale" not in self.cache:
-            self.cache["scale"] = self.scale * 2
-        pooled: Tensor = self.middle((a * a).mean((2, 3)) * self.cache["scale"]).tanh()
-        return pooled
-
-
 def wrapped() -> nn.Module:
+    """The class stands in here, because its decorator imports all of torch's compiler."""
+
+    class Wrapped(Net):
+        """What can be made to work, in one network, because an export takes seconds."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.kernel = torch.full((3, 1, 3, 3), 1 / 9)  # no parameter and no buffer
+            self.scale = nn.Parameter(torch.linspace(0.5, 2, 8))
+            self.cache: dict[str, Tensor] = {}
+            self.middle = nn.utils.weight_norm(nn.Linear(8, 8))
+            self.features[0] = nn.utils.weight_norm(self.features[0])
+            self.head = nn.utils.spectral_norm(self.head)
+            prune.l1_unstructured(self.middle, "bias", 0.5)  # type: ignore[no-untyped-call]
+            self.features = torch.compile(self.features)  # type: ignore[assignment]
+
+        @torch.no_grad()
+        def extract(self, x: Tensor) -> Tensor:
+            x = F.conv2d(x, self.kernel, padding=1, groups=3)
+            x = F.conv2d(x, torch.eye(3)[:, :, None, None])  # made in 32 bits in each pass
+            return super().extract(x)
+
+        @torch.compile
+        def pool(self, x: Tensor) -> Tensor:
+            a = self.extract(x)
+            F.hardtanh(a, 0.1, 0.6, inplace=True)
+            if "scale" not in self.cache:
+                self.cache["scale"] = self.scale * 2
+            pooled: Tensor = self.middle((a * a).mean((2, 3)) * self.cache["scale"]).tanh()
+            return pooled
+
     torch.manual_seed(4)
     network = nn.DataParallel(Wrapped())
     network.compile()

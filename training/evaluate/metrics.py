@@ -1,4 +1,7 @@
-"""Classification metrics of probabilities on labelled pictures. Knows nothing of networks."""
+"""Classification metrics of probabilities on labelled pictures. Knows nothing of networks.
+
+The functions import torchmetrics, because its import takes longer than torch's.
+"""
 
 import warnings
 from dataclasses import dataclass
@@ -7,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torchmetrics.functional import classification
 from tqdm import tqdm
 
 from training.data.datasets import Split
@@ -52,6 +54,8 @@ def compute_multiclass_metrics(
     p: torch.Tensor, y: torch.Tensor, names: tuple[str, ...]
 ) -> dict[str, Any]:
     """Of probabilities (N, K) and classes (N,). Labels without pictures are left out."""
+    from torchmetrics.functional import classification
+
     k = len(names)
     counts = torch.bincount(y, minlength=k)  # (K,)
     precision, recall, f1 = (
@@ -105,6 +109,8 @@ def compute_multilabel_metrics(
 
     They are mean average precision, macro F1 and ROC-AUC, label accuracy and exact match.
     """
+    from torchmetrics.functional import classification
+
     k, counts = len(names), y.sum(0)  # (K,)
     precision, auc, f1 = (
         score(p, y, k, average="none").float().masked_fill(counts == 0, torch.nan)
@@ -169,6 +175,8 @@ def compute_calibration_error(p: torch.Tensor, y: torch.Tensor, bins: int = 15) 
 
     For classes y (N,) it is that of the top-1; for y (N, K) of 0 and 1, that of all labels.
     """
+    from torchmetrics.functional import classification
+
     if y.ndim == 2:
         found = classification.binary_calibration_error(p.flatten(), y.long().flatten(), bins)
     else:

@@ -14,8 +14,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torchmetrics.functional import spearman_corrcoef
-from torchmetrics.functional.image import structural_similarity_index_measure
 
 from training.gradcam.heatmap import render_heatmap
 from training.gradcam.reference import attach_hook, compute_gradcam, find_layer
@@ -122,6 +120,8 @@ def compute_rank_correlation(before: torch.Tensor, now: torch.Tensor) -> float |
     A map that has become constant counts as 0: nothing of it is left. Where it was constant before,
     nothing can be compared, so it is left out. None if that leaves no map.
     """
+    from torchmetrics.functional import spearman_corrcoef
+
     a, b = (maps.flatten(1).double() for maps in (before, now))
     each = [
         abs(float(spearman_corrcoef(x, y))) if y.std() > 0 else 0.0
@@ -133,6 +133,8 @@ def compute_rank_correlation(before: torch.Tensor, now: torch.Tensor) -> float |
 
 def compute_similarity(before: torch.Tensor, now: torch.Tensor, size: tuple[int, int]) -> float:
     """The mean structural similarity of the heatmaps, at the picture's size."""
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
     a, b = (
         torch.from_numpy(np.stack([render_heatmap(cam, size) for cam in maps.numpy()]))[:, None]
         for maps in (before, now)

@@ -14,7 +14,6 @@ from typing import Any
 
 import optuna
 from matplotlib import pyplot
-from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.trial import Trial, TrialState
 from optuna.visualization import matplotlib as plots
@@ -191,6 +190,8 @@ def save_study_plots(study: optuna.Study, folder: Path) -> None:
     """Plot history, importance and parallel coordinates, if two trials have finished."""
     if len(list_finished_trials(study)) < 2:
         return
+    from optuna.importance import PedAnovaImportanceEvaluator  # it imports scikit-learn
+
     kinds: dict[str, Callable[[], Any]] = {
         "history": lambda: plots.plot_optimization_history(study),
         "importance": lambda: plots.plot_param_importances(
