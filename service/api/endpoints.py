@@ -26,6 +26,7 @@ from service.inference.admission import Admission, Permit
 from service.inference.classifier import Classifier
 from service.inference.explainer import Explainer, ExplainRequest, check_labels
 from service.inference.results import make_result
+from service.inference.room import take_turns
 from service.repository.model import Model
 from service.repository.repository import Repository
 from service.schemas import (
@@ -182,7 +183,7 @@ class ImageEndpoints:
             model = find_model(self._repository, options.model, request)
             if isinstance(options, ExplainOptions):
                 check_labels(options, model)  # an error of the request, not of one image
-            add_images(request, permit, len(images))
+            add_images(request, permit, len(images), model)
 
             async def answer_image(image: bytes | ApiError) -> bytes:
                 try:
@@ -195,7 +196,8 @@ class ImageEndpoints:
                         log.exception("image failed", extra=with_fields(request_id=request.id))
                     return encode_json({"error": exc.body(request.id)})
 
-            results = await asyncio.gather(*map(answer_image, images))
+            answer = take_turns(answer_image, model.batcher.rows_per_request)
+            results = await asyncio.gather(*map(answer, images))
         head = encode_json({"model": model.name, "version": model.version})
         # Encoded at once, the results of many images and labels would stop the event loop.
         content = b'%b,"results":[%b]}' % (head[:-1], b",".join(results))

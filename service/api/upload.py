@@ -106,8 +106,10 @@ def get_parser() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(1, thread_name_prefix="parser")
 
 
-def add_images(request: Request, permit: Permit, count: int) -> None:
+def add_images(request: Request, permit: Permit, count: int, model: Model) -> None:
     """Extend the permit from one image to the number that the request has.
+
+    Of many images only those that the model takes at once delay other requests.
 
     Raises:
         PayloadTooLarge: The queue can never hold as many.
@@ -115,6 +117,7 @@ def add_images(request: Request, permit: Permit, count: int) -> None:
     """
     request.images = request.log_fields["images"] = count
     permit.add_images(count - 1)
+    permit.limit_active_images(model.batcher.rows_per_request)
 
 
 def find_model(repository: Repository, reference: str | None, request: Request) -> Model:

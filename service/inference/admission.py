@@ -222,6 +222,7 @@ class Permit:
     def __init__(self, admission: Admission) -> None:
         self._admission = admission
         self._images = 0
+        self._active_images = 0
         self._body_bytes = 0
         self._body_received = False
         self._active_since = 0.0
@@ -241,7 +242,7 @@ class Permit:
         admission.images += count
         self._images += count
         if self._body_received:
-            admission.active_images += count
+            self.limit_active_images(self._images)
 
     def add_body(self, size: int) -> None:
         """Hold `size` more bytes of the body.
@@ -279,19 +280,24 @@ class Permit:
         """Count the images as active, because the whole body has arrived."""
         self._body_received = True
         self._active_since = perf_counter()
-        self._admission.active_images += self._images
+        self.limit_active_images(self._images)
+
+    def limit_active_images(self, most: int) -> None:
+        """Count at most this many images as active, because the others wait for these."""
+        count = min(self._images, most)
+        self._admission.active_images += count - self._active_images
+        self._active_images = count
 
     def release(self) -> None:
         """Free all images and bytes, and let the requests that wait have them."""
         admission = self._admission
-        if self._body_received:
-            admission.active_images -= self._images
+        admission.active_images -= self._active_images
         if self.answered:
             admission.record_results(self._images, self._active_since)
         admission.images -= self._images
         admission.body_bytes -= self._body_bytes
         admission.bytes -= self._body_bytes
-        self._images = self._body_bytes = 0
+        self._images = self._active_images = self._body_bytes = 0
         admission.grant_waiting()
 
     def __enter__(self) -> "Permit":

@@ -6,10 +6,14 @@ in a circle. Runs on the event loop.
 """
 
 import asyncio
-from typing import NamedTuple
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import NamedTuple, ParamSpec, TypeVar
 
 from service.imaging.memory import Drawing
 from service.inference.admission import Admission
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class Room:
@@ -70,6 +74,22 @@ class Canvas(NamedTuple):
 
     drawing: Drawing
     room: Room
+
+
+def take_turns(
+    function: Callable[P, Awaitable[T]], at_once: int
+) -> Callable[P, Coroutine[None, None, T]]:
+    """Return the function with at most `at_once` of its calls running at a time.
+
+    So a request with many images leaves places to others.
+    """
+    turns = asyncio.Semaphore(at_once)
+
+    async def wait_and_call(*arguments: P.args, **options: P.kwargs) -> T:
+        async with turns:
+            return await function(*arguments, **options)
+
+    return wait_and_call
 
 
 class Place:

@@ -76,6 +76,7 @@ class Batcher:
         self.max_batch_size = policy.max_batch_size
         # Limits the rows that callers prepare: decoding long before a row's turn delays others.
         self.slots = asyncio.Semaphore(policy.rows_in_preparation)
+        self.rows_per_request = policy.rows_per_request
         self._policy = policy
         self._callbacks = callbacks
         self._run = run

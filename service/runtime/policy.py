@@ -40,6 +40,11 @@ class BatchPolicy:
         return BATCHES_IN_PREPARATION * self._rows_at_once
 
     @cached_property
+    def rows_per_request(self) -> int:
+        """Rows of one request that may be in preparation, so that it leaves places to others."""
+        return self.rows_in_preparation // 2
+
+    @cached_property
     def _rows_at_once(self) -> int:
         """A batch, or one row for each replica."""
         return self.replicas * self.replica_batch_size

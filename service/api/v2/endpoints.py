@@ -53,6 +53,7 @@ from service.http.response import JSONResponse
 from service.imaging.saliency import is_empty
 from service.inference.admission import Admission
 from service.inference.classifier import Classifier
+from service.inference.room import take_turns
 from service.repository.model import Model
 from service.repository.repository import Repository
 from service.runtime.batcher import Answer
@@ -218,7 +219,7 @@ class V2Endpoints:
             request, self._admission, limit, read, is_raw=0 < len(json_length) <= MAX_INLINE_DIGITS
         )
         async with upload as (inputs, permit):
-            add_images(request, permit, len(inputs.images))
+            add_images(request, permit, len(inputs.images), model)
             answers = await self._answer(inputs.images, inputs.targets, model, request.timings)
             call, wanted = inputs.call, inputs.wanted
             del inputs
@@ -245,7 +246,8 @@ class V2Endpoints:
                 return (await self._classifier.classify(image, model, indices, timings)).answer
             return await self._classifier.run(image, model, indices, timings)
 
-        results = await asyncio.gather(*map(answer_image, images, targets), return_exceptions=True)
+        answer = take_turns(answer_image, model.batcher.rows_per_request)
+        results = await asyncio.gather(*map(answer, images, targets), return_exceptions=True)
         failure = next((result for result in results if isinstance(result, BaseException)), None)
         try:
             if failure:

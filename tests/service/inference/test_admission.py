@@ -7,6 +7,7 @@ import pytest
 
 from service.errors import Overloaded, PayloadTooLarge
 from service.inference.admission import KEPT_FOR_BODIES, YIELD_FROM_IMAGES, Admission
+from service.inference.room import take_turns
 from service.settings import Settings
 
 PATIENT = 1e9
@@ -94,6 +95,40 @@ def test_a_request_that_would_miss_its_deadline_is_rejected_with_the_predicted_w
         admission.admit(0, 5)
     assert overloaded.value.headers == {"retry-after": str(ceil(admission.predict_wait()))}
     admission.admit(0, 8)
+
+
+def test_of_a_batch_only_the_images_that_run_at_once_delay_others() -> None:
+    admission = make_admission()
+    with admission.admit(0, PATIENT) as permit:
+        permit.add_images(1)
+        permit.mark_body_received()
+        permit.answered = True
+    batch = admission.admit(0, PATIENT)
+    batch.mark_body_received()
+    batch.add_images(63)
+    alone = admission.predict_wait() / 64
+    batch.limit_active_images(16)
+    assert admission.predict_wait() == pytest.approx(16 * alone)
+    batch.release()
+    assert admission.active_images == 0
+
+
+def test_calls_take_turns() -> None:
+    running, most = 0, 0
+
+    async def call(number: int) -> int:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0)
+        running -= 1
+        return number
+
+    async def test() -> list[int]:
+        return await asyncio.gather(*map(take_turns(call, 3), range(10)))
+
+    assert asyncio.run(test()) == list(range(10))
+    assert most == 3
 
 
 def test_slow_images_do_not_make_quick_answers_count_as_slow(

@@ -22,3 +22,4 @@ def test_replicas_share_a_batch(replicas: int, expected: tuple[int, int, int, in
         policy.backlog_rows,
         policy.rows_in_preparation,
     )
+    assert policy.rows_per_request == expected[3] / 2
