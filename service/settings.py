@@ -1,5 +1,8 @@
 """The settings: environment variables SIGHTGLASS_…, read once and validated at the start."""
 
+import difflib
+import os
+import re
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -9,6 +12,11 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 AUTO: Final = "auto"
 BUNDLED_DEFAULT = "squeezenet1_1"  # one of the models in this repository
 PREFIX = "SIGHTGLASS_"
+OTHERS = {"SIGHTGLASS_DATA", "SIGHTGLASS_IMAGE", "SIGHTGLASS_KEY"}  # training, compose, clients
+# Kubernetes sets these in every container that can see a Service with the name `sightglass`.
+INJECTED = re.compile(
+    PREFIX + r"(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
+)
 PositiveOrAuto = PositiveInt | Literal["auto"]
 CommaSeparated = Annotated[tuple[str, ...], NoDecode]
 
@@ -101,7 +109,7 @@ class Settings(BaseSettings):
         "If empty, no key is needed",
     )
     public_paths: CommaSeparated = Field(
-        ("/livez", "/readyz", "/v2/health/*"),
+        ("/", "/page/*", "/docs", "/openapi.json", "/livez", "/readyz", "/v2/health/*"),
         description="Paths that need no API key, comma-separated. `*` matches any characters",
     )
     cors_origins: CommaSeparated = Field(
@@ -142,6 +150,20 @@ def read_settings() -> Settings:
         return Settings()  # type: ignore[call-arg]  # the environment supplies the fields
     except ValidationError as exc:
         raise SettingsError(_describe_first_error(exc)) from None
+
+
+def describe_unknown_settings() -> list[str]:
+    """A sentence for each variable of the environment that looks like a setting, but is none."""
+    known = [name.upper() for name in Settings.model_fields]
+    sentences = []
+    for variable in sorted(os.environ):
+        name = variable.upper().removeprefix(PREFIX)
+        is_ours = variable.upper().startswith(PREFIX) and variable not in OTHERS
+        if is_ours and name not in known and not INJECTED.fullmatch(variable):
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f" Did you mean {PREFIX}{near[0]}?" if near else ""
+            sentences.append(f"There is no setting {variable}, so it has no effect.{hint}")
+    return sentences
 
 
 def render_settings() -> str:

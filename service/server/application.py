@@ -27,7 +27,7 @@ from service.server.access import Cors
 from service.server.connections import Connections
 from service.server.dispatcher import Dispatcher
 from service.server.tracing import open_tracer
-from service.settings import Settings
+from service.settings import Settings, describe_unknown_settings
 from service.telemetry.log import configure_log, flush_log, with_fields
 from service.telemetry.metrics import DROPPED_LINES
 
@@ -68,6 +68,8 @@ class Application:
     async def _serve(self) -> AsyncIterator[None]:
         """Load and watch the models. Until they are loaded, requests are answered with 503."""
         configure_log(DROPPED_LINES.inc)
+        for sentence in describe_unknown_settings():
+            log.warning("unknown setting", extra=with_fields(reason=sentence))
         with self._lifecycle.catch_signals():
             tasks = [
                 asyncio.create_task(self._repository.watch()),

@@ -299,8 +299,7 @@ def test_the_page_fits_a_phone(context: BrowserContext) -> None:
 def test_the_page_asks_for_a_key_only_if_needed_and_keeps_it_for_the_session(
     browser: Browser, quadrants_dir: Path, tmp_path: Path
 ) -> None:
-    public = "/livez,/readyz,/,/page/*"
-    settings = {"api_keys": "open-sesame", "public_paths": public, "workers": 1}
+    settings = {"api_keys": "open-sesame", "workers": 1}
     watch = Watch()
     with (
         start_worker(quadrants_dir, tmp_path, **settings) as guarded,

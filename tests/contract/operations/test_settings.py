@@ -9,6 +9,7 @@ import pytest
 from service.settings import Settings, SettingsError, read_settings
 from tests.contract.tree import PICTURE
 from tests.server import start_server
+from tests.warm_process import start_worker
 
 DEFAULTS: dict[str, object] = {
     "MODELS_DIR": Path("models"),
@@ -26,7 +27,10 @@ DEFAULTS: dict[str, object] = {
     "MODEL_POLL_SECONDS": 2,
     "DRAIN_SECONDS": 5,
     "API_KEYS": (),
-    "PUBLIC_PATHS": ("/livez", "/readyz", "/v2/health/*"),
+    "PUBLIC_PATHS": (
+        *("/", "/page/*", "/docs", "/openapi.json"),
+        *("/livez", "/readyz", "/v2/health/*"),
+    ),
     "CORS_ORIGINS": (),
     "WORKERS": "auto",
     "DECODE_THREADS": "auto",
@@ -86,6 +90,24 @@ def test_lists_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.api_keys == ("key-1", "key-2")
     assert settings.public_paths == ()
     assert "key-1" not in repr(settings)
+
+
+def test_an_unknown_setting_is_a_warning_with_the_nearest_name(
+    quadrants_dir: Path, tmp_path: Path
+) -> None:
+    """Kubernetes sets variables that begin like settings. Those are passed over."""
+    injected = {"service_host": "10.0.0.1", "service_port_http": 80, "port": "tcp://10.0.0.1:80"}
+    injected |= {f"port_80_tcp{end}": "x" for end in ("", "_addr", "_port", "_proto")}
+    typos = {"max_batchsize": 4, "colour": "blue"}
+    with start_worker(quadrants_dir, tmp_path, **injected, **typos) as server:
+        server.wait_ready()
+        warned = [one for one in server.read_events() if one["event"] == "unknown setting"]
+    assert [one["reason"] for one in warned] == [
+        "There is no setting SIGHTGLASS_COLOUR, so it has no effect.",
+        "There is no setting SIGHTGLASS_MAX_BATCHSIZE, so it has no effect. "
+        "Did you mean SIGHTGLASS_MAX_BATCH_SIZE?",
+    ]
+    assert {one["level"] for one in warned} == {"warning"}
 
 
 @pytest.mark.slow

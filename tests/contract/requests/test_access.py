@@ -14,7 +14,6 @@ CALLS = [("POST", "/predict"), ("GET", "/models"), ("GET", "/metrics"), ("GET", 
 EXPOSE = "access-control-expose-headers"
 ALWAYS_READABLE = {"cache-control", "content-length", "content-type"}
 NOT_FOR_PAGES = {"connection", "date", "vary", "x-content-type-options"}
-CALLS += [("GET", "/"), ("GET", "/docs"), ("GET", "/openapi.json")]
 
 
 @pytest.fixture(scope="module")
@@ -54,9 +53,12 @@ def test_each_of_the_keys_is_accepted(guarded: Server, key: str, scheme: str) ->
     assert guarded.client.get("/nowhere", headers=headers).status_code == 404
 
 
-def test_probes_need_no_key(guarded: Server) -> None:
-    assert guarded.client.get("/livez").status_code == 200
-    assert guarded.client.get("/readyz").status_code == 200
+@pytest.mark.parametrize(
+    "path",
+    ["/livez", "/readyz", "/v2/health/ready", "/", "/page/page.css", "/docs", "/openapi.json"],
+)
+def test_probes_and_what_holds_no_data_need_no_key(guarded: Server, path: str) -> None:
+    assert guarded.client.get(path).status_code == 200
 
 
 def test_keys_never_appear_in_the_log(guarded: Server) -> None:
