@@ -48,6 +48,7 @@ PREDICT_ERRORS = (*INFERENCE_ERRORS, errors.NotAcceptable)
 EXPLAIN_ERRORS = (*PREDICT_ERRORS, errors.UnknownLabel)
 
 Options = TypeVar("Options", bound=PredictOptions)
+ReadBody = Callable[[bytes], Form]
 ClassifyImage = Callable[[bytes, Model, Options, Timings, Permit], Awaitable[Result]]
 log = logging.getLogger(__name__)
 
@@ -124,11 +125,26 @@ class ImageEndpoints:
 
     async def predict_batch(self, request: Request) -> Response:
         """`POST /predict/batch`: predict several images."""
-        return await self._answer_batch(request, PredictOptions, self._predict)
+        return write_batch(*await self.predict_each(request))
 
     async def gradcam_batch(self, request: Request) -> Response:
         """`POST /gradcam/batch`: explain several images in numbers."""
-        return await self._answer_batch(request, ExplainOptions, self._explain_one)
+        return write_batch(*await self.explain_each(request))
+
+    async def predict_each(
+        self, request: Request, read: ReadBody | None = None
+    ) -> tuple[Model, list[bytes]]:
+        """Return the model, and for each image its predictions or its error, in JSON.
+
+        `read` reads the body. By default it is a form or the JSON of `/predict/batch`.
+        """
+        return await self._answer_each(request, PredictOptions, self._predict, read)
+
+    async def explain_each(
+        self, request: Request, read: ReadBody | None = None
+    ) -> tuple[Model, list[bytes]]:
+        """Return the same as `predict_each`, with explanations."""
+        return await self._answer_each(request, ExplainOptions, self._explain_one, read)
 
     async def _predict(
         self,
@@ -171,12 +187,16 @@ class ImageEndpoints:
             headers["x-verification"] = to_json(rendering.verification).decode()
         return Response(rendering.content, headers=headers, media_type=media_type)
 
-    async def _answer_batch(
-        self, request: Request, kind: type[Options], classify: ClassifyImage[Options]
-    ) -> Response:
+    async def _answer_each(
+        self,
+        request: Request,
+        kind: type[Options],
+        classify: ClassifyImage[Options],
+        read: ReadBody | None,
+    ) -> tuple[Model, list[bytes]]:
         choose_media_type(request.header("accept"), [JSON_TYPE])
         content_type, limit = request.header("content-type"), self._max_request_bytes
-        async with self._receive(request, content_type, limit) as (form, permit):
+        async with self._receive(request, content_type, limit, read) as (form, permit):
             await self._admission.yield_to_backlog()
             images, options = get_images(form), read_options(kind, form)
             del form
@@ -197,11 +217,8 @@ class ImageEndpoints:
                     return encode_json({"error": exc.body(request.id)})
 
             answer = take_turns(answer_image, model.batcher.rows_per_request)
-            results = await asyncio.gather(*map(answer, images))
-        head = encode_json({"model": model.name, "version": model.version})
-        # Encoded at once, the results of many images and labels would stop the event loop.
-        content = b'%b,"results":[%b]}' % (head[:-1], b",".join(results))
-        return Response(content, media_type=JSON_TYPE)
+            # Encoded at once, the results of many images and labels would stop the event loop.
+            return model, await asyncio.gather(*map(answer, images))
 
     async def _encode(self, answer: Result | JsonObject, options: PredictOptions) -> bytes:
         """Encode an answer as JSON. With pictures it is large, so a thread does it."""
@@ -221,12 +238,21 @@ class ImageEndpoints:
             limit += FORM_OVERHEAD_BYTES
         return self._receive(request, content_type, min(limit, self._max_request_bytes))
 
-    def _receive(self, request: Request, content_type: str, limit: int) -> UploadReception[Form]:
-        def read(body: bytes) -> Form:
+    def _receive(
+        self, request: Request, content_type: str, limit: int, read: ReadBody | None = None
+    ) -> UploadReception[Form]:
+        def read_body(body: bytes) -> Form:
             return read_form(content_type, body, request.query, self._max_upload_bytes)
 
-        raw = is_raw(content_type)
-        return UploadReception(request, self._admission, limit, read, is_raw=raw)
+        raw = read is None and is_raw(content_type)
+        return UploadReception(request, self._admission, limit, read or read_body, is_raw=raw)
+
+
+def write_batch(model: Model, results: list[bytes]) -> Response:
+    """Make the response to a call with several images."""
+    head = encode_json({"model": model.name, "version": model.version})
+    content = b'%b,"results":[%b]}' % (head[:-1], b",".join(results))
+    return Response(content, media_type=JSON_TYPE)
 
 
 def check_single_target(options: ExplainOptions) -> None:

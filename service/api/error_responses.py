@@ -1,4 +1,4 @@
-"""How an error looks as a response: an object, or one sentence for clients of the protocol."""
+"""How an error looks as a response: an object, or for clients of the protocols a sentence."""
 
 import re
 from typing import Any
@@ -9,7 +9,7 @@ from service.http.request import Request
 from service.http.response import JSONResponse
 from service.schemas import ErrorAnswer
 
-PROTOCOL_PATH = re.compile("/v2(/|$)")
+PROTOCOL_PATH = re.compile("/v[12](/|$)")
 
 
 def make_error_response(error: ApiError, request: Request) -> JSONResponse:

@@ -34,13 +34,13 @@ class ImageBody:
         """Return the parameters of the URL, because a raw body has no other place, and headers."""
         in_query = [
             {"name": name, "in": "query", "description": schema["description"], "schema": schema}
-            for name, schema in self._describe_options().items()
+            for name, schema in describe_options(self.options).items()
         ]
         return [*in_query, CONTENT_ENCODING]
 
     def describe_content(self) -> JsonObject:
         """Return the schema of the body by media type."""
-        options = self._describe_options()
+        options = describe_options(self.options)
         image = make_example_image()
         if self.is_batch:
             example: JsonObject = {"images": [image, image], "top_k": 1}
@@ -52,20 +52,23 @@ class ImageBody:
             example = {"image": image, "top_k": 1}
             in_json, in_form = {"image": ENCODED}, BINARY | FIELD
         content: JsonObject = {
-            MULTIPART_TYPE: {"schema": _describe_object({"image": in_form}, options)},
-            JSON_TYPE: {"schema": _describe_object(in_json, options), "example": example},
+            MULTIPART_TYPE: {"schema": describe_object({"image": in_form}, options)},
+            JSON_TYPE: {"schema": describe_object(in_json, options), "example": example},
         }
         if not self.is_batch:
             content["application/octet-stream"] = {"schema": BINARY}
         return content
 
-    def _describe_options(self) -> JsonObject:
-        schema = self.options.model_json_schema(ref_template=REF)
-        described: JsonObject = _inline(schema["properties"], schema.get("$defs", {}))
-        return described
+
+def describe_options(options: type[PredictOptions]) -> JsonObject:
+    """Return the schema of each parameter by its name."""
+    schema = options.model_json_schema(ref_template=REF)
+    described: JsonObject = _inline(schema["properties"], schema.get("$defs", {}))
+    return described
 
 
-def _describe_object(required: JsonObject, optional: JsonObject) -> JsonObject:
+def describe_object(required: JsonObject, optional: JsonObject) -> JsonObject:
+    """Return the schema of an object that has these properties and no others."""
     return {
         "type": "object",
         "properties": required | optional,

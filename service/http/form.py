@@ -114,12 +114,22 @@ def _read_json(body: bytes, max_image_bytes: int) -> Form:
             _check_count(name, value)
             form.images.extend(decode_base64_image(item, max_image_bytes) for item in value)
             form.is_list = True
-        elif isinstance(value, list):
-            _check_count(name, value)
-            form.values[name].extend(_check_length(name, item) for item in value)
-        elif value is not None:
-            form.values[name].append(_check_length(name, value))
+        else:
+            add_parameter(form, name, value)
     return form
+
+
+def add_parameter(form: Form, name: str, value: Any) -> None:
+    """Add a parameter in JSON: one value, a list of values, or null for none.
+
+    Raises:
+        BadRequest: There are too many values, or one is too long.
+    """
+    if isinstance(value, list):
+        _check_count(name, value)
+        form.values[name].extend(_check_length(name, item) for item in value)
+    elif value is not None:
+        form.values[name].append(_check_length(name, value))
 
 
 def decode_base64_image(text: object, max_bytes: int) -> bytes | ApiError:

@@ -16,6 +16,7 @@ from service.api.endpoints import ImageEndpoints
 from service.api.prometheus import keep_gauges
 from service.api.routing import Endpoint
 from service.api.status import StatusEndpoints
+from service.api.v1.endpoints import V1Endpoints
 from service.api.v2.endpoints import V2Endpoints
 from service.api.web import WebPages
 from service.heartbeat import beat
@@ -114,7 +115,8 @@ def make_endpoints(
     """Make the route table."""
     images = ImageEndpoints(settings, repository, admission, classifier)
     status = StatusEndpoints(repository, lifecycle, admission, classifier)
-    protocol = V2Endpoints(settings, repository, admission, classifier, status)
-    endpoints = [*images.endpoints(), *protocol.endpoints(), *status.endpoints()]
+    v1 = V1Endpoints(repository, images, settings.max_upload_bytes)
+    v2 = V2Endpoints(settings, repository, admission, classifier, status)
+    endpoints = [*images.endpoints(), *v1.endpoints(), *v2.endpoints(), *status.endpoints()]
     pages = WebPages(endpoints, needs_key=bool(settings.api_keys))
     return endpoints + pages.endpoints()

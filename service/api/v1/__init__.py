@@ -1,0 +1,1 @@
+"""KServe's V1 protocol: predictions and explanations of several images."""
