@@ -64,7 +64,7 @@ def measure_graph(request: ExportRequest, served: ServedGraph) -> MeasuredGraph:
         reason = request.unmeasured if test is None else "--maps was 0"
         checks |= {"faithfulness": None, "faithfulness_reason": reason}
     seconds = f"{explanations.figures['seconds']} s: " if explanations else ""
-    metrics = evaluation and evaluation.figures
+    metrics = None if evaluation is None else evaluation.figures
     request.say(seconds + format_verdict(metrics, checks["faithfulness"]))
     calibration = describe_temperature(request, served, logits)
     return MeasuredGraph(served, run, checks, evaluation, explanations, calibration)

@@ -75,7 +75,7 @@ def test_several_labels_per_picture_are_judged_by_their_roc_auc() -> None:
     names = ("a", "b", "c")
     luck = compute_metrics(rng.random((400, 3), np.float32), truth, names)
     assert "ROC-AUC" in luck["doubts"][0]
-    skill = compute_metrics((truth + rng.random((400, 3), np.float32)) / 3, truth, names)
+    skill = compute_metrics(((truth + rng.random((400, 3))) / 3).astype(np.float32), truth, names)
     assert "doubts" not in skill
     none = compute_metrics(rng.random((4, 3), np.float32), np.ones((4, 3), np.float32), names)
     assert "not defined" in describe_accuracy(none)
