@@ -55,6 +55,11 @@ class ExplainOptions(PredictOptions):
     view: View | None = Field(
         None, description="What is drawn. Default: `overlay` for a picture, nothing for JSON"
     )
+    box_threshold: Annotated[float, Field(ge=0.05, le=0.95)] = Field(
+        0.5,
+        description="Heat from which a point belongs to the region in `box`, as a share of the "
+        "map's maximum. Only JSON answers have a box",
+    )
     alpha: Annotated[float, Field(ge=0, le=1)] = Field(
         0.6, description="Opacity of the hottest point"
     )

@@ -13,7 +13,6 @@ from service.imaging.geometry import Box
 
 EPS = 1e-7
 EMPTY_BELOW = 1e-4  # range of the positive part, divided by the peak of |cam|
-BOX_THRESHOLD = 0.15  # share of the map's maximum
 
 Map = NDArray[np.float32]
 
@@ -42,15 +41,16 @@ def normalize_signed_cam(cam: Map, height: int, width: int) -> Map:
     return _resize(cam / peak, height, width) if peak > 0 else np.zeros((height, width), np.float32)
 
 
-def find_box(heat: Map) -> Box | None:
-    """The box of the connected region around the maximum of `heat` (H, W), at 15 % of it or more.
+def find_box(heat: Map, threshold: float) -> Box | None:
+    """The box of the region around the maximum of `heat` (H, W) that has `threshold` of it or more.
 
-    The box is half-open and in the map's pixels. It is None if there is no heat.
+    The region is connected. The box is half-open and in the map's pixels. It is None if there is no
+    heat.
     """
     peak = heat.max()
     if peak <= 0:
         return None
-    runs = _find_runs(heat >= BOX_THRESHOLD * peak)
+    runs = _find_runs(heat >= threshold * peak)
     top, column = np.unravel_index(int(heat.argmax()), heat.shape)
     peak_run = next(run for run in runs[top] if run[0] <= column < run[1])
     region = {(int(top), peak_run)}

@@ -124,9 +124,10 @@ class Explainer:
         classification: Classification,
         target_maps: list[TargetMap],
     ) -> list[Explanation]:
+        threshold = request.options.box_threshold
         return await self._classifier.render(
             lambda: [
-                describe_target_map(target_map, classification, request.model)
+                describe_target_map(target_map, classification, request.model, threshold)
                 for target_map in target_maps
             ],
             count_pixels(classification, len(target_maps)),

@@ -127,12 +127,12 @@ def select_target_maps(
 
 
 def describe_target_map(
-    target_map: TargetMap, classification: Classification, model: Model
+    target_map: TargetMap, classification: Classification, model: Model, box_threshold: float
 ) -> Explanation:
     """One map as JSON, without a picture."""
     height, width = classification.picture.pixels.shape[:2]
     crop, size = classification.picture.crop, classification.picture.size
-    box = find_box(normalize_cam(target_map.cam, height, width))
+    box = find_box(normalize_cam(target_map.cam, height, width), box_threshold)
     against = target_map.against
     explanation: Explanation = {
         "target": describe_class(target_map.target, classification.answer, model),

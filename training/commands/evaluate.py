@@ -33,7 +33,12 @@ def run_evaluate(arguments: argparse.Namespace) -> None:
     from training.evaluate.metrics import Evaluation, compute_metrics, predict_split
     from training.fit.checkpoint import load_checkpoint
     from training.networks.classifier import compute_probabilities
-    from training.report.plots import format_metrics, format_table, save_report_plots
+    from training.report.plots import (
+        format_metrics,
+        format_table,
+        list_remarks,
+        save_report_plots,
+    )
 
     config, labels, model, rest = load_checkpoint(arguments.checkpoint)
     data = load_trained_dataset(config, labels)
@@ -49,6 +54,6 @@ def run_evaluate(arguments: argparse.Namespace) -> None:
     cautions = [VALIDATION_CAUTION] if name != arguments.split and name == "val" else []
     page = [f"# {title}", "", *cautions, "", *format_metrics(folder, figures), ""]
     (folder / "README.md").write_text("\n".join(page), encoding="utf-8")
-    for line in [*cautions, *format_table(figures), *figures.get("undefined", [])]:
+    for line in [*cautions, *format_table(figures), *list_remarks(figures)]:
         print(line)
     print(f"{folder / 'README.md'} has the rest.")

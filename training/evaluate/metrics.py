@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from training.data.datasets import Split
+from training.evaluate.chance import find_accuracy_doubts
 from training.imaging.preprocessing import Predictor
 
 MAX_NAMED_LABELS = 12  # in a sentence
@@ -40,14 +41,18 @@ def compute_metrics(
     """Accuracy and other figures, for all pictures and for each label.
 
     A figure that these pictures cannot determine is None, and no mean counts it. The sentences of
-    `undefined` say which and why; without any there is no such key.
+    `undefined` say which and why. Those of `doubts` say that the figures could be those of chance.
+    Without any there is no such key.
     """
     p, y = torch.from_numpy(probabilities), torch.from_numpy(labels)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about labels without pictures, which are handled here
         if y.ndim == 2:
-            return compute_multilabel_metrics(p, y.long(), names)
-        return compute_multiclass_metrics(p, y, names)
+            figures = compute_multilabel_metrics(p, y.long(), names)
+        else:
+            figures = compute_multiclass_metrics(p, y, names)
+    doubts = find_accuracy_doubts(figures)
+    return {**figures, **({"doubts": doubts} if doubts else {})}
 
 
 def compute_multiclass_metrics(

@@ -96,8 +96,7 @@ def import_network(request: ImportRequest) -> Path:
             test=test,
             measured_on=request.pictures_are
             or f"the pictures of {request.pictures}; whether it was trained on them is not known",
-            unmeasured="nothing was measured: it was imported without labelled pictures "
-            "(--pictures)",
+            unmeasured="it was imported without labelled pictures (--pictures)",
             maps=request.maps,
             private=request.private,
         )

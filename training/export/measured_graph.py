@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from training.artifact.precision_loss import EXACT_PRECISIONS
 from training.data.datasets import Split
 from training.errors import CheckError
+from training.evaluate.chance import describe_accuracy
 from training.evaluate.explanations import (
     ExplanationMetrics,
     ExportedModel,
@@ -50,6 +51,7 @@ def measure_graph(request: ExportRequest, served: ServedGraph) -> MeasuredGraph:
         logits, probabilities = predict_with_graph(run, test)
         figures = compute_metrics(probabilities, test.labels, request.info.labels)
         evaluation = Evaluation(request.info.labels, test, probabilities, figures)
+        request.say(describe_accuracy(figures))
         for sentence in filter(None, [request.caution, *figures.get("undefined", [])]):
             request.say(sentence)
         if request.precision in EXACT_PRECISIONS:
@@ -61,6 +63,9 @@ def measure_graph(request: ExportRequest, served: ServedGraph) -> MeasuredGraph:
     else:
         reason = request.unmeasured if test is None else "--maps was 0"
         checks |= {"faithfulness": None, "faithfulness_reason": reason}
+    seconds = f"{explanations.figures['seconds']} s: " if explanations else ""
+    metrics = None if evaluation is None else evaluation.figures
+    request.say(seconds + format_verdict(metrics, checks["faithfulness"]))
     calibration = describe_temperature(request, served, logits)
     return MeasuredGraph(served, run, checks, evaluation, explanations, calibration)
 
@@ -113,12 +118,10 @@ def measure_maps(
 ) -> ExplanationMetrics:
     """Measure the maps of at most `maps` test pictures."""
     count = request.maps
-    request.say(f"exact and measured; trying the maps of {min(count, len(test))} pictures")
+    request.say(f"trying the maps of {min(count, len(test))} pictures")
     exported = ExportedModel(run, served.network.model, served.plan)
     labels, measured_on = request.info.labels, request.measured_on
-    found = measure_explanations(exported, test, labels, measured_on, count)
-    request.say(f"{found.figures['seconds']} s: " + format_verdict(found.figures))
-    return found
+    return measure_explanations(exported, test, labels, measured_on, count)
 
 
 def describe_temperature(

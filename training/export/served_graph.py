@@ -135,7 +135,9 @@ def lower_precision(request: ExportRequest, checked: CheckedNetwork) -> ServedGr
         checks["precision"] = compare_precisions(fp32, proto, precision, compared)
         request.say(describe_loss(checks["precision"]))
     cost = measure_cost(proto, plain, request.samples)
+    lowered = "" if precision in EXACT_PRECISIONS else f" in 32 bits, before {precision}"
     request.say(
-        f"exact: cam within {checks['cam']:.1e}; explained costs {cost['ratio']:.2f} of plain"
+        f"exact{lowered}: cam within {checks['cam']:.1e}; "
+        f"explained costs {cost['ratio']:.2f} of plain"
     )
     return ServedGraph(compiled.network, proto, compiled.graph.plan, checks, cost)

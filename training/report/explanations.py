@@ -86,16 +86,26 @@ def plot_randomisation(figures: dict[str, Any]) -> Figure:
     return figure
 
 
-def format_verdict(figures: dict[str, Any]) -> str:
+def format_verdict(metrics: dict[str, Any] | None, maps: dict[str, Any] | None) -> str:
+    """All doubts, and what was not measured (None), of the card's metrics and its maps' figures."""
+    both = {"its accuracy": metrics, "its maps": maps}
+    measured = {name: found for name, found in both.items() if found is not None}
+    missing = [name for name in both if name not in measured]
+    doubts = [doubt for found in measured.values() for doubt in found.get("doubts", [])]
+    sentences = [format_doubts(doubts, " and ".join(measured))] if measured else []
+    sentences += [f"Not measured: {' and '.join(missing)}."] if missing else []
+    return " ".join(sentences)
+
+
+def format_doubts(doubts: list[str], subject: str) -> str:
     """The doubts in one sentence."""
-    doubts = figures["doubts"]
-    return "Doubts: " + "; ".join(doubts) + "." if doubts else "No check raised a doubt."
+    return f"Doubts: {'; '.join(doubts)}." if doubts else f"No check of {subject} raised a doubt."
 
 
 def format_explanation_metrics(folder: Path, figures: dict[str, Any]) -> list[str]:
     """The card's `checks.faithfulness` and the folder's plots, as Markdown."""
     lines = [f"On {figures['measured_on']}, through this very file ({figures['seconds']:.0f} s)."]
-    lines += ["", f"**{format_verdict(figures)}**"]
+    lines += ["", f"**{format_doubts(figures['doubts'], 'its maps')}**"]
     lines += ["", "| measure | value |", "|---|---|"]
     rows = {
         "empty maps": f"{figures['empty']:.1%}",

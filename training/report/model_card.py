@@ -14,7 +14,9 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from training.artifact.card import METADATA_KEY
+from training.artifact.precision_loss import EXACT_PRECISIONS
 from training.errors import UserError
+from training.evaluate.chance import describe_accuracy
 from training.report.explanations import format_explanation_metrics
 from training.report.plots import format_metrics, format_table
 
@@ -35,6 +37,13 @@ CHECKS = {
     "test_top1_changed": "test pictures with another answer than torch's",
     "test_correct_torch": "test pictures right in torch",
     "test_correct_onnx": "test pictures right in the exported file",
+}
+
+PRECISION = {
+    "accuracy_points": "change of accuracy, in points",
+    "cam_cosine": "mean cosine between its maps and those in 32 bits",
+    "cam_cosine_worst": "least such cosine",
+    "cam_pointing": "share of maps that are hottest in the same cell",
 }
 
 
@@ -76,13 +85,7 @@ def render_model_page(name: str, folder: Path) -> str:
     if figures := card["checks"].get("faithfulness"):
         lines += ["## Whether its maps can be believed", ""]
         lines += [*format_explanation_metrics(folder / "report", figures), ""]
-    checks = {
-        CHECKS.get(check, check): worst
-        for check, worst in card["checks"].items()
-        if worst is not None
-    }
-    lines += ["## Checked before it was written", ""]
-    lines += [*format_table(checks, "| what | worst |"), ""]
+    lines += ["## Checked before it was written", "", *format_checks(card), ""]
     lines += ["## How it was made", "", "```json"]
     lines += [json.dumps(card["training"], indent=2, ensure_ascii=False), "```", ""]
     lines += [
@@ -102,6 +105,25 @@ def read_card(content: bytes) -> dict[str, Any]:
             f"The model file has no readable card ({type(error).__name__}). "
             "Export the model with `export` or `import`, which write one."
         ) from error
+
+
+def format_checks(card: dict[str, Any]) -> list[str]:
+    """The figures of the checks. A lower precision is compared with 32 bits, not with torch."""
+    checks = card["checks"]
+    against_torch = {
+        CHECKS.get(check, check): worst for check, worst in checks.items() if worst is not None
+    }
+    table = format_table(against_torch, "| what | worst |")
+    if not (loss := checks.get("precision")):
+        return table
+    lines = [*table, "", f"`{loss['precision']}` against the same graph in 32 bits, on "
+             f"{loss['pictures']:,} pictures:", ""]  # fmt: skip
+    if loss["precision"] not in EXACT_PRECISIONS:
+        lines = ["The comparisons with torch are those of the graph in 32 bits, before "
+                 f"`{loss['precision']}`.", "", *lines]  # fmt: skip
+    return lines + format_table(
+        {text: loss[name] for name, text in PRECISION.items() if name in loss}
+    )
 
 
 def format_facts(card: dict[str, Any], content: bytes) -> list[str]:
@@ -153,10 +175,10 @@ def get_map_size(card: dict[str, Any]) -> tuple[int, int]:
 
 
 def list_cautions(card: dict[str, Any]) -> list[str]:
-    """Limits that follow from the facts, as a list."""
+    """How often it is right, and the limits that follow from the facts, as a list."""
     input_spec, (height, width) = card["input"], get_map_size(card)
     cell = f"{input_spec['width'] / width:.3g} x {input_spec['height'] / height:.3g}"
-    sentences = []
+    sentences = list(judge_accuracy(card))
     if card["task"] == "multiclass":
         sentences.append(
             "It answers one of its labels to any picture, also to one that shows none of them; "
@@ -175,13 +197,22 @@ def list_cautions(card: dict[str, Any]) -> list[str]:
     )
     if caution := (card["metrics"] or {}).get("caution"):
         sentences.append(caution)
-    if not card["metrics"]:
-        reason = card.get("metrics_reason", "its card has no figures")
-        sentences.append(f"How often it is right is not known here; {reason}.")
     figures = card["checks"].get("faithfulness")
     if not figures:
         reason = card["checks"].get("faithfulness_reason", "its card has no figures")
-        sentences.append(f"Whether its maps can be believed is not known here; {reason}.")
+        sentences.append(f"Whether its maps can be believed was not measured: {reason}.")
     elif figures["doubts"]:
         sentences.append(f"Its maps: {'; '.join(figures['doubts'])}.")
     return [f"- {sentence}" for sentence in sentences]
+
+
+def judge_accuracy(card: dict[str, Any]) -> Iterator[str]:
+    """How often the model is right, and the doubts about that, as sentences."""
+    metrics = card["metrics"]
+    if not metrics:
+        reason = card.get("metrics_reason", "its card has no figures")
+        yield f"How often it is right was not measured: {reason}."
+        return
+    text = describe_accuracy(metrics)
+    yield f"{text[0].upper()}{text[1:]}."
+    yield from (f"Doubt: {doubt}." for doubt in metrics.get("doubts", []))

@@ -65,8 +65,8 @@ def save_report_plots(
 def format_metrics(folder: Path, figures: dict[str, Any]) -> list[str]:
     """The metrics and the folder's plots, as lines of Markdown."""
     lines = [*format_table(figures), ""]
-    if undefined := figures.get("undefined"):
-        lines += [*(f"- {sentence}" for sentence in undefined), ""]
+    if remarks := list_remarks(figures):
+        lines += [*(f"- {sentence}" for sentence in remarks), ""]
     for name, (title, caption) in PLOTS.items():
         if (folder / name).exists():
             lines += [caption, ""] if caption else []
@@ -77,6 +77,12 @@ def format_metrics(folder: Path, figures: dict[str, Any]) -> list[str]:
         cells = (format_figure(value, 4) for value in values.values())
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return lines
+
+
+def list_remarks(figures: dict[str, Any]) -> list[str]:
+    """The doubts about the metrics, and which of them are not defined, as sentences."""
+    doubts = figures.get("doubts", [])
+    return [*(f"Doubt: {doubt}." for doubt in doubts), *figures.get("undefined", [])]
 
 
 def format_table(figures: dict[str, Any], head: str = "| measure | value |") -> list[str]:

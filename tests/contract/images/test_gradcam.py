@@ -219,6 +219,24 @@ def test_the_signed_view_shows_positive_and_negative_evidence_in_two_colours(
     assert drawn[2, 2].tolist() == drawn[29, 29].tolist() == [0, 0, 0]
 
 
+@pytest.mark.parametrize(
+    ("threshold", "start"), [(None, 16), ("0.5", 16), ("0.05", 12), ("0.15", 13), ("0.95", 20)]
+)
+def test_the_box_has_at_least_a_share_of_the_maximum_heat(
+    server: Server, threshold: str | None, start: int
+) -> None:
+    options = {} if threshold is None else {"box_threshold": threshold}
+    [explanation] = explain(server, encode(light(3)), **options)["explanations"]
+    assert explanation["box"] == [start, start, 32, 32]  # half of the maximum: the bright quarter
+
+
+def test_a_batch_has_one_box_threshold_for_all_pictures(server: Server) -> None:
+    files = [("image", encode(light(quarter))) for quarter in (0, 3)]
+    answer = server.client.post("/gradcam/batch", files=files, data={"box_threshold": "0.95"})
+    boxes = [result["explanations"][0]["box"] for result in answer.json()["results"]]
+    assert boxes == [[0, 0, 12, 12], [20, 20, 32, 32]]
+
+
 def test_alpha_is_the_opacity_of_the_maximum_heat(server: Server) -> None:
     full = np.array([253, 231, 37])  # the bright end of viridis, on a white quarter
     for alpha, opacity in ((None, 0.6), (0, 0), (0.5, 0.5), (1, 1)):

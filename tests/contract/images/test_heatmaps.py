@@ -88,14 +88,14 @@ def expect_placed(heat: Floats, size: tuple[int, int]) -> tuple[Floats, NDArray[
     return placed, seen
 
 
-def expect_box(heat: Floats, size: tuple[int, int]) -> list[int]:
-    """Return the pixels inside the region of at least 15 % that contains the maximum."""
+def expect_box(heat: Floats, size: tuple[int, int], threshold: float = 0.5) -> list[int]:
+    """Return the pixels inside the region of at least the threshold that contains the maximum."""
     start = np.unravel_index(heat.argmax(), heat.shape)
     region, todo = set(), deque([(int(start[0]), int(start[1]))])
     while todo:
         row, column = todo.popleft()
         inside = 0 <= row < SIDE and 0 <= column < SIDE
-        if inside and (row, column) not in region and heat[row, column] >= 0.15 * heat.max():
+        if inside and (row, column) not in region and heat[row, column] >= threshold * heat.max():
             region.add((row, column))
             todo += [(row + 1, column), (row - 1, column), (row, column + 1), (row, column - 1)]
     left, top, x, y = find_seen(size)
@@ -137,6 +137,9 @@ def test_box_and_heat_are_at_the_pixels_that_the_model_used(
     assert quarter == 2 * (cam.argmax() // 8) + cam.argmax() % 4 // 2
     heat = expect_map(cam)
     assert explanation["box"] == expect_box(heat, size)
+    for threshold in (0.05, 0.95):
+        other = ask(server, content, target_index=quarter, box_threshold=threshold)
+        assert other["box"] == expect_box(heat, size, threshold)
 
     placed, seen = expect_placed(heat, size)
     drawn = draw(server, content, target_index=quarter, view="heatmap", colormap="gray")

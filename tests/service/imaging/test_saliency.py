@@ -67,19 +67,34 @@ def flood(hot: NDArray[np.bool_], start: tuple[int, int]) -> Box:
     return Box(min(columns), min(rows), max(columns) + 1, max(rows) + 1)
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_the_box_holds_the_connected_region_around_the_maximum(seed: int) -> None:
+@pytest.mark.parametrize("threshold", [0.05, 0.15, 0.5, 0.95])
+@pytest.mark.parametrize("seed", range(10))
+def test_the_box_holds_the_connected_region_around_the_maximum(seed: int, threshold: float) -> None:
     heat = normalize_cam(make_cam(seed, (9, 9)), 40, 50)
     row, column = divmod(int(heat.argmax()), 50)
-    assert flood(heat >= 0.15 * heat.max(), (row, column)) == find_box(heat)
+    assert flood(heat >= threshold * heat.max(), (row, column)) == find_box(heat, threshold)
+
+
+@pytest.mark.parametrize(
+    ("threshold", "expected"),
+    [
+        (0.2, Box(0, 0, 5, 1)),
+        (0.3, Box(1, 0, 5, 1)),
+        (0.5, Box(1, 0, 4, 1)),
+        (0.8, Box(3, 0, 4, 1)),
+    ],
+)
+def test_a_higher_threshold_makes_a_smaller_box(threshold: float, expected: Box) -> None:
+    heat = np.array([[1, 2, 3, 4, 1.5, 0, 4]], np.float32)  # the last spot is not connected
+    assert expected == find_box(heat, threshold)
 
 
 def test_a_spiral_is_one_region() -> None:
     rows = ["#####", "    #", "### #", "#   #", "#####"]
     heat = np.array([[character == "#" for character in line] for line in rows], np.float32)
     heat[2, 2] = 2
-    assert Box(0, 0, 5, 5) == find_box(heat)
+    assert Box(0, 0, 5, 5) == find_box(heat, 0.5)
 
 
 def test_a_map_without_heat_has_no_box() -> None:
-    assert find_box(np.zeros((5, 5), np.float32)) is None
+    assert find_box(np.zeros((5, 5), np.float32), 0.5) is None

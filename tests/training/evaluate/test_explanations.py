@@ -83,16 +83,19 @@ def test_a_temperature_that_cannot_be_fitted_is_left_out(tmp_path: Path) -> None
         "reason": "every answer is right, so the likelihood has no maximum",
     }
     assert any("no temperature was fitted on" in line for line in said)
+    assert "No check of its accuracy raised a doubt. Not measured: its maps." in said
 
 
 def test_without_pictures_the_card_says_why(tmp_path: Path) -> None:
     """The page says it too."""
-    found = exported(tmp_path, test=None, unmeasured="there were no pictures")
+    said: list[str] = []
+    found = exported(tmp_path, test=None, unmeasured="there were no pictures", say=said.append)
+    assert said[-1] == "Not measured: its accuracy and its maps."
     assert found["checks"]["faithfulness"] is None
     assert found["checks"]["faithfulness_reason"] == "there were no pictures"
     assert "attention" not in found
     page = (tmp_path / "stripes" / "1" / "report" / "README.md").read_text()
-    assert "Whether its maps can be believed is not known here; there were no pictures." in page
+    assert "Whether its maps can be believed was not measured: there were no pictures." in page
 
 
 def test_the_map_shows_a_learned_shortcut() -> None:

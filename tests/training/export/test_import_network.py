@@ -80,19 +80,28 @@ def test_a_users_network_is_exported(ask: Callable[..., ImportRequest]) -> None:
 
 
 def test_metrics_are_measured_on_the_given_pictures(
-    ask: Callable[..., ImportRequest], tmp_path: Path
+    ask: Callable[..., ImportRequest], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Folders name the labels. Labels without pictures are left out."""
+    """Folders name the labels. Labels without pictures are left out. Chance is a doubt."""
     rng = np.random.default_rng(0)
     for label in ("Katze", "犬"):
         (tmp_path / "pictures" / label).mkdir(parents=True)
         for i in range(4):
             pixels = rng.integers(0, 256, (30, 30, 3), np.uint8)
             Image.fromarray(pixels).save(tmp_path / "pictures" / label / f"{i}.png")
-    metrics = card(import_network(ask(pictures=tmp_path / "pictures")))["metrics"]
+    folder = import_network(ask(pictures=tmp_path / "pictures"))
+    metrics = card(folder)["metrics"]
     assert isinstance(metrics, dict)
     assert metrics["pictures"] == 8
     assert set(metrics["per_class"]) == {"Katze", "犬"}
+    assert "not clearly more than chance" in metrics["doubts"][0]  # it was never trained
+    said = capsys.readouterr().out
+    assert "always the most frequent label: 50.00%" in said
+    assert f"Doubts: {metrics['doubts'][0]}" in said
+    page = (folder / "report" / "README.md").read_text()
+    first = page.split("## Know before you use it\n\n")[1].splitlines()
+    assert first[0].startswith("- Accuracy ")
+    assert first[1] == f"- Doubt: {metrics['doubts'][0]}."
 
 
 @pytest.mark.slow

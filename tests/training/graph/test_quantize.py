@@ -102,8 +102,8 @@ def test_fp16_computes_convolutions_in_16_bits(pooled: Classifier, colors: Pixel
 def test_the_card_has_the_loss_of_a_lower_precision(
     lenet: Classifier, grays: Pixels, strokes: Dataset, tmp_path: Path, name: str
 ) -> None:
-    """It is measured against fp32 on the test pictures."""
-    splits = strokes.splits
+    """It is measured against fp32 on the test pictures. What agrees with torch is named."""
+    splits, said = strokes.splits, list[str]()
     request = ExportRequest(
         about(lenet),
         lenet,
@@ -113,8 +113,11 @@ def test_the_card_has_the_loss_of_a_lower_precision(
         test=splits["test"],
         precision=name,
         calibration=splits["val"].pictures,
+        maps=0,
+        say=said.append,
     )
-    _, found = read(export_model(request))
+    folder = export_model(request)
+    _, found = read(folder)
     figures = found["checks"]["precision"]
     points, cosine = ALLOWED_LOSSES[name]
     assert found["precision"] == figures["precision"] == name
@@ -125,6 +128,13 @@ def test_the_card_has_the_loss_of_a_lower_precision(
     assert figures["cpu_speed"] > 0
     lost = found["metrics"]["accuracy"] - figures["accuracy_fp32"]
     assert 100 * lost == pytest.approx(figures["accuracy_points"], abs=1e-3)
+    exact = "exact" if name == "w16" else f"exact in 32 bits, before {name}"
+    assert any(line.startswith(f"{exact}: cam within ") for line in said)
+    page = (folder / "report" / "README.md").read_text()
+    assert ("comparisons with torch are those of the graph in 32 bits" in page) == (name != "w16")
+    assert (
+        f"| mean cosine between its maps and those in 32 bits | {figures['cam_cosine']} |" in page
+    )
 
 
 @pytest.mark.slow

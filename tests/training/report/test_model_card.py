@@ -38,7 +38,7 @@ def test_the_page_of_an_export_without_metrics_says_why(
     page = (folder / "report" / "README.md").read_text()
     assert "gray pictures of 28 x 28" in page
     assert "maps of 10 x 10" in page
-    assert "How often it is right is not known here; no pictures." in page
+    assert "- How often it is right was not measured: no pictures." in page
     assert "| license | CC0 |" in page
     assert "## Measured" not in page
     assert [path.name for path in (folder / "report").iterdir()] == ["README.md"]
