@@ -18,6 +18,7 @@ from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 from training.errors import UserError
 from training.gradcam.compiler import make_explained_forward, trace_graph
+from training.gradcam.find_layout import expose_map
 from training.gradcam.plan import Plan, make_plan
 from training.gradcam.reference import find_layer, prepare_network
 from training.graph.fuse_batchnorm import fuse_batchnorms
@@ -75,13 +76,14 @@ def compile_graph(
     """
     prepare_network(model)
     image = make_example(pictures)
+    module = expose_map(model, network, layer, image)
     if options.precision != "fp32":
-        fuse_batchnorms(model, image, find_layer(network, layer))
+        fuse_batchnorms(model, image, find_layer(network, module))
     if options.precision == "w16":
         round_weights(model)
     target = torch.arange(EXAMPLE_SIZES[0] * EXAMPLE_SIZES[1]).reshape(EXAMPLE_SIZES) % 2
     with explain_export_errors(layer):
-        plan = make_plan(model, network, layer, image[:3])
+        plan = make_plan(model, network, module, image[:3])
         run = make_explained_forward(model, network, plan, options.multilabel, options.temperature)
         graph = trace_graph(run, image, target)
         proto = export_traced_graph(graph, image, target, options.alpha)
