@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 from torch._dispatch.python import enable_python_dispatcher
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -27,6 +28,7 @@ from training.gradcam.reference import attach_hook
 from training.gradcam.simplify import simplify_graph
 from training.networks.classifier import compute_probabilities
 
+LINEAR = F.linear
 ExplainedForward = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, ...]]
 
 
@@ -81,11 +83,25 @@ def trace_graph(run: ExplainedForward, image: torch.Tensor, target: torch.Tensor
     return simplify_graph(graph)
 
 
+def apply_linear(
+    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None
+) -> torch.Tensor:
+    """A linear layer on the last axis of x (…, in): (…, out).
+
+    Torch's own adds the bias in place where x has more than two axes. The gradient of that has no
+    translation.
+    """
+    if x.ndim <= 2 or bias is None:
+        return LINEAR(x, weight, bias)
+    return x @ weight.t() + bias
+
+
 @contextmanager
 def trace_plain_operations() -> Iterator[None]:
     """Let traced networks use plain operations, which have gradients and any batch size."""
     fused = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
+    F.linear = apply_linear
     try:
         with (
             # Functions that the network compiles are traced like all others.
@@ -98,3 +114,4 @@ def trace_plain_operations() -> Iterator[None]:
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)
+        F.linear = LINEAR

@@ -59,6 +59,26 @@ def expose_map(model: nn.Module, network: nn.Module, layer: str, image: torch.Te
     return put_view(network, layer, Observation.of(model, network, image).find_layout(layer))
 
 
+def find_maps(
+    model: nn.Module, network: nn.Module, image: torch.Tensor
+) -> dict[str, tuple[MapLayout, Sizes]]:
+    """Every layer that runs once and outputs a map larger than 1x1: its layout and (K, h, w)."""
+    observed = Observation.of(model, network, image)
+    found = {}
+    for name, shape in observed.two.items():
+        if name in observed.repeated:
+            continue
+        try:
+            layout = observed.find_layout(name)
+        except UnclearLayoutError:
+            continue
+        sizes = tuple(shape[axis] for axis in layout.order[1:])
+        channels, *places = sizes[0], *(layout.grid or sizes[1:])
+        if places != [1, 1]:
+            found[name] = layout, (channels, *places)
+    return found
+
+
 @dataclass(frozen=True)
 class Observation:
     """The shapes of all outputs of a network's layers, and how they change with the pictures."""
@@ -92,7 +112,10 @@ class Observation:
             UserError: which of its axes are places cannot be told.
         """
         if layer not in self.two:
-            return MapLayout()  # it does not run, or outputs no tensor, which is rejected later
+            raise UserError(
+                "The target layer does not run, or its output is no tensor. "
+                "Choose a layer that runs once and outputs a tensor."
+            )
         shape = self.two[layer]
         if len(shape) not in (3, 4):
             raise UnclearLayoutError(shape, "that is neither a map nor tokens")

@@ -6,6 +6,8 @@ place of such a layer makes the map the output of a module, so all that follows 
 Knows nothing of how a layout is found.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,6 +68,16 @@ def put_view(network: nn.Module, layer: str, layout: MapLayout) -> str:
         return layer
     network.set_submodule(layer, MapView(network.get_submodule(layer), layout))
     return f"{layer}.{VIEW}"
+
+
+@contextmanager
+def view_map(network: nn.Module, layer: str, layout: MapLayout) -> Iterator[str]:
+    """Put the view while the block runs; yields the name of the module that outputs the map."""
+    module = network.get_submodule(layer)
+    try:
+        yield put_view(network, layer, layout)
+    finally:
+        network.set_submodule(layer, module)
 
 
 def get_layer_name(name: str) -> str:

@@ -123,7 +123,7 @@ def explain_export_errors(layer: str) -> Iterator[None]:
 
     Raises:
         UserError: an operation is missing in the exporter, the network branches on values, it
-            works for one batch size only, or it does something else that a graph cannot do.
+            fixes the number of pictures, or it does something else that a graph cannot do.
     """
     try:
         yield
@@ -149,8 +149,9 @@ def describe_export_error(error: Exception, layer: str) -> str:
         )
     if isinstance(error, DynamoUserError):
         return (
-            f"The network, or its gradient at {layer!r}, works for one batch size only. "
-            "Its forward must not depend on the number of pictures."
+            f"Tracing the network, or its gradient at {layer!r}, fixes the number of pictures. "
+            "If its forward uses that number as a constant, use x.shape[0] instead. "
+            "Else choose a later layer."
         )
     if "autograd.Function" in text:
         return (
