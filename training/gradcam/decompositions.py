@@ -89,15 +89,15 @@ class Pool(NamedTuple):
 
 
 def count_window_pixels(pool: Pool, image: Tensor, gradient: Tensor) -> Tensor:
-    """The number of pixels that each window averages: (1, 1, h, w)."""
-    ones = torch.ones(1, 1, *image.shape[2:], dtype=gradient.dtype, device=gradient.device)
-    counts = F.avg_pool2d(ones, *pool, divisor_override=1)
-    if pool.count_include_pad:
-        (ph, pw), (h, w) = pool.padding, gradient.shape[2:]
-        padded = F.pad(ones, (pw, pw, ph, ph), value=1.0)
-        kernel, stride = pool.kernel, pool.stride
-        counts = F.avg_pool2d(padded, kernel, stride, 0, pool.ceil_mode, True, 1)[..., :h, :w]
-    return counts
+    """The number of pixels that each window averages: (h, w)."""
+    counts = []
+    for axis, (kernel, stride, padding) in enumerate(zip(*pool[:3], strict=True)):
+        size, windows = image.shape[2 + axis], gradient.shape[2 + axis]
+        outside = padding if pool.count_include_pad else 0
+        begin = torch.arange(windows, device=gradient.device) * stride - padding
+        end = (begin + kernel).clamp(max=size + outside)
+        counts.append((end - begin.clamp(min=-outside)).to(gradient.dtype))
+    return counts[0][:, None] * counts[1]
 
 
 def find_output_padding(

@@ -5,6 +5,7 @@ axes are. If it takes one size only, the places must be as many as those of an e
 divide the picture into squares. What stays unclear is rejected. Knows nothing of gradients.
 """
 
+import math
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
@@ -162,16 +163,23 @@ class Observation:
         )
 
     @cached_property
-    def grids(self) -> dict[str, tuple[int, int]]:
-        """Rows and columns of the maps that are known for certain."""
+    def known(self) -> dict[str, tuple[tuple[int, int], Sizes]]:
+        """Rows and columns of the maps that are known for certain, and their axes of places.
+
+        A map may be one of tokens: as many as there are squares in the picture at every size.
+        """
         found = {}
         for name, shape in self.two.items():
             try:
-                axes = self.find_axes(name) if len(shape) == 4 else None
+                axes = self.find_axes(name) if len(shape) in (3, 4) else None
             except UnclearLayoutError:
                 continue
-            if axes is not None:
-                found[name] = (shape[axes[2]], shape[axes[3]])
+            if axes is None:
+                continue
+            if len(axes) == 4:
+                found[name] = (shape[axes[2]], shape[axes[3]]), axes[2:]
+            elif (grid := self.divide_picture(name, axes[2])) and grid[1] == 0:
+                found[name] = grid[0], axes[2:]
         return found
 
     def find_grid(self, layer: str, axis: int) -> tuple[tuple[int, int], int] | None:
@@ -181,32 +189,38 @@ class Observation:
         picture into squares.
         """
         runs = [run for run in (self.two, self.higher, self.wider) if layer in run]
-        counts = [run[layer][axis] for run in runs]
-        for name, grid in reversed(self.list_earlier_grids(layer)):
-            axes = self.find_axes(name) or ()
-            known = [run[name][axes[2]] * run[name][axes[3]] if name in run else -1 for run in runs]
-            skipped = {count - places for count, places in zip(counts, known, strict=True)}
+        for name, (grid, places) in reversed(self.list_earlier(layer)):
+            if not all(name in run for run in runs):
+                continue
+            skipped = {
+                run[layer][axis] - math.prod(run[name][place] for place in places) for run in runs
+            }
             if len(skipped) == 1 and 0 <= min(skipped) <= MAX_SKIPPED:
                 return grid, skipped.pop()
-        # Twice the height and twice the width have twice as many places.
-        skipped = {2 * counts[0] - more for more in counts[1:]} or {0}
+        return self.divide_picture(layer, axis)
+
+    def divide_picture(self, layer: str, axis: int) -> tuple[tuple[int, int], int] | None:
+        """The same for tokens of squares: twice the height or the width has twice as many."""
+        count, *more = (
+            run[layer][axis] for run in (self.two, self.higher, self.wider) if layer in run
+        )
+        skipped = {2 * count - others for others in more} or {0}
         if len(skipped) > 1 or min(skipped) < 0:
             return None
-        rest = min(skipped)
-        square = find_squares(counts[0] - rest, self.height, self.width)
-        return (square, rest) if square else None
+        grid = find_squares(count - min(skipped), self.height, self.width)
+        return (grid, skipped.pop()) if grid else None
 
-    def list_earlier_grids(self, layer: str) -> list[tuple[str, tuple[int, int]]]:
+    def list_earlier(self, layer: str) -> list[tuple[str, tuple[tuple[int, int], Sizes]]]:
         """The maps known for certain that come before a layer."""
         order = list(self.two)
         before = set(order[: order.index(layer)])
-        return [(name, grid) for name, grid in self.grids.items() if name in before]
+        return [(name, found) for name, found in self.known.items() if name in before]
 
     def guess_maps(self, layer: str) -> list[MapLayout]:
         """The layouts that are possible for an output of four sizes that never change."""
         shape, batch = self.two[layer], self.find_batch(layer)
         first, middle, last = (axis for axis in range(4) if axis != batch)
-        known = {grid for _, grid in self.list_earlier_grids(layer)}
+        known = {grid for _, (grid, _) in self.list_earlier(layer)}
         moves = layer in self.higher and layer in self.wider
 
         def is_grid(rows: int, columns: int) -> bool:
@@ -228,7 +242,7 @@ class Observation:
         batch = self.find_batch(layer)
         first, last = (axis for axis in range(3) if axis != batch)
         pairs = [(last, first), (first, last)]  # channels, tokens
-        if isinstance(self.modules[layer], CHANNELS_LAST):
+        if has_channels_last(self.modules[layer], self.two[layer][-1]):
             pairs = pairs[:1]
         found = [(pair, self.find_grid(layer, pair[1])) for pair in pairs]
         return [MapLayout((batch, *pair), *known) for pair, known in found if known]
@@ -253,6 +267,12 @@ def record_shapes(
         except Exception:  # networks reject sizes in many ways; what ran before has told its shape
             return shapes
     return shapes
+
+
+def has_channels_last(layer: nn.Module, size: int) -> bool:
+    """Whether the last axis of a layer's output, of this size, is that of the channels."""
+    norms = [part for part in layer.modules() if isinstance(part, nn.LayerNorm)]
+    return isinstance(layer, CHANNELS_LAST) or any(n.normalized_shape == (size,) for n in norms)
 
 
 def find_changes(before: Sizes, after: Sizes) -> list[int]:
