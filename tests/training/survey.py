@@ -1,12 +1,12 @@
 """Not a test: measures every family for docs/reference/architectures-measured.md.
 
-Command: python -m tests.training.survey [architecture …]
-Cost: about ten seconds a row on a quiet machine; only the rows of what is named are measured anew.
+Command: python -m tests.training.survey [architecture …], or with --missing for rows that lack
+Cost: about half a minute a row on a quiet machine. Only the named rows are measured anew.
 
-Real weights where $SIGHTGLASS_DATA has them, else random ones with settled batch-norms.
+Real weights where $SIGHTGLASS_DATA has them, else random ones with settled batch-norms. Networks
+of timm need timm. Each must also run without targets and agree with torch in 64 bits.
 """
 
-import copy
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +20,12 @@ from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from tests.training.export.test_families import settle
 from training.config import get_data_folder
 from training.gradcam.heatmap import resize_and_normalize
-from training.gradcam.reference import compute_gradcam, find_layer
+from training.gradcam.reference import (
+    compute_gradcam,
+    find_layer,
+    make_exact_copy,
+    use_64_bits,
+)
 from training.graph.compilation import (
     GraphOptions,
     compile_graph,
@@ -28,8 +33,12 @@ from training.graph.compilation import (
 )
 from training.graph.session import measure_cost, open_session
 from training.imaging.synthetic import generate_images
-from training.networks.classifier import Classifier, build_classifier, get_default_layer
-from training.networks.torchvision_zoo import get_torchvision_input
+from training.networks.classifier import (
+    Classifier,
+    build_classifier,
+    get_default_input,
+    get_default_layer,
+)
 from training.networks.weight_files import read_state_dict
 from training.networks.weights import load_into_network
 
@@ -60,21 +69,76 @@ EARLIER = {
     "shufflenet_v2_x0_5": "stage3",
     "convnext_tiny": "features.5",
 }
+# The side of the pictures, and what makes a network take it. Torchvision's ViT takes 224 only.
+SIZES = {"inception_v3": 107, "vit_b_32": 224, "maxvit_t": 224}
+RESIZABLE = {"img_size": 64}
+TRANSFORMERS: dict[str, dict[str, int]] = {
+    "vit_b_32": {},
+    "swin_t": {},
+    "swin_v2_t": {},
+    "maxvit_t": {},
+    "timm:vit_tiny_patch16_224": RESIZABLE,
+    "timm:vit_small_patch16_dinov3": RESIZABLE,
+    "timm:deit_tiny_distilled_patch16_224": RESIZABLE,
+    "timm:deit3_small_patch16_224": RESIZABLE,
+    "timm:eva02_tiny_patch14_224": {"img_size": 70},
+    "timm:xcit_nano_12_p16_224": RESIZABLE,
+    "timm:swin_tiny_patch4_window7_224": RESIZABLE,
+    "timm:swinv2_cr_tiny_ns_224": RESIZABLE,
+    "timm:maxvit_rmlp_pico_rw_256": RESIZABLE,
+    "timm:coatnet_pico_rw_224": RESIZABLE,
+    "timm:pvt_v2_b0": {},
+    "timm:mobilevit_xxs": {},
+    "timm:edgenext_xx_small": {},
+    "timm:efficientformerv2_s0": RESIZABLE,
+    "timm:mixer_s32_224": RESIZABLE,
+    "timm:resmlp_12_224": RESIZABLE,
+    "timm:gmlp_ti16_224": RESIZABLE,
+    "timm:poolformer_s12": {},
+}
+OTHERS = (
+    "timm:resnet50d",
+    "timm:seresnet18",
+    "timm:skresnet18",
+    "timm:resnet50_gn",
+    "timm:resnetv2_50",
+    "timm:res2net50_26w_4s",
+    "timm:convnextv2_atto",
+    "timm:tf_efficientnet_lite0",
+    "timm:mobilenetv3_small_050",
+    "timm:mobilenetv4_conv_small",
+    "timm:hrnet_w18_small",
+    "timm:ghostnet_050",
+    "timm:repvit_m0_9",
+    "timm:mobileone_s0",
+    "timm:regnetz_005",
+    "timm:nf_resnet26",
+    "timm:dla34",
+    "timm:ese_vovnet19b_dw",
+    "timm:cspdarknet53",
+    "timm:rexnet_100",
+    "timm:focalnet_tiny_srf",
+)
+LAYERS = {"timm:resnet50d": "layer3", "timm:resnet50_gn": "layer3"} | EARLIER
+ALL = (*EARLIER, *TRANSFORMERS, *OTHERS)
 ROWS = 4  # pictures compared
 Array = NDArray[np.float32]
 
 
-def line(architecture: str, layer: str | None, size: int) -> str:
+def line(architecture: str, layer: str | None) -> str:
     """Parity with torch and pytorch-grad-cam, and the cost, as a row of the table."""
     torch.manual_seed(0)
     file = get_data_folder() / "weights" / f"{architecture}_imagenet.npz"
-    wanted = replace(get_torchvision_input(architecture), height=size, width=size, resize=size)
-    model = build_classifier(architecture, 1000, wanted, {})
+    options = TRANSFORMERS.get(architecture, {})
+    size = options.get("img_size") or SIZES.get(architecture, 96)
+    wanted = replace(get_default_input(architecture), height=size, width=size, resize=size)
+    model = build_classifier(architecture, 1000, wanted, dict(options))
     pictures = generate_images(12, size, size, 3)
     if file.exists():
         load_into_network(model.network, read_state_dict(file))
         model.eval()
     else:
+        fill_zeros(model)
         settle(model, pictures)
     name = layer or get_default_layer(model.network)
     compiled = compile_graph(model, model.network, name, pictures, GraphOptions(alpha=True))
@@ -83,13 +147,16 @@ def line(architecture: str, layer: str | None, size: int) -> str:
     with torch.no_grad():
         expected = model(image).softmax(1).numpy()
     target = torch.from_numpy(expected.argmax(1)[:, None])
-    _, probabilities, cam, alpha = open_session(compiled.proto)(image.numpy(), target.numpy())
-    exact = copy.deepcopy(model).double()
-    truth, rounded = (
-        compute_gradcam(net, image, target, find_layer(net.network, name)).cam.numpy()
-        for net in (exact, model)
-    )
-    weight, maps, final = reference(model, name, image, target[:, 0])
+    run = open_session(compiled.proto)
+    _, probabilities, cam, alpha = run(image.numpy(), target.numpy())
+    assert run(image.numpy(), target.numpy()[:, :0])[2].shape[1] == 0
+    module = compiled.plan.layer
+    exact = make_exact_copy(model)
+    with use_64_bits():
+        truth = compute_gradcam(exact, image, target, find_layer(exact.network, module)).cam.numpy()
+    rounded = compute_gradcam(model, image, target, find_layer(model.network, module)).cam.numpy()
+    assert apart(cam, truth) <= max(1e-4, 3 * apart(rounded, truth))  # as an export demands
+    weight, maps, final = reference(model, module, image, target[:, 0])
     found = np.stack([resize_and_normalize(np.maximum(row, 0), (size, size)) for row in cam[:, 0]])
     figures = (
         np.abs(probabilities - expected).max(),
@@ -104,6 +171,14 @@ def line(architecture: str, layer: str | None, size: int) -> str:
         f"{compiled.plan.compiler} | {' | '.join(f'{value:.0e}' for value in figures)} | "
         f"{cost['ratio']:.2f} |"
     )
+
+
+@torch.no_grad()
+def fill_zeros(model: torch.nn.Module) -> None:
+    """Let weights that start as zeros, as those of many last layers do, be random."""
+    for weight in model.parameters():
+        if weight.ndim > 1 and not weight.any():
+            torch.nn.init.normal_(weight, std=0.02)
 
 
 def reference(
@@ -131,7 +206,7 @@ def keep(row: str) -> None:
     before, _, rest = PAGE.read_text().partition(BEGIN)
     table, _, after = rest.partition(END)
     rows = {key(old): old for old in table.splitlines()[2:]} | {key(row): row}
-    order = {f"`{name}`": place for place, name in enumerate(EARLIER)}
+    order = {f"`{name}`": place for place, name in enumerate(ALL)}
     lines = sorted(rows, key=lambda known: order.get(known[0], len(order)))
     body = "".join(f"{rows[known]}\n" for known in lines)
     PAGE.write_text(f"{before}{BEGIN}{HEAD}{body}{END}{after}")
@@ -145,13 +220,16 @@ def key(row: str) -> tuple[str, str]:
 
 def main() -> None:
     """A row as soon as it is known; a network that can't be exported is one, too."""
-    for architecture in sys.argv[1:] or EARLIER:
-        size = 107 if architecture == "inception_v3" else 96
-        for layer in (None, EARLIER.get(architecture)):
+    names = [name for name in sys.argv[1:] if name != "--missing"] or ALL
+    done = PAGE.read_text() if "--missing" in sys.argv else ""
+    for architecture in names:
+        if f"| `{architecture}` |" in done:
+            continue
+        for layer in dict.fromkeys((None, LAYERS.get(architecture))):
             try:
-                row = line(architecture, layer, size)
+                row = line(architecture, layer)
             except Exception as fault:
-                said = str(fault).splitlines()[0][:150]
+                said = (str(fault) or type(fault).__name__).splitlines()[0][:150]
                 row = f"| `{architecture}` | - | `{layer}` | not exported: {said} |" + " |" * 7
             print(row, flush=True)  # noqa: T201
             keep(row)

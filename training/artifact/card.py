@@ -8,6 +8,7 @@ from typing import Any
 
 import onnx
 
+from training.gradcam.map_layout import get_layer_name
 from training.gradcam.plan import Plan
 from training.imaging.preprocessing import Input
 
@@ -61,7 +62,7 @@ def make_card(model: ModelInfo, plan: Plan, precision: str, findings: Findings) 
         "input": model.input.to_card(),
         "precision": precision,
         "gradcam": {
-            "layer": plan.layer,
+            "layer": get_layer_name(plan.layer),
             "method": "gradcam",
             "compiler": plan.compiler,
             "pivot": plan.pivot,

@@ -18,6 +18,7 @@ from training.data.datasets import Split
 from training.errors import UserError
 from training.evaluate.explanations import sample_split
 from training.evaluate.faithfulness import measure_faithfulness
+from training.gradcam.map_layout import view_map
 from training.gradcam.reference import compute_gradcam, find_layer
 from training.gradcam.target_layers import TargetLayer, list_target_layers
 from training.imaging.preprocessing import Pixels
@@ -95,11 +96,12 @@ def score_layer(
         logits = torch.from_numpy(model.predict(pictures))
         return compute_probabilities(logits, multilabel).numpy()
 
-    layer = find_layer(model.network, row.name)
-    passes = [
-        compute_gradcam(model, part, torch.full((len(part), 1), -1), layer)
-        for part in torch.split(image, BATCH_SIZE)
-    ]
+    with view_map(model.network, row.name, row.layout) as name:
+        layer = find_layer(model.network, name)
+        passes = [
+            compute_gradcam(model, part, torch.full((len(part), 1), -1), layer)
+            for part in torch.split(image, BATCH_SIZE)
+        ]
     cams = torch.cat([p.cam[:, 0] for p in passes]).numpy()
     answers = torch.cat([p.logits for p in passes]).argmax(1).numpy()
     found = measure_faithfulness(predict, image.numpy(), cams, answers)

@@ -111,7 +111,7 @@ def check_network(request: ExportRequest, compiled: CompiledNetwork) -> CheckedN
         CheckError: they disagree.
     """
     model, graph = compiled.network.model, compiled.graph
-    layer = find_layer(model.network, compiled.network.layer)
+    layer = find_layer(model.network, graph.plan.layer)
     checks = check_parity(graph.proto, compiled.plain, model, layer, request.samples)
     checks["alpha"] = float(f"{graph.plan.error:.2g}")
     return CheckedNetwork(compiled, checks)

@@ -8,7 +8,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import nn
+from torch._dispatch.python import enable_python_dispatcher
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
@@ -17,6 +19,7 @@ from torch.fx.experimental.symbolic_shapes import (
     ShapeEnv,
     StatelessSymbolicContext,
 )
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from training.gradcam.alpha import ForwardPass, make_alpha_method
 from training.gradcam.decompositions import DECOMPOSITIONS
@@ -25,6 +28,7 @@ from training.gradcam.reference import attach_hook
 from training.gradcam.simplify import simplify_graph
 from training.networks.classifier import compute_probabilities
 
+LINEAR = F.linear
 ExplainedForward = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, ...]]
 
 
@@ -74,8 +78,40 @@ def trace_graph(run: ExplainedForward, image: torch.Tensor, target: torch.Tensor
             (target, [dynamic, dynamic]),
         )
     ]
-    # Functions that the network compiles are traced like all others.
-    plain = torch._dynamo.config.patch(error_on_nested_fx_trace=False)
-    with fake, torch.no_grad(), plain:
+    with fake, torch.no_grad(), trace_plain_operations():
         graph = make_fx(run, DECOMPOSITIONS, _allow_non_fake_inputs=True)(*inputs)
     return simplify_graph(graph)
+
+
+def apply_linear(
+    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None
+) -> torch.Tensor:
+    """A linear layer on the last axis of x (…, in): (…, out).
+
+    Torch's own adds the bias in place where x has more than two axes. The gradient of that has no
+    translation.
+    """
+    if x.ndim <= 2 or bias is None:
+        return LINEAR(x, weight, bias)
+    return x @ weight.t() + bias
+
+
+@contextmanager
+def trace_plain_operations() -> Iterator[None]:
+    """Let traced networks use plain operations, which have gradients and any batch size."""
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    F.linear = apply_linear
+    try:
+        with (
+            # Functions that the network compiles are traced like all others.
+            torch._dynamo.config.patch(error_on_nested_fx_trace=False),
+            # Torch's kernels in C++ would fix sizes that vary.
+            enable_python_dispatcher(),
+            # The gradient of fused attention has no translation.
+            sdpa_kernel(SDPBackend.MATH),
+        ):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
+        F.linear = LINEAR

@@ -3,6 +3,7 @@
 Only gradients with respect to inputs: the weights are constants here. Knows nothing of Grad-CAM.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -88,15 +89,15 @@ class Pool(NamedTuple):
 
 
 def count_window_pixels(pool: Pool, image: Tensor, gradient: Tensor) -> Tensor:
-    """The number of pixels that each window averages: (1, 1, h, w)."""
-    ones = torch.ones(1, 1, *image.shape[2:], dtype=gradient.dtype, device=gradient.device)
-    counts = F.avg_pool2d(ones, *pool, divisor_override=1)
-    if pool.count_include_pad:
-        (ph, pw), (h, w) = pool.padding, gradient.shape[2:]
-        padded = F.pad(ones, (pw, pw, ph, ph), value=1.0)
-        kernel, stride = pool.kernel, pool.stride
-        counts = F.avg_pool2d(padded, kernel, stride, 0, pool.ceil_mode, True, 1)[..., :h, :w]
-    return counts
+    """The number of pixels that each window averages: (h, w)."""
+    counts = []
+    for axis, (kernel, stride, padding) in enumerate(zip(*pool[:3], strict=True)):
+        size, windows = image.shape[2 + axis], gradient.shape[2 + axis]
+        outside = padding if pool.count_include_pad else 0
+        begin = torch.arange(windows, device=gradient.device) * stride - padding
+        end = (begin + kernel).clamp(max=size + outside)
+        counts.append((end - begin.clamp(min=-outside)).to(gradient.dtype))
+    return counts[0][:, None] * counts[1]
 
 
 def find_output_padding(
@@ -120,7 +121,8 @@ def adaptive_avg_pool2d_backward(gradient: Tensor, image: Tensor) -> Tensor:
     if (h, w) == (1, 1):
         return (gradient / (height * width)).expand(image.shape)
     rows, columns = (make_region_matrix(*sizes, gradient) for sizes in ((h, height), (w, width)))
-    back: Tensor = rows.t() @ gradient @ columns  # (N, C, H, W)
+    # A matrix for all rows is the second factor: onnxruntime does not repeat the first for no rows.
+    back: Tensor = (gradient.mT @ rows).mT @ columns  # (N, C, H, W)
     return back
 
 
@@ -131,6 +133,52 @@ def make_region_matrix(small: int, size: int, like: Tensor) -> Tensor:
     at = torch.arange(size, device=like.device)
     inside = (at >= begin[:, None]) & (at < end[:, None])
     return inside.to(like.dtype) / (end - begin)[:, None].to(like.dtype)
+
+
+def avg_pool3d_backward(
+    gradient: Tensor,  # (N, C, d, h, w)
+    image: Tensor,  # (N, C, D, H, W)
+    kernel: list[int],
+    stride: list[int],
+    padding: list[int],
+    ceil_mode: bool,
+    count_include_pad: bool,
+    divisor: int | None,
+) -> Any:
+    """As in two dimensions, where all windows have one size. LocalResponseNorm uses this pool."""
+    if ceil_mode or (any(padding) and not count_include_pad):
+        return NotImplemented
+    kernel, stride, padding = ([*sizes] * (3 // len(sizes)) for sizes in (kernel, stride, padding))
+    stride = stride or kernel
+    n, c, *small = gradient.shape
+    scale = 1 / (divisor or math.prod(kernel))
+    weight = torch.full((1, 1, *kernel), scale, dtype=gradient.dtype, device=gradient.device)
+    rest = find_output_padding(image.shape[2:], small, kernel, stride, padding, [1] * 3)
+    each = gradient.reshape(n * c, 1, *small)
+    back = aten.convolution.default(each, weight, None, stride, padding, [1] * 3, True, rest, 1)
+    return back.reshape(image.shape)
+
+
+def native_group_norm(
+    image: Tensor,  # (N, C, …)
+    weight: Tensor | None,  # (C,)
+    bias: Tensor | None,
+    n: int,
+    c: int,
+    places: int,
+    groups: int,
+    epsilon: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """A layer norm of each group. The exporter's own translation does not run on no pictures."""
+    rows = image.reshape(n, groups, c // groups * places)
+    normed, mean, scale = aten.native_layer_norm.default(
+        rows, [c // groups * places], None, None, epsilon
+    )
+    out = normed.reshape(image.shape)
+    each = (1, c, *[1] * (image.ndim - 2))
+    out = out if weight is None else out * weight.reshape(each)
+    out = out if bias is None else out + bias.reshape(each)
+    return out, mean.reshape(n, groups), scale.reshape(n, groups)
 
 
 def hardtanh_backward(gradient: Tensor, image: Tensor, low: float, high: float) -> Tensor:
@@ -144,6 +192,12 @@ def silu_backward(gradient: Tensor, image: Tensor) -> Tensor:
     return gradient * share * (1 + image * (1 - share))
 
 
+def mish_backward(gradient: Tensor, image: Tensor) -> Tensor:
+    """The gradient of x tanh(softplus(x))."""
+    share = F.softplus(image).tanh()
+    return gradient * (share + image * image.sigmoid() * (1 - share * share))
+
+
 def expand_pair(sizes: list[int]) -> tuple[int, int]:
     """Height and width of a size that may be given once for both."""
     return (sizes[0], sizes[-1])
@@ -153,6 +207,9 @@ DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
     aten.convolution_backward.default: convolution_backward,
     aten.hardtanh_backward.default: hardtanh_backward,
     aten.silu_backward.default: silu_backward,
+    aten.mish_backward.default: mish_backward,
     aten.avg_pool2d_backward.default: avg_pool2d_backward,
+    aten.avg_pool3d_backward.default: avg_pool3d_backward,
+    aten.native_group_norm.default: native_group_norm,
     aten._adaptive_avg_pool2d_backward.default: adaptive_avg_pool2d_backward,
 }

@@ -34,9 +34,12 @@ def simplify_graph(graph: GraphModule) -> GraphModule:
             )  # it works in place, so dead code elimination would keep it
         elif node.target in (aten.view.default, aten._unsafe_view.default):
             node.target = aten.reshape.default  # without the copies, strides differ
+        elif node.target is aten.permute.default:
+            join_permutations(node)
         elif node.target is aten.bmm.default:  # matmul broadcasts
             node.target = aten.matmul.default
-            node.args = tuple(unexpand_matrix(argument) for argument in node.args)
+            # Not the first factor: onnxruntime does not repeat that for no rows.
+            node.args = (node.args[0], unexpand_matrix(node.args[1]))
         elif node.target is aten.mm.default:
             unflatten_product(node)
     graph.graph.eliminate_dead_code()
@@ -52,6 +55,22 @@ def changes_in_place(graph: GraphModule) -> bool:
         and node.target is not aten.as_strided_.default
         for node in graph.graph.nodes
     )
+
+
+def join_permutations(node: Node) -> None:
+    """Permute once instead of twice, or not at all if the second permutation undoes the first."""
+    source, order = node.args
+    if not isinstance(source, Node) or source.target is not aten.permute.default:
+        return
+    original, before = source.args
+    assert isinstance(original, Node)
+    assert isinstance(before, list | tuple)
+    assert isinstance(order, list | tuple)
+    joined = [before[axis] for axis in order]
+    if joined == list(range(len(joined))):
+        node.replace_all_uses_with(original)
+    else:
+        node.args = (original, joined)
 
 
 def unflatten_product(product: Node) -> None:

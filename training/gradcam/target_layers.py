@@ -7,21 +7,16 @@ Knows nothing of ONNX.
 
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import nn
 
 from training.errors import UserError
+from training.gradcam.find_layout import find_maps
+from training.gradcam.map_layout import MapLayout, view_map
 from training.gradcam.plan import make_plan
-from training.gradcam.reference import (
-    NoGradientError,
-    attach_hook,
-    compute_gradcam,
-    prepare_network,
-)
+from training.gradcam.reference import NoGradientError, compute_gradcam, prepare_network
 
 
 @dataclass(frozen=True)
@@ -35,30 +30,7 @@ class TargetLayer:
     width: int
     compiler: str
     cost: float
-
-
-def find_map_shapes(
-    model: nn.Module, network: nn.Module, image: torch.Tensor
-) -> dict[str, torch.Size]:
-    """Every layer that runs once and outputs a map larger than 1x1, with the map's shape."""
-    shapes: dict[str, torch.Size] = {}
-    runs: dict[str, int] = {}
-    with ExitStack() as stack, torch.no_grad():
-        for name, module in network.named_modules():
-            if name:
-
-                def note(_: nn.Module, __: Any, output: Any, name: str = name) -> None:
-                    runs[name] = runs.get(name, 0) + 1
-                    if isinstance(output, torch.Tensor):
-                        shapes[name] = output.shape
-
-                stack.enter_context(attach_hook(module, note))
-        model(image)
-    return {
-        name: shape
-        for name, shape in shapes.items()
-        if runs[name] == 1 and len(shape) == 4 and shape[2] * shape[3] > 1
-    }
+    layout: MapLayout
 
 
 def list_target_layers(
@@ -70,25 +42,26 @@ def list_target_layers(
         UserError: no layer outputs a map.
     """
     prepare_network(model)
-    found = find_map_shapes(model, network, image)
+    found = find_maps(model, network, image)
     if depth is not None:
-        found = {name: shape for name, shape in found.items() if name.count(".") < depth}
+        found = {name: known for name, known in found.items() if name.count(".") < depth}
     if not found:
         raise UserError("No layer of this network outputs a map, so Grad-CAM has nothing to show.")
     forward = time_fastest_call(lambda: model(image))
     rows = []
-    for name, shape in found.items():
-        try:
-            plan = make_plan(model, network, name, image[:2])
-        except NoGradientError:
-            continue
-        cost = (
-            1.0
-            if plan.is_closed_form
-            else time_gradient(model, network.get_submodule(name), image) / forward
-        )
+    for name, (layout, shape) in found.items():
         kind = type(network.get_submodule(name)).__name__
-        rows.append(TargetLayer(name, kind, shape[1], shape[2], shape[3], plan.compiler, cost))
+        with view_map(network, name, layout) as module:
+            try:
+                plan = make_plan(model, network, module, image[:2])
+            except NoGradientError:
+                continue
+            cost = (
+                1.0
+                if plan.is_closed_form
+                else time_gradient(model, network.get_submodule(module), image) / forward
+            )
+        rows.append(TargetLayer(name, kind, *shape, plan.compiler, cost, layout))
     return rows
 
 

@@ -18,6 +18,7 @@ from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 from training.errors import UserError
 from training.gradcam.compiler import make_explained_forward, trace_graph
+from training.gradcam.find_layout import expose_map
 from training.gradcam.plan import Plan, make_plan
 from training.gradcam.reference import find_layer, prepare_network
 from training.graph.fuse_batchnorm import fuse_batchnorms
@@ -75,13 +76,14 @@ def compile_graph(
     """
     prepare_network(model)
     image = make_example(pictures)
+    module = expose_map(model, network, layer, image)
     if options.precision != "fp32":
-        fuse_batchnorms(model, image, find_layer(network, layer))
+        fuse_batchnorms(model, image, find_layer(network, module))
     if options.precision == "w16":
         round_weights(model)
     target = torch.arange(EXAMPLE_SIZES[0] * EXAMPLE_SIZES[1]).reshape(EXAMPLE_SIZES) % 2
     with explain_export_errors(layer):
-        plan = make_plan(model, network, layer, image[:3])
+        plan = make_plan(model, network, module, image[:3])
         run = make_explained_forward(model, network, plan, options.multilabel, options.temperature)
         graph = trace_graph(run, image, target)
         proto = export_traced_graph(graph, image, target, options.alpha)
@@ -121,7 +123,7 @@ def explain_export_errors(layer: str) -> Iterator[None]:
 
     Raises:
         UserError: an operation is missing in the exporter, the network branches on values, it
-            works for one batch size only, or it does something else that a graph cannot do.
+            fixes the number of pictures, or it does something else that a graph cannot do.
     """
     try:
         yield
@@ -147,8 +149,9 @@ def describe_export_error(error: Exception, layer: str) -> str:
         )
     if isinstance(error, DynamoUserError):
         return (
-            f"The network, or its gradient at {layer!r}, works for one batch size only. "
-            "Its forward must not depend on the number of pictures."
+            f"Tracing the network, or its gradient at {layer!r}, fixes the number of pictures. "
+            "If its forward uses that number as a constant, use x.shape[0] instead. "
+            "Else choose a later layer."
         )
     if "autograd.Function" in text:
         return (

@@ -46,6 +46,7 @@ def export_traced_graph(
     assert exported is not None
     name_dimensions(exported.model)
     fix_reshape_sizes(exported.model)
+    keep_transposes_apart(exported.model)
     return strip_metadata(exported.model)
 
 
@@ -107,6 +108,31 @@ def fix_reshape_sizes(model: ir.Model) -> None:
         model.graph.register_initializer(value)
         node.replace_input_with(1, value)
         node.attributes["allowzero"] = ir.AttrInt64("allowzero", 0)
+
+
+def keep_transposes_apart(model: ir.Model) -> None:
+    """Put a reshape without effect between a transpose and a product whose rows are targets.
+
+    onnxruntime 1.31 fuses the two, and its fused kernel does not run on no rows if the other factor
+    is a matrix for all rows.
+    """
+    for node in [*model.graph]:
+        left = node.inputs[0] if node.op_type == "MatMul" else None
+        source = left.producer() if left is not None else None
+        if left is None or source is None or source.op_type != "Transpose":
+            continue
+        right, rows = node.inputs[1], node.outputs[0].shape
+        if left.shape is None or right is None or right.shape is None or rows is None:
+            continue
+        if len(right.shape) > 2 or len(left.shape) < 3 or str(rows[0]) == "N":
+            continue
+        name = f"{node.outputs[0].name}_left"
+        sizes = ir.val(f"{name}_shape", const_value=ir.tensor(np.zeros(len(left.shape), np.int64)))
+        model.graph.register_initializer(sizes)
+        reshape = ir.node("Reshape", [left, sizes])  # 0: the size of the input
+        reshape.outputs[0].name = name
+        model.graph.insert_before(node, reshape)
+        node.replace_input_with(0, reshape.outputs[0])
 
 
 def strip_metadata(model: ir.Model) -> onnx.ModelProto:

@@ -18,7 +18,7 @@ from training.networks.heads import (
     split_linear,
 )
 from training.networks.lenet import LeNet5
-from training.networks.timm_zoo import TIMM_PREFIX, build_timm, get_timm_input
+from training.networks.timm_zoo import TIMM_PREFIX, build_timm, find_timm_layer, get_timm_input
 from training.networks.torchvision_zoo import (
     build_torchvision,
     download_torchvision_weights,
@@ -158,7 +158,9 @@ def get_default_input(architecture: str) -> Input:
 
 def find_known_layer(network: nn.Module) -> str | None:
     """The default target layer of a known architecture, or None."""
-    return "features.act2" if isinstance(network, LeNet5) else find_torchvision_layer(network)
+    if isinstance(network, LeNet5):
+        return "features.act2"
+    return find_torchvision_layer(network) or find_timm_layer(network)
 
 
 def get_default_layer(network: nn.Module) -> str:

@@ -21,6 +21,25 @@ def build_timm(name: str, classes: int, options: dict[str, Any]) -> nn.Module:
     return network
 
 
+def find_timm_layer(network: nn.Module) -> str | None:
+    """The default target layer, or None if the network is not timm's or has no known stages.
+
+    It is the last stage. Of a vision transformer it is the first norm of the last block, because
+    that block's outputs of places do not reach the logits. Of a Swin it is the norm at the end.
+    """
+    if not type(network).__module__.startswith("timm."):
+        return None
+    if type(network).__name__.startswith("SwinTransformer"):
+        return "norm"
+    blocks = [*getattr(network, "blocks", ())]
+    # Attention of a class token follows XCiT's blocks, so their outputs of places count.
+    if blocks and hasattr(blocks[-1], "norm1") and not hasattr(network, "cls_attn_blocks"):
+        return f"blocks.{len(blocks) - 1}.norm1"
+    if stages := [*getattr(network, "feature_info", ())]:
+        return str(stages[-1]["module"])
+    return f"blocks.{len(blocks) - 1}" if blocks else None
+
+
 def get_timm_input(name: str) -> Input:
     """The input that timm's own weights of this name were trained with."""
     config = import_timm().get_pretrained_cfg(name, allow_unregistered=True)

@@ -28,6 +28,7 @@ TARGET_LAYERS: tuple[tuple[type[nn.Module], str], ...] = (
     (models.MNASNet, "layers"),
     (models.ShuffleNetV2, "conv5"),
     (models.ConvNeXt, "features"),
+    (models.SwinTransformer, "norm"),
 )
 INCEPTIONS = ("googlenet", "inception_v3")
 
@@ -79,6 +80,11 @@ def find_torchvision_layer(network: nn.Module) -> str | None:
     """The default target layer, or None if the network is not torchvision's."""
     if isinstance(network, models.VGG):
         return f"features.{len(network.features) - 2}"  # the ReLU before the last pool
+    if isinstance(network, models.VisionTransformer):
+        # The last block's outputs of places do not reach the logits: the class token's does.
+        return f"encoder.layers.{[*network.encoder.layers._modules][-1]}.ln_1"
+    if isinstance(network, models.MaxVit):
+        return f"blocks.{len(network.blocks) - 1}"
     return next((name for kind, name in TARGET_LAYERS if isinstance(network, kind)), None)
 
 

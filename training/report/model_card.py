@@ -27,6 +27,7 @@ COMPILERS = {
 }
 CHECKS = {
     "logits": "logits against torch in double precision, of the largest",
+    "logits_torch": "the same for torch in 32 bits: what rounding alone does",
     "probabilities": "probabilities against an export without the explanation",
     "cam": "maps against torch's autograd in double precision, of their largest value",
     "cam_torch": "the same for torch in 32 bits: what rounding alone does",

@@ -129,7 +129,7 @@ def test_int8_is_calibrated_on_every_other_picture_and_measured_on_the_rest(
         ({"architecture": "nothere:build"}, "nothere:build cannot be imported"),
         ({"labels": None}, "file of labels with --labels"),
         ({"layer": "neck"}, "There is no layer 'neck'"),
-        ({"layer": "head"}, "four dimensions"),
+        ({"layer": "head"}, "neither a map nor tokens"),
         ({"layer": None}, "name one with --layer"),
         ({"mean": [0.5], "std": [0.5, 0.5]}, "--mean and --std must both have one number"),
         ({"mean": [0.5], "std": [0.5]}, "does not run on pictures of 24 x 24"),

@@ -193,11 +193,25 @@ class Undecided(torch.nn.Module):
         return x * 2 if x.sum() > 0 else x
 
 
+class Untranslated(torch.nn.Module):
+    """Uses a function that ONNX does not have."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return (x.abs() + 1).lgamma()
+
+
+class Counting(torch.nn.Module):
+    """Makes the number of pictures a constant."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + x.new_ones(int(x.shape[0]), 1, 1, 1)
+
+
 @pytest.mark.parametrize(
     ("between", "said"),
     [
-        (torch.nn.Mish(), "does not support 'mish_backward'.*at '0'.*No file was written"),
-        (torch.nn.LocalResponseNorm(2), "for one batch size only.*No file was written"),
+        (Untranslated(), "does not support 'lgamma'.*at '0'.*No file was written"),
+        (Counting(), "fixes the number of pictures.* use x.shape.*No file was written"),
         (Undecided(), "the values of a picture.* No file was written"),
     ],
     ids=["operation", "size", "branch"],

@@ -10,8 +10,11 @@ from torch import nn
 from training.gradcam.decompositions import (
     adaptive_avg_pool2d_backward,
     avg_pool2d_backward,
+    avg_pool3d_backward,
     convolution_backward,
     hardtanh_backward,
+    mish_backward,
+    native_group_norm,
     silu_backward,
 )
 
@@ -100,3 +103,37 @@ def test_silu() -> None:
     image = torch.linspace(-30, 30, 121).double()
     cotangent, expected = gradient(F.silu, image)
     assert torch.allclose(expected, silu_backward(cotangent, image), atol=1e-15)
+
+
+@pytest.mark.parametrize(("kernel", "padding"), [((3, 1, 1), (0, 0, 0)), ((2, 2, 3), (1, 0, 1))])
+def test_average_pool_in_three_dimensions(
+    kernel: tuple[int, int, int], padding: tuple[int, int, int]
+) -> None:
+    """LocalResponseNorm averages over channels, as a third dimension."""
+    torch.manual_seed(0)
+    image = torch.randn(2, 3, 6, 5, 7).double()
+    cotangent, expected = gradient(lambda x: F.avg_pool3d(x, kernel, 1, padding), image)
+    found = avg_pool3d_backward(
+        cotangent, image, list(kernel), [1], list(padding), False, True, None
+    )
+    assert torch.allclose(expected, found)
+
+
+@pytest.mark.parametrize("affine", [True, False])
+def test_group_norm(affine: bool) -> None:
+    """The output, and the mean and scale that its gradient uses, are torch's."""
+    torch.manual_seed(0)
+    image = torch.randn(2, 6, 5, 3).double()
+    weight, bias = torch.randn(2, 6).double() if affine else (None, None)
+    arguments = (image, weight, bias, 2, 6, 15, 3, 1e-5)
+    for expected, found in zip(
+        torch.ops.aten.native_group_norm(*arguments), native_group_norm(*arguments), strict=True
+    ):
+        assert torch.allclose(expected, found)
+
+
+def test_mish() -> None:
+    """Inputs are on both sides of zero, at zero and far from it."""
+    image = torch.linspace(-30, 30, 121).double()
+    cotangent, expected = gradient(F.mish, image)
+    assert torch.allclose(expected, mish_backward(cotangent, image), atol=1e-15)
