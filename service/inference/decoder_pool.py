@@ -32,6 +32,7 @@ class Decoding:
         self._lock = Lock()
         self._decoder: Child | None = None
         self.is_stopped = False
+        self.has_killed = False  # perhaps just after the job ended
 
     def stop(self) -> None:
         """End the process that works on it, or do not start. This may take milliseconds."""
@@ -39,6 +40,7 @@ class Decoding:
         with self._lock:
             if self._decoder:
                 self._forks.kill(self._decoder)
+                self.has_killed = True
 
     def run(self, decoder: Child, job: Job) -> Picture | NeedsMore:
         """Have the process do the job.
@@ -94,6 +96,7 @@ class DecoderPool:
 
     def _decode(self, decoding: Decoding, job: Job) -> Picture | NeedsMore:
         decoder = self._idle.get()
+        has_ended = False
         try:
             if decoding.is_stopped:
                 raise CancelledError
@@ -102,7 +105,7 @@ class DecoderPool:
             try:
                 return decoding.run(decoder, job)
             except (EOFError, OSError, ValueError):
-                decoder = self._replace(decoder)
+                has_ended = True
                 raise InvalidImage(
                     "Decoding the image takes too much time or memory, or it makes the decoder "
                     "crash. Save it again with a usual program."
@@ -111,7 +114,16 @@ class DecoderPool:
             decoder = None
             raise
         finally:
+            if has_ended or decoding.has_killed:
+                decoder = self._try_to_replace(decoder)
             self._idle.put(decoder)
+
+    def _try_to_replace(self, decoder: Child | None) -> Child | None:
+        """Return None where that fails: the next job tries again."""
+        try:
+            return self._replace(decoder)
+        except NotReady:
+            return None
 
     def _replace(self, decoder: Child | None) -> Child:
         if decoder:

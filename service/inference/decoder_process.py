@@ -8,6 +8,7 @@ import gc
 import io
 import json
 import os
+import warnings
 from collections.abc import Iterator
 from dataclasses import asdict
 from multiprocessing.connection import Connection
@@ -88,6 +89,7 @@ def receive_result(pipe: Connection) -> Picture | NeedsMore:
 def run_decoder(pipe: Connection) -> None:
     """In the process: decode one picture after the other, until the pipe is closed."""
     make_expendable()
+    warnings.simplefilter("ignore")  # Python would keep the text of each one for ever
     warm_up()
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     base_bytes = pages * os.sysconf("SC_PAGESIZE")

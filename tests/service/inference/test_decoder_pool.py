@@ -2,7 +2,9 @@
 
 import sys
 from collections.abc import Iterator
+from multiprocessing.connection import Connection
 from pathlib import Path
+from queue import SimpleQueue
 
 import numpy as np
 import psutil
@@ -14,8 +16,8 @@ from service.errors import ImageTooLarge, InvalidImage, UnsupportedMediaType
 from service.imaging.decoding import Picture, decode_image, open_image
 from service.imaging.geometry import ShownSize
 from service.imaging.memory import Drawing
-from service.inference.decoder_pool import DecoderPool
-from service.inference.decoder_process import Job, NeedsMore
+from service.inference.decoder_pool import DecoderPool, Decoding
+from service.inference.decoder_process import Job, NeedsMore, receive_result
 from tests.attacks import picture_files as files
 from tests.contract.pictures import announce_size
 from tests.server import PATIENCE, wait_until
@@ -141,6 +143,25 @@ def test_a_job_stopped_before_it_started_uses_no_process(pool: DecoderPool) -> N
     with pytest.raises(BaseException):  # noqa: B017, PT011  # CancelledError is no Exception
         waiting.result(PATIENCE)
     assert [before] == find_decoders()
+
+
+def test_a_job_stopped_as_it_ends_does_not_fail_the_next(
+    pool: DecoderPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs: SimpleQueue[Decoding] = SimpleQueue()
+
+    def receive_and_stop(pipe: Connection) -> Picture | NeedsMore:
+        result = receive_result(pipe)
+        if not jobs.empty():
+            jobs.get().stop()
+        return result
+
+    monkeypatch.setattr("service.inference.decoder_pool.receive_result", receive_and_stop)
+    good = make_job(encode(light(0), "GIF"))
+    for _ in range(10):
+        slow = pool.submit(make_job(encode(Image.effect_noise((500, 500), 90), "GIF")))
+        jobs.put(slow[1])
+        assert isinstance(decode(pool, good), Picture)
 
 
 def test_a_process_that_was_killed_while_idle_is_replaced(pool: DecoderPool) -> None:
