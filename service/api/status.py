@@ -1,14 +1,17 @@
 """The calls about the service itself: alive, ready, models, metrics."""
 
 import asyncio
+from collections.abc import Sequence
 from functools import partial
 
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import Response
 
 from service import errors
 from service.api.operations import MODEL_ERRORS, JsonObject, Operation
 from service.api.prometheus import render_metrics, set_gauges
 from service.api.routing import Endpoint
+from service.api.shared_result import SharedResult
 from service.errors import BadRequest
 from service.http.form import JSON_TYPE
 from service.http.request import Request
@@ -28,6 +31,9 @@ VERSION: JsonObject = {
 }
 
 
+MAX_CARD_BYTES = 16_777_216  # of all cards in one answer
+
+
 class StatusEndpoints:
     """`/livez`, `/readyz`, `/metrics` and `/models`."""
 
@@ -43,6 +49,8 @@ class StatusEndpoints:
         self._lifecycle = lifecycle
         self._admission = admission
         self._describing = asyncio.Lock()  # more threads at once would delay the event loop
+        self._page = SharedResult(self._render_metrics)
+        self._all_models = SharedResult(self._describe_all)
 
     def endpoints(self) -> list[Endpoint]:
         """Return this part of the route table."""
@@ -94,12 +102,23 @@ class StatusEndpoints:
 
     async def models(self, _: Request) -> Response:
         """`GET /models`: all models in the repository."""
-        names = self._repository.names()
-        return JSONResponse({"models": [self._repository.describe(name) for name in names]})
+        return Response(await self._all_models.get(), media_type=JSON_TYPE)
 
     async def model(self, request: Request) -> Response:
         """`GET /models/<name>`: one model."""
-        return JSONResponse(self._repository.describe(request.path_params["name"]))
+        entry = self._repository.describe(request.path_params["name"])
+        async with self._describing:
+            content = await asyncio.to_thread(encode_models, [entry])
+        return Response(content, media_type=JSON_TYPE)
+
+    async def _describe_all(self) -> bytes:
+        entries = [self._repository.describe(name) for name in self._repository.names()]
+        return b'{"models":[%b]}' % await asyncio.to_thread(encode_models, entries)
+
+    async def _render_metrics(self) -> bytes:
+        set_gauges(self._admission)
+        entries = [self._repository.describe(name) for name in self._repository.names()]
+        return await asyncio.to_thread(render_metrics, entries, self._repository.loaded())
 
     async def attention(self, request: Request) -> Response:
         """`GET /models/<name>/attention`: where the model looks now and looked at its export."""
@@ -115,9 +134,27 @@ class StatusEndpoints:
 
     async def metrics(self, _: Request) -> Response:
         """`GET /metrics`: the page for Prometheus."""
-        set_gauges(self._admission)
-        page, media_type = render_metrics(self._repository)
-        return Response(page, media_type=media_type)
+        return Response(await self._page.get(), media_type=CONTENT_TYPE_LATEST)
+
+
+def encode_models(entries: Sequence[ModelEntry]) -> bytes:
+    """Return the entries as JSON. At once, their cards would stop the event loop.
+
+    The cards of the first versions have `MAX_CARD_BYTES` together. The others are null.
+    """
+    left = MAX_CARD_BYTES
+    encoded = []
+    for entry in entries:
+        versions = []
+        for version in entry["versions"]:
+            card = encode_json(version["card"])
+            card = card if len(card) <= left else b"null"
+            left -= len(card)
+            rest = encode_json({name: part for name, part in version.items() if name != "card"})
+            versions.append(b'%b,"card":%b}' % (rest[:-1], card))
+        head = encode_json({name: part for name, part in entry.items() if name != "versions"})
+        encoded.append(b'%b,"versions":[%b]}' % (head[:-1], b",".join(versions)))
+    return b",".join(encoded)
 
 
 def encode_attention(answer: AttentionAnswer) -> bytes:

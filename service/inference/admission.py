@@ -200,6 +200,15 @@ class Admission:
         if size < 0:
             self.grant_waiting()
 
+    def check_response(self, size: int) -> None:
+        """Check that unread responses leave room for one that no permit admitted.
+
+        Raises:
+            Overloaded: they do not.
+        """
+        if self.response_bytes and self.response_bytes + size > self.max_bytes // 4:
+            raise self.make_overloaded(f"The server can't hold {size} more bytes of answers now")
+
     def is_short_of_room(self) -> bool:
         """Whether unread responses take so much room that other requests may have to wait."""
         return self.response_bytes > self.max_bytes // 4

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from textwrap import shorten
-from typing import Any, Literal
+from typing import Literal
 
 from service.artifact.layout import FILE_NAME, Key, Stamp, make_model_path
 from service.errors import ModelNotFound, NotReady, excerpt
@@ -24,6 +24,7 @@ from service.repository.recovery import Recovery
 from service.repository.sandbox import Sandbox
 from service.repository.trial import try_model_file
 from service.runtime.batcher import DeviceLost
+from service.schemas import ModelEntry, ModelVersion
 from service.settings import Settings
 from service.telemetry.log import with_fields
 from service.telemetry.metrics import DEVICE_FAILURES
@@ -190,7 +191,7 @@ class Repository:
         """Return all versions that can answer."""
         return [entry.model for _, entry in sorted(self._entries.items()) if entry.model]
 
-    def describe(self, name: str) -> dict[str, Any]:
+    def describe(self, name: str) -> ModelEntry:
         """Return the entry of a model in `/models`.
 
         Raises:
@@ -296,7 +297,7 @@ def _format_key(key: Key) -> str:
     return f"{key[0]}/{key[1]}"
 
 
-def _describe_version(version: int, entry: Entry) -> dict[str, Any]:
+def _describe_version(version: int, entry: Entry) -> ModelVersion:
     model = entry.model
     return {
         "version": str(version),

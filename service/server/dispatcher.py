@@ -37,6 +37,7 @@ from service.telemetry.log import log_request, with_fields
 
 log = logging.getLogger(__name__)
 NO_ROUTE = "none"
+UNCOUNTED_BYTES = 65_536  # of an answer that always finds room
 CLIENT_CLOSED = 499  # as nginx calls it; it is never sent, only counted and logged
 
 
@@ -72,6 +73,7 @@ class Dispatcher:
         code = None
         try:
             response = await self._answer(request, endpoint, is_allowed)
+            self._check_room(request, response)
         except ClientDisconnect:
             metrics.DROPPED.labels("client_gone").inc(request.images)
             seconds = perf_counter() - request.started
@@ -157,6 +159,16 @@ class Dispatcher:
                 return await endpoint.handler(request)
         except TimeoutError:
             raise self._explain_timeout(request) from None
+
+    def _check_room(self, request: Request, response: Response) -> None:
+        """Check that a response for which no permit was needed finds room until it is taken.
+
+        Raises:
+            Overloaded: Other clients have not taken theirs yet.
+        """
+        size = len(response.body)
+        if size > UNCOUNTED_BYTES and request.method == "GET":
+            self._admission.check_response(size)
 
     def _find_methods(self, path: str) -> list[str]:
         return [endpoint.method for endpoint in self._endpoints if endpoint.path == path]

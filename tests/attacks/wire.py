@@ -4,6 +4,7 @@ import contextlib
 import socket
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import httpx
 import numpy as np
@@ -11,6 +12,7 @@ import psutil
 from PIL import Image
 
 from tests.attacks.attack import MEGABYTE, Attack
+from tests.contract.tree import PICTURE
 from tests.contract.wire import connect, read_answer, read_metric, start_post
 from tests.server import Server, connect_client, wait_until
 from tests.service.quadrants_model import encode
@@ -26,6 +28,7 @@ PATHS = LIVEZ.replace(b"/livez", b"/openapi.json")  # its answer has some 60 kB
 KEY = "a-key"
 DESCRIPTORS = 256
 REQUEST_SECONDS = 5
+MAX_PREDICT_SECONDS = 3.0
 
 
 def flood(start: bytes, piece: bytes) -> Callable[[Server, float], list[str]]:
@@ -123,6 +126,21 @@ def take_all_connections(server: Server, _: float) -> list[str]:
     return seen
 
 
+def ask_together(path: str, server: Server, scale: float) -> list[str]:
+    """Ask for the same on many connections at once, several times on each, and read nothing."""
+    call = LIVEZ.replace(b"/livez", path.encode()) * 4
+    with connect_many(server, max(20, round(100 * scale))) as opened:
+        for connection in opened:
+            connection.sendall(call)
+        started = time.perf_counter()
+        answer = server.client.post("/predict", content=PICTURE, timeout=60)
+        seconds = time.perf_counter() - started
+        time.sleep(1)
+    if answer.status_code != 200 or seconds > MAX_PREDICT_SECONDS:
+        return [f"a picture took {seconds:.1f} s and got {answer.status_code}"]
+    return []
+
+
 def offer_websocket(server: Server, scale: float) -> list[str]:
     """Offer to change to WebSocket, with a body and without a key."""
     for _ in range(10):
@@ -169,5 +187,8 @@ ATTACKS = (
     Attack("headers left open", leave_headers_open, SLACK),
     Attack("unread pictures", leave_pictures_unread, settings=HASTY),
     Attack("all connections taken", take_all_connections, SLACK, settings=TAKEN),
+    Attack("metrics for many", partial(ask_together, "/metrics")),
+    Attack("all models for many", partial(ask_together, "/models")),
+    Attack("the description for many", partial(ask_together, "/openapi.json")),
     Attack("an offer of WebSocket", offer_websocket, SLACK, settings=LOCKED, headers=GOOD),
 )

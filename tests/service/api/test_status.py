@@ -6,10 +6,12 @@ import threading
 from types import SimpleNamespace
 from typing import Any, cast
 
-from service.api.status import StatusEndpoints, encode_attention
+import pytest
+
+from service.api.status import StatusEndpoints, encode_attention, encode_models
 from service.http.request import Request
 from service.http.response import encode_json
-from service.schemas import AttentionAnswer, ClassAttention
+from service.schemas import AttentionAnswer, ClassAttention, ModelEntry, ModelVersion
 
 COMPARED: ClassAttention = {
     "observed": {"maps": 3, "border_share": 0.25, "mean": [[0.5, 1.0]]},
@@ -29,6 +31,26 @@ def test_an_answer_encoded_in_pieces_is_the_same() -> None:
     assert json.loads(encode_attention(ANSWER)) == json.loads(encode_json(ANSWER))
     empty: AttentionAnswer = {**ANSWER, "classes": {}}
     assert json.loads(encode_attention(empty)) == empty
+
+
+def test_models_encoded_in_pieces_are_the_same_and_have_no_more_than_the_limit_of_cards(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def make_version(number: int) -> ModelVersion:
+        facts = {"reason": None, "provider": "cpu", "sha256": "1f"}
+        card = {"license": "x" * 500}
+        return cast(ModelVersion, {"version": str(number), "state": "ready", **facts, "card": card})
+
+    versions = [make_version(1), make_version(2)]
+    entries: list[ModelEntry] = [
+        {"name": "a", "default": True, "versions": versions},
+        {"name": "b", "default": False, "versions": []},
+    ]
+    assert json.loads(b"[%b]" % encode_models(entries)) == entries
+    monkeypatch.setattr("service.api.status.MAX_CARD_BYTES", 600)
+    [first, second] = json.loads(b"[%b]" % encode_models(entries))[0]["versions"]
+    assert first["card"] == versions[0]["card"]
+    assert second == {**versions[1], "card": None}
 
 
 def test_answers_are_made_in_one_thread_at_a_time() -> None:

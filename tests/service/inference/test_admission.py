@@ -113,6 +113,15 @@ def test_of_a_batch_only_the_images_that_run_at_once_delay_others() -> None:
     assert admission.active_images == 0
 
 
+def test_an_answer_without_a_permit_is_rejected_while_too_many_are_unread() -> None:
+    admission = make_admission(max_inflight_bytes=400)
+    admission.check_response(1000)  # alone, it finds room
+    admission.hold_response(60)
+    admission.check_response(40)
+    with pytest.raises(Overloaded, match="can't hold 41 more bytes"):
+        admission.check_response(41)
+
+
 def test_calls_take_turns() -> None:
     running, most = 0, 0
 
