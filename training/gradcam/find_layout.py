@@ -226,7 +226,7 @@ class Observation:
         def is_grid(rows: int, columns: int) -> bool:
             if (rows, columns) in known:
                 return True
-            if any(0 <= rows - h * w <= MAX_SKIPPED for h, w in known):
+            if any(0 <= rows - h * w <= MAX_SKIPPED for h, w in known - {(1, 1)}):
                 return False  # attention from places to places
             squares = find_squares(rows * columns, self.height, self.width)
             return squares == (rows, columns) or (moves and rows == columns)  # an adaptive pool
