@@ -153,7 +153,9 @@ def line(architecture: str, layer: str | None) -> str:
     module = compiled.plan.layer
     exact = make_exact_copy(model)
     with use_64_bits():
-        truth = compute_gradcam(exact, image, target, find_layer(exact.network, module)).cam.numpy()
+        truth = compute_gradcam(
+            exact, image, target, exact.get_submodule(f"network.{module}")
+        ).cam.numpy()
     rounded = compute_gradcam(model, image, target, find_layer(model.network, module)).cam.numpy()
     assert apart(cam, truth) <= max(1e-4, 3 * apart(rounded, truth))  # as an export demands
     weight, maps, final = reference(model, module, image, target[:, 0])

@@ -84,16 +84,18 @@ def trace_graph(run: ExplainedForward, image: torch.Tensor, target: torch.Tensor
 
 
 def apply_linear(
-    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None
+    input: torch.Tensor,  # noqa: A002 (called like torch's own)
+    weight: torch.Tensor,
+    bias: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """A linear layer on the last axis of x (…, in): (…, out).
+    """A linear layer on the last axis of the input (…, in): (…, out).
 
-    Torch's own adds the bias in place where x has more than two axes. The gradient of that has no
-    translation.
+    Torch's own adds the bias in place where there are more than two axes. The gradient of that has
+    no translation.
     """
-    if x.ndim <= 2 or bias is None:
-        return LINEAR(x, weight, bias)
-    return x @ weight.t() + bias
+    if input.ndim <= 2 or bias is None:
+        return LINEAR(input, weight, bias)
+    return input @ weight.t() + bias
 
 
 @contextmanager

@@ -62,7 +62,7 @@ def expose_map(model: nn.Module, network: nn.Module, layer: str, image: torch.Te
 
 def find_maps(
     model: nn.Module, network: nn.Module, image: torch.Tensor
-) -> dict[str, tuple[MapLayout, Sizes]]:
+) -> dict[str, tuple[MapLayout, tuple[int, int, int]]]:
     """Every layer that runs once and outputs a map larger than 1x1: its layout and (K, h, w)."""
     observed = Observation.of(model, network, image)
     found = {}
@@ -74,9 +74,9 @@ def find_maps(
         except UnclearLayoutError:
             continue
         sizes = tuple(shape[axis] for axis in layout.order[1:])
-        channels, *places = sizes[0], *(layout.grid or sizes[1:])
-        if places != [1, 1]:
-            found[name] = layout, (channels, *places)
+        rows, columns = layout.grid or sizes[1:]
+        if (rows, columns) != (1, 1):
+            found[name] = layout, (sizes[0], rows, columns)
     return found
 
 
@@ -103,8 +103,10 @@ class Observation:
             for n, rows, columns in ((2, 1, 1), (3, 1, 1), (2, 2, 1), (2, 1, 2))
         ]
         shapes = [{name: found[0] for name, found in run.items()} for run in runs]
+        two, three, higher, wider = shapes
         repeated = frozenset(name for name, found in runs[0].items() if len(found) > 1)
-        return cls(dict(network.named_modules()), height, width, *shapes, repeated)
+        modules = dict(network.named_modules())
+        return cls(modules, height, width, two, three, higher, wider, repeated)
 
     def find_layout(self, layer: str) -> MapLayout:
         """The layout of a layer's output.
@@ -168,7 +170,7 @@ class Observation:
 
         A map may be one of tokens: as many as there are squares in the picture at every size.
         """
-        found = {}
+        found: dict[str, tuple[tuple[int, int], Sizes]] = {}
         for name, shape in self.two.items():
             try:
                 axes = self.find_axes(name) if len(shape) in (3, 4) else None
@@ -226,7 +228,7 @@ class Observation:
         def is_grid(rows: int, columns: int) -> bool:
             if (rows, columns) in known:
                 return True
-            if any(0 <= rows - h * w <= MAX_SKIPPED for h, w in known):
+            if any(0 <= rows - h * w <= MAX_SKIPPED for h, w in known - {(1, 1)}):
                 return False  # attention from places to places
             squares = find_squares(rows * columns, self.height, self.width)
             return squares == (rows, columns) or (moves and rows == columns)  # an adaptive pool

@@ -29,7 +29,10 @@ class MapLayout:
     def to_map(self, output: torch.Tensor) -> torch.Tensor:
         """The map (N, K, h, w) in an output."""
         ordered = output.permute(self.order)  # (N, K, h, w) or (N, K, L)
-        return ordered[:, :, self.skipped :].unflatten(2, self.grid) if self.grid else ordered
+        if self.grid:
+            places = ordered[:, :, self.skipped :]  # (N, K, h w)
+            return places.reshape(*places.shape[:2], *self.grid)
+        return ordered
 
     def to_output(self, a: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
         """The output with the map `a` (N, K, h, w) in the place of its own."""

@@ -66,7 +66,7 @@ def join_permutations(node: Node) -> None:
     assert isinstance(original, Node)
     assert isinstance(before, list | tuple)
     assert isinstance(order, list | tuple)
-    joined = [before[axis] for axis in order]
+    joined = [before[axis] for axis in order]  # type: ignore[index]
     if joined == list(range(len(joined))):
         node.replace_all_uses_with(original)
     else:

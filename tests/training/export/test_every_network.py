@@ -79,7 +79,8 @@ class Unfolded(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         n, _, h, w = x.shape
         rows = F.unfold(x, 2, stride=2).transpose(1, 2)  # (N, h w / 4, 32)
-        return self.line(rows).transpose(1, 2).reshape(n, 8, h // 2, w // 2)
+        found: Tensor = self.line(rows).transpose(1, 2).reshape(n, 8, h // 2, w // 2)
+        return found
 
 
 def conv(*arguments: int, **options: str) -> nn.Module:

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -25,11 +26,11 @@ HIGH, WIDE = 24, 32
 class Step(nn.Module):
     """A layer that does what a function does."""
 
-    def __init__(self, act: Callable[[Tensor], Tensor]) -> None:
+    def __init__(self, act: Callable[..., Any]) -> None:
         super().__init__()
         self.act = act
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Any:
         return self.act(x)
 
 
