@@ -1,4 +1,4 @@
-"""The layers of a network that Grad-CAM can target, with their maps and their cost.
+"""The layers of a network that a map can explain, with the methods, the sizes and the cost.
 
 The cost is measured in torch on this machine: the time of a forward pass with the gradient down to
 the layer, divided by that of a forward pass alone. A closed form needs no gradient and costs 1.
@@ -6,7 +6,7 @@ Knows nothing of ONNX.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +17,7 @@ from torch import nn
 from training.errors import UserError
 from training.gradcam.plan import make_plan
 from training.gradcam.reference import (
+    Method,
     NoGradientError,
     attach_hook,
     compute_gradcam,
@@ -26,9 +27,10 @@ from training.gradcam.reference import (
 
 @dataclass(frozen=True)
 class TargetLayer:
-    """A layer that Grad-CAM can target. `cost` is relative to a prediction."""
+    """A layer and a method that can explain it. `cost` is relative to a prediction."""
 
     name: str
+    method: Method
     kind: str
     channels: int
     height: int
@@ -62,33 +64,42 @@ def find_map_shapes(
 
 
 def list_target_layers(
-    model: nn.Module, network: nn.Module, image: torch.Tensor, depth: int | None = 2
+    model: nn.Module,
+    network: nn.Module,
+    image: torch.Tensor,
+    depth: int | None = 2,
+    methods: Sequence[Method] = ("gradcam",),
+    only: str | None = None,
 ) -> list[TargetLayer]:
     """The possible target layers down to a depth of module names, in execution order.
 
+    Each has a row per method, but a single one where both methods draw the same map. With `only`
+    the list has that layer alone.
+
     Raises:
-        UserError: no layer outputs a map.
+        UserError: no layer outputs a map, or the only one cannot be explained.
     """
     prepare_network(model)
-    found = find_map_shapes(model, network, image)
-    if depth is not None:
-        found = {name: shape for name, shape in found.items() if name.count(".") < depth}
+    found = [only] if only else list(find_map_shapes(model, network, image))
+    if not only and depth is not None:
+        found = [name for name in found if name.count(".") < depth]
     if not found:
         raise UserError("No layer of this network outputs a map, so Grad-CAM has nothing to show.")
     forward = time_fastest_call(lambda: model(image))
     rows = []
-    for name, shape in found.items():
+    for name in found:
         try:
-            plan = make_plan(model, network, name, image[:2])
+            plans = [make_plan(model, network, name, image[:2], method) for method in methods]
         except NoGradientError:
+            if only:
+                raise
             continue
-        cost = (
-            1.0
-            if plan.is_closed_form
-            else time_gradient(model, network.get_submodule(name), image) / forward
-        )
-        kind = type(network.get_submodule(name)).__name__
-        rows.append(TargetLayer(name, kind, shape[1], shape[2], shape[3], plan.compiler, cost))
+        layer = network.get_submodule(name)
+        backward = time_gradient(model, layer, image) / forward
+        for plan in {plan.method: plan for plan in plans}.values():
+            cost = 1.0 if plan.is_closed_form else backward
+            kind, sizes = type(layer).__name__, (plan.channels, plan.height, plan.width)
+            rows.append(TargetLayer(name, plan.method, kind, *sizes, plan.compiler, cost))
     return rows
 
 
