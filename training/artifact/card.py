@@ -62,7 +62,8 @@ def make_card(model: ModelInfo, plan: Plan, precision: str, findings: Findings) 
         "precision": precision,
         "gradcam": {
             "layer": plan.layer,
-            "method": "gradcam",
+            "method": plan.method,
+            **({"method_reason": plan.reason} if plan.reason else {}),
             "compiler": plan.compiler,
             "pivot": plan.pivot,
             "cost": findings.cost,
