@@ -116,6 +116,7 @@ class Explanation(TypedDict):
     target: Prediction
     against: Prediction | None
     layer: str
+    method: Literal["gradcam", "hirescam"]
     shape: tuple[int, int]
     cam: list[list[float]]
     empty: bool

@@ -56,7 +56,7 @@ class GradCam(BaseModel):
     """How the map was compiled; `layer` is the name of the target layer in the network."""
 
     layer: str
-    method: str
+    method: Literal["gradcam", "hirescam"]
     compiler: str
 
 

@@ -140,6 +140,7 @@ def describe_target_map(
         if against is None
         else describe_class(against, classification.answer, model),
         "layer": model.artifact.card.gradcam.layer,
+        "method": model.artifact.card.gradcam.method,
         "shape": (target_map.cam.shape[0], target_map.cam.shape[1]),
         "cam": target_map.cam.tolist(),
         "empty": is_empty(target_map.cam),
@@ -182,6 +183,7 @@ def render_target_map(
         "sha256": model.artifact.sha256,
         "target": model.labels[target_map.target],
         "layer": model.artifact.card.gradcam.layer,
+        "method": model.artifact.card.gradcam.method,
     }
     if target_map.against is not None:
         origin["against"] = model.labels[target_map.against]

@@ -3,7 +3,7 @@
 import { makeCurl } from "./curl.js";
 import { makePad } from "./draw.js";
 import { SIGNED, findCrop, loadColormaps, makeMap, paint, paintScale } from "./map.js";
-import { describeCheck, describeModel, describeMap, makeClass, makeElement, makeOption, makeTimings, placeOnPicture } from "./parts.js";
+import { describeCheck, describeModel, describeMap, describeOrigin, makeClass, makeElement, makeOption, makeTimings, placeOnPicture } from "./parts.js";
 import * as service from "./service.js";
 import { acceptsDrawings, listExamples, listenForPictures } from "./sources.js";
 
@@ -143,6 +143,7 @@ function showMap(explanation = state.maps.get(makeMapKey())) {
   if (explanation.box) placeOnPicture(elements.box, explanation.box, state.answer.image);
   elements.caption.textContent = describeMap(explanation, isSigned);
   elements.caption.classList.toggle("empty", explanation.empty);
+  elements.origin.textContent = describeOrigin(explanation);
 }
 
 function listClasses() {

@@ -1,5 +1,7 @@
 // Functions that makeElement small parts of the page from the answers of the service.
 
+const METHODS = { gradcam: "Grad-CAM", hirescam: "HiResCAM" };
+
 /** Make an element with text. */
 export function makeElement(tag, text = "", className = "") {
   return Object.assign(document.createElement(tag), { textContent: text, className });
@@ -45,6 +47,9 @@ export function describeMap({ target, against, empty }, isSigned) {
   if (empty) return `There is no evidence for ${subject}, so the map is empty.`;
   return isSigned ? `Evidence for and against ${subject}` : `Evidence for ${subject}`;
 }
+
+/** Name the method of a map and the layer that it explains. */
+export const describeOrigin = ({ method, layer }) => `${METHODS[method]} at layer ${layer}`;
 
 /** Describe a model for the list of models. */
 export const describeModel = ({ name, version, state, reason }) =>

@@ -253,6 +253,24 @@ def test_the_service_gets_as_many_digits_right_as_torch_and_the_card(
     assert card["metrics"]["accuracy"] >= 0.992
 
 
+def test_an_answer_names_the_layer_and_the_method_of_its_file(bundled_worker: Server) -> None:
+    wait_loaded(bundled_worker)
+    picture = (MODELS_DIR.parent / "docs" / "examples" / "seven.png").read_bytes()
+    expected = {
+        "lenet5": ("features.act2", "gradcam"),
+        "lenet5-relu": ("features.pool1", "hirescam"),
+    }
+    for name, origin in expected.items():
+        answer = bundled_worker.client.post(
+            "/gradcam",
+            params={"model": name},
+            content=picture,
+            headers={"accept": "application/json"},
+        )
+        [explanation] = answer.json()["explanations"]
+        assert (explanation["layer"], explanation["method"]) == origin
+
+
 def test_digits_on_gray_paper_are_recognized(data_dir: Path, bundled_worker: Server) -> None:
     images, labels = read_mnist_test(data_dir / "mnist")
     wait_loaded(bundled_worker)

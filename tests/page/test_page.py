@@ -49,6 +49,7 @@ def test_an_uploaded_picture_shows_its_classes_their_bars_and_the_time_of_each_s
     assert set(LABELS) == set(read_classes(page))
     expect(page.locator("#classes .share").first).to_contain_text("%")
     expect(page.locator("#caption")).to_have_text(f"Evidence for “{LABELS[3]}”")
+    expect(page.locator("#origin")).to_have_text("Grad-CAM at layer grid")
     stages = page.locator("#timings dt").all_inner_texts()
     assert stages == ["decode", "queue", "inference", "render", "total"]
 

@@ -1,7 +1,9 @@
 """Not a test: measures every family for docs/reference/architectures-measured.md.
 
-Command: python -m tests.training.survey [architecture …], or with --missing for rows that lack
+Commands: python -m tests.training.survey [architecture …], or with --missing for rows that lack
+          python -m tests.training.survey --methods [architecture …]
 Cost: about half a minute a row on a quiet machine. Only the named rows are measured anew.
+`--methods` compares HiResCAM with Grad-CAM where they differ.
 
 Real weights where $SIGHTGLASS_DATA has them, else random ones with settled batch-norms. Networks
 of timm need timm. Each must also run without targets and agree with torch in 64 bits.
@@ -21,6 +23,7 @@ from tests.training.export.test_families import settle
 from training.config import get_data_folder
 from training.gradcam.heatmap import resize_and_normalize
 from training.gradcam.reference import (
+    METHODS,
     compute_gradcam,
     find_layer,
     make_exact_copy,
@@ -32,6 +35,7 @@ from training.graph.compilation import (
     compile_prediction_graph,
 )
 from training.graph.session import measure_cost, open_session
+from training.imaging.preprocessing import Pixels
 from training.imaging.synthetic import generate_images
 from training.networks.classifier import (
     Classifier,
@@ -43,7 +47,11 @@ from training.networks.weight_files import read_state_dict
 from training.networks.weights import load_into_network
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "architectures-measured.md"
-BEGIN, END = "<!-- parity -->\n", "<!-- /parity -->"
+PARITY, METHODS_TABLE = "parity", "methods"
+METHODS_HEAD = (
+    "| architecture | weights | layer | map | HiResCAM's compiler | cam | torch's own cam | "
+    "Grad-CAM / plain | HiResCAM / plain |\n|---|---|---|---|---|---|---|---|---|\n"
+)
 HEAD = (
     "| architecture | weights | layer | map | compiler | probabilities | alpha | cam | map 0..1 | "
     "torch's own cam | explained / plain |\n|---|---|---|---|---|---|---|---|---|---|---|\n"
@@ -127,19 +135,8 @@ Array = NDArray[np.float32]
 
 def line(architecture: str, layer: str | None) -> str:
     """Parity with torch and pytorch-grad-cam, and the cost, as a row of the table."""
-    torch.manual_seed(0)
-    file = get_data_folder() / "weights" / f"{architecture}_imagenet.npz"
-    options = TRANSFORMERS.get(architecture, {})
-    size = options.get("img_size") or SIZES.get(architecture, 96)
-    wanted = replace(get_default_input(architecture), height=size, width=size, resize=size)
-    model = build_classifier(architecture, 1000, wanted, dict(options))
-    pictures = generate_images(12, size, size, 3)
-    if file.exists():
-        load_into_network(model.network, read_state_dict(file))
-        model.eval()
-    else:
-        fill_zeros(model)
-        settle(model, pictures)
+    model, pictures, weights = load(architecture)
+    size = pictures.shape[1]
     name = layer or get_default_layer(model.network)
     compiled = compile_graph(model, model.network, name, pictures, GraphOptions(alpha=True))
     cost = measure_cost(compiled.proto, compile_prediction_graph(model, pictures), pictures, 1)
@@ -169,10 +166,27 @@ def line(architecture: str, layer: str | None) -> str:
     )
     shape = f"{cam.shape[2]}x{cam.shape[3]}"
     return (
-        f"| `{architecture}` | {'real' if file.exists() else 'random'} | `{name}` | {shape} | "
+        f"| `{architecture}` | {weights} | `{name}` | {shape} | "
         f"{compiled.plan.compiler} | {' | '.join(f'{value:.0e}' for value in figures)} | "
         f"{cost['ratio']:.2f} |"
     )
+
+
+def load(architecture: str) -> tuple[Classifier, Pixels, str]:
+    """The network, pictures for it, and whether its weights are "real" or "random"."""
+    torch.manual_seed(0)
+    file = get_data_folder() / "weights" / f"{architecture}_imagenet.npz"
+    options = TRANSFORMERS.get(architecture, {})
+    size = options.get("img_size") or SIZES.get(architecture, 96)
+    wanted = replace(get_default_input(architecture), height=size, width=size, resize=size)
+    model = build_classifier(architecture, 1000, wanted, dict(options))
+    pictures = generate_images(12, size, size, 3)
+    if not file.exists():
+        fill_zeros(model)
+        settle(model, pictures)
+        return model, pictures, "random"
+    load_into_network(model.network, read_state_dict(file))
+    return model.eval(), pictures, "real"
 
 
 @torch.no_grad()
@@ -181,6 +195,36 @@ def fill_zeros(model: torch.nn.Module) -> None:
     for weight in model.parameters():
         if weight.ndim > 1 and not weight.any():
             torch.nn.init.normal_(weight, std=0.02)
+
+
+def line_of_methods(architecture: str, layer: str | None) -> str:
+    """HiResCAM's deviation from torch in 64 bits and the cost of both methods, as a row."""
+    model, pictures, weights = load(architecture)
+    name = layer or get_default_layer(model.network)
+    compiled = [
+        compile_graph(model, model.network, name, pictures, GraphOptions(method=method))
+        for method in METHODS
+    ]
+    plan = compiled[1].plan
+    if plan.method == "gradcam":
+        return f"| `{architecture}` | {weights} | `{name}` | | the same map |" + " |" * 4
+    plain = compile_prediction_graph(model, pictures)
+    costs = [measure_cost(graph.proto, plain, pictures, 1)["ratio"] for graph in compiled]
+    image = torch.from_numpy(pictures[:ROWS])
+    target = torch.arange(ROWS)[:, None]
+    cam = open_session(compiled[1].proto)(image.numpy(), target.numpy())[2]
+    exact = make_exact_copy(model)
+    with use_64_bits():
+        module = exact.get_submodule(f"network.{plan.layer}")
+        truth = compute_gradcam(exact, image, target, module, "hirescam").cam.numpy()
+    module = find_layer(model.network, plan.layer)
+    rounded = compute_gradcam(model, image, target, module, "hirescam").cam.numpy()
+    shape = f"{cam.shape[2]}x{cam.shape[3]}"
+    return (
+        f"| `{architecture}` | {weights} | `{name}` | {shape} | {plan.compiler} | "
+        f"{apart(cam[:, 0], truth[:, 0]):.0e} | {apart(rounded[:, 0], truth[:, 0]):.0e} | "
+        f"{costs[0]:.2f} | {costs[1]:.2f} |"
+    )
 
 
 def reference(
@@ -203,15 +247,17 @@ def apart(found: Array, expected: Array) -> float:
     return float((np.abs(found - expected) / size).max())
 
 
-def keep(row: str) -> None:
-    """Put a row into the page's table, in the place of the one for this network and layer."""
-    before, _, rest = PAGE.read_text().partition(BEGIN)
-    table, _, after = rest.partition(END)
+def keep(row: str, name: str) -> None:
+    """Put a row into a table of the page, in the place of the one for this network and layer."""
+    begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+    before, _, rest = PAGE.read_text().partition(begin)
+    table, _, after = rest.partition(end)
     rows = {key(old): old for old in table.splitlines()[2:]} | {key(row): row}
     order = {f"`{name}`": place for place, name in enumerate(ALL)}
     lines = sorted(rows, key=lambda known: order.get(known[0], len(order)))
     body = "".join(f"{rows[known]}\n" for known in lines)
-    PAGE.write_text(f"{before}{BEGIN}{HEAD}{body}{END}{after}")
+    head = HEAD if name == PARITY else METHODS_HEAD
+    PAGE.write_text(f"{before}{begin}{head}{body}{end}{after}")
 
 
 def key(row: str) -> tuple[str, str]:
@@ -222,19 +268,20 @@ def key(row: str) -> tuple[str, str]:
 
 def main() -> None:
     """A row as soon as it is known; a network that can't be exported is one, too."""
-    names = [name for name in sys.argv[1:] if name != "--missing"] or ALL
+    names = [name for name in sys.argv[1:] if not name.startswith("--")] or ALL
     done = PAGE.read_text() if "--missing" in sys.argv else ""
+    compares = "--methods" in sys.argv
     for architecture in names:
         if f"| `{architecture}` |" in done:
             continue
         for layer in dict.fromkeys((None, LAYERS.get(architecture))):
             try:
-                row = line(architecture, layer)
+                row = (line_of_methods if compares else line)(architecture, layer)
             except Exception as fault:
                 said = (str(fault) or type(fault).__name__).splitlines()[0][:150]
                 row = f"| `{architecture}` | - | `{layer}` | not exported: {said} |" + " |" * 7
             print(row, flush=True)  # noqa: T201
-            keep(row)
+            keep(row, METHODS_TABLE if compares else PARITY)
 
 
 if __name__ == "__main__":

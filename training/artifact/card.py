@@ -63,7 +63,8 @@ def make_card(model: ModelInfo, plan: Plan, precision: str, findings: Findings) 
         "precision": precision,
         "gradcam": {
             "layer": get_layer_name(plan.layer),
-            "method": "gradcam",
+            "method": plan.method,
+            **({"method_reason": plan.reason} if plan.reason else {}),
             "compiler": plan.compiler,
             "pivot": plan.pivot,
             "cost": findings.cost,

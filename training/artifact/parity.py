@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from training.errors import CheckError
-from training.gradcam.reference import compute_gradcam, make_exact_copy, use_64_bits
+from training.gradcam.reference import Method, compute_gradcam, make_exact_copy, use_64_bits
 from training.graph.session import open_session, run_for_top1
 from training.imaging.preprocessing import GraphOutputs, GraphRunner, Pixels
 
@@ -32,6 +32,7 @@ def check_parity(
     model: nn.Module,
     layer: nn.Module,
     pictures: Pixels,  # (N, H, W, C)
+    method: Method = "gradcam",
 ) -> dict[str, Any]:
     """Run every check; returns the worst deviations for the card.
 
@@ -40,7 +41,7 @@ def check_parity(
     """
     check_signature(proto)
     run, run_plain = open_session(proto), open_session(plain)
-    reference = Reference.of(model, layer)
+    reference = Reference.of(model, layer, method)
     classes = run_for_top1(run, pictures[:1], 0)[0].shape[1]
     rng = np.random.default_rng(0)
     deviations = Deviations()
@@ -59,18 +60,19 @@ def check_parity(
 
 @dataclass(frozen=True)
 class Reference:
-    """The network in torch, in 32 and in 64 bits."""
+    """The network in torch, in 32 and in 64 bits, and the method of its maps."""
 
     model: nn.Module
     layer: nn.Module
     exact: nn.Module
     exact_layer: nn.Module
+    method: Method
 
     @classmethod
-    def of(cls, model: nn.Module, layer: nn.Module) -> Self:
+    def of(cls, model: nn.Module, layer: nn.Module, method: Method) -> Self:
         exact = make_exact_copy(model)
         name = next(n for n, m in model.named_modules() if m is layer)
-        return cls(model, layer, exact, exact.get_submodule(name))
+        return cls(model, layer, exact, exact.get_submodule(name), method)
 
 
 @dataclass
@@ -103,10 +105,10 @@ def compare_with_reference(
 ) -> None:
     """Compare logits and maps with torch in 64 bits, and torch's own maps in 32 bits too."""
     logits, _, cam = outputs
-    inputs = torch.from_numpy(image), torch.from_numpy(target)
+    inputs, method = (torch.from_numpy(image), torch.from_numpy(target)), reference.method
     with use_64_bits():
-        truth = compute_gradcam(reference.exact, *inputs, reference.exact_layer)
-    eager = compute_gradcam(reference.model, *inputs, reference.layer)
+        truth = compute_gradcam(reference.exact, *inputs, reference.exact_layer, method)
+    eager = compute_gradcam(reference.model, *inputs, reference.layer, method)
     n, t = target.shape
     if cam.shape != tuple(truth.cam.shape):
         raise CheckError(

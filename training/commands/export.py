@@ -39,6 +39,13 @@ def add_export_arguments(command: argparse.ArgumentParser) -> None:
         "--layer", help="target layer (default: the architecture's); auto: choose by measurement"
     )
     command.add_argument(
+        "--method",
+        default="gradcam",
+        choices=["gradcam", "hirescam", "auto"],
+        help="hirescam: multiply gradient and map position by position, without a mean; "
+        "auto: choose by measurement (default: %(default)s)",
+    )
+    command.add_argument(
         "--maps",
         type=int,
         default=200,

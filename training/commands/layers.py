@@ -28,6 +28,7 @@ def add_layers(commands: Commands) -> None:
 def run_layers(arguments: argparse.Namespace) -> None:
     import torch
 
+    from training.gradcam.reference import METHODS
     from training.gradcam.target_layers import list_target_layers
     from training.imaging.synthetic import generate_images
 
@@ -35,11 +36,15 @@ def run_layers(arguments: argparse.Namespace) -> None:
     image = torch.from_numpy(
         generate_images(4, input_spec.height, input_spec.width, input_spec.channels)
     )
-    rows = list_target_layers(model, model.network, image, None if arguments.all else 2)
-    print(f"{'layer':40} {'kind':22} {'map':>16}  compiler     cost")
+    depth = None if arguments.all else 2
+    rows = list_target_layers(model, model.network, image, depth, METHODS)
+    print(f"{'layer':40} {'kind':22} {'map':>16}  {'method':8}  compiler     cost")
     for row in rows:
         size = f"{row.channels} x {row.height} x {row.width}"
-        print(f"{row.name:40} {row.kind:22} {size:>16}  {row.compiler:11} {row.cost:5.2f}")
+        print(
+            f"{row.name:40} {row.kind:22} {size:>16}  {row.method:8}  {row.compiler:11} "
+            f"{row.cost:5.2f}"
+        )
 
 
 def load_network(name: str, size: int | None) -> "tuple[Input, Classifier]":

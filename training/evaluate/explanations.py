@@ -132,7 +132,7 @@ def run_randomisation(
     """The randomisation test on a few of the pictures."""
     image = torch.tensor(np.asarray(sampled.pictures[:RANDOMISATION_PICTURES]))
     target = torch.from_numpy(answers[:RANDOMISATION_PICTURES, None])
-    explain = make_gradcam_explainer(exported.plan.layer)
+    explain = make_gradcam_explainer(exported.plan.layer, exported.plan.method)
     return measure_randomisation(exported.model, explain, image, target, seed)
 
 
@@ -159,11 +159,13 @@ def measure_incompleteness(
 ) -> float | None:
     """The largest |sum of cam - (logit - bias)| of the top-1, over the largest |logit - bias|.
 
-    It should be 0 if the head averages the map and one linear layer follows. None for other heads,
-    and if every logit is its bias.
+    It should be 0 if one linear layer follows, for Grad-CAM after an average of the map. None for
+    other heads, and if every logit is its bias.
     """
     image = torch.tensor(np.asarray(sampled.pictures[:2]))
-    if plan.seed is None or plan.pivot != plan.seed or not is_averaged(model, plan.layer, image):
+    if plan.seed is None or plan.pivot != plan.seed:
+        return None
+    if plan.method == "gradcam" and not is_averaged(model, plan.layer, image):
         return None
     bias = model.network.get_submodule(plan.seed).bias
     answers = logits.argmax(1)

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from training.gradcam.heatmap import render_heatmap
-from training.gradcam.reference import attach_hook, compute_gradcam, find_layer
+from training.gradcam.reference import Method, attach_hook, compute_gradcam, find_layer
 
 MAX_STEPS = 8  # layers at which maps are compared, at most
 MAX_RANK_CORRELATION = 0.5  # at the end of the cascade
@@ -72,12 +72,12 @@ def find_randomisation_doubts(figures: dict[str, Any]) -> list[str]:
     return [f"the map stays much as it was when every weight is shuffled (rank {last:.2f})"]
 
 
-def make_gradcam_explainer(layer: str) -> Explainer:
-    """An explainer that computes Grad-CAM at a layer of a classifier's network."""
+def make_gradcam_explainer(layer: str, method: Method = "gradcam") -> Explainer:
+    """An explainer that computes Grad-CAM, or another method, at a layer of a classifier."""
 
     def explain(model: nn.Module, image: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         inside = find_layer(model.get_submodule("network"), layer)
-        return compute_gradcam(model, image, target, inside).cam[:, 0]
+        return compute_gradcam(model, image, target, inside, method).cam[:, 0]
 
     return explain
 

@@ -27,6 +27,7 @@ class CheckpointRequest:
     name: str | None = None
     version: int | None = None
     layer: str | None = None
+    method: str = "gradcam"
     precision: str = "fp32"
     maps: int = DEFAULT_MAPS
     calibrate: bool = False
@@ -60,6 +61,7 @@ def export_checkpoint(request: CheckpointRequest) -> Path:
             samples=test.pictures[:: max(len(test) // SAMPLES, 1)][:SAMPLES],
             repository=request.to,
             version=request.version,
+            method=request.method,
             precision=request.precision,
             calibration=data.get_split(others).pictures,
             validation=data.get_split("val") if request.calibrate else None,

@@ -59,6 +59,7 @@ class ImportRequest:
     version: int | None
     layer: str | None
     precision: str
+    method: str = "gradcam"
     maps: int = DEFAULT_MAPS
     pictures_are: str = ""
     private: bool = False
@@ -91,6 +92,7 @@ def import_network(request: ImportRequest) -> Path:
             ),
             repository=request.to,
             version=request.version,
+            method=request.method,
             precision=request.precision,
             calibration=calibration,
             test=test,

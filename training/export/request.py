@@ -23,6 +23,7 @@ class ExportRequest:
     samples: Pixels  # (N, H, W, C), two at least, for the checks and golden tests
     repository: Path
     version: int | None = None  # None: the next free one
+    method: str = "gradcam"  # or "hirescam"; "auto" chooses the more faithful one on `test`
     precision: str = "fp32"
     calibration: Pixels | None = None  # pictures that set the ranges of int8
     validation: Split | None = None  # a temperature is fitted on it

@@ -4,7 +4,7 @@ The checks against torch come before the precision is lowered: fp32 and w16 must
 the other precisions are compared with fp32.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import onnx
@@ -18,7 +18,7 @@ from training.artifact.precision_loss import (
 )
 from training.evaluate.metrics import predict_split
 from training.evaluate.temperature import UNFITTED, find_temperature
-from training.export.choose_layer import choose_layer
+from training.export.choose_layer import choose_layer_and_method
 from training.export.request import ExportRequest
 from training.gradcam.plan import Plan
 from training.gradcam.reference import find_layer
@@ -30,12 +30,12 @@ from training.graph.compilation import (
 )
 from training.graph.quantize import reduce_precision
 from training.graph.session import measure_cost
-from training.networks.classifier import Classifier, find_known_layer
+from training.networks.classifier import Classifier
 
 
 @dataclass(frozen=True)
 class TargetNetwork:
-    """A network with the layer to explain and the options of its graph."""
+    """A network with the layer to explain and the options of its graph, the method among them."""
 
     model: Classifier
     layer: str
@@ -73,17 +73,15 @@ class ServedGraph:
 
 
 def choose_target(request: ExportRequest) -> TargetNetwork:
-    """Choose the layer by measurement if it is "auto". Fit a temperature if there is a split."""
-    model, layer = request.model, request.layer
-    if layer == "auto":
-        own = find_known_layer(model.network)
-        layer = choose_layer(model, own, request.test, request.multilabel, request.say)
+    """Choose layer and method by measurement if "auto". Fit a temperature if there is a split."""
+    model = request.model
+    layer, method = choose_layer_and_method(request)
     temperature: float | None = None
     if request.validation is not None:
         logits = predict_split(model.predict, request.validation)
         temperature = find_temperature(logits, request.validation.labels)
     unfitted = UNFITTED if request.validation is not None and temperature is None else ""
-    options = GraphOptions(request.multilabel, temperature or 1.0, request.precision)
+    options = GraphOptions(request.multilabel, temperature or 1.0, request.precision, method)
     return TargetNetwork(model, layer, options, unfitted)
 
 
@@ -96,9 +94,11 @@ def compile_network(request: ExportRequest, network: TargetNetwork) -> CompiledN
 
     fp32 = None
     if options.precision == "w16":  # compiled before the weights are rounded
-        fp32 = compile_with(GraphOptions(options.multilabel, options.temperature)).proto
+        fp32 = compile_with(replace(options, precision="fp32")).proto
     graph = compile_with(options)
     plain = compile_prediction_graph(model, request.samples, options)
+    if graph.plan.reason:
+        request.say(graph.plan.reason)
     nodes = len(graph.proto.graph.node)
     request.say(f"compiled: {graph.plan.compiler}, {nodes} nodes; checking")
     return CompiledNetwork(network, graph, plain, fp32)
@@ -112,7 +112,9 @@ def check_network(request: ExportRequest, compiled: CompiledNetwork) -> CheckedN
     """
     model, graph = compiled.network.model, compiled.graph
     layer = find_layer(model.network, graph.plan.layer)
-    checks = check_parity(graph.proto, compiled.plain, model, layer, request.samples)
+    checks = check_parity(
+        graph.proto, compiled.plain, model, layer, request.samples, graph.plan.method
+    )
     checks["alpha"] = float(f"{graph.plan.error:.2g}")
     return CheckedNetwork(compiled, checks)
 

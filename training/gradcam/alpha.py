@@ -14,8 +14,9 @@ import torch.nn.functional as F
 from torch import nn
 from torch.func import vjp, vmap
 
-from training.gradcam.plan import Plan, sum_over_positions
+from training.gradcam.plan import Plan
 from training.gradcam.reference import attach_hook, copy_differentiably, resolve_targets
+from training.gradcam.shortcuts import sum_over_positions
 
 Tensor = torch.Tensor
 Backward = Callable[[Tensor], tuple[Tensor]]  # from the gradient of an output to that of its input
@@ -31,11 +32,14 @@ class ForwardPass:
     pivot: Tensor  # the output of the plan's pivot
 
 
-class AlphaMethod(Protocol):
-    """One way to compute alpha."""
+class WeightMethod(Protocol):
+    """One way to compute the weights of a map."""
 
     def __call__(self, forward: ForwardPass, target: Tensor) -> tuple[Tensor, Tensor]:
-        """The logits (N, C), and alpha (N, T, K) of targets (N, T)."""
+        """The logits (N, C), and the weights of targets (N, T).
+
+        Grad-CAM's weights are alpha (N, T, K), HiResCAM's are G (N, T, K, h, w).
+        """
 
 
 @dataclass(frozen=True)
@@ -109,14 +113,19 @@ class LinearBackward:
     scale: Tensor  # (K,)
 
     def __call__(self, forward: ForwardPass, target: Tensor) -> tuple[Tensor, Tensor]:
-        _, backward, logits = self.head.differentiate(forward.pivot, forward.image)
-        first = target.transpose(0, 1)  # (T, N)
-        rows = torch.where(first < 0, logits.argmax(1), first)
-        cotangent = self.head.make_cotangent(rows, logits)
-        (gradient,) = vmap(backward)(cotangent)  # (T, N, outputs of the pivot)
+        logits, gradient = differentiate_once(self.head, forward, target)
         # Scaled last and by a vector: onnxruntime 1.31 fuses a transpose, a factor and a
         # product into one kernel, which divides by zero for T = 0.
         return logits, (gradient @ self.weights).transpose(0, 1) * self.scale
+
+
+def differentiate_once(head: Head, forward: ForwardPass, target: Tensor) -> tuple[Tensor, Tensor]:
+    """The logits, and the gradients (T, N, …) at the pivot of a head that runs forward once."""
+    _, backward, logits = head.differentiate(forward.pivot, forward.image)
+    first = target.transpose(0, 1)  # (T, N)
+    rows = torch.where(first < 0, logits.argmax(1), first)
+    (gradient,) = vmap(backward)(head.make_cotangent(rows, logits))
+    return logits, gradient
 
 
 @dataclass(frozen=True)
@@ -137,7 +146,7 @@ class MapBackward:
         return forward.logits, alpha.reshape(n, t, k)
 
 
-def make_alpha_method(model: nn.Module, network: nn.Module, plan: Plan) -> AlphaMethod:
+def make_alpha_method(model: nn.Module, network: nn.Module, plan: Plan) -> WeightMethod:
     """The way to compute alpha that the plan names."""
     pivot = network.get_submodule(plan.pivot)
     head = Head(model, pivot, network.get_submodule(plan.seed) if plan.seed else None)

@@ -1,6 +1,7 @@
-"""A classifier and its Grad-CAM as one traced graph of plain tensor operations.
+"""A classifier and its map as one traced graph of plain tensor operations.
 
-Knows nothing of ONNX. `plan` decides which way to alpha is exact, `alpha` computes it.
+Knows nothing of ONNX. `plan` decides which way to the map's weights is exact. `alpha` computes
+Grad-CAM's weights, and `elementwise` those of HiResCAM.
 """
 
 from collections.abc import Callable, Iterator
@@ -23,6 +24,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from training.gradcam.alpha import ForwardPass, make_alpha_method
 from training.gradcam.decompositions import DECOMPOSITIONS
+from training.gradcam.elementwise import make_gradient_method
 from training.gradcam.plan import Plan
 from training.gradcam.reference import attach_hook
 from training.gradcam.simplify import simplify_graph
@@ -35,23 +37,32 @@ ExplainedForward = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, ..
 def make_explained_forward(
     model: nn.Module, network: nn.Module, plan: Plan, multilabel: bool, temperature: float = 1.0
 ) -> ExplainedForward:
-    """A function of pictures (N, H, W, C) and targets (N, T) to logits, probabilities, cam, alpha.
+    """A function of pictures (N, H, W, C), targets (N, T) to logits, probabilities, cam, weights.
 
-    The plan selects how alpha is computed. The temperature changes the probabilities only.
+    The plan selects the method and how its weights are computed. The temperature changes the
+    probabilities only.
     """
     layer, pivot = network.get_submodule(plan.layer), network.get_submodule(plan.pivot)
-    compute_alpha = make_alpha_method(model, network, plan)
+    make_method = make_alpha_method if plan.method == "gradcam" else make_gradient_method
+    compute_weights = make_method(model, network, plan)
 
     def run(image: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, ...]:
         with record_output(layer) as maps, record_output(pivot) as pivots:
             logits = model(image)  # (N, C)
         a = maps[-1]  # (N, K, h, w)
-        (n, _, h, w), t = a.shape, target.shape[1]
-        logits, alpha = compute_alpha(ForwardPass(image, logits, a, pivots[-1]), target)
-        cam = (alpha @ a.flatten(2)).reshape(n, t, h, w)
-        return logits, compute_probabilities(logits, multilabel, temperature), cam, alpha
+        logits, weights = compute_weights(ForwardPass(image, logits, a, pivots[-1]), target)
+        cam = weigh_map(a, weights)  # (N, T, h, w)
+        return logits, compute_probabilities(logits, multilabel, temperature), cam, weights
 
     return run
+
+
+def weigh_map(a: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """The sum over the channels of a map (N, K, h, w): one weight each, or one per position."""
+    (n, _, h, w), t = a.shape, weights.shape[1]
+    if weights.ndim == 5:  # (N, T, K, h, w)
+        return (weights * a[:, None]).sum(2)
+    return (weights @ a.flatten(2)).reshape(n, t, h, w)
 
 
 @contextmanager

@@ -27,11 +27,18 @@ def convolution_backward(
     groups: int,
     output_mask: list[bool],
 ) -> Any:
-    """A transposed convolution to the input's shape (N, C, H, W)."""
+    """A convolution with turned weights if sizes are kept, else a transposed one: (N, C, H, W)."""
     if output_mask[1] or output_mask[2] or transposed:
         return NotImplemented
-    sizes = image.shape[2:], gradient.shape[2:]
-    rest = find_output_padding(*sizes, weight.shape[2:], stride, padding, dilation)
+    size, kernel = image.shape[2:], weight.shape[2:]
+    if groups == 1 and max(stride) == 1 and max(kernel) > 1 and gradient.shape[2:] == size:
+        turned = weight.transpose(0, 1).flip(2, 3)  # (C, O, kh, kw)
+        reach = [d * (k - 1) - p for d, k, p in zip(dilation, kernel, padding, strict=True)]
+        back = aten.convolution.default(
+            gradient, turned, None, stride, reach, dilation, False, [0, 0], 1
+        )
+        return back, None, None
+    rest = find_output_padding(size, gradient.shape[2:], kernel, stride, padding, dilation)
     back = aten.convolution.default(
         gradient, weight, None, stride, padding, dilation, True, rest, groups
     )
@@ -48,11 +55,18 @@ def avg_pool2d_backward(
     count_include_pad: bool,
     divisor: int | None,
 ) -> Tensor:
-    """Spread each output's gradient over its window, by a transposed convolution per channel."""
+    """Spread each output's gradient over its window.
+
+    Windows that tile the picture are enlarged, others need a transposed convolution per channel.
+    """
     kh, kw = expand_pair(kernel)
     strides = expand_pair(stride) if stride else (kh, kw)
     pads = expand_pair(padding)
     (height, width), (h, w) = image.shape[2:], gradient.shape[2:]
+    if (kh, kw) == strides and (h * kh, w * kw) == (height, width) and not any(pads):
+        share = gradient / (divisor or kh * kw)
+        enlarged: Tensor = aten.upsample_nearest2d.default(share, [height, width], kh, kw)
+        return enlarged
     if divisor is None and ((any(pads) and not count_include_pad) or ceil_mode):
         pool = Pool((kh, kw), strides, pads, ceil_mode, count_include_pad)
         gradient, scale = gradient / count_window_pixels(pool, image, gradient), 1.0

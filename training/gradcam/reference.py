@@ -1,4 +1,10 @@
-"""Grad-CAM by its definition (Selvaraju et al. 2017, equations 1 and 2), in eager torch.
+"""Grad-CAM and HiResCAM by their definitions, in eager torch.
+
+Let A be the layer's output (N, K, h, w), y the logit to explain and G = dy/dA.
+
+- Grad-CAM (Selvaraju et al. 2017, equations 1 and 2): alpha is the mean of G over the positions of
+  each channel, and cam = sum_k alpha_k A_k.
+- HiResCAM (Draelos and Carin 2020): cam = sum_k G_k * A_k, position by position, without the mean.
 
 Every exported graph is compared with this reference. Knows nothing of ONNX.
 """
@@ -7,13 +13,16 @@ import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
 
 from training.errors import UserError
 from training.networks.fixed_weights import fix_weights
+
+Method = Literal["gradcam", "hirescam"]
+METHODS: tuple[Method, ...] = ("gradcam", "hirescam")
 
 
 class NoGradientError(UserError):
@@ -37,9 +46,13 @@ class Explanation:
 
 
 def compute_gradcam(
-    model: nn.Module, image: torch.Tensor, target: torch.Tensor, layer: nn.Module
+    model: nn.Module,
+    image: torch.Tensor,
+    target: torch.Tensor,
+    layer: nn.Module,
+    method: Method = "gradcam",
 ) -> Explanation:
-    """Grad-CAM of each target: A is the layer's output, alpha the mean of dy/dA, cam = sum alpha A.
+    """Grad-CAM, or another method, of each target at a layer, by its definition.
 
     Takes pictures (N, H, W, C) and class indices (N, T); -1 stands for the row's top-1.
 
@@ -56,15 +69,16 @@ def compute_gradcam(
         logits = model(image)  # (N, C)
     a = get_single_map(outputs)  # (N, K, h, w)
     target = resolve_targets(target, logits)
-    alphas = []
+    n, k, h, w = a.shape
+    alphas, cams = [a.new_zeros(n, 0, k)], [a.new_zeros(n, 0, h, w)]
     for column in target.unbind(1):
         y = logits.gather(1, column[:, None]).sum()
         (gradient,) = torch.autograd.grad(y, a, retain_graph=True)  # (N, K, h, w)
-        alphas.append(gradient.mean((2, 3)))
-    n, k, h, w = a.shape
-    alpha = torch.stack(alphas, 1) if alphas else a.new_zeros(n, 0, k)  # (N, T, K)
-    cam = (alpha @ a.detach().flatten(2)).reshape(n, target.shape[1], h, w)
-    return Explanation(logits.detach(), alpha, cam)
+        alpha = gradient.mean((2, 3), keepdim=True)
+        weights = alpha if method == "gradcam" else gradient
+        alphas.append(alpha.reshape(n, 1, k))
+        cams.append((weights * a.detach()).sum(1, keepdim=True))
+    return Explanation(logits.detach(), torch.cat(alphas, 1), torch.cat(cams, 1))
 
 
 def copy_differentiably(output: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""The layers of a network that Grad-CAM can target, with their maps and their cost.
+"""The layers of a network that a map can explain, with the methods, the sizes and the cost.
 
 The cost is measured in torch on this machine: the time of a forward pass with the gradient down to
 the layer, divided by that of a forward pass alone. A closed form needs no gradient and costs 1.
@@ -6,7 +6,7 @@ Knows nothing of ONNX.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,14 +16,21 @@ from training.errors import UserError
 from training.gradcam.find_layout import find_maps
 from training.gradcam.map_layout import MapLayout, view_map
 from training.gradcam.plan import make_plan
-from training.gradcam.reference import NoGradientError, compute_gradcam, prepare_network
+from training.gradcam.reference import (
+    Method,
+    NoGradientError,
+    compute_gradcam,
+    find_layer,
+    prepare_network,
+)
 
 
 @dataclass(frozen=True)
 class TargetLayer:
-    """A layer that Grad-CAM can target. `cost` is relative to a prediction."""
+    """A layer and a method that can explain it. `cost` is relative to a prediction."""
 
     name: str
+    method: Method
     kind: str
     channels: int
     height: int
@@ -34,34 +41,47 @@ class TargetLayer:
 
 
 def list_target_layers(
-    model: nn.Module, network: nn.Module, image: torch.Tensor, depth: int | None = 2
+    model: nn.Module,
+    network: nn.Module,
+    image: torch.Tensor,
+    depth: int | None = 2,
+    methods: Sequence[Method] = ("gradcam",),
+    only: str | None = None,
 ) -> list[TargetLayer]:
     """The possible target layers down to a depth of module names, in execution order.
 
+    Each has a row per method, but a single one where both methods draw the same map. With `only`
+    the list has that layer alone.
+
     Raises:
-        UserError: no layer outputs a map.
+        UserError: no layer outputs a map, or the only one cannot be explained.
     """
     prepare_network(model)
-    found = find_maps(model, network, image)
-    if depth is not None:
-        found = {name: known for name, known in found.items() if name.count(".") < depth}
+    maps = find_maps(model, network, image)
+    found = {name: layout for name, (layout, _) in maps.items()}
+    if only:
+        find_layer(network, only)
+        found = {only: found.get(only, MapLayout())}  # what is wrong with it, its plan will say
+    elif depth is not None:
+        found = {name: layout for name, layout in found.items() if name.count(".") < depth}
     if not found:
         raise UserError("No layer of this network outputs a map, so Grad-CAM has nothing to show.")
     forward = time_fastest_call(lambda: model(image))
     rows = []
-    for name, (layout, shape) in found.items():
+    for name, layout in found.items():
         kind = type(network.get_submodule(name)).__name__
         with view_map(network, name, layout) as module:
             try:
-                plan = make_plan(model, network, module, image[:2])
+                plans = [make_plan(model, network, module, image[:2], method) for method in methods]
             except NoGradientError:
+                if only:
+                    raise
                 continue
-            cost = (
-                1.0
-                if plan.is_closed_form
-                else time_gradient(model, network.get_submodule(module), image) / forward
-            )
-        rows.append(TargetLayer(name, kind, *shape, plan.compiler, cost, layout))
+            backward = time_gradient(model, network.get_submodule(module), image) / forward
+        for plan in {plan.method: plan for plan in plans}.values():
+            cost = 1.0 if plan.is_closed_form else backward
+            sizes = (plan.channels, plan.height, plan.width)
+            rows.append(TargetLayer(name, plan.method, kind, *sizes, plan.compiler, cost, layout))
     return rows
 
 

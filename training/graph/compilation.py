@@ -20,7 +20,7 @@ from training.errors import UserError
 from training.gradcam.compiler import make_explained_forward, trace_graph
 from training.gradcam.find_layout import expose_map
 from training.gradcam.plan import Plan, make_plan
-from training.gradcam.reference import find_layer, prepare_network
+from training.gradcam.reference import Method, find_layer, prepare_network
 from training.graph.fuse_batchnorm import fuse_batchnorms
 from training.graph.onnx_export import (
     MIN_HALF_WEIGHTS,
@@ -48,12 +48,13 @@ class GraphOptions:
     multilabel: bool = False  # a sigmoid per label instead of a softmax over the classes
     temperature: float = 1.0
     precision: str = "fp32"
-    alpha: bool = False  # alpha as a fourth output, for tests
+    method: Method = "gradcam"
+    alpha: bool = False  # the map's weights as a fourth output, for tests
 
 
 @dataclass(frozen=True)
 class CompiledGraph:
-    """A graph with Grad-CAM, and the plan by which it computes alpha."""
+    """A graph with its map, and the plan by which it computes the map's weights."""
 
     proto: onnx.ModelProto
     plan: Plan
@@ -83,7 +84,7 @@ def compile_graph(
         round_weights(model)
     target = torch.arange(EXAMPLE_SIZES[0] * EXAMPLE_SIZES[1]).reshape(EXAMPLE_SIZES) % 2
     with explain_export_errors(layer):
-        plan = make_plan(model, network, module, image[:3])
+        plan = make_plan(model, network, module, image[:3], options.method)
         run = make_explained_forward(model, network, plan, options.multilabel, options.temperature)
         graph = trace_graph(run, image, target)
         proto = export_traced_graph(graph, image, target, options.alpha)

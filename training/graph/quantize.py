@@ -52,8 +52,9 @@ def reduce_precision(proto: onnx.ModelProto, precision: str, pictures: Pixels) -
 def extract_body(proto: onnx.ModelProto) -> onnx.ModelProto:
     """The part from `image` to the target layer's map and whatever else later nodes use."""
     makers = {output: node for node in proto.graph.node for output in node.output}
-    spread = makers[makers[makers["cam"].input[0]].input[1]]  # cam = reshape(alpha @ reshape(A))
-    if spread.op_type != "Reshape":
+    # cam = reshape(alpha @ reshape(A)), or sum(G * unsqueeze(A))
+    spread = makers[makers[makers["cam"].input[0]].input[1]]
+    if spread.op_type not in ("Reshape", "Unsqueeze"):
         raise UserError(
             f"The precision of this graph cannot be lowered: its cam comes from {spread.op_type}, "
             "not from a map. Export it with --precision fp32 or w16."

@@ -22,9 +22,10 @@ from training.report.plots import format_metrics, format_table
 
 MAX_SHOWN_LABELS = 12
 COMPILERS = {
-    "closed-form": "the channels' weights are a constant matrix",
-    "backward": "the channels' weights by a backward pass compiled into the graph",
+    "closed-form": "the map's weights are a constant matrix",
+    "backward": "the map's weights by a backward pass compiled into the graph",
 }
+METHODS = {"gradcam": "Grad-CAM", "hirescam": "HiResCAM"}
 CHECKS = {
     "logits": "logits against torch in double precision, of the largest",
     "logits_torch": "the same for torch in 32 bits: what rounding alone does",
@@ -148,7 +149,8 @@ def format_facts(card: dict[str, Any], content: bytes) -> list[str]:
         "answers": f"{describe_task(card)}: {shorten_labels(card['labels'])}",
         "reads": f"{kind} pictures of {input_spec['width']} x {input_spec['height']} ({geometry}, "
         f"{input_spec['interpolation']})",
-        "explains": f"layer `{gradcam['layer']}`, maps of {width} x {height}; "
+        "explains": f"layer `{gradcam['layer']}`, maps of {width} x {height} by "
+        f"{METHODS.get(gradcam['method'], gradcam['method'])}; "
         f"{COMPILERS.get(gradcam['compiler'], gradcam['compiler'])}{cost}",
         "comes from": f"{training.get('data') or training.get('origin', 'not said')}{epochs}",
         "license": card["license"],

@@ -71,6 +71,7 @@ def test_a_png_names_its_model_target_and_layer(server: Server) -> None:
         "sha256": sha256,
         "target": "top left",
         "layer": "grid",
+        "method": "gradcam",
     }
 
 
@@ -93,10 +94,13 @@ def test_json_is_a_prediction_plus_explanations(server: Server) -> None:
     predicted = server.client.post("/predict", content=MIXED).json()
     assert predicted == {key: answer[key] for key in ("model", "version", "predictions", "image")}
     [explanation] = answer["explanations"]
-    assert list(explanation) == ["target", "against", "layer", "shape", "cam", "empty", "box"]
+    assert list(explanation) == [
+        *("target", "against", "layer", "method", "shape", "cam", "empty", "box")
+    ]
     assert explanation["target"] == answer["predictions"][0]
     assert explanation["against"] is None
     assert explanation["layer"] == "grid"
+    assert explanation["method"] == "gradcam"
     assert explanation["shape"] == [4, 4]
     assert np.shape(explanation["cam"]) == (4, 4)
     assert explanation["empty"] is False

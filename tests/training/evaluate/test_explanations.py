@@ -1,6 +1,7 @@
 """An export measures its own maps. Card, page and terminal show the result."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from torch import nn
 
 from tests.training import blobs
 from training.artifact.card import ModelInfo
@@ -18,10 +20,13 @@ from training.evaluate.explanations import (
     measure_incompleteness,
     run_pointing_game,
 )
-from training.export.choose_layer import choose_layer
+from training.export.choose_layer import choose_layer_and_method
 from training.export.pipeline import export_model
 from training.export.request import ExportRequest
 from training.gradcam.plan import make_plan
+from training.gradcam.reference import METHODS, compute_gradcam
+from training.imaging.preprocessing import Pixels
+from training.networks.classifier import Classifier
 from training.report.model_card import render_model_page
 
 ABOUT = ModelInfo("stripes", "a test's", blobs.LABELS, blobs.INPUT, "multiclass", "CC0", {})
@@ -126,6 +131,25 @@ def test_a_map_that_does_not_sum_to_the_logit_is_found() -> None:
     assert measure_incompleteness(lesson.model, earlier, lesson.seen, logits, lesson.cams) is None
 
 
+def test_a_map_by_hirescam_sums_to_the_logit_without_an_average(
+    small: Callable[[nn.Module], Classifier], colors: Pixels
+) -> None:
+    """For Grad-CAM, a linear layer of all positions has no such sum."""
+    model = small(nn.Sequential(nn.Flatten(), nn.Linear(6 * 256, 5)))
+    image, top = torch.from_numpy(colors), torch.full((len(colors), 1), -1)
+    split = Split(colors, np.zeros(len(colors), np.int64))
+    gaps = []
+    for method in METHODS:
+        plan = make_plan(model, model.network, "features", image[:3], method)
+        layer = model.network.get_submodule("features")
+        found = compute_gradcam(model, image, top, layer, method)
+        logits, cams = found.logits.numpy(), found.cam[:, 0].numpy()
+        gaps.append(measure_incompleteness(model, plan, split, logits, cams))
+    assert gaps[0] is None
+    assert gaps[1] is not None
+    assert gaps[1] < 1e-5
+
+
 def test_logits_without_evidence_have_no_completeness() -> None:
     """If every logit is its bias there is nothing to compare: no division by zero."""
     lesson = blobs.lesson()
@@ -150,18 +174,46 @@ def test_multilabel_models_have_no_pointing_game() -> None:
 def test_the_most_faithful_layer_is_chosen() -> None:
     """The table shows each candidate. The chosen one is within one error of the best."""
     said: list[str] = []
-    model = blobs.lesson().model
-    taken = choose_layer(model, None, blobs.draw(24, 3), False, said.append, 24)
+    taken = choose_layer_and_method(ask(said, test=blobs.draw(24, 3), method="auto"), 24)
     assert len([line for line in said if "(taken)" in line]) == 1
-    assert [line.split()[0] for line in said[1:]] == ["features.1", "features"]
-    scores = {line.split()[0]: float(line.split("%")[1].split("±")[0]) for line in said[1:]}
-    assert taken in scores
+    scores = {tuple(line.split()[:2]): float(line.split("%")[1].split("±")[0]) for line in said[1:]}
+    assert list(scores) == [
+        *(("features.1", "gradcam"), ("features.1", "hirescam")),
+        ("features", "gradcam"),  # HiResCAM is the same map there
+    ]
     assert scores[taken] >= max(scores.values()) - 0.05
 
 
-def test_choosing_a_layer_needs_pictures() -> None:
+def test_only_what_is_left_open_is_chosen() -> None:
+    """The layer may be named and the method not, and the reverse."""
+    said: list[str] = []
+    test = blobs.draw(4, 3)
+    layer, _ = choose_layer_and_method(ask(said, layer="features.1", method="auto", test=test), 4)
+    assert layer == "features.1"
+    assert [line.split()[:2] for line in said[1:]] == [
+        ["features.1", "gradcam"],
+        ["features.1", "hirescam"],
+    ]
+    said.clear()
+    choose_layer_and_method(ask(said, method="gradcam", test=test), 4)
+    assert {line.split()[1] for line in said[1:]} == {"gradcam"}
+    given = ask(said, layer="features", method="hirescam")
+    assert choose_layer_and_method(given) == ("features", "hirescam")
+
+
+def test_a_choice_needs_pictures() -> None:
     """Without pictures, or with only one, the choice is rejected."""
-    with pytest.raises(UserError, match="on two pictures at least, there is 1"):
-        choose_layer(blobs.lesson().model, None, blobs.draw(1), False, print)
-    with pytest.raises(UserError, match="with --pictures"):
-        choose_layer(blobs.lesson().model, None, None, False, print)
+    with pytest.raises(UserError, match="--layer auto compares maps on two pictures at least"):
+        choose_layer_and_method(ask([], test=blobs.draw(1)))
+    with pytest.raises(UserError, match=r"--layer auto needs labelled.* with --pictures"):
+        choose_layer_and_method(ask([]))
+    with pytest.raises(UserError, match="--layer auto and --method auto need labelled"):
+        choose_layer_and_method(ask([], method="auto"))
+
+
+def ask(said: list[str], **options: Any) -> ExportRequest:
+    """A request for the taught network whose layer is to be chosen."""
+    lesson = blobs.lesson()
+    given: dict[str, Any] = {"layer": "auto", "say": said.append, **options}
+    samples = lesson.seen.pictures[:8]
+    return ExportRequest(ABOUT, lesson.model, samples=samples, repository=Path("nowhere"), **given)

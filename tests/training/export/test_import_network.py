@@ -79,6 +79,17 @@ def test_a_users_network_is_exported(ask: Callable[..., ImportRequest]) -> None:
     assert found["license"] == "MIT"
 
 
+def test_hirescam_is_gradcam_where_both_are_the_same_map(
+    ask: Callable[..., ImportRequest], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An average and a linear layer follow: the card says which method it is, and why."""
+    gradcam = card(import_network(ask(method="hirescam")))["gradcam"]
+    assert isinstance(gradcam, dict)
+    assert gradcam["method"] == "gradcam"
+    assert "HiResCAM is Grad-CAM here" in gradcam["method_reason"]
+    assert gradcam["method_reason"] in capsys.readouterr().out
+
+
 def test_metrics_are_measured_on_the_given_pictures(
     ask: Callable[..., ImportRequest], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -131,6 +142,7 @@ def test_int8_is_calibrated_on_every_other_picture_and_measured_on_the_rest(
         ({"layer": "neck"}, "There is no layer 'neck'"),
         ({"layer": "head"}, "neither a map nor tokens"),
         ({"layer": None}, "name one with --layer"),
+        ({"method": "auto"}, "--method auto needs labelled pictures"),
         ({"mean": [0.5], "std": [0.5, 0.5]}, "--mean and --std must both have one number"),
         ({"mean": [0.5], "std": [0.5]}, "does not run on pictures of 24 x 24"),
     ],

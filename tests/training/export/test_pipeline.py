@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from training.artifact import parity
 from training.artifact.card import ModelInfo
 from training.artifact.golden import encode_png, pad_to_wider_image
+from training.artifact.parity import check_signature
 from training.data.datasets import Dataset
 from training.errors import CheckError, UserError
 from training.evaluate.metrics import predict_split
@@ -113,6 +114,17 @@ def test_the_card_has_every_field(
     assert found["checks"]["test_correct_onnx"] == found["metrics"]["correct"]
     assert {"created", "tools", "training"} <= found.keys()
     assert (folder / "report" / "README.md").exists()
+
+
+def test_the_card_names_the_method(lenet: Classifier, grays: Pixels, tmp_path: Path) -> None:
+    """Golden tests and page are of that method, too."""
+    folder = make(lenet, grays, tmp_path, method="hirescam")
+    proto, found = read(folder)
+    assert found["gradcam"]["method"] == "hirescam"
+    assert "method_reason" not in found["gradcam"]
+    assert found["checks"]["cam"] < 1e-5
+    assert "maps of 10 x 10 by HiResCAM" in (folder / "report" / "README.md").read_text()
+    check_signature(proto)
 
 
 def test_without_test_pictures_the_card_says_why(

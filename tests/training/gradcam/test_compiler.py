@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch import nn
 
+from tests.training.conftest import GRAY
 from tests.training.gradcam.test_plan import HEADS
 from training.artifact.parity import check_parity
 from training.gradcam.heatmap import resize_and_normalize
-from training.gradcam.reference import attach_hook, find_layer
+from training.gradcam.reference import METHODS, Method, attach_hook, find_layer
 from training.graph.compilation import (
     CompiledGraph,
     GraphOptions,
@@ -21,17 +22,23 @@ from training.graph.session import open_session
 from training.imaging.preprocessing import Input, Pixels
 from training.imaging.synthetic import generate_images
 from training.networks.classifier import Classifier, build_classifier
+from training.networks.lenet import LeNet5
 
 LENET_LAYERS = ["features.act2", "features.conv2", "features.conv1", "features.act1"]
 
 
 # One closed form of each kind, and one that is differentiated; the others are slow.
-QUICK_HEADS = ("average and linear", "pools and a perceptron", "pool and convolution")
+QUICK_HEADS = {
+    "gradcam": ("average and linear", "pools and a perceptron", "pool and convolution"),
+    "hirescam": ("convolution and average", "pools and a perceptron"),
+}
+CASES = [(name, method) for method in METHODS for name in HEADS]
 
 
-def mark_slow(name: str, is_slow: bool) -> object:
-    """A parameter of a test, marked as slow or not."""
-    return pytest.param(name, marks=[pytest.mark.slow] if is_slow else [])
+def mark_slow(name: str, method: str) -> object:
+    """Parameters of a test, marked as slow or not."""
+    quick = name in QUICK_HEADS[method]
+    return pytest.param(name, method, marks=[] if quick else [pytest.mark.slow])
 
 
 def parity(model: Classifier, layer: str, pictures: Pixels, tolerance: float) -> None:
@@ -85,17 +92,29 @@ def test_deep_networks_match_pytorch_grad_cam(architecture: str, layer: str) -> 
     parity(model, layer, generate_images(7, 64, 64, 3), 1e-4)
 
 
-@pytest.mark.parametrize("name", [mark_slow(name, name not in QUICK_HEADS) for name in HEADS])
+@pytest.mark.parametrize(("name", "method"), [mark_slow(*case) for case in CASES])
 def test_every_kind_of_head_passes_the_checks(
-    small: Callable[[nn.Module], Classifier], colors: Pixels, name: str
+    small: Callable[[nn.Module], Classifier], colors: Pixels, name: str, method: Method
 ) -> None:
     """The checks cover batches of 1 to 7, no target to three, and rows alone and in a batch."""
     model = small(HEADS[name][0])
-    compiled = compile_graph(model, model.network, "features", colors)
+    compiled = compile_graph(model, model.network, "features", colors, GraphOptions(method=method))
     layer = model.network.get_submodule("features")
     plain = compile_prediction_graph(model, colors)
-    figures = check_parity(compiled.proto, plain, model, layer, colors)
+    figures = check_parity(compiled.proto, plain, model, layer, colors, method)
     assert figures["cam"] < 1e-5
+
+
+def test_hirescam_goes_through_convolutions_and_max_pools(grays: Pixels) -> None:
+    """An early layer of a digit network: the gradient of a pool, a convolution and a perceptron."""
+    torch.manual_seed(1)
+    model = Classifier(GRAY, LeNet5(activation="relu", pooling="max")).eval()
+    name = "features.pool1"
+    options = GraphOptions(method="hirescam")
+    compiled = compile_graph(model, model.network, name, grays, options)
+    assert (compiled.plan.pivot, compiled.plan.method) == ("classifier.fc1", "hirescam")
+    layer, plain = model.network.get_submodule(name), compile_prediction_graph(model, grays)
+    assert check_parity(compiled.proto, plain, model, layer, grays, "hirescam")["cam"] < 1e-5
 
 
 def test_lenets_graph_has_no_needless_nodes(compiled: CompiledGraph) -> None:

@@ -31,15 +31,15 @@ def gradient(call: Call, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tenso
 
 
 @pytest.mark.parametrize("stride", [(1, 1), (2, 3)])
-@pytest.mark.parametrize("padding", [(0, 0), (2, 1)])
+@pytest.mark.parametrize("padding", [(0, 0), (1, 2), (2, 2)])
 @pytest.mark.parametrize("dilation", [(1, 1), (2, 1)])
 @pytest.mark.parametrize("groups", [1, 2])
 def test_convolution(
     stride: tuple[int, int], padding: tuple[int, int], dilation: tuple[int, int], groups: int
 ) -> None:
-    """Strides may leave a rest; padding, dilation and groups vary."""
+    """Strides may leave a rest, and padding may keep the size; dilation and groups vary."""
     torch.manual_seed(0)
-    conv = nn.Conv2d(4, 6, (3, 2), stride, padding, dilation, groups).double()
+    conv = nn.Conv2d(4, 6, (3, 5), stride, padding, dilation, groups).double()
     image = torch.randn(2, 4, 12, 11).double()
     cotangent, expected = gradient(conv, image)
     found = convolution_backward(

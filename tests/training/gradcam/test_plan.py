@@ -1,12 +1,13 @@
 """A plan is the cheapest exact way to alpha. A shortcut that is not exact is never used."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
 
-from training.gradcam.plan import make_plan
+from training.gradcam.plan import SAME_MAP, make_plan
 from training.imaging.preprocessing import Pixels
 from training.networks.classifier import Classifier
 
@@ -68,6 +69,10 @@ HEADS = {
         nn.Sequential(nn.Hardtanh(0, 0.3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 5)),
         ("map", "features", "backward"),
     ),
+    "flat and linear": (
+        nn.Sequential(nn.Flatten(), nn.Linear(6 * 256, 5)),
+        ("linear", "head.1", "closed-form"),
+    ),
     "a path past the pool": (Skip(), ("map", "features", "backward")),
 }
 
@@ -80,6 +85,41 @@ def test_each_head_gets_its_shortcut(small: Make, colors: Pixels, name: str) -> 
     found = make_plan(model, model.network, "features", torch.from_numpy(colors[:3]))
     assert (found.kind, found.pivot, found.compiler) == expected
     assert found.error < 1e-9
+
+
+HIRESCAM = {
+    "max pool and linear": ("map", "features", "backward"),
+    "pools and a perceptron": ("linear", "head.4", "backward"),
+    "convolution and average": ("conv", "head.1", "closed-form"),
+    "pool and convolution": ("map", "features", "backward"),
+    "padded average": ("map", "features", "backward"),
+    "a gate before the average": ("map", "features", "backward"),
+    "flat and linear": ("linear", "head.1", "closed-form"),
+    "a path past the pool": ("map", "features", "backward"),
+}
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_each_head_gets_its_shortcut_to_hirescam(small: Make, colors: Pixels, name: str) -> None:
+    """Where only the average of the map counts, Grad-CAM is the same map and takes its place."""
+    model = small(HEADS[name][0])
+    image = torch.from_numpy(colors[:3])
+    found = make_plan(model, model.network, "features", image, "hirescam")
+    if name not in HIRESCAM:
+        assert (found.method, found.reason) == ("gradcam", SAME_MAP)
+        assert found == replace(make_plan(model, model.network, "features", image), reason=SAME_MAP)
+        return
+    assert (found.method, found.reason) == ("hirescam", "")
+    assert (found.kind, found.pivot, found.compiler) == HIRESCAM[name]
+    assert found.error < 1e-9
+
+
+def test_a_gate_that_no_picture_closes_is_still_a_gate(small: Make, colors: Pixels) -> None:
+    """On these pictures both maps are the same, on others they might not be."""
+    gate = nn.Hardtanh(-0.1, 1e6)
+    model = small(nn.Sequential(gate, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 5)))
+    image = torch.from_numpy(colors[:3])
+    assert make_plan(model, model.network, "features", image, "hirescam").method == "hirescam"
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The reference gives published values and has the mathematical properties of Grad-CAM."""
+"""The reference gives published values and has the mathematical properties of its methods."""
 
 from collections.abc import Callable
 
@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from training.errors import UserError
-from training.gradcam.reference import attach_hook, compute_gradcam, find_layer
+from training.gradcam.reference import METHODS, Method, attach_hook, compute_gradcam, find_layer
 from training.imaging.preprocessing import Pixels
 from training.networks.classifier import Classifier
 
@@ -59,6 +59,48 @@ def test_the_map_sums_to_the_logit_before_an_average_and_a_linear_layer(
     assert torch.allclose(found.logits - linear.bias, found.cam.sum((2, 3)), atol=1e-12)
 
 
+@pytest.mark.parametrize("layer", ["conv1", "relu1"])
+def test_hirescam_keeps_the_place_of_each_gradient(layer: str) -> None:
+    """By hand, for the same network: channel 0 with weights 1, channel 1 with 1, -1, -1, -1."""
+    net = OneConv()
+    image = torch.arange(16.0).reshape(1, 1, 4, 4)
+    target = torch.tensor([[0]])
+    found = compute_gradcam(net, image, target, net.get_submodule(layer), "hirescam")
+    assert found.cam[0, 0].tolist() == [[0, 4], [25, 25]]
+    assert found.cam.sum() == found.logits[0, 0]  # the linear layer has no bias
+
+
+def test_both_methods_draw_the_same_map_before_an_average_and_a_linear_layer(
+    small: Callable[[nn.Module], Classifier], colors: Pixels
+) -> None:
+    """They differ after any other head."""
+    average = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 5))
+    flat = nn.Sequential(nn.Flatten(), nn.Linear(6 * 256, 5))
+    image, target = torch.from_numpy(colors), torch.tensor([[-1, 2]]).repeat(len(colors), 1)
+    apart = []
+    for head in (average, flat):
+        model = small(head).double()
+        layer = model.network.get_submodule("features")
+        one, other = (
+            compute_gradcam(model, image, target, layer, method).cam for method in METHODS
+        )
+        apart.append(float((one - other).abs().max() / one.abs().max()))
+    assert apart[0] < 1e-12
+    assert apart[1] > 0.1
+
+
+def test_hirescam_sums_to_the_logit_before_a_linear_layer(
+    small: Callable[[nn.Module], Classifier], colors: Pixels
+) -> None:
+    """Completeness needs no average: the sum of the map is the logit without its bias."""
+    linear = nn.Linear(6 * 64, 5)
+    model = small(nn.Sequential(nn.MaxPool2d(2), nn.Flatten(), linear)).double()
+    image, every = torch.from_numpy(colors), torch.arange(5).repeat(len(colors), 1)
+    layer = model.network.get_submodule("features")
+    found = compute_gradcam(model, image, every, layer, "hirescam")
+    assert torch.allclose(found.logits - linear.bias, found.cam.sum((2, 3)), atol=1e-12)
+
+
 def test_alpha_is_the_derivative_of_the_logit(lenet: Classifier, grays: Pixels) -> None:
     """Shifting a whole channel by a small step in double precision gives the same number."""
     model, image = lenet.double(), torch.from_numpy(grays[:2])
@@ -95,18 +137,19 @@ def test_several_targets_give_the_maps_of_single_targets(lenet: Classifier, gray
     assert none.cam.shape == (3, 0, 10, 10)
 
 
+@pytest.mark.parametrize("method", METHODS)
 def test_a_difference_of_logits_has_the_difference_of_the_maps(
-    lenet: Classifier, grays: Pixels
+    lenet: Classifier, grays: Pixels, method: Method
 ) -> None:
-    """Grad-CAM is linear in the logit that it explains."""
+    """Both methods are linear in the logit that they explain."""
     image = torch.from_numpy(grays[:4])
     layer = lenet.network.get_submodule("features.act2")
-    cam = compute_gradcam(lenet, image, torch.tensor([[4, 9]]).repeat(4, 1), layer).cam
+    cam = compute_gradcam(lenet, image, torch.tensor([[4, 9]]).repeat(4, 1), layer, method).cam
     versus = nn.Linear(10, 1, bias=False)
     versus.weight.data = torch.zeros(1, 10)
     versus.weight.data[0, 4], versus.weight.data[0, 9] = 1, -1
     both = nn.Sequential(lenet, versus)
-    apart = compute_gradcam(both, image, torch.zeros(4, 1, dtype=torch.int64), layer).cam
+    apart = compute_gradcam(both, image, torch.zeros(4, 1, dtype=torch.int64), layer, method).cam
     assert torch.allclose(cam[:, 0] - cam[:, 1], apart[:, 0], atol=1e-6 * float(cam.abs().max()))
 
 

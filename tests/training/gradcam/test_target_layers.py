@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from training.errors import UserError
+from training.gradcam.reference import METHODS
 from training.gradcam.target_layers import list_target_layers
 from training.imaging.preprocessing import Input, Pixels
 from training.networks.classifier import Classifier
@@ -18,6 +19,21 @@ def test_lenets_layers_are_listed_with_their_maps(lenet: Classifier, grays: Pixe
     assert found["features.conv1"] == (6, 28, 28)
     assert not [name for name in found if name.startswith("classifier")]
     assert all(row.cost > 0 for row in rows)
+
+
+def test_a_layer_has_a_row_for_each_method_that_differs(colors: Pixels) -> None:
+    """The last map is averaged, so both methods are one there."""
+    network = nn.Sequential(
+        *(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()),
+        nn.Linear(4, 2),
+    )
+    model = Classifier(Input("RGB", 32, 32, 32), nn.Sequential(network[0], nn.ReLU(), network[1:]))
+    image = torch.from_numpy(colors[:4])
+    rows = list_target_layers(model, model.network, image, methods=METHODS)
+    found = [(row.name, row.method) for row in rows if row.name in ("1", "2.1")]
+    assert found == [("1", "gradcam"), ("1", "hirescam"), ("2.1", "gradcam")]
+    [only] = list_target_layers(model, model.network, image, methods=("hirescam",), only="2.1")
+    assert (only.name, only.method) == ("2.1", "gradcam")
 
 
 def test_shared_and_unused_layers_are_left_out(colors: Pixels) -> None:

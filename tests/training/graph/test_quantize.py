@@ -10,7 +10,7 @@ from onnx import TensorProto
 from torch import nn
 
 from tests.training.export.test_pipeline import about, read
-from training.artifact.parity import CASES, check_signature
+from training.artifact.parity import CASES, check_signature, compute_cosine
 from training.artifact.precision_loss import ALLOWED_LOSSES, compare_precisions
 from training.data.datasets import Dataset, Split
 from training.errors import UserError
@@ -56,6 +56,20 @@ def test_a_lower_precision_keeps_the_contract(
         assert cam.shape == (n, t, 16, 16)
         alone = run(image[-1:], target[-1:])
         assert np.allclose(alone[0][0], logits[-1], atol=1e-3)
+
+
+def test_a_map_by_hirescam_can_have_a_lower_precision(
+    small: Callable[[nn.Module], Classifier], colors: Pixels
+) -> None:
+    """Only the network up to the target layer has fewer bits, as for Grad-CAM."""
+    model = small(nn.Sequential(nn.Flatten(), nn.Linear(6 * 256, 5)))
+    options = GraphOptions(precision="int8", method="hirescam")
+    full = compile_graph(model, model.network, "features", colors, options).proto
+    target = np.arange(len(colors))[:, None] % 5
+    expected = open_session(full)(colors, target)[2]
+    for name in ("fp16", "int8"):
+        found = open_session(reduce_precision(full, name, colors))(colors, target)[2]
+        assert compute_cosine(expected, found) > (0.999 if name == "fp16" else 0.97)
 
 
 def test_int8_quantizes_the_body_but_not_the_head(pooled: Classifier, colors: Pixels) -> None:
