@@ -251,7 +251,7 @@ def describe_unfamiliar(found: Mapping[str, Any]) -> str:
     if found["threshold"] is None:
         return f"No picture is called unfamiliar: {found['reason']}."
     return (
-        f"Pictures with a {found['score'].replace('_', ' ')} under {found['threshold']:.4g} are "
+        f"Pictures whose {found['score'].replace('_', ' ')} is under {found['threshold']:.4g} are "
         f"called unfamiliar: {found['false_alarms']:.2%} of the held-out pictures, and "
         f"{found['flagged']:.0%} of {', '.join(found['others'])} (ROC-AUC {found['auroc']:.3f})"
         + (". That is weak." if found.get("weak") else ".")
