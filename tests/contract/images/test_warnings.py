@@ -7,15 +7,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
-from onnx import helper
 from PIL import Image
 
 from tests.contract.artifacts import wait_loaded
 from tests.contract.wire import read_metric
 from tests.server import Server, wait_until
-from tests.service.quadrants_model import encode, light, make_card, make_golden, make_graph, save
+from tests.service.quadrants_model import (
+    add_familiarity,
+    encode,
+    light,
+    make_card,
+    make_golden,
+    make_graph,
+    save,
+)
 from tests.warm_process import start_worker
 
 THRESHOLDS = {
@@ -60,12 +66,7 @@ def write_judged_model(
     card = make_card(task=task) | ({} if confidence is None else {"confidence": confidence})
     model = make_graph(card)
     card["golden"] = make_golden(model, card)
-    mean = helper.make_node("ReduceMean", ["floats", "inner"], ["familiarity"], keepdims=0)
-    model.graph.node.append(mean)
-    inner = onnx.numpy_helper.from_array(np.array([1, 2, 3]), "inner")
-    model.graph.initializer.append(inner)
-    output = helper.make_tensor_value_info("familiarity", onnx.TensorProto.FLOAT, ["N"])
-    model.graph.output.append(output)
+    add_familiarity(model)
     save(model, card, folder / "1" / "model.onnx")
 
 

@@ -10,7 +10,13 @@ from numpy.typing import NDArray
 from service.artifact.validation import read_artifact
 from service.runtime.cuda import CPU, CUDA, BoundSession, Tuning, list_sizes, open_bound, pin
 from service.runtime.session import OnnxSession, has_cuda
-from tests.service.quadrants_model import write_model
+from tests.service.quadrants_model import (
+    add_familiarity,
+    make_card,
+    make_golden,
+    make_graph,
+    save,
+)
 
 SIDE = 32
 needs_gpu = pytest.mark.skipif(not has_cuda(), reason="there is no CUDA provider, or no GPU")
@@ -18,9 +24,13 @@ needs_gpu = pytest.mark.skipif(not has_cuda(), reason="there is no CUDA provider
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model with known answers."""
+    """A model with known answers and the optional output."""
     path = tmp_path_factory.mktemp("models") / "model.onnx"
-    write_model(path)
+    card = make_card(confidence={"unfamiliar": {"score": "familiarity", "threshold": 0}})
+    model = make_graph(card)
+    card["golden"] = make_golden(model, card)
+    add_familiarity(model)
+    save(model, card, path)
     return path
 
 
