@@ -125,11 +125,19 @@ class Explanation(TypedDict):
     verification: NotRequired[Verification]
 
 
+class AnswerWarning(TypedDict):
+    """A reason to doubt the answer: the model is not sure, or has not seen such pictures."""
+
+    code: Literal["low_confidence", "unfamiliar"]
+    message: str
+
+
 class Result(TypedDict):
-    """The result for one image."""
+    """The result for one image. The warnings are about its top-1, whatever the target."""
 
     predictions: list[Prediction]
     image: ImageSize
+    warnings: list[AnswerWarning]
     explanations: NotRequired[list[Explanation]]
 
 

@@ -3,6 +3,7 @@
 import argparse
 import sys
 
+from training.commands.annotate import add_annotate
 from training.commands.describe import add_describe
 from training.commands.evaluate import add_evaluate
 from training.commands.export import add_export
@@ -20,7 +21,7 @@ def main() -> int:
     commands = parser.add_subparsers(required=True, metavar="command")
     for add in (
         *(add_fit, add_tune, add_evaluate, add_export, add_import),
-        *(add_describe, add_layers),
+        *(add_annotate, add_describe, add_layers),
     ):
         add(commands)
     arguments = parser.parse_args()

@@ -15,7 +15,14 @@ from service.api.image_body import ImageBody
 from service.api.operations import INFERENCE_ERRORS, JsonObject, Operation
 from service.api.options import read_options
 from service.api.routing import Endpoint
-from service.api.upload import UploadReception, add_images, find_model, get_images, get_single_image
+from service.api.upload import (
+    UploadReception,
+    add_images,
+    find_model,
+    get_images,
+    get_single_image,
+    note_warnings,
+)
 from service.errors import ApiError, BadRequest, InternalError
 from service.http.form import JSON_TYPE, Form, is_raw, read_form
 from service.http.negotiation import choose_media_type
@@ -104,6 +111,7 @@ class ImageEndpoints:
             image, options = get_single_image(form), read_options(PredictOptions, form)
             model = find_model(self._repository, options.model, request)
             result = await self._predict(image, model, options, request.timings, permit)
+        note_warnings(request, result["warnings"])
         return JSONResponse({"model": model.name, "version": model.version, **result})
 
     async def gradcam(self, request: Request) -> Response:
@@ -117,9 +125,9 @@ class ImageEndpoints:
             model = find_model(self._repository, options.model, request)
             explained = ExplainRequest(image, model, options, request.timings, permit.add_answer)
             if media_type == JSON_TYPE:
-                response = await self._explain(explained)
+                response = await self._explain(explained, request)
             else:
-                response = await self._draw(explained, media_type)
+                response = await self._draw(explained, media_type, request)
         response.headers["vary"] = "Accept"
         return response
 
@@ -169,14 +177,16 @@ class ImageEndpoints:
             ExplainRequest(content, model, options, timings, permit.add_answer)
         )
 
-    async def _explain(self, explained: ExplainRequest) -> Response:
+    async def _explain(self, explained: ExplainRequest, request: Request) -> Response:
         result = await self._explainer.explain(explained)
+        note_warnings(request, result["warnings"])
         model = explained.model
         answer = {"model": model.name, "version": model.version, **result}
         return Response(await self._encode(answer, explained.options), media_type=JSON_TYPE)
 
-    async def _draw(self, explained: ExplainRequest, media_type: str) -> Response:
+    async def _draw(self, explained: ExplainRequest, media_type: str, request: Request) -> Response:
         rendering = await self._explainer.draw(explained, media_type)
+        note_warnings(request, rendering.warnings)
         headers = {
             "x-model": f"{explained.model.name}/{explained.model.version}",
             "x-predicted-label": quote(rendering.predicted["label"], safe=""),
@@ -185,6 +195,8 @@ class ImageEndpoints:
         }
         if rendering.verification:
             headers["x-verification"] = to_json(rendering.verification).decode()
+        if rendering.warnings:
+            headers["x-warnings"] = ", ".join(warning["code"] for warning in rendering.warnings)
         return Response(rendering.content, headers=headers, media_type=media_type)
 
     async def _answer_each(
@@ -210,6 +222,7 @@ class ImageEndpoints:
                     if isinstance(image, ApiError):
                         raise image
                     result = await classify(image, model, options, request.timings, permit)
+                    note_warnings(request, result["warnings"])
                     return await self._encode(result, options)
                 except ApiError as exc:
                     if isinstance(exc, InternalError):

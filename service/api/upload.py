@@ -1,7 +1,7 @@
 """The part that all calls with images share: admit the request, read its body, find its model."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from typing import Generic, TypeVar
@@ -13,7 +13,7 @@ from service.http.request import DisconnectWatch, Request, describe_byte_limit
 from service.inference.admission import Admission, Permit
 from service.repository.model import Model
 from service.repository.repository import Repository
-from service.schemas import MAX_BATCH_IMAGES
+from service.schemas import MAX_BATCH_IMAGES, AnswerWarning
 
 INLINE_BYTES = 1 << 15  # a longer body is parsed in a thread
 INLINE_RAW_BYTES = 1 << 18  # the same if hardly anything of it is parsed
@@ -129,6 +129,14 @@ def find_model(repository: Repository, reference: str | None, request: Request) 
     model = repository.find(reference)
     request.log_fields["model"], request.log_fields["version"] = model.name, model.version
     return model
+
+
+def note_warnings(request: Request, warnings: Sequence[AnswerWarning]) -> None:
+    """Add the codes of one image's warnings to the log line, each once per request."""
+    for warning in warnings:
+        codes = request.log_fields.setdefault("warnings", [])
+        if warning["code"] not in codes:
+            codes.append(warning["code"])
 
 
 def get_single_image(form: Form) -> bytes:

@@ -15,11 +15,15 @@ from pydantic import (
     model_validator,
 )
 
+FAMILIARITY = "familiarity"
+OUTPUTS = ("logits", "probabilities", "cam")  # of every graph
 TOP_1 = -1  # as a target: the most probable class of the row itself
 MAX_SIDE = 4096  # of the model's input
 MAX_LABELS = 100_000
 Side = Annotated[int, Field(ge=1, le=MAX_SIDE)]
 Label = Annotated[str, Field(min_length=1, max_length=1000)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+Score = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class InvalidArtifact(Exception):
@@ -84,6 +88,28 @@ class Attention(MeanMap):
     classes: dict[str, MeanMap] = {}
 
 
+class Unfamiliar(BaseModel):
+    """A score of how like the held-out pictures a picture is. Below `threshold` it is unlike them.
+
+    `largest_logit` is the largest logit. `energy` is that less the logarithm of the largest
+    probability: the logarithm of the sum of the exponentials of all logits, if the probabilities
+    are their softmax. `familiarity` is the graph's output of that name.
+    """
+
+    score: Literal["largest_logit", "energy", "familiarity"]
+    threshold: Score | None
+
+
+class Confidence(BaseModel):
+    """What an answer must reach so that no warning comes with it; null: there is no such warning.
+
+    `threshold` is for the probability of the top-1. A multi-label model has one for each label.
+    """
+
+    threshold: Probability | list[Probability] | None = None
+    unfamiliar: Unfamiliar | None = None
+
+
 class Card(BaseModel):
     """The description that a model file carries. Unknown keys are kept."""
 
@@ -100,14 +126,31 @@ class Card(BaseModel):
     checks: dict[str, Any]
     golden: Annotated[list[Golden], Field(min_length=2, max_length=2)]
     attention: Attention | None = None
+    confidence: Confidence | None = None
     created: str
     tools: dict[str, Any]
     license: str
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Return the outputs of the graph that are needed: `familiarity` only if it is judged."""
+        unfamiliar = self.confidence and self.confidence.unfamiliar
+        is_judged = unfamiliar and unfamiliar.score == FAMILIARITY
+        return (*OUTPUTS, FAMILIARITY) if is_judged else OUTPUTS
 
     @model_validator(mode="after")
     def _check_labels(self) -> "Card":
         if len(set(self.labels)) != len(self.labels):
             raise ValueError("'labels' must be unique")
+        return self
+
+    @model_validator(mode="after")
+    def _check_thresholds(self) -> "Card":
+        threshold = None if self.confidence is None else self.confidence.threshold
+        if threshold is not None and isinstance(threshold, list) != (self.task == "multilabel"):
+            raise ValueError("'confidence.threshold' must be a list for multi-label models only")
+        if isinstance(threshold, list) and len(threshold) != len(self.labels):
+            raise ValueError("'confidence.threshold' must have one number for each label")
         return self
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import onnx
 
-from service.artifact.card import MAX_SIDE, Card, InvalidArtifact
+from service.artifact.card import FAMILIARITY, MAX_SIDE, Card, InvalidArtifact
 
 OPSET = 18
 STANDARD_DOMAINS = ("", "ai.onnx")
@@ -155,6 +155,8 @@ def _check_signature(path: Path, graph: onnx.GraphProto, card: Card) -> tuple[in
         (outputs, "probabilities", Tensor.FLOAT, (None, labels)),
         (outputs, "cam", Tensor.FLOAT, (None, None, 0, 0)),  # 0: any fixed size
     ]
+    if FAMILIARITY in outputs or FAMILIARITY in card.outputs:
+        expected.append((outputs, FAMILIARITY, Tensor.FLOAT, (None,)))
     for values, name, dtype, shape in expected:
         if name not in values:
             raise InvalidArtifact(f"{path} has no '{name}' among its inputs and outputs.")

@@ -122,6 +122,7 @@ def describe_explanation(explained: ExplainedPicture, output: Path) -> str:
     lines = [
         f"{explained.model}: {predicted['label']} ({predicted['probability']:.1%})",
         f"{output}: the evidence for {target['label']} ({target['probability']:.1%})",
+        *(f"Warning: {warning['message']}" for warning in explained.rendered.warnings),
     ]
     verification = explained.rendered.verification
     if verification and verification["hot_blurred"] is None:

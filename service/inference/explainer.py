@@ -17,6 +17,7 @@ from service.imaging.memory import Drawing
 from service.imaging.occlusion import blur_hottest_and_coldest
 from service.imaging.saliency import is_empty
 from service.inference.classifier import Classification, Classifier
+from service.inference.confidence import warn
 from service.inference.results import (
     TargetMap,
     check_label_index,
@@ -31,7 +32,14 @@ from service.inference.results import (
 )
 from service.inference.room import Canvas
 from service.repository.model import Model
-from service.schemas import ExplainOptions, Explanation, Prediction, Result, Verification
+from service.schemas import (
+    AnswerWarning,
+    ExplainOptions,
+    Explanation,
+    Prediction,
+    Result,
+    Verification,
+)
 from service.telemetry import metrics
 from service.telemetry.timings import Timings
 
@@ -59,6 +67,7 @@ class RenderedExplanation(NamedTuple):
     predicted: Prediction
     target: Prediction
     verification: Verification | None
+    warnings: list[AnswerWarning]
 
 
 class Explainer:
@@ -112,6 +121,7 @@ class Explainer:
             describe_class(predicted, classification.answer, model),
             describe_class(target_map.target, classification.answer, model),
             await self._verify(request, classification, target_map) if options.verify else None,
+            warn(classification.answer, predicted, model),
         )
 
     def _make_canvas(self, request: ExplainRequest, is_repeated: bool) -> Canvas:

@@ -16,6 +16,7 @@ from service.errors import UnknownLabel, excerpt
 from service.imaging.heatmap import View, encode_picture, render_view
 from service.imaging.saliency import Map, find_box, is_empty, normalize_cam
 from service.inference.classifier import Classification
+from service.inference.confidence import warn
 from service.repository.model import Model
 from service.runtime.batcher import Answer
 from service.schemas import ExplainOptions, Explanation, Prediction, Result
@@ -86,11 +87,13 @@ def describe_class(index: int, answer: Answer, model: Model) -> Prediction:
 
 def make_result(classification: Classification, model: Model, top_k: int) -> Result:
     """The `top_k` most probable classes (all if it is 0) and the size of the picture."""
-    order = rank(classification.answer.logits)[: top_k or None].tolist()
+    answer = classification.answer
+    order = rank(answer.logits)[: top_k or None].tolist()
     width, height = classification.picture.size
     return {
-        "predictions": [describe_class(index, classification.answer, model) for index in order],
+        "predictions": [describe_class(index, answer, model) for index in order],
         "image": {"width": width, "height": height},
+        "warnings": warn(answer, order[0], model),
     }
 
 

@@ -103,6 +103,7 @@ function showStage() {
   elements.hint.hidden = true;
   elements.curl.hidden = true;
   elements.timings.replaceChildren(...makeTimings(state.answer.timings));
+  elements.warnings.replaceChildren(...state.answer.warnings.map(({ message }) => makeElement("p", message)));
 }
 
 /** Show the map of the state's target; ask the service for it if it is not here yet. */
@@ -182,6 +183,7 @@ function clearResult() {
   state.answer = null;
   stage.hidden = elements.result.hidden = true;
   elements.hint.hidden = elements.invitation.hidden = false;
+  elements.warnings.replaceChildren();
   elements.box.hidden = elements.crop.hidden = true;
   heat.width = heat.width; // setting the width clears a canvas
   elements.caption.textContent = elements.verdict.textContent = "";

@@ -33,8 +33,9 @@ def check_outputs(outputs: Outputs, artifact: Artifact, rows: int, targets: int)
         InvalidArtifact: they do not.
     """
     labels = len(artifact.card.labels)
-    shapes = ((rows, labels), (rows, labels), (rows, targets, *artifact.map_shape))
-    for name, found, shape in zip(Outputs._fields, outputs, shapes, strict=True):
+    shapes = ((rows, labels), (rows, labels), (rows, targets, *artifact.map_shape), (rows,))
+    for name, found, shape in zip(artifact.card.outputs, outputs, shapes, strict=False):
+        assert found is not None
         if found.shape != shape or found.dtype != np.float32:
             raise InvalidArtifact(
                 f"{artifact.path} answers a batch of {rows} with '{name}' of shape "

@@ -34,6 +34,7 @@ class Answer(NamedTuple):
     started: float
     ended: float
     batch_size: int
+    familiarity: np.float32 | None = None
 
 
 @dataclass(eq=False)
@@ -224,6 +225,7 @@ class Batcher:
     def _deliver(self, completed: "_CompletedBatch") -> None:
         rows, target, outputs, started, ended = completed
         self._callbacks.on_batch_size(len(rows))
+        familiarity = outputs.familiarity
         for i, row in enumerate(rows):
             if not row.answer.done():
                 row.answer.set_result(
@@ -235,6 +237,7 @@ class Batcher:
                         started,
                         ended,
                         len(rows),
+                        None if familiarity is None else familiarity[i],
                     )
                 )
         if self._callbacks.on_batch:

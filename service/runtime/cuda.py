@@ -17,7 +17,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from service.artifact.card import TOP_1, Artifact, InvalidArtifact
+from service.artifact.card import FAMILIARITY, TOP_1, Artifact, InvalidArtifact
 from service.runtime.engine import Outputs
 
 CUDA = "CUDAExecutionProvider"
@@ -71,8 +71,9 @@ class BoundSession:
             self._pixels[size] = _Pixels((size, *image.shape[1:]), self.provider)
         if (size, padded) not in self._batches:
             self._batches[size, padded] = self._make_batch(size, padded)
-        logits, probabilities, cam = self._batches[size, padded].run(image, target)
-        return Outputs(logits[:rows], probabilities[:rows], cam[:rows, :targets])
+        logits, probabilities, cam, *others = self._batches[size, padded].run(image, target)
+        rest = (other[:rows] for other in others)
+        return Outputs(logits[:rows], probabilities[:rows], cam[:rows, :targets], *rest)
 
     def _make_batch(self, size: int, targets: int) -> "_Batch":
         captured = targets in CAPTURED_TARGETS
@@ -82,7 +83,9 @@ class BoundSession:
             "logits": (size, labels),
             "probabilities": (size, labels),
             "cam": (size, targets, *self._artifact.map_shape),
+            FAMILIARITY: (size,),
         }
+        shapes = {name: shapes[name] for name in self._artifact.card.outputs}
         pixels = self._pixels[size]
         return _Batch(self._session, pixels, (size, targets), shapes, self.provider, graph)
 
@@ -90,7 +93,7 @@ class BoundSession:
         options = ort.RunOptions()
         options.add_run_config_entry("gpu_graph_id", str(UNCAPTURED))
         feed = {"image": image, "target": target}
-        return Outputs(*self._session.run(Outputs._fields, feed, options))
+        return Outputs(*self._session.run(self._artifact.card.outputs, feed, options))
 
 
 class _Pixels:
@@ -140,7 +143,7 @@ class _Batch:
     def run(
         self, image: NDArray[np.uint8], target: NDArray[np.int64]
     ) -> Iterator[NDArray[np.float32]]:
-        """Return copies of logits, probabilities and cam of all rows, including the padding."""
+        """Return copies of the outputs of all rows, including the padding, in their order."""
         self._pixels.put(image)
         if target.size:
             self._staged[: target.shape[0], : target.shape[1]] = target

@@ -16,6 +16,7 @@ class Outputs(NamedTuple):
     logits: NDArray[np.float32]  # (N, K)
     probabilities: NDArray[np.float32]  # (N, K)
     cam: NDArray[np.float32]  # (N, T, h, w)
+    familiarity: NDArray[np.float32] | None = None  # (N,), if the card judges by it
 
 
 Run = Callable[[NDArray[np.uint8], NDArray[np.int64]], Outputs]

@@ -45,6 +45,7 @@ class OnnxSession:
             self._session = ort.InferenceSession(content, options, providers=providers)
         except Exception as exc:  # onnxruntime's exceptions have no common base class
             raise InvalidArtifact(f"{artifact.path} is rejected by onnxruntime: {exc}") from None
+        self._outputs = artifact.card.outputs
         self._session._model_bytes = None  # private: otherwise onnxruntime keeps the whole file
         self.provider = PROVIDER_NAMES[self._session.get_providers()[0]]
         if device == "cuda" and self.provider != "cuda":
@@ -52,7 +53,7 @@ class OnnxSession:
 
     def run(self, image: NDArray[np.uint8], target: NDArray[np.int64]) -> Outputs:
         """Run one batch: `image` [N, H, W, C], `target` [N, T] with -1 for a row's own top-1."""
-        return Outputs(*self._session.run(Outputs._fields, {"image": image, "target": target}))
+        return Outputs(*self._session.run(self._outputs, {"image": image, "target": target}))
 
     run_replica = run
 

@@ -22,6 +22,7 @@ EXPOSED = (
     "X-Target-Label",
     "X-Target-Probability",
     "X-Verification",
+    "X-Warnings",
 )
 PREFLIGHT_SECONDS = "600"  # how long a browser may cache the answer
 PREFLIGHT = "sightglass.preflight"  # in the scope: a preflight from an allowed origin

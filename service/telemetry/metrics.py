@@ -64,6 +64,13 @@ EMPTY_MAPS = Counter(
     "Maps that are empty because there is no evidence for the target",
     ("model",),
 )
+WARNINGS = Counter("sightglass_warnings", "Answers with a warning, by its code", ("model", "code"))
+
+
+@cache
+def get_warning_counter(model: str, code: str) -> Counter:
+    """The counter of one model and warning."""
+    return WARNINGS.labels(model, code)
 
 
 @cache

@@ -29,6 +29,7 @@ SHOWN_HEADERS = (
     "x-predicted-label",
     "x-target-label",
     "x-target-probability",
+    "x-warnings",
 )
 CLOSING = "connection: close\n"
 ELIDED = {"cam", "picture", "card", "request_id"}

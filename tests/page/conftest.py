@@ -67,15 +67,16 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def site(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The service with two versions of a colour model, and a small gray model."""
+    """The service with two versions of a colour model, and a small gray model that warns."""
     assert browser
     folder = tmp_path_factory.mktemp("page")
-    for name, mode, side in (
-        ("colours/1", "RGB", 32),
-        ("colours/2", "RGB", 64),
-        ("gray/1", "L", 28),
+    sure = {"threshold": 0.6, "unfamiliar": {"score": "largest_logit", "threshold": 3.0}}
+    for name, changes in (
+        ("colours/1", {"mode": "RGB", "side": 32}),
+        ("colours/2", {"mode": "RGB", "side": 64}),
+        ("gray/1", {"mode": "L", "side": 28, "confidence": sure}),
     ):
-        write_model(folder / "models" / name / "model.onnx", mode=mode, side=side)
+        write_model(folder / "models" / name / "model.onnx", **changes)
     with start_worker(folder / "models", folder, workers=1) as running:
         running.wait_ready()
         yield running

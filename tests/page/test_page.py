@@ -217,6 +217,19 @@ def test_another_model_explains_the_same_picture(page: Page) -> None:
     expect(page.locator("#model option")).to_have_count(3)
 
 
+def test_a_doubtful_answer_comes_with_warnings_that_go_with_the_next_one(page: Page) -> None:
+    warnings = page.get_by_role("status", name="Warnings")
+    upload(page, Image.new("L", (28, 28)))
+    page.select_option("#model", "gray/1")
+    expect(warnings.locator("p")).to_have_count(2)
+    expect(warnings).to_contain_text(
+        "The model is not sure: the probability of its answer is 25.00 %"
+    )
+    expect(warnings).to_contain_text("The picture is unlike those that the model knows.")
+    upload(page, light(1))
+    expect(warnings.locator("p")).to_have_count(0)
+
+
 @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
 @pytest.mark.parametrize("origin", ["a file", "an example", "a drawing"])
 def test_the_copied_curl_command_returns_the_picture_shown(

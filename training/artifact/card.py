@@ -49,11 +49,16 @@ class Findings:
     unmeasured: str  # the reason if there are no metrics
     attention: dict[str, Any] | None = None
     calibration: dict[str, Any] | None = None
+    confidence: dict[str, Any] | None = None
 
 
 def make_card(model: ModelInfo, plan: Plan, precision: str, findings: Findings) -> dict[str, Any]:
     """The card. Findings that are None are left out, except that `metrics` gets a reason."""
-    optional = {"attention": findings.attention, "calibration": findings.calibration}
+    optional = {
+        "attention": findings.attention,
+        "calibration": findings.calibration,
+        "confidence": findings.confidence,
+    }
     return {
         "schema": 1,
         "architecture": model.architecture,

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from training.commands.annotate import add_confidence_arguments
 from training.commands.parsers import Commands, add_command, make_request
 
 
@@ -58,6 +59,7 @@ def add_export_arguments(command: argparse.ArgumentParser) -> None:
         help="w16: store weights in 16 bits; fp16: compute in 16 bits, for GPUs; "
         "int8: compute in 8 bits, for CPUs (default: %(default)s)",
     )
+    add_confidence_arguments(command)
 
 
 def run_export(arguments: argparse.Namespace) -> None:

@@ -1,5 +1,6 @@
 """Exports a checkpoint of a training run, with what its config says of it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,8 @@ class CheckpointRequest:
     precision: str = "fp32"
     maps: int = DEFAULT_MAPS
     calibrate: bool = False
+    unlike: Sequence[str] = ()
+    familiarity: bool = False
 
 
 def export_checkpoint(request: CheckpointRequest) -> Path:
@@ -69,6 +72,8 @@ def export_checkpoint(request: CheckpointRequest) -> Path:
             measured_on=SPLITS_IN_WORDS[measured],
             caution=VALIDATION_CAUTION if measured == "val" else "",
             maps=request.maps,
+            unlike=request.unlike,
+            familiarity=request.familiarity,
             history=history,
         )
     )

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,6 +63,8 @@ class ImportRequest:
     method: str = "gradcam"
     maps: int = DEFAULT_MAPS
     pictures_are: str = ""
+    unlike: Sequence[str] = ()
+    familiarity: bool = False
     private: bool = False
 
 
@@ -78,7 +81,7 @@ def import_network(request: ImportRequest) -> Path:
     model = build_network(request, labels, input_spec)
     test = load_labelled_split(request.pictures, labels, input_spec) if request.pictures else None
     calibration = None
-    if test is not None and request.precision == "int8":
+    if test is not None and (request.precision == "int8" or request.familiarity):
         # Nothing is measured on the pictures that calibrate.
         odd = np.arange(len(test)) % 2 == 1
         test, calibration = test.select(~odd), test.select(odd).pictures
@@ -100,6 +103,8 @@ def import_network(request: ImportRequest) -> Path:
             or f"the pictures of {request.pictures}; whether it was trained on them is not known",
             unmeasured="it was imported without labelled pictures (--pictures)",
             maps=request.maps,
+            unlike=request.unlike,
+            familiarity=request.familiarity,
             private=request.private,
         )
     )

@@ -1,6 +1,7 @@
 """What an exported graph can do: metrics, maps and calibration, measured through the graph."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,10 @@ from training.evaluate.explanations import (
 )
 from training.evaluate.metrics import Evaluation, compute_metrics, predict_split
 from training.evaluate.temperature import compare_calibration, describe_calibration
+from training.export.confidence import Doubts, load_others, measure_doubts
 from training.export.request import ExportRequest
 from training.export.served_graph import ServedGraph, TargetNetwork
-from training.graph.session import open_session, run_for_top1
+from training.graph.session import open_session
 from training.imaging.preprocessing import GraphRunner
 from training.networks.classifier import compute_probabilities
 from training.report.explanations import format_verdict
@@ -36,6 +38,7 @@ class MeasuredGraph:
     evaluation: Evaluation | None
     explanations: ExplanationMetrics | None
     calibration: dict[str, Any] | None
+    confidence: dict[str, Any] | None = None
 
 
 def measure_graph(request: ExportRequest, served: ServedGraph) -> MeasuredGraph:
@@ -44,19 +47,22 @@ def measure_graph(request: ExportRequest, served: ServedGraph) -> MeasuredGraph:
     Raises:
         CheckError: torch and the graph classify different numbers of pictures correctly.
     """
-    run = open_session(served.proto)
     checks, test = dict(served.checks), request.test
-    evaluation, explanations, logits = None, None, None
+    evaluation, explanations, logits, confidence = None, None, None, None
     if test is not None:
-        logits, probabilities = predict_with_graph(run, test)
+        notes: list[str] = []
+        doubts = measure_warnings(request, served, test, notes.append)
+        confidence, served = doubts.confidence, replace(served, proto=doubts.proto)
+        logits, probabilities = doubts.outputs.logits, doubts.outputs.probabilities
         figures = compute_metrics(probabilities, test.labels, request.info.labels)
         evaluation = Evaluation(request.info.labels, test, probabilities, figures)
         request.say(describe_accuracy(figures))
-        for sentence in filter(None, [request.caution, *figures.get("undefined", [])]):
+        for sentence in filter(None, [*notes, request.caution, *figures.get("undefined", [])]):
             request.say(sentence)
         if request.precision in EXACT_PRECISIONS:
             expected = predict_with_torch(served.network, test)
             checks |= compare_predictions(expected, probabilities, test.labels)
+    run = open_session(served.proto)
     if test is not None and request.maps:
         explanations = measure_maps(request, served, run, test)
         checks["faithfulness"] = explanations.figures
@@ -67,15 +73,19 @@ def measure_graph(request: ExportRequest, served: ServedGraph) -> MeasuredGraph:
     metrics = None if evaluation is None else evaluation.figures
     request.say(seconds + format_verdict(metrics, checks["faithfulness"]))
     calibration = describe_temperature(request, served, logits)
-    return MeasuredGraph(served, run, checks, evaluation, explanations, calibration)
+    return MeasuredGraph(served, run, checks, evaluation, explanations, calibration, confidence)
 
 
-def predict_with_graph(
-    run: GraphRunner, test: Split
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """The exported graph's logits and probabilities of every test picture, (N, K) each."""
-    both = predict_split(lambda image: np.stack(run_for_top1(run, image, 0)[:2], 1), test)
-    return both[:, 0], both[:, 1]  # of (N, 2, K)
+def measure_warnings(
+    request: ExportRequest, served: ServedGraph, test: Split, say: Callable[[str], None]
+) -> Doubts:
+    """Measure when answers should be doubted, and extend the graph if that was asked for."""
+    others = load_others(request.unlike, request.info.input)
+    usual = request.calibration if request.familiarity else None
+    doubts = measure_doubts(served.proto, test, others, usual, say)
+    caution = {"caution": request.caution} if request.caution else {}
+    confidence = {**doubts.confidence, "measured_on": request.measured_on, **caution}
+    return replace(doubts, confidence=confidence)
 
 
 def predict_with_torch(network: TargetNetwork, test: Split) -> NDArray[np.float32]:

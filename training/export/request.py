@@ -25,13 +25,15 @@ class ExportRequest:
     version: int | None = None  # None: the next free one
     method: str = "gradcam"  # or "hirescam"; "auto" chooses the more faithful one on `test`
     precision: str = "fp32"
-    calibration: Pixels | None = None  # pictures that set the ranges of int8
+    calibration: Pixels | None = None  # pictures for the ranges of int8 and the usual features
     validation: Split | None = None  # a temperature is fitted on it
     test: Split | None = None  # metrics and maps are measured on it
     measured_on: str = "the test split"  # what `test` is, for the card
     caution: str = ""  # why the figures of `test` may be too good, for the card
     unmeasured: str = ""  # why there is no `test`, for the card
     maps: int = DEFAULT_MAPS  # number of pictures to measure the maps on; 0: none
+    unlike: Sequence[str] = ()  # folders of pictures unlike the model's
+    familiarity: bool = False  # try pooled features of `calibration`, to notice such pictures
     private: bool = False  # show no pictures in the report
     history: Sequence[dict[str, float]] = ()  # of the training, one entry per epoch
     say: Callable[[str], None] = print  # reports progress
@@ -51,6 +53,11 @@ def check_request(request: ExportRequest) -> None:
     if request.maps < 0:
         raise UserError(f"--maps must be 0 or more, got {request.maps}.")
     calibration = request.calibration
+    if request.familiarity and (calibration is None or not len(calibration)):
+        raise UserError(
+            "--familiarity needs real pictures to learn the usual features from. Give a folder of "
+            "them with --pictures."
+        )
     if request.precision == "int8" and (calibration is None or not len(calibration)):
         raise UserError(
             "int8 must be calibrated on real pictures. Give a folder of them with --pictures."

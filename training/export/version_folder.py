@@ -16,7 +16,7 @@ from training.export.measured_graph import MeasuredGraph
 from training.export.request import ExportRequest
 from training.report.explanations import save_explanation_plots
 from training.report.model_card import write_model_page
-from training.report.plots import save_report_plots
+from training.report.plots import save_report_plots, save_risk_coverage
 
 
 def write_version(request: ExportRequest, measured: MeasuredGraph) -> Path:
@@ -34,6 +34,8 @@ def write_version(request: ExportRequest, measured: MeasuredGraph) -> Path:
                 measured.run,
                 request.private,
             )
+        if measured.confidence is not None:
+            save_risk_coverage(folder / "report", measured.confidence)
         if measured.explanations is not None:
             save_explanation_plots(folder / "report", measured.explanations)
         write_model_page(request.info.name, folder)
@@ -56,6 +58,7 @@ def describe_graph(request: ExportRequest, measured: MeasuredGraph) -> dict[str,
         unmeasured=request.unmeasured,
         attention=None if measured.explanations is None else measured.explanations.attention,
         calibration=measured.calibration,
+        confidence=measured.confidence,
     )
     return make_card(info, served.plan, request.precision, findings)
 

@@ -14,11 +14,16 @@ from numpy.typing import NDArray
 from training.errors import CheckError
 from training.imaging.preprocessing import GraphOutputs, GraphRunner, Pixels
 
+FAMILIARITY = "familiarity"  # an output that a graph may have
 TIMED_PICTURES = 8  # pictures per batch
 
 
-def open_session(proto: onnx.ModelProto, threads: int = 0) -> GraphRunner:
+def open_session(
+    proto: onnx.ModelProto, threads: int = 0, outputs: Sequence[str] | None = None
+) -> GraphRunner:
     """The graph on onnxruntime's CPU provider. A graph without `target` ignores the targets.
+
+    A pass returns `outputs`, by default all but `familiarity`.
 
     Raises:
         CheckError: onnxruntime rejects the graph, or, in a pass, the number of pictures or targets.
@@ -34,18 +39,19 @@ def open_session(proto: onnx.ModelProto, threads: int = 0) -> GraphRunner:
         raise CheckError(f"onnxruntime rejects the graph. No file was written. {error}") from error
 
     names = [value.name for value in session.get_inputs()]
+    wanted = outputs or [v.name for v in session.get_outputs() if v.name != FAMILIARITY]
 
     def run(image: Pixels, target: NDArray[np.int64]) -> GraphOutputs:
         feed = {"image": image, "target": target}
         try:
-            outputs: GraphOutputs = session.run(None, {name: feed[name] for name in names})
+            answer: GraphOutputs = session.run(wanted, {name: feed[name] for name in names})
         except Exception as error:  # onnxruntime's exceptions have no common base class
             raise CheckError(
                 f"The graph does not run on {len(image)} pictures with {target.shape[1]} targets "
                 "each: a size that must vary is fixed in it. No file was written. "
                 "Choose another layer."
             ) from error
-        return outputs
+        return answer
 
     return run
 

@@ -17,6 +17,7 @@ from training.artifact.card import METADATA_KEY
 from training.artifact.precision_loss import EXACT_PRECISIONS
 from training.errors import UserError
 from training.evaluate.chance import describe_accuracy
+from training.evaluate.confidence import describe_confidence
 from training.report.explanations import format_explanation_metrics
 from training.report.plots import format_metrics, format_table
 
@@ -177,6 +178,14 @@ def get_map_size(card: dict[str, Any]) -> tuple[int, int]:
     return len(cam), len(cam[0])
 
 
+def list_warnings(card: dict[str, Any]) -> list[str]:
+    """When its answers come with a warning."""
+    confidence = card.get("confidence")
+    if confidence is None:
+        return ["Its answers come without warnings, because its card has no thresholds for them."]
+    return describe_confidence(confidence)
+
+
 def list_cautions(card: dict[str, Any]) -> list[str]:
     """How often it is right, and the limits that follow from the facts, as a list."""
     input_spec, (height, width) = card["input"], get_map_size(card)
@@ -200,6 +209,7 @@ def list_cautions(card: dict[str, Any]) -> list[str]:
     )
     if caution := (card["metrics"] or {}).get("caution"):
         sentences.append(caution)
+    sentences += list_warnings(card)
     figures = card["checks"].get("faithfulness")
     if not figures:
         reason = card["checks"].get("faithfulness_reason", "its card has no figures")

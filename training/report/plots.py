@@ -20,6 +20,10 @@ MAX_CONFUSION_CLASSES = 100  # with more classes the confusion matrix is not plo
 PLOTS = {  # file: (title, caption), in page order
     "confusion.png": ("Confusion matrix", ""),
     "reliability.png": ("Reliability", ""),
+    "risk_coverage.png": (
+        "Risk and coverage",
+        "The error of the answers that come without a warning, by their share:",
+    ),
     "mistakes.png": (
         "Mistakes",
         "The surest mistakes, with the true label and what was answered:",
@@ -149,6 +153,29 @@ def plot_reliability(
         axes.text((i + 0.5) / bins, 0.02, str(rows.sum()), fontsize=6, ha="center", rotation=90)
     axes.set_xlabel("probability of the answer")
     axes.set_ylabel("share that is right (count below)")
+    return figure
+
+
+def save_risk_coverage(folder: Path, confidence: dict[str, Any]) -> None:
+    """Save the plot of a card's `confidence`, if it has a curve."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "risk_coverage.png").unlink(missing_ok=True)
+    if "curve" in confidence:
+        save_figure(plot_risk_coverage(confidence), folder / "risk_coverage.png")
+
+
+def plot_risk_coverage(confidence: dict[str, Any]) -> Figure:
+    """The risk-coverage curve of a card's `confidence`, and where its threshold lies."""
+    coverage, risk = np.array(confidence["curve"]).T
+    figure = Figure((4, 3))
+    axes = figure.add_subplot()
+    axes.plot(coverage, risk, marker=".", markersize=4)
+    axes.axhline(confidence["error_of_all"] / 2, color="gray", linewidth=0.8, linestyle="--")
+    axes.axvline(confidence["coverage"], color="tab:green", linewidth=0.8)
+    axes.set_title(f"threshold {confidence['threshold']:.4g}", fontsize=8)
+    axes.set_xlabel("coverage: share of answers without a warning")
+    axes.set_ylabel("error of these answers")
+    axes.set_ylim(bottom=0)
     return figure
 
 

@@ -7,15 +7,16 @@ a model has, and `tensors` knows how they are encoded.
 import asyncio
 from collections.abc import Sequence
 from functools import partial
+from itertools import chain
 from typing import Literal, NamedTuple
 
 from starlette.responses import Response
 
 from service import errors
-from service.api.operations import INFERENCE_ERRORS, MODEL_ERRORS, Operation
+from service.api.operations import INFERENCE_ERRORS, MODEL_ERRORS, JsonObject, Operation
 from service.api.routing import Endpoint
 from service.api.status import StatusEndpoints
-from service.api.upload import UploadReception, add_images, find_model
+from service.api.upload import UploadReception, add_images, find_model, note_warnings
 from service.api.v2.operations import BINARY, BINARY_TYPE, InferBody
 from service.api.v2.schemas import (
     Index,
@@ -49,15 +50,16 @@ from service.api.v2.tensors import OutputTensor, read_call, write_answer
 from service.http.compression import compress_response
 from service.http.form import JSON_TYPE
 from service.http.request import Request
-from service.http.response import JSONResponse
+from service.http.response import JSONResponse, encode_json
 from service.imaging.saliency import is_empty
 from service.inference.admission import Admission
 from service.inference.classifier import Classifier
+from service.inference.confidence import warn
 from service.inference.room import take_turns
 from service.repository.model import Model
 from service.repository.repository import Repository
 from service.runtime.batcher import Answer
-from service.schemas import MAX_BATCH_IMAGES, ModelVersion
+from service.schemas import MAX_BATCH_IMAGES, AnswerWarning, ModelVersion
 from service.settings import Settings
 from service.telemetry import metrics
 from service.telemetry.timings import Timings
@@ -221,11 +223,14 @@ class V2Endpoints:
         async with upload as (inputs, permit):
             add_images(request, permit, len(inputs.images), model)
             answers = await self._answer(inputs.images, inputs.targets, model, request.timings)
+            warnings = [warn(answer, int(answer.logits.argmax()), model) for answer in answers]
+            note_warnings(request, list(chain.from_iterable(warnings)))
             call, wanted = inputs.call, inputs.wanted
             del inputs
 
             def respond() -> Response:
-                return make_response(call, make_outputs(call, wanted, answers, model.labels), model)
+                outputs = make_outputs(call, wanted, answers, model.labels)
+                return make_response(call, outputs, model, warnings)
 
             is_short = count_values(wanted, answers) <= MAX_INLINE_VALUES
             response = respond() if is_short else await asyncio.to_thread(respond)
@@ -269,7 +274,7 @@ def read_request(json_length: str, model: Model, max_bytes: int, body: bytes) ->
         PayloadTooLarge: It has too many values, or an image of more than `max_bytes` bytes.
     """
     call = read_call(body, json_length)
-    wanted = read_outputs(call)
+    wanted = read_outputs(call, model)
     tensors = read_inputs(call)
     images = read_images(tensors[IMAGE], model, max_bytes)
     targets = read_targets(tensors.get(TARGET), len(images), model)
@@ -278,9 +283,21 @@ def read_request(json_length: str, model: Model, max_bytes: int, body: bytes) ->
     return InferRequest(call, wanted, images, targets)
 
 
-def make_response(call: InferCall, outputs: list[OutputTensor], model: Model) -> Response:
-    """Make the response: JSON, or JSON with binary data after it."""
-    head = {"model_name": model.name, "model_version": model.version}
+def make_response(
+    call: InferCall,
+    outputs: list[OutputTensor],
+    model: Model,
+    warnings: Sequence[Sequence[AnswerWarning]],
+) -> Response:
+    """Make the response: JSON, or JSON with binary data after it.
+
+    The protocol allows a parameter to be a text, but no list. So the warnings are JSON as a text.
+    """
+    head: JsonObject = {
+        "model_name": model.name,
+        "model_version": model.version,
+        "parameters": {"warnings": encode_json(warnings).decode()},
+    }
     if call.id is not None:
         head = {"id": call.id, **head}
     body, json_length = write_answer(head, outputs)

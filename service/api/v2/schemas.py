@@ -185,10 +185,17 @@ class AnsweredTensor(TypedDict):
     parameters: NotRequired[dict[str, int]]
 
 
+class AnswerParameters(TypedDict):
+    """`warnings` is a text in JSON: for each image a list of warnings, as in other answers."""
+
+    warnings: str
+
+
 class InferAnswer(TypedDict):
     """The requested outputs, in the order requested."""
 
     id: NotRequired[str]
     model_name: str
     model_version: str
+    parameters: AnswerParameters
     outputs: list[AnsweredTensor]

@@ -18,7 +18,7 @@ from service.api.v2.schemas import (
     WantedOutput,
 )
 from service.api.v2.tensors import BYTES, OutputTensor, read_array, read_elements
-from service.artifact.card import TOP_1
+from service.artifact.card import FAMILIARITY, TOP_1
 from service.errors import BadRequest, excerpt
 from service.inference.results import check_label_index, rank
 from service.repository.model import Model
@@ -45,10 +45,12 @@ def describe_inputs(model: Model) -> Signature:
 def describe_outputs(model: Model) -> Signature:
     """Describe each output; the first size is N."""
     scores = ("FP32", [-1, len(model.labels)])
-    return {
+    signature: Signature = {
         **dict.fromkeys(SCORES, scores),
         MAP: ("FP32", [-1, -1, *model.artifact.map_shape]),
+        FAMILIARITY: ("FP32", [-1]),
     }
+    return {name: signature[name] for name in model.artifact.card.outputs}
 
 
 def list_metadata(tensors: Signature) -> list[TensorMetadata]:
@@ -80,20 +82,21 @@ def read_inputs(call: InferCall) -> dict[str, InputTensor]:
     return tensors
 
 
-def read_outputs(call: InferCall) -> list[WantedOutput]:
+def read_outputs(call: InferCall, model: Model) -> list[WantedOutput]:
     """Return the requested outputs, or all.
 
     Raises:
         BadRequest: An output is unknown or given twice, or has no classes.
     """
-    _check_names("output", [wanted.name for wanted in call.outputs], (*SCORES, MAP))
+    known = model.artifact.card.outputs
+    _check_names("output", [wanted.name for wanted in call.outputs], known)
     for wanted in call.outputs:
         if wanted.parameters.classification and wanted.name not in SCORES:
             raise BadRequest(
                 f"The output '{wanted.name}' has no classes: use 'classification' with "
                 f"{' or '.join(SCORES)}."
             )
-    return call.outputs or [WantedOutput(name=name) for name in (*SCORES, MAP)]
+    return call.outputs or [WantedOutput(name=name) for name in known]
 
 
 def read_images(tensor: InputTensor, model: Model, max_bytes: int) -> Sequence[Image]:
@@ -153,7 +156,7 @@ def count_values(wanted: list[WantedOutput], answers: list[Answer]) -> int:
     for output in wanted:
         count = output.parameters.classification
         for answer in answers:
-            values: NDArray[np.float32] = getattr(answer, output.name)
+            values: NDArray[np.float32] | np.float32 = getattr(answer, output.name)
             total += values.size + min(count, values.size) * VALUES_PER_CLASS
     return total
 

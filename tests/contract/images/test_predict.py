@@ -16,7 +16,7 @@ def test_the_answer_has_model_version_predictions_and_image_size(server: Server)
     response = server.client.post("/predict", files={"image": encode(light(1, (48, 40)))})
     answer = response.json()
     assert response.headers["content-type"] == "application/json"
-    assert list(answer) == ["model", "version", "predictions", "image"]
+    assert list(answer) == ["model", "version", "predictions", "image", "warnings"]
     assert (answer["model"], answer["version"]) == ("quadrants", "1")
     assert answer["image"] == {"width": 48, "height": 40}
     assert list(answer["predictions"][0]) == ["label", "index", "probability"]

@@ -12,7 +12,17 @@ from service.artifact import validation
 from service.artifact.card import InvalidArtifact
 from service.artifact.validation import read_artifact
 from tests.service.artifact.spoiled import INVALID, Spoil, write_spoiled
-from tests.service.quadrants_model import GRID, LABELS, make_card, make_graph, write_model
+from tests.service.quadrants_model import (
+    GRID,
+    LABELS,
+    make_card,
+    make_golden,
+    make_graph,
+    save,
+    write_model,
+)
+
+UNFAMILIAR = {"score": "largest_logit", "threshold": 3.0}
 
 
 @pytest.fixture
@@ -136,3 +146,68 @@ def test_mean_maps_must_have_the_shape_of_the_graphs_maps(path: Path) -> None:
     wrong = known | {"mean": [[0.5] * 3] * GRID}
     write_model(path, attention=known | {"classes": {LABELS[0]: wrong}})
     assert "a mean map in its card that does not have the shape (4, 4)" in read_reason(path)
+
+
+def test_a_card_without_thresholds_loads_as_the_first_ones_did(path: Path) -> None:
+    assert "confidence" not in write_model(path)
+    card = read_artifact(path)[0].card
+    assert card.confidence is None
+    assert card.outputs == ("logits", "probabilities", "cam")
+
+
+def test_the_thresholds_of_a_card_are_read_and_other_figures_are_kept(path: Path) -> None:
+    confidence = {"threshold": 0.7, "coverage": 0.9, "unfamiliar": UNFAMILIAR | {"auroc": 0.99}}
+    write_model(path, confidence=confidence)
+    artifact, _ = read_artifact(path)
+    assert artifact.raw_card["confidence"] == confidence
+    assert artifact.card.confidence
+    assert artifact.card.confidence.threshold == 0.7
+
+
+@pytest.mark.parametrize(
+    ("confidence", "reason"),
+    [
+        ({"threshold": 1.5}, "confidence.threshold"),
+        ({"threshold": [0.5] * 4}, "must be a list for multi-label models only"),
+        ({"unfamiliar": {"score": "mood", "threshold": 1}}, "confidence.unfamiliar.score"),
+        ({"unfamiliar": {"score": "energy"}}, "confidence.unfamiliar.threshold"),
+        ({"unfamiliar": {"score": "energy", "threshold": float("inf")}}, "finite number"),
+        (
+            {"unfamiliar": {"score": "familiarity", "threshold": 0}},
+            "has no 'familiarity' among its inputs and outputs",
+        ),
+    ],
+)
+def test_thresholds_must_fit_the_model(path: Path, confidence: dict[str, Any], reason: str) -> None:
+    golden = make_golden(make_graph(make_card()), make_card())
+    write_model(path, confidence=confidence, golden=golden)
+    assert reason in read_reason(path)
+
+
+@pytest.mark.parametrize(
+    ("threshold", "reason"), [(0.5, "must be a list"), ([0.5] * 3, "one number for each label")]
+)
+def test_a_multi_label_model_has_one_threshold_for_each_label(
+    path: Path, threshold: float | list[float], reason: str
+) -> None:
+    write_model(path, task="multilabel", confidence={"threshold": threshold})
+    assert reason in read_reason(path)
+
+
+@pytest.mark.parametrize(
+    ("shape", "reason"), [(["N"], None), (["N", 1], "of shape"), ([1], "of shape")]
+)
+def test_the_optional_output_must_have_one_number_for_each_row(
+    path: Path, shape: list[str | int], reason: str | None
+) -> None:
+    card = make_card()
+    model = make_graph(card)
+    card["golden"] = make_golden(model, card)
+    model.graph.node.append(onnx.helper.make_node("Identity", ["logits"], ["familiarity"]))
+    kind = onnx.TensorProto.FLOAT
+    model.graph.output.append(onnx.helper.make_tensor_value_info("familiarity", kind, shape))
+    save(model, card, path)
+    if reason is None:
+        assert read_artifact(path)[0].card.outputs == ("logits", "probabilities", "cam")
+    else:
+        assert reason in read_reason(path)

@@ -10,7 +10,13 @@ from numpy.typing import NDArray
 from service.artifact.validation import read_artifact
 from service.runtime.cuda import CPU, CUDA, BoundSession, Tuning, list_sizes, open_bound, pin
 from service.runtime.session import OnnxSession, has_cuda
-from tests.service.quadrants_model import write_model
+from tests.service.quadrants_model import (
+    add_familiarity,
+    make_card,
+    make_golden,
+    make_graph,
+    save,
+)
 
 SIDE = 32
 needs_gpu = pytest.mark.skipif(not has_cuda(), reason="there is no CUDA provider, or no GPU")
@@ -18,9 +24,13 @@ needs_gpu = pytest.mark.skipif(not has_cuda(), reason="there is no CUDA provider
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model with known answers."""
+    """A model with known answers and the optional output."""
     path = tmp_path_factory.mktemp("models") / "model.onnx"
-    write_model(path)
+    card = make_card(confidence={"unfamiliar": {"score": "familiarity", "threshold": 0}})
+    model = make_graph(card)
+    card["golden"] = make_golden(model, card)
+    add_familiarity(model)
+    save(model, card, path)
     return path
 
 
@@ -52,7 +62,7 @@ def test_padded_batches_answer_as_plain_runs_do(
     artifact, content = read_artifact(path)
     batch = make_batch(rows, targets)
     expected = OnnxSession(content, artifact, "cpu", 1).run(*batch)
-    for one, other in zip(expected, bound.run(*batch), strict=True):
+    for one, other in zip(expected[:3], bound.run(*batch)[:3], strict=True):
         assert one.shape == other.shape
         np.testing.assert_allclose(one, other, atol=1e-5)
 
@@ -69,9 +79,9 @@ def test_a_smaller_batch_is_not_disturbed_by_rows_of_a_larger_one(
 
 def test_answers_are_copies(bound: BoundSession) -> None:
     first = bound.run(*make_batch(8, 1))
-    kept = [array.copy() for array in first]
+    kept = [array.copy() for array in first[:3]]
     bound.run(*make_batch(7, 1))
-    for one, other in zip(kept, first, strict=True):
+    for one, other in zip(kept, first[:3], strict=True):
         np.testing.assert_array_equal(one, other)
 
 
@@ -103,7 +113,7 @@ def test_the_gpu_answers_as_the_cpu_does(path: Path, tuning: Tuning) -> None:
     assert on_gpu.provider == "cuda"
     for rows, targets in [(1, 0), (1, 1), (3, 1), (8, 3), (8, 0), (5, 1)] * 2:
         batch = make_batch(rows, targets)
-        for one, other in zip(plain.run(*batch), on_gpu.run(*batch), strict=True):
+        for one, other in zip(plain.run(*batch)[:3], on_gpu.run(*batch)[:3], strict=True):
             assert one.shape == other.shape
             np.testing.assert_allclose(one, other, atol=1e-3)
 

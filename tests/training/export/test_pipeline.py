@@ -113,6 +113,8 @@ def test_the_card_has_every_field(
     assert found["metrics"]["pictures"] == 32
     assert found["checks"]["test_correct_onnx"] == found["metrics"]["correct"]
     assert {"created", "tools", "training"} <= found.keys()
+    assert found["confidence"]["measured_on"] == "the test split"
+    assert "too few" in found["confidence"]["unfamiliar"]["reason"]
     assert (folder / "report" / "README.md").exists()
 
 

@@ -1,0 +1,121 @@
+"""`annotate` writes another card. The weights and the graph's other outputs stay."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from PIL import Image
+
+from training.artifact.card import attach_card
+from training.errors import UserError
+from training.export.annotate import AnnotateRequest, annotate_model
+from training.export.confidence import load_others
+from training.graph.compilation import CompiledGraph
+from training.graph.session import open_session, run_for_top1
+from training.imaging.preprocessing import Input
+from training.imaging.synthetic import generate_images
+
+LABELS = tuple("0123456789")
+INPUT = {
+    "mode": "L", "height": 28, "width": 28, "resize": 28,
+    "crop": "center", "interpolation": "bilinear",
+}  # fmt: skip
+
+
+def quietly(_: str) -> None:
+    """Report no progress."""
+
+
+def read_card(file: Path) -> dict[str, Any]:
+    return dict(json.loads(onnx.load(file).metadata_props[0].value))
+
+
+@pytest.fixture
+def file(compiled: CompiledGraph, tmp_path: Path) -> Path:
+    """A model file whose card names no data set."""
+    card = {
+        "labels": LABELS, "input": INPUT, "task": "multiclass", "training": {"origin": "a test"},
+        "gradcam": {"layer": "features.act2", "compiler": "backward"}, "architecture": "lenet5",
+        "license": "none", "created": "2026-01-01T00:00:00", "tools": {}, "checks": {},
+        "metrics": None, "golden": [{"cam": np.zeros((10, 10)).tolist()}], "own": "kept",
+    }  # fmt: skip
+    attach_card(compiled.proto, card)
+    path = tmp_path / "models" / "digits" / "1" / "model.onnx"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(compiled.proto.SerializeToString())
+    return path
+
+
+@pytest.fixture
+def pictures(compiled: CompiledGraph, tmp_path: Path) -> Path:
+    """240 scenes in folders of labels: a third of them has another label than the network's."""
+    scenes = generate_images(240, 28, 28, 1, seed=5)
+    answers = run_for_top1(open_session(compiled.proto), scenes, 0)[0].argmax(1)
+    folder = tmp_path / "pictures"
+    for i, (scene, answer) in enumerate(zip(scenes, answers, strict=True)):
+        label = (answer + (i % 3 == 0)) % 10
+        path = folder / str(label) / f"{i:03}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(scene[..., 0]).save(path)
+    return folder
+
+
+def test_the_next_version_has_the_same_graph_and_a_card_with_thresholds(
+    file: Path, pictures: Path
+) -> None:
+    folder = annotate_model(AnnotateRequest(file, pictures, "scenes", say=quietly))
+    assert folder == file.parents[1] / "2"
+    card, before = read_card(folder / "model.onnx"), read_card(file)
+    graphs = [onnx.load(path).graph for path in (file, folder / "model.onnx")]
+    assert graphs[0].SerializeToString() == graphs[1].SerializeToString()
+    confidence = card.pop("confidence")
+    assert card.pop("annotated")
+    assert card == before
+    assert confidence["measured_on"] == "scenes"
+    assert confidence["pictures"] == 240
+    assert confidence["mistakes"] == 80
+    assert confidence["unfamiliar"]["false_alarms"] <= 0.015
+    assert confidence["unfamiliar"]["others"].keys() == {"generated pictures"}
+    page = (folder / "report" / "README.md").read_text()
+    assert "called unfamiliar" in page
+
+
+def test_features_are_learned_from_every_other_picture_and_change_no_other_output(
+    file: Path, pictures: Path, tmp_path: Path
+) -> None:
+    white = tmp_path / "white"
+    white.mkdir()
+    for level in range(5):
+        Image.new("L", (28, 28), 250 + level).save(white / f"{level}.png")
+    request = AnnotateRequest(
+        file, pictures, unlike=[str(white)], familiarity=True, version=7, say=quietly
+    )
+    folder = annotate_model(request)
+    assert folder.name == "7"
+    confidence = read_card(folder / "model.onnx")["confidence"]
+    assert confidence["pictures"] == 120
+    assert confidence["unfamiliar"]["others"].keys() == {"white"}
+    own = generate_images(4, 28, 28, 1)
+    answers = [
+        run_for_top1(open_session(onnx.load(path)), own, 1)
+        for path in (file, folder / "model.onnx")
+    ]
+    assert all(np.array_equal(one, other) for one, other in zip(*answers, strict=True))
+
+
+def test_a_card_without_a_data_set_needs_pictures(file: Path) -> None:
+    with pytest.raises(UserError, match="with --pictures"):
+        annotate_model(AnnotateRequest(file, say=quietly))
+
+
+def test_a_missing_file_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"missing\.onnx cannot be read"):
+        annotate_model(AnnotateRequest(tmp_path / "missing.onnx", say=quietly))
+
+
+def test_a_folder_without_pictures_is_rejected(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="has no pictures"):
+        load_others([str(tmp_path)], Input("L", 28, 28, 28, mean=(0.0,), std=(1.0,)))

@@ -1,0 +1,110 @@
+"""Gives a finished model file another card: the thresholds of its warnings.
+
+The weights and the graph's other outputs stay as they are.
+"""
+
+import datetime
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from training.artifact.card import attach_card
+from training.config import Config
+from training.data.datasets import Split, load_trained_dataset
+from training.data.splits import SPLITS_IN_WORDS, VALIDATION_CAUTION
+from training.errors import UserError
+from training.export.confidence import load_others, measure_doubts
+from training.export.labels import load_labelled_split
+from training.export.version_folder import place_version
+from training.imaging.preprocessing import Input, Pixels
+from training.report.model_card import read_card, write_model_page
+from training.report.plots import save_risk_coverage
+
+
+@dataclass(frozen=True)
+class AnnotateRequest:
+    """The arguments of the command `annotate`."""
+
+    file: Path
+    pictures: Path | None = None  # None: the data set that the card names
+    pictures_are: str = ""
+    unlike: Sequence[str] = ()
+    familiarity: bool = False
+    version: int | None = None
+    say: Callable[[str], None] = print
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """The pictures that set the thresholds, and others to learn the usual features from."""
+
+    split: Split
+    usual: Pixels | None
+    measured_on: str
+    caution: str = ""
+
+
+def annotate_model(request: AnnotateRequest) -> Path:
+    """Measure the warnings' thresholds of a model file; returns the folder of the new version.
+
+    Raises:
+        UserError: the file is no model file, or the pictures do not fit it.
+        CheckError: the output `familiarity` would change the others.
+    """
+    content = read_file(request.file)
+    card, proto = read_card(content), onnx.load_from_string(content)
+    input_spec = Input(**card["input"])
+    held_out = load_held_out(request, card, input_spec)
+    usual = held_out.usual if request.familiarity else None
+    others = load_others(request.unlike, input_spec)
+    doubts = measure_doubts(proto, held_out.split, others, usual, request.say)
+    confidence = {**doubts.confidence, "measured_on": held_out.measured_on}
+    confidence |= {"caution": held_out.caution} if held_out.caution else {}
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    attach_card(doubts.proto, {**card, "confidence": confidence, "annotated": now})
+    model, report = request.file.parents[1], request.file.parent / "report"
+
+    def fill(folder: Path) -> None:
+        (folder / "model.onnx").write_bytes(doubts.proto.SerializeToString())
+        if report.is_dir():
+            shutil.copytree(report, folder / "report")
+        save_risk_coverage(folder / "report", confidence)
+        write_model_page(model.name, folder)
+
+    return place_version(model, request.version, fill)
+
+
+def read_file(path: Path) -> bytes:
+    """The bytes of a model file."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}. Give a model file.") from error
+
+
+def load_held_out(request: AnnotateRequest, card: dict[str, Any], input_spec: Input) -> HeldOut:
+    """The user's labelled pictures, or the test split of the data set that the card names."""
+    labels = tuple(card["labels"])
+    if request.pictures is not None:
+        split, usual = load_labelled_split(request.pictures, labels, input_spec), None
+        if request.familiarity:  # nothing is measured on the pictures that the features learn from
+            odd = np.arange(len(split)) % 2 == 1
+            split, usual = split.select(~odd), split.select(odd).pictures
+        what = request.pictures_are or f"the pictures of {request.pictures.name}"
+        return HeldOut(split, usual, what)
+    fields = card["training"].get("config")
+    if fields is None:
+        raise UserError(
+            f"The card of {request.file} names no data set. Give a folder of labelled pictures "
+            "with --pictures."
+        )
+    data = load_trained_dataset(Config.from_json(fields), labels)
+    measured = data.measured_split
+    usual = data.get_split("val" if measured == "test" else "train").pictures
+    caution = VALIDATION_CAUTION if measured == "val" else ""
+    return HeldOut(data.get_split(measured), usual, SPLITS_IN_WORDS[measured], caution)
