@@ -123,7 +123,7 @@ class ImageEndpoints:
             if media_type != JSON_TYPE:
                 check_single_target(options)
             model = find_model(self._repository, options.model, request)
-            explained = ExplainRequest(image, model, options, request.timings, permit.add_answer)
+            explained = ExplainRequest(image, model, options, request.timings, permit)
             if media_type == JSON_TYPE:
                 response = await self._explain(explained, request)
             else:
@@ -174,7 +174,7 @@ class ImageEndpoints:
         permit: Permit,
     ) -> Result:
         return await self._explainer.explain(
-            ExplainRequest(content, model, options, timings, permit.add_answer)
+            ExplainRequest(content, model, options, timings, permit)
         )
 
     async def _explain(self, explained: ExplainRequest, request: Request) -> Response:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 from functools import partial
+from math import inf
 from pathlib import Path
 from typing import NamedTuple
 
@@ -110,8 +111,8 @@ async def _explain(
     check_labels(options, model)
     admission = Admission(settings)
     explainer = Explainer(Classifier(settings, admission))
-    with admission.admit(len(content), settings.request_timeout_ms / 1000) as permit:
-        request = ExplainRequest(content, model, options, Timings(), permit.add_answer)
+    with admission.admit(len(content), inf) as permit:  # nobody else waits
+        request = ExplainRequest(content, model, options, Timings(), permit)
         rendered = await explainer.draw(request, media_type)
     return ExplainedPicture(f"{model.name}/{model.version}", rendered)
 

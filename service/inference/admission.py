@@ -60,7 +60,7 @@ class Admission:
         self.check_limits(1, body_bytes)  # first, because a retry can't help a body that never fits
         if overloaded := self.find_overload(seconds_left):
             raise overloaded
-        permit = Permit(self)
+        permit = Permit(self, perf_counter() + seconds_left)
         permit.add_images(1)
         try:
             permit.add_body(body_bytes)
@@ -226,10 +226,14 @@ class Admission:
 
 
 class Permit:
-    """The images and bytes that one request holds; leaving the context frees them."""
+    """The images and bytes that one request holds; leaving the context frees them.
 
-    def __init__(self, admission: Admission) -> None:
+    `deadline` is when its answer must be there, by `perf_counter`.
+    """
+
+    def __init__(self, admission: Admission, deadline: float) -> None:
         self._admission = admission
+        self.deadline = deadline
         self._images = 0
         self._active_images = 0
         self._body_bytes = 0

@@ -6,16 +6,18 @@ knows nothing about HTTP.
 
 import asyncio
 import contextlib
-from collections.abc import Callable
 from functools import partial
 from math import prod
+from time import perf_counter
 from typing import NamedTuple
 
 from service.artifact.card import TOP_1
+from service.errors import Timeout
 from service.imaging.geometry import ShownSize
 from service.imaging.memory import Drawing
 from service.imaging.occlusion import blur_hottest_and_coldest
 from service.imaging.saliency import is_empty
+from service.inference.admission import Permit
 from service.inference.classifier import Classification, Classifier
 from service.inference.confidence import warn
 from service.inference.results import (
@@ -47,17 +49,18 @@ from service.telemetry.timings import Timings
 # most probable labels and a second run computes their maps.
 MAX_LABELS_IN_ONE_RUN = 16
 NUMBER_BYTES = 64  # of one value of a map: a number of Python, its place in a list, its text
+SECONDS_PER_PIXEL = 1.5e-7  # of drawing and encoding as WebP or PNG, on one core
 TEXT_COPIES = 2  # of a drawn picture as text, while the answer is put together
 
 
 class ExplainRequest(NamedTuple):
-    """One image to explain, and how. `hold` counts the bytes of the answer; it may raise."""
+    """One image to explain, and how."""
 
     content: bytes
     model: Model
     options: ExplainOptions
     timings: Timings
-    hold: Callable[[int], None]
+    permit: Permit
 
 
 class RenderedExplanation(NamedTuple):
@@ -87,7 +90,8 @@ class Explainer:
                 stack.enter_context(canvas.room)
             classification, target_maps = await self._compute_target_maps(request, canvas)
             result = make_result(classification, model, options.top_k)
-            request.hold(NUMBER_BYTES * sum(target_map.cam.size for target_map in target_maps))
+            numbers = sum(target_map.cam.size for target_map in target_maps)
+            request.permit.add_answer(NUMBER_BYTES * numbers)
             explanations = await self._describe(request, classification, target_maps)
             if canvas:
                 await self._draw_each(request, classification, target_maps, explanations, canvas)
@@ -113,6 +117,7 @@ class Explainer:
                 render_target_map, target_map, classification, model, options, media_type, shown
             )
             pixels = count_pixels(classification) + prod(shown.size)
+            check_time(request, pixels)
             encoded = await self._classifier.render(draw, pixels, request.timings, canvas)
         metrics.count_maps(model.name, 1, encoded.empty)
         predicted = int(classification.answer.logits.argmax())
@@ -161,10 +166,11 @@ class Explainer:
                 render_target_map, target_map, classification, model, options, "image/png"
             )
             onto = shown if target_map is target_maps[-1] else None
+            check_time(request, pixels)
             encoded = await self._classifier.render(
                 partial(draw, onto), pixels, request.timings, canvas
             )
-            request.hold(TEXT_COPIES * len(encoded.content) * 4 // 3)
+            request.permit.add_answer(TEXT_COPIES * len(encoded.content) * 4 // 3)
             explanation["picture"] = await self._classifier.render(
                 partial(encode_base64, encoded.content), pixels, request.timings, canvas
             )
@@ -222,6 +228,19 @@ def count_pixels(classification: Classification, maps: int = 1) -> int:
     """The pixels of the model's input for each map."""
     pixels: int = prod(classification.picture.pixels.shape[:2])
     return maps * pixels
+
+
+def check_time(request: ExplainRequest, pixels: int) -> None:
+    """Check that there is time to draw so many pixels: a thread that draws can't be stopped.
+
+    Raises:
+        Timeout: drawing would go on after the deadline.
+    """
+    if perf_counter() + SECONDS_PER_PIXEL * pixels > request.permit.deadline:
+        raise Timeout(
+            f"There is no time left to draw {pixels} pixels before the deadline: "
+            "set 'size' to a smaller value, or send the image faster."
+        )
 
 
 def check_labels(options: ExplainOptions, model: Model) -> None:

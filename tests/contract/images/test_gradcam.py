@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -15,6 +16,7 @@ from tests.contract.conftest import MANY, UNICODE
 from tests.contract.pictures import paint, read
 from tests.server import Server
 from tests.service.quadrants_model import LABELS, encode, light
+from tests.warm_process import start_worker
 
 JSON = {"accept": "application/json"}
 
@@ -359,3 +361,21 @@ def test_an_unknown_label_rejects_the_whole_batch(server: Server) -> None:
     response = server.client.post("/gradcam/batch", content=MIXED, params={"target": "middle"})
     assert response.status_code == 422
     assert response.json()["error"]["code"] == "unknown_label"
+
+
+def test_a_picture_that_cannot_be_drawn_in_time_is_not_begun(
+    quadrants_dir: Path, tmp_path: Path
+) -> None:
+    """A thread that draws can't be stopped at the deadline."""
+    picture = encode(Image.new("L", (4000, 3000), 90))
+    with start_worker(quadrants_dir, tmp_path, request_timeout_ms=1700) as server:
+        server.wait_ready()
+        for headers in ({}, JSON):
+            options = {"size": 0, "view": "overlay"}
+            answer = server.client.post(
+                "/gradcam", content=picture, params=options, headers=headers
+            )
+            assert answer.status_code == 504
+            assert "set 'size' to a smaller value" in answer.json()["error"]["message"]
+        small = server.client.post("/gradcam", content=picture, params={"size": 224})
+        assert small.status_code == 200
