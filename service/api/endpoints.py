@@ -229,7 +229,8 @@ class ImageEndpoints:
                         log.exception("image failed", extra=with_fields(request_id=request.id))
                     return encode_json({"error": exc.body(request.id)})
 
-            answer = take_turns(answer_image, model.batcher.rows_per_request)
+            at_once = model.batcher.rows_per_request
+            answer = take_turns(answer_image, at_once, partial(request.timings.note, "queue"))
             # Encoded at once, the results of many images and labels would stop the event loop.
             return model, await asyncio.gather(*map(answer, images))
 

@@ -7,10 +7,12 @@ in a circle. Runs on the event loop.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
+from time import perf_counter
 from typing import NamedTuple, ParamSpec, TypeVar
 
 from service.imaging.memory import Drawing
 from service.inference.admission import Admission
+from service.telemetry.timings import Interval
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -77,16 +79,19 @@ class Canvas(NamedTuple):
 
 
 def take_turns(
-    function: Callable[P, Awaitable[T]], at_once: int
+    function: Callable[P, Awaitable[T]], at_once: int, note_wait: Callable[[Interval], None]
 ) -> Callable[P, Coroutine[None, None, T]]:
     """Return the function with at most `at_once` of its calls running at a time.
 
-    So a request with many images leaves places to others.
+    So a request with many images leaves places to others. `note_wait` is called after each wait.
     """
     turns = asyncio.Semaphore(at_once)
 
     async def wait_and_call(*arguments: P.args, **options: P.kwargs) -> T:
+        arrived, must_wait = perf_counter(), turns.locked()
         async with turns:
+            if must_wait:
+                note_wait((arrived, perf_counter()))
             return await function(*arguments, **options)
 
     return wait_and_call

@@ -32,7 +32,7 @@ def test_every_error_code_is_documented() -> None:
     source = (ROOT / "service" / "errors.py").read_text()
     defined = set(re.findall(r'status, code = \d+, "(\w+)"', source))
     assert defined
-    shown = set(re.findall(r'"code": "(\w+)"', page))
+    shown = set(re.findall(r'"error": {\s*"code": "(\w+)"', page))
     assert shown <= defined
     assert {code for code in defined - shown if f"`{code}`" not in page} == set()
 

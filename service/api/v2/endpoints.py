@@ -251,7 +251,8 @@ class V2Endpoints:
                 return (await self._classifier.classify(image, model, indices, timings)).answer
             return await self._classifier.run(image, model, indices, timings)
 
-        answer = take_turns(answer_image, model.batcher.rows_per_request)
+        at_once = model.batcher.rows_per_request
+        answer = take_turns(answer_image, at_once, partial(timings.note, "queue"))
         results = await asyncio.gather(*map(answer, images, targets), return_exceptions=True)
         failure = next((result for result in results if isinstance(result, BaseException)), None)
         try:

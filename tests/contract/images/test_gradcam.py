@@ -371,7 +371,7 @@ def test_a_picture_that_cannot_be_drawn_in_time_is_not_begun(
     with start_worker(quadrants_dir, tmp_path, request_timeout_ms=1700) as server:
         server.wait_ready()
         for headers in ({}, JSON):
-            options = {"size": 0, "view": "overlay"}
+            options: dict[str, str | int] = {"size": 0, "view": "overlay"}
             answer = server.client.post(
                 "/gradcam", content=picture, params=options, headers=headers
             )

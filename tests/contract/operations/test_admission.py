@@ -199,19 +199,19 @@ def test_rows_past_their_deadline_are_not_run_but_counted(slow: Server) -> None:
 def test_a_wait_beyond_the_deadline_is_rejected_with_a_retry_time(slow: Server) -> None:
     for _ in range(3):  # the server must know its rate
         wait_answered(slow)
-    with ThreadPoolExecutor(1) as other:
-        burst = other.submit(slow.client.post, "/predict/batch", json={"images": [TEXT] * 64})
-        wait_until(lambda: count_images(slow) == 64)
-        late = slow.client.post("/predict", content=PICTURE)
+    with ThreadPoolExecutor(40) as others:
+        burst = [others.submit(slow.client.post, "/predict", content=PICTURE) for _ in range(40)]
+        wait_until(lambda: count_images(slow) > 10)
         with connect(slow) as connection:
             start_post(connection, "/predict/batch", 67_108_865)
             hopeless, _, _ = read_answer(connection)
-        assert burst.result().status_code == 504
-    assert late.status_code == 429
+        answers = [future.result() for future in burst]
+    assert {answer.status_code for answer in answers} <= {200, 429, 504}
+    late = next(answer for answer in answers if answer.status_code == 429)
     match = re.search(r"about ([0-9.]+) s", late.json()["error"]["message"])
     assert match
     wait = float(match[1])
-    assert wait > 6  # the deadline
+    assert wait >= 6  # the deadline
     assert int(late.headers["retry-after"]) in {math.ceil(wait - 0.05), math.ceil(wait + 0.05)}
     assert hopeless == 413  # even if busy: no later attempt can succeed
 

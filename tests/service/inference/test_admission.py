@@ -124,6 +124,7 @@ def test_an_answer_without_a_permit_is_rejected_while_too_many_are_unread() -> N
 
 def test_calls_take_turns() -> None:
     running, most = 0, 0
+    waits: list[tuple[float, float]] = []
 
     async def call(number: int) -> int:
         nonlocal running, most
@@ -134,10 +135,11 @@ def test_calls_take_turns() -> None:
         return number
 
     async def test() -> list[int]:
-        return await asyncio.gather(*map(take_turns(call, 3), range(10)))
+        return await asyncio.gather(*map(take_turns(call, 3, waits.append), range(10)))
 
     assert asyncio.run(test()) == list(range(10))
     assert most == 3
+    assert len(waits) == 7
 
 
 def test_slow_images_do_not_make_quick_answers_count_as_slow(

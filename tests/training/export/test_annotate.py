@@ -38,8 +38,9 @@ def file(compiled: CompiledGraph, tmp_path: Path) -> Path:
     """A model file whose card names no data set."""
     card = {
         "labels": LABELS, "input": INPUT, "task": "multiclass", "training": {"origin": "a test"},
-        "gradcam": {"layer": "features.act2", "compiler": "backward"}, "architecture": "lenet5",
-        "license": "none", "created": "2026-01-01T00:00:00", "tools": {}, "checks": {},
+        "gradcam": {"layer": "features.act2", "method": "gradcam", "compiler": "backward"},
+        "architecture": "lenet5", "license": "none", "created": "2026-01-01T00:00:00",
+        "tools": {}, "checks": {},
         "metrics": None, "golden": [{"cam": np.zeros((10, 10)).tolist()}], "own": "kept",
     }  # fmt: skip
     attach_card(compiled.proto, card)
