@@ -8,31 +8,29 @@ import asyncio
 from collections.abc import Sequence
 from functools import partial
 from itertools import chain
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from starlette.responses import Response
 
 from service import errors
-from service.api.operations import INFERENCE_ERRORS, MODEL_ERRORS, JsonObject, Operation
+from service.api.operations import INFERENCE_ERRORS, MODEL_ERRORS, Operation
 from service.api.routing import Endpoint
 from service.api.status import StatusEndpoints
 from service.api.upload import UploadReception, add_images, find_model, note_warnings
+from service.api.v2.infer import JSON_LENGTH, make_response, read_request
 from service.api.v2.operations import BINARY, BINARY_TYPE, InferBody
 from service.api.v2.schemas import (
     Index,
     IndexEntry,
     InferAnswer,
-    InferCall,
     Liveness,
     ModelConfig,
     ModelMetadata,
     ModelReadiness,
     ServerMetadata,
     ServerReadiness,
-    WantedOutput,
 )
 from service.api.v2.signature import (
-    IMAGE,
     TARGET,
     Image,
     count_values,
@@ -41,16 +39,11 @@ from service.api.v2.signature import (
     list_config,
     list_metadata,
     make_outputs,
-    read_images,
-    read_inputs,
-    read_outputs,
-    read_targets,
 )
-from service.api.v2.tensors import OutputTensor, read_call, write_answer
 from service.http.compression import compress_response
 from service.http.form import JSON_TYPE
 from service.http.request import Request
-from service.http.response import JSONResponse, encode_json
+from service.http.response import JSONResponse
 from service.imaging.saliency import is_empty
 from service.inference.admission import Admission
 from service.inference.classifier import Classifier
@@ -59,7 +52,7 @@ from service.inference.room import take_turns
 from service.repository.model import Model
 from service.repository.repository import Repository
 from service.runtime.batcher import Answer
-from service.schemas import MAX_BATCH_IMAGES, AnswerWarning, ModelVersion
+from service.schemas import MAX_BATCH_IMAGES, ModelVersion
 from service.settings import Settings
 from service.telemetry import metrics
 from service.telemetry.timings import Timings
@@ -70,20 +63,10 @@ SERVER: ServerMetadata = {
     "extensions": ["binary_tensor_data", "classification", "model_configuration"],
 }
 PLATFORM = "onnxruntime_onnx"
-JSON_LENGTH = "inference-header-content-length"
 MAX_INLINE_VALUES = 20_000  # written without a thread
 MAX_INLINE_DIGITS = 4  # of the length of the JSON before binary data
 INDEX_BYTES = 4096  # of a body that says nothing we need
 INFER_ERRORS = (*INFERENCE_ERRORS, errors.UnknownLabel)
-
-
-class InferRequest(NamedTuple):
-    """What a request asks for."""
-
-    call: InferCall
-    wanted: list[WantedOutput]
-    images: Sequence[Image]
-    targets: list[list[int]]
 
 
 class V2Endpoints:
@@ -264,47 +247,6 @@ class V2Endpoints:
         empty = [is_empty(cam) for answer in answers for cam in answer.cam]
         metrics.count_maps(model.name, len(empty), sum(empty))
         return answers
-
-
-def read_request(json_length: str, model: Model, max_bytes: int, body: bytes) -> InferRequest:
-    """Read a body; `json_length` is its `Inference-Header-Content-Length`, empty if none.
-
-    Raises:
-        BadRequest: It is malformed, or does not fit the model.
-        UnknownLabel: The model has no such target.
-        PayloadTooLarge: It has too many values, or an image of more than `max_bytes` bytes.
-    """
-    call = read_call(body, json_length)
-    wanted = read_outputs(call, model)
-    tensors = read_inputs(call)
-    images = read_images(tensors[IMAGE], model, max_bytes)
-    targets = read_targets(tensors.get(TARGET), len(images), model)
-    for tensor in call.inputs:
-        tensor.data = None  # it would hold the body
-    return InferRequest(call, wanted, images, targets)
-
-
-def make_response(
-    call: InferCall,
-    outputs: list[OutputTensor],
-    model: Model,
-    warnings: Sequence[Sequence[AnswerWarning]],
-) -> Response:
-    """Make the response: JSON, or JSON with binary data after it.
-
-    The protocol allows a parameter to be a text, but no list. So the warnings are JSON as a text.
-    """
-    head: JsonObject = {
-        "model_name": model.name,
-        "model_version": model.version,
-        "parameters": {"warnings": encode_json(warnings).decode()},
-    }
-    if call.id is not None:
-        head = {"id": call.id, **head}
-    body, json_length = write_answer(head, outputs)
-    if json_length is None:
-        return Response(body, media_type=JSON_TYPE)
-    return Response(body, headers={JSON_LENGTH: str(json_length)}, media_type=BINARY_TYPE)
 
 
 def _describe_entry(name: str, version: ModelVersion) -> IndexEntry:
