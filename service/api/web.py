@@ -1,20 +1,21 @@
 """The pages for a browser: the page, the interactive docs and their parts. All files are local."""
 
+import asyncio
 import mimetypes
 from collections.abc import Sequence
-from functools import cache, cached_property
+from functools import cache
 from pathlib import Path
 
 import bentoml
 from starlette.responses import Response
 
 from service.api.openapi import make_openapi
-from service.api.operations import JsonObject, Operation
+from service.api.operations import Operation
 from service.api.routing import Endpoint
 from service.errors import NotFound, excerpt
 from service.http.form import JSON_TYPE
 from service.http.request import Request
-from service.http.response import JSONResponse
+from service.http.response import encode_json
 from service.imaging.heatmap import COLORMAPS_FILE
 
 PAGE_DIR = Path(__file__).parents[1] / "page"
@@ -39,6 +40,8 @@ class WebPages:
     def __init__(self, endpoints: Sequence[Endpoint], needs_key: bool) -> None:
         self._described = [*endpoints, *self.endpoints()]
         self._needs_key = needs_key
+        self._making = asyncio.Lock()
+        self._document: bytes | None = None
 
     def endpoints(self) -> list[Endpoint]:
         """Return this part of the route table."""
@@ -71,11 +74,13 @@ class WebPages:
 
     async def openapi(self, _: Request) -> Response:
         """`GET /openapi.json`: the description of all endpoints."""
-        return JSONResponse(self._document)
+        async with self._making:
+            if self._document is None:
+                self._document = await asyncio.to_thread(self._make_document)
+        return Response(self._document, media_type=JSON_TYPE)
 
-    @cached_property
-    def _document(self) -> JsonObject:
-        return make_openapi(self._described, self._needs_key)
+    def _make_document(self) -> bytes:
+        return encode_json(make_openapi(self._described, self._needs_key))
 
 
 def serve_file(name: str) -> Response:
