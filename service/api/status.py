@@ -11,11 +11,11 @@ from service import errors
 from service.api.operations import MODEL_ERRORS, JsonObject, Operation
 from service.api.prometheus import render_metrics, set_gauges
 from service.api.routing import Endpoint
-from service.api.shared_result import SharedResult
 from service.errors import BadRequest
 from service.http.form import JSON_TYPE
 from service.http.request import Request
 from service.http.response import JSONResponse, encode_json
+from service.http.shared_result import SharedResult
 from service.inference.admission import Admission
 from service.inference.classifier import Classifier
 from service.lifecycle import Lifecycle

@@ -1,8 +1,8 @@
-"""Work is done once for all who ask at the same time, and never too early for anybody."""
+"""Work is done once for all callers of the same time, and never begins before a call."""
 
 import asyncio
 
-from service.api.shared_result import SharedResult
+from service.http.shared_result import SharedResult
 
 
 def test_who_asks_together_gets_one_result_that_was_begun_afterwards() -> None:

@@ -1,6 +1,6 @@
-"""Work that is done once for all who ask for its result at the same time.
+"""Work that is done once for all requests that need its result at the same time.
 
-So a crowd of requests costs as much as one. It knows nothing about the work.
+So many requests at once cost as much as one. It knows nothing about the work.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 class SharedResult(Generic[T]):
-    """The result of `make`. Who asks never gets one whose making began before."""
+    """The result of `make`. No caller gets a result whose computation began before its call."""
 
     def __init__(self, make: Callable[[], Awaitable[T]]) -> None:
         self._make = make
@@ -19,10 +19,10 @@ class SharedResult(Generic[T]):
         self._next: asyncio.Task[T] | None = None
 
     async def get(self) -> T:
-        """Return a new result; all who ask while one is made share the one after it."""
+        """Return a new result. All callers that come while one is computed share the next one."""
         if self._next is None:
             self._next = asyncio.create_task(self._run_after(self._running))
-        # One who no longer waits must not end the work of the others.
+        # A caller that is cancelled must not cancel the work for the others.
         return await asyncio.shield(self._next)
 
     async def _run_after(self, before: "asyncio.Task[T] | None") -> T:
@@ -33,5 +33,5 @@ class SharedResult(Generic[T]):
         try:
             return await self._make()
         finally:
-            if self._running is running:  # a result is kept by those who wait for it, and not here
+            if self._running is running:  # callers keep the result as long as they need it
                 self._running = None
