@@ -112,12 +112,12 @@ class StatusEndpoints:
         return Response(content, media_type=JSON_TYPE)
 
     async def _describe_all(self) -> bytes:
-        entries = [self._repository.describe(name) for name in self._repository.names()]
+        entries = self._repository.describe_all()
         return b'{"models":[%b]}' % await asyncio.to_thread(encode_models, entries)
 
     async def _render_metrics(self) -> bytes:
         set_gauges(self._admission)
-        entries = [self._repository.describe(name) for name in self._repository.names()]
+        entries = self._repository.describe_all()
         return await asyncio.to_thread(render_metrics, entries, self._repository.loaded())
 
     async def attention(self, request: Request) -> Response:
@@ -140,16 +140,16 @@ class StatusEndpoints:
 def encode_models(entries: Sequence[ModelEntry]) -> bytes:
     """Return the entries as JSON. At once, their cards would stop the event loop.
 
-    The cards of the first versions have `MAX_CARD_BYTES` together. The others are null.
+    The cards of the first versions have at most `MAX_CARD_BYTES` together. The others are null.
     """
     left = MAX_CARD_BYTES
     encoded = []
     for entry in entries:
         versions = []
         for version in entry["versions"]:
-            card = encode_json(version["card"])
-            card = card if len(card) <= left else b"null"
+            card = encode_json(version["card"] if left > 0 else None)
             left -= len(card)
+            card = card if left >= 0 else b"null"
             rest = encode_json({name: part for name, part in version.items() if name != "card"})
             versions.append(b'%b,"card":%b}' % (rest[:-1], card))
         head = encode_json({name: part for name, part in entry.items() if name != "versions"})

@@ -205,6 +205,10 @@ class Repository:
             "versions": [_describe_version(*pair) for pair in self._versions[name].items()],
         }
 
+    def describe_all(self) -> list[ModelEntry]:
+        """Return the entries of all models, sorted by name."""
+        return [self.describe(name) for name in self.names()]
+
     def _choose_next(self, queued: set[Key]) -> Key:
         """Load the newest version of the default model first: it makes the service ready.
 

@@ -151,11 +151,10 @@ class V2Endpoints:
     async def index(self, request: Request) -> Response:
         """`POST /v2/repository/index`: every version in the repository."""
         await request.read_body(INDEX_BYTES, lambda _: None)
-        names = self._repository.names()
         entries = [
-            _describe_entry(name, version)
-            for name in names
-            for version in self._repository.describe(name)["versions"]
+            _describe_entry(model["name"], version)
+            for model in self._repository.describe_all()
+            for version in model["versions"]
         ]
         return JSONResponse(entries)
 

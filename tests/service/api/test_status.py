@@ -41,16 +41,27 @@ def test_models_encoded_in_pieces_are_the_same_and_have_no_more_than_the_limit_o
         card = {"license": "x" * 500}
         return cast(ModelVersion, {"version": str(number), "state": "ready", **facts, "card": card})
 
-    versions = [make_version(1), make_version(2)]
+    encoded: list[object] = []
+
+    def record(content: object) -> bytes:
+        encoded.append(content)
+        return encode_json(content)
+
+    versions = [make_version(number) for number in (1, 2, 3)]
     entries: list[ModelEntry] = [
         {"name": "a", "default": True, "versions": versions},
         {"name": "b", "default": False, "versions": []},
     ]
     assert json.loads(b"[%b]" % encode_models(entries)) == entries
     monkeypatch.setattr("service.api.status.MAX_CARD_BYTES", 600)
-    [first, second] = json.loads(b"[%b]" % encode_models(entries))[0]["versions"]
+    monkeypatch.setattr("service.api.status.encode_json", record)
+    [first, second, third] = json.loads(b"[%b]" % encode_models(entries))[0]["versions"]
     assert first["card"] == versions[0]["card"]
     assert second == {**versions[1], "card": None}
+    assert third == {**versions[2], "card": None}
+    assert encoded.count(versions[0]["card"]) == 2, (
+        "the first that fits, and the first that does not"
+    )
 
 
 def test_answers_are_made_in_one_thread_at_a_time() -> None:
