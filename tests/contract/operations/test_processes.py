@@ -56,8 +56,13 @@ def wait_ended(processes: list[psutil.Process]) -> None:
 
 
 def is_running(process: psutil.Process) -> bool:
+    """Return whether a thread of the process runs.
+
+    A process whose first thread has ended is called a zombie while the others still hold its files.
+    """
     with contextlib.suppress(psutil.NoSuchProcess):
-        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+        ended = process.status() == psutil.STATUS_ZOMBIE and process.num_threads() <= 1
+        return bool(process.is_running() and not ended)
     return False
 
 
@@ -178,10 +183,13 @@ def test_a_full_disk_ends_no_worker_and_is_said_in_the_log(
             supervisor.suspend()  # or the next worker opens its files before they are gone
             worker.kill()
             wait_ended([worker, helper])
+            removed = sum(path.stat().st_blocks * 512 for path in folder.glob("*_1.db"))
             for path in folder.glob("*_1.db"):
                 path.unlink()  # the next worker finds what a first one finds on a full disk
             shutil.rmtree(folder / "attention")
+            wait_until(lambda: shutil.disk_usage(disk).free >= removed)  # nobody holds them open
             fill(disk / "filling too")
+            assert shutil.disk_usage(disk).free == 0
             supervisor.resume()
             wait_until(lambda: server.read_log().count('"event":"ready"') == 2)
             assert server.client.post("/gradcam", content=PICTURE).status_code == 200
