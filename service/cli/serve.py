@@ -139,7 +139,6 @@ def make_folder() -> Iterator[str]:
 def make_environment(settings: Settings, workers: int, folder: str) -> dict[str, str]:
     """The environment variables of BentoML's server."""
     environment = os.environ | {
-        "BENTOML_DO_NOT_TRACK": "True",
         "BENTOML_CONFIG_OPTIONS": f"services.sightglass.workers={workers}",
         "TMPDIR": folder,
         LAUNCHER_FOLDER_VARIABLE: folder,
