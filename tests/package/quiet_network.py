@@ -4,6 +4,7 @@ Run it in network and mount namespaces of its own: `unshare --map-root-user --ne
 the only name server is this module. So a look-up is noticed whoever makes it, Python or a library.
 """
 
+import contextlib
 import fcntl
 import json
 import os
@@ -87,10 +88,8 @@ def main(picture: Path, port: str, log: Path, *command: str) -> None:
     asked: list[str] = []
     raise_loopback()
     become_name_server(asked)
-    try:
+    with contextlib.suppress(socket.gaierror):
         socket.getaddrinfo("the-watch-works.invalid", 80)
-    except socket.gaierror:
-        pass
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output)
     label = call_server(f"http://127.0.0.1:{port}", picture, process)
