@@ -41,7 +41,7 @@ def make_readme(name: str, card: dict[str, Any], page: str, address: str) -> str
     return f"---\n{data.to_yaml()}\n---\n\n{body.rstrip()}\n"
 
 
-def describe_license(text: str) -> dict[str, str]:
+def describe_license(text: str) -> dict[str, Any]:
     """The license as one that Hugging Face knows, or as another one with its name."""
     known = text.strip().lower()
     if KNOWN_LICENSES.fullmatch(known):

@@ -64,7 +64,7 @@ class BuildInfo(Collector):
             "onnxruntime": onnxruntime.__version__,
         }
         info = GaugeMetricFamily(
-            "sightglass_build_info", "1, with the versions as labels", labels=versions
+            "sightglass_build_info", "1, with the versions as labels", labels=list(versions)
         )
         info.add_metric(list(versions.values()), 1)
         yield info
