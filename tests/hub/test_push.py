@@ -24,7 +24,7 @@ def test_the_file_its_card_and_its_pictures_are_published(tmp_path: Path) -> Non
         )
     assert ran.returncode == 0, ran.stderr
     assert "/commit/" in ran.stdout
-    assert hub.created[0]["private"] is True
+    assert hub.created[0]["visibility"] == "private"
     assert hub.branch == "v2"
     assert hub.committed["model.onnx"] == (MODEL / "model.onnx").read_bytes()
     assert "confusion.png" in hub.committed
