@@ -9,12 +9,13 @@ VARIANT ?= cpu
 BUILDER ?= docker
 BUILD_OPTIONS ?=
 BASE_IMAGE ?= python:3.12-slim
+CYCLONEDX := 7.5.0
 VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/python -m uv pip
 
 .DEFAULT_GOAL := help
-.PHONY: help serve setup test test-all test-slow check format load bench bench-gpu reliability soak image image-test wheel manifests audit lock clean
+.PHONY: help serve setup test test-all test-slow check format load bench bench-gpu reliability soak image image-test wheel sbom manifests audit lock clean
 
 help: ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 13
@@ -85,13 +86,19 @@ bench-gpu: $(VENV)/dev.installed ## run the benchmarks of a GPU, on a machine th
 # By default, bentoml build recommends a command that cannot use our Dockerfile. So it prints the tag.
 image: $(VENV)/serve.installed ## build the container image (options: VARIANT=gpu, BUILDER=podman|buildah|nerdctl, BUILD_OPTIONS=)
 	$(BIN)/bentoml build --output tag
-	bento=$$($(BIN)/python -c "import bentoml; print(bentoml.get('sightglass:latest').path)") \
+	version=$$($(BIN)/python -c "from service import __version__; print(__version__)") \
+	  && bento=$$($(BIN)/python -c "import bentoml; print(bentoml.get('sightglass:latest').path)") \
 	  && $(BUILDER) build $(BUILD_OPTIONS) -t sightglass:$(VARIANT) --build-arg VARIANT=$(VARIANT) \
-	  --build-arg BASE_IMAGE=$(BASE_IMAGE) -f "$$bento/env/docker/Dockerfile" "$$bento"
+	  --build-arg BASE_IMAGE=$(BASE_IMAGE) --build-arg VERSION=$$version -f "$$bento/env/docker/Dockerfile" "$$bento"
 	@echo "The image is sightglass:$(VARIANT). Run it: docker run --rm --read-only --tmpfs /tmp -p 3000:3000 sightglass:$(VARIANT)"
 
 wheel: | $(BIN)/python ## build the package into dist/: pip install it, and the command is sightglass
 	$(BIN)/python -m uv build --quiet --wheel --build-constraints requirements/dev.txt --require-hashes
+
+sbom: | $(BIN)/python ## list the packages of the image in dist/ as CycloneDX (option: VARIANT=gpu)
+	@mkdir -p dist
+	$(BIN)/python -m uv tool run --quiet --from cyclonedx-bom==$(CYCLONEDX) cyclonedx-py requirements \
+	  requirements/$(VARIANT).txt --pyproject pyproject.toml -o dist/sightglass-$(VARIANT).cdx.json
 
 image-test: $(VENV)/dev.installed ## build and test the image without a container engine; needs root, buildah and debootstrap (IMAGE= skips the build)
 	VARIANT=$(VARIANT) IMAGE=$(IMAGE) $(BIN)/python -m pytest -v tests/deploy/image.py

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from service import __version__
 from tests.server import ROOT, find_free_port, run_server
 
 TRACKED = (
@@ -86,6 +87,7 @@ def test_make_image_passes_the_bento_to_the_engine(
     dockerfile = folder / "env" / "docker" / "Dockerfile"
     assert dockerfile.is_file()
     arguments = "--build-arg VARIANT=gpu --build-arg BASE_IMAGE=mine"
+    arguments += f" --build-arg VERSION={__version__}"
     called = f"build --pull -t sightglass:gpu {arguments} -f {dockerfile} {folder}"
     assert called in said.splitlines()
 
