@@ -30,10 +30,10 @@ EPILOG = """examples:
   sightglass check models
   sightglass completion bash > ~/.local/share/bash-completion/completions/sightglass
 
-The environment variables SIGHTGLASS_… configure serve, check and explain. fit, tune, evaluate,
-export, import, annotate and layers need the extra: pip install "sightglass[training]"
+The environment variables SIGHTGLASS_… configure serve, check and explain. The commands from fit
+to layers need the extra training, pull and push need hub: pip install "sightglass[training,hub]"
 """
-NEEDS_TORCH = ("fit", "tune", "evaluate", "export", "import", "annotate", "layers")
+NEEDS_TORCH = ("fit", "tune", "evaluate", "export", "import", "annotate", "describe", "layers")
 
 
 def main() -> int:
