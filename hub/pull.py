@@ -5,6 +5,7 @@ sees it only after that.
 """
 
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,6 +31,7 @@ from service.repository.sandbox import Sandbox
 from service.repository.trial import try_model_file
 from service.settings import Settings
 
+DIGEST = re.compile("[0-9a-fA-F]{64}")
 PARTIAL = ".pull-"  # begins the name of a file that is not whole; a server passes over it
 
 
@@ -67,6 +69,10 @@ def pull(request: PullRequest, settings: Settings, show: Progress = lambda _: No
             "Anybody on the way can replace what comes over http://. Use https://, or name the "
             "digest of the file with --sha256."
         )
+    if request.sha256 is not None and not DIGEST.fullmatch(request.sha256):
+        raise HubError(f'--sha256 must be 64 hexadecimal digits, got "{request.sha256}".')
+    sandbox = Sandbox(partial(try_model_file, settings))
+    sandbox.start()  # it forks, so before fsspec starts threads
     with make_partial_file(request.models_dir) as path:
         digest = fetch(request.source, path, show)
         if request.sha256 is not None and digest != request.sha256.lower():
@@ -77,7 +83,7 @@ def pull(request: PullRequest, settings: Settings, show: Progress = lambda _: No
         newest = find_newest(request.models_dir, name)
         if newest and request.version in (None, newest[1]) and has_digest(request, newest, digest):
             return Pulled(newest, make_model_path(request.models_dir, newest), digest, False)
-        judge(path, request.source, settings)
+        judge(path, request.source, sandbox)
         key = (name, request.version or find_free_version(request.models_dir / name))
         return Pulled(key, put_in_place(path, request.models_dir, key), digest, True)
 
@@ -143,14 +149,14 @@ def has_digest(request: PullRequest, key: Key, digest: str) -> bool:
     return sha256(content).hexdigest() == digest
 
 
-def judge(path: Path, source: Source, settings: Settings) -> None:
+def judge(path: Path, source: Source, sandbox: Sandbox) -> None:
     """Try the file as the server would before it serves it.
 
     Raises:
         HubError: the server would not serve it; the message says why.
     """
     try:
-        Sandbox(partial(try_model_file, settings)).run(path)
+        sandbox.run(path)
     except InvalidArtifact as exc:
         reason = str(exc).replace(str(path), source.text)
         raise HubError(f"{reason} Nothing was put into the model repository.") from None

@@ -36,7 +36,7 @@ def find_example() -> str:
     """The path of the bundled picture, from the current folder if it is below it."""
     try:
         return str(BUNDLED_EXAMPLE.relative_to(Path.cwd()))
-    except ValueError:
+    except (ValueError, OSError):  # it is elsewhere, or the current folder is gone
         return str(BUNDLED_EXAMPLE)
 
 

@@ -101,6 +101,16 @@ def test_without_encryption_a_digest_is_needed(place: FileServer, tmp_path: Path
     assert place.asked == before
 
 
+@pytest.mark.parametrize("digest", ["sha256:12", "12", "g" * 64])
+def test_a_digest_that_is_none_is_refused_before_anything_is_fetched(
+    digest: str, place: FileServer, tmp_path: Path
+) -> None:
+    before = list(place.asked)
+    with pytest.raises(HubError, match="64 hexadecimal digits"):
+        fetch(f"{place.url}/birds.onnx", tmp_path, digest)
+    assert place.asked == before
+
+
 @pytest.mark.parametrize("name", ["Birds", "../birds", ""])
 def test_a_name_that_is_none_is_refused_before_anything_is_fetched(
     name: str, tmp_path: Path

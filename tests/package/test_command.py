@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import service
+from command.__main__ import NEEDS_TORCH, make_parser, run_training
 from tests.package.wheel import write_installed_package
 from tests.server import PATIENCE, ROOT
 
@@ -45,6 +46,8 @@ def test_the_help_lists_all_commands_with_examples_and_there_is_a_version(tmp_pa
     said = run(tmp_path, "sightglass", "--version").stdout
     assert said == f"sightglass {service.__version__}\n"
     assert "python -m" not in text
+    _, runners = make_parser()
+    assert set(NEEDS_TORCH) == {name for name, run in runners.items() if run is run_training}
     page = (ROOT / "docs" / "reference" / "commands.md").read_text()
     assert [command for command in COMMANDS if f"`sightglass {command}" not in page] == []
 
