@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 import service
-from command.__main__ import NEEDS_TORCH, make_parser, run_training
+from command.__main__ import NEEDS_TORCH, make_parser
 from tests.package.wheel import write_installed_package
 from tests.server import PATIENCE, ROOT
+from training import __main__ as training
 
 COMMANDS = (
     *("serve", "check", "explain", "pull", "push", "fit", "tune", "evaluate"),
@@ -47,7 +48,7 @@ def test_the_help_lists_all_commands_with_examples_and_there_is_a_version(tmp_pa
     assert said == f"sightglass {service.__version__}\n"
     assert "python -m" not in text
     _, runners = make_parser()
-    assert set(NEEDS_TORCH) == {name for name, run in runners.items() if run is run_training}
+    assert set(NEEDS_TORCH) == {name for name, run in runners.items() if run is training.run}
     page = (ROOT / "docs" / "reference" / "commands.md").read_text()
     assert [command for command in COMMANDS if f"`sightglass {command}" not in page] == []
 
