@@ -10,7 +10,8 @@ from pydantic import Field, PositiveInt, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 AUTO: Final = "auto"
-BUNDLED_DEFAULT = "squeezenet1_1"  # one of the models in this repository
+BUNDLED_MODELS = Path(__file__).parents[1] / "models"  # in this repository, or in the wheel
+BUNDLED_DEFAULT = "squeezenet1_1"  # one of them
 PREFIX = "SIGHTGLASS_"
 OTHERS = {"SIGHTGLASS_DATA", "SIGHTGLASS_IMAGE", "SIGHTGLASS_KEY"}  # training, compose, clients
 # Kubernetes sets these in every container that can see a Service with the name `sightglass`.
@@ -177,10 +178,17 @@ def render_settings() -> str:
 
 
 def apply_bundled_default(settings: Settings) -> Settings:
-    """Make the bundled photo model the default if neither a model nor a folder is set."""
+    """If neither a model nor a folder is set, take the bundled ones.
+
+    A folder `models` of the current folder comes before the bundled one. The bundled photo model
+    is the default model where it is one of the models.
+    """
     if {"default_model", "models_dir"} & settings.model_fields_set:
         return settings
-    return settings.model_copy(update={"default_model": BUNDLED_DEFAULT})
+    folder = settings.models_dir if settings.models_dir.exists() else BUNDLED_MODELS
+    own = folder.resolve() != BUNDLED_MODELS.resolve() and not (folder / BUNDLED_DEFAULT).exists()
+    default = None if own else BUNDLED_DEFAULT
+    return settings.model_copy(update={"models_dir": folder, "default_model": default})
 
 
 def _describe_first_error(exc: ValidationError) -> str:

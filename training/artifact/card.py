@@ -8,6 +8,7 @@ from typing import Any
 
 import onnx
 
+from training import __version__
 from training.gradcam.map_layout import get_layer_name
 from training.gradcam.plan import Plan
 from training.imaging.preprocessing import Input
@@ -80,9 +81,8 @@ def make_card(model: ModelInfo, plan: Plan, precision: str, findings: Findings) 
         "checks": findings.checks,
         "golden": findings.golden,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "tools": {
-            tool: version for tool in REPORTED_TOOLS if (version := find_installed_version(tool))
-        },
+        "tools": {"sightglass": __version__}
+        | {tool: version for tool in REPORTED_TOOLS if (version := find_installed_version(tool))},
         "license": model.license,
         **{name: found for name, found in optional.items() if found is not None},
     }

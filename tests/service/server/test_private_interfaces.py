@@ -126,6 +126,14 @@ def test_a_worker_of_bentoml_has_the_main_module_that_we_look_for() -> None:
     )
 
 
+def test_bentoml_asks_this_function_whether_it_may_report_its_use() -> None:
+    stats = importlib.import_module("bentoml._internal.utils.analytics.usage_stats")
+    assert stats.do_not_track()
+    assert "do_not_track()" in inspect.getsource(stats.track), (
+        "BentoML asks elsewhere whether it may report: service.app no longer turns that off"
+    )
+
+
 def test_circus_forks_its_workers_in_a_way_that_runs_our_hook() -> None:
     process = inspect.getsource(importlib.import_module("circus.process"))
     assert "preexec_fn=preexec_fn" in process, (
