@@ -16,9 +16,7 @@ CONFIG = Config(
     data="segmentation/nuclei",
     source="Data Science Bowl 2018, corrected (BBBC038; Caicedo et al. 2019; CC0)",
     # Stained and bright-field pictures are inverted, so that nuclei are bright in all of them.
-    input=Input(
-        "RGB", 256, 256, None, None, mean=(0.1,) * 3, std=(0.2,) * 3, dark_on_light=True
-    ),
+    input=Input("RGB", 256, 256, None, None, mean=(0.1,) * 3, std=(0.2,) * 3, dark_on_light=True),
     epochs=16,
     passes=3,
     batch_size=8,

@@ -169,7 +169,9 @@ def read_mask(pair: MaskedPicture, classes: int) -> Pixels:
             kind, mode, size = image.format, image.mode, image.size
             mask = np.array(image.convert("L") if mode == "1" else image)
     except Exception as error:  # decoders raise exceptions of any class for broken files
-        raise UserError(f"The mask {path} cannot be read: {error}. Save it again as PNG.") from error
+        raise UserError(
+            f"The mask {path} cannot be read: {error}. Save it again as PNG."
+        ) from error
     if kind in LOSSY_FORMATS:
         raise UserError(
             f"The mask {path} is a {kind} file, which does not keep exact values. Save masks as "

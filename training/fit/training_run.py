@@ -20,7 +20,9 @@ from training.fit.optimizers import compute_rate_factor, make_loss, make_optimiz
 from training.fit.overlap import count_confusion, score_confusion
 from training.networks.classifier import Classifier
 
-BEST_BY = {"segmentation": ("val_miou", -1)}  # task: the measure of an epoch, and -1 if more is better
+BEST_BY = {
+    "segmentation": ("val_miou", -1)
+}  # task: the measure of an epoch, and -1 if more is better
 
 
 class TrainingRun:
@@ -66,7 +68,9 @@ class TrainingRun:
         train_loss = self.train_epoch()
         self.epochs_done += 1
         found = {"train_loss": train_loss, **self.validate()}
-        figures = dict(zip(found, broadcast_from_first([*found.values()], self.device), strict=True))
+        figures = dict(
+            zip(found, broadcast_from_first([*found.values()], self.device), strict=True)
+        )
         figures["learning_rate"] = self.optimizer.param_groups[0]["lr"]
         figures["seconds"] = time.monotonic() - started
         value = self.sign * figures[self.measure]

@@ -103,17 +103,52 @@ def measure_cost(
     return {"plain_ms": round(a, 4), "explained_ms": round(b, 4), "ratio": round(b / a, 3)}
 
 
+def measure_mask_cost(
+    proto: onnx.ModelProto, plain: onnx.ModelProto, pictures: Pixels, seconds: float = 3.0
+) -> dict[str, float]:
+    """Milliseconds per picture on one thread: plain, with one target, and with none as a ratio."""
+    count = 2  # pictures per batch: a mask costs much more than a class
+    height, width = pictures.shape[1:3]
+    image = np.resize(pictures[:count], (count, *pictures.shape[1:]))
+    target = np.full((count, 1), -1, np.int64)
+    region = np.tile(np.array([-1, 0, 0, width, height]), (count, 1, 1))
+    run, run_plain = open_mask_session(proto, 1), open_mask_session(plain, 1)
+    plain_ms, ms, none_ms = (
+        1000 * spent / count
+        for spent in time_alternately(
+            [
+                lambda: run_plain(image, target, region),
+                lambda: run(image, target, region),
+                lambda: run(image, target[:, :0], region[:, :0]),
+            ],
+            seconds,
+        )
+    )
+    return {
+        "plain_ms": round(plain_ms, 4),
+        "explained_ms": round(ms, 4),
+        "ratio": round(ms / plain_ms, 3),
+        "without_targets": round(none_ms / plain_ms, 3),
+    }
+
+
 def measure_latencies(
     runs: Sequence[GraphRunner], pictures: Pixels, seconds: float = 0.5
 ) -> list[float]:
     """Median milliseconds per picture with one target, of graphs that run alternately."""
     image = np.resize(pictures[:TIMED_PICTURES], (TIMED_PICTURES, *pictures.shape[1:]))
     target = np.full((TIMED_PICTURES, 1), -1, np.int64)
-    timings: list[list[float]] = [[] for _ in runs]
+    calls = [lambda run=run: run(image, target) for run in runs]
+    return [1000 * spent / TIMED_PICTURES for spent in time_alternately(calls, seconds)]
+
+
+def time_alternately(calls: Sequence[Callable[[], object]], seconds: float) -> list[float]:
+    """The median seconds of each call, five calls of each at least."""
+    timings: list[list[float]] = [[] for _ in calls]
     end = time.monotonic() + seconds
     while len(timings[0]) < 5 or time.monotonic() < end:
-        for times, run in zip(timings, runs, strict=True):
+        for times, call in zip(timings, calls, strict=True):
             started = time.perf_counter()
-            run(image, target)
+            call()
             times.append(time.perf_counter() - started)
-    return [1000 * float(np.median(times[1:])) / TIMED_PICTURES for times in timings]
+    return [float(np.median(times[1:])) for times in timings]

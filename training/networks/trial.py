@@ -115,9 +115,7 @@ def check_ending(name: str, input_spec: Input, model: Classifier) -> None:
         )
 
 
-def make_shape_error(
-    name: str, found: tuple[int, ...], shape: tuple[int | None, ...]
-) -> UserError:
+def make_shape_error(name: str, found: tuple[int, ...], shape: tuple[int | None, ...]) -> UserError:
     """The error for an output of another shape than (N, K), or (N, K, H, W)."""
     count, outputs, *sizes = shape
     pictures = "one picture" if count == 1 else f"{count} pictures"

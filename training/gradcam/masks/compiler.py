@@ -20,7 +20,7 @@ from torch.fx.experimental.symbolic_shapes import (
 
 from training.gradcam.compiler import trace_plain_operations, weigh_map
 from training.gradcam.decompositions import DECOMPOSITIONS
-from training.gradcam.masks.pixels import choose_pixels, make_cotangent
+from training.gradcam.masks.pixels import choose_pixels, make_cotangent, split_classes
 from training.gradcam.masks.reference import MaskMethod, run_with_leaf
 from training.gradcam.masks.wide import Wide
 from training.gradcam.simplify import simplify_graph
@@ -42,6 +42,12 @@ class MaskPlan:
     height: int
     width: int
     compiler: str = "backward"
+    reason: str = ""  # why the method is not the one that was asked for
+
+    @property
+    def pivot(self) -> str:
+        """The module at whose output the gradient is taken."""
+        return self.layer
 
 
 def trace_masks(
@@ -61,13 +67,14 @@ def make_mask_forward(gradient: GraphModule, plan: MaskPlan) -> MaskForward:
     def run(image: Tensor, target: Tensor, region: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         wide = Wide(gradient, image)
         logits, a = wide.run_forward()  # (N, K, H, W), (N, C, h, w)
-        classes, pixels = choose_pixels(logits, target, region, plan.background)
+        mask = logits.argmax(1)  # (N, H, W)
+        each = split_classes(mask, logits)
+        classes, pixels = choose_pixels(mask, each, target, region, plan.background)
         (n, t), (c, h, w) = target.shape, a.shape[1:]
         cotangent = make_cotangent(classes, pixels, logits).flatten(0, 1)  # (N T, K, H, W)
         g = wide.run_backward(cotangent, t).reshape(n, t, c, h, w)
         weights = g.mean((3, 4)) if plan.method == "seg-gradcam" else g
-        mask = logits.argmax(1).to(torch.uint8)
-        return mask, logits.softmax(1), weigh_map(a, weights)
+        return mask.to(torch.uint8), logits.softmax(1), weigh_map(a, weights)
 
     return run
 

@@ -12,16 +12,22 @@ ANY_CLASS = -2  # of a region: all pixels
 TOP_1 = -1  # of a target: the class with most pixels in the box
 
 
+def split_classes(mask: Tensor, logits: Tensor) -> Tensor:
+    """Whether each pixel of a mask (N, H, W) has each class: (N, K, H, W), as numbers."""
+    classes = torch.arange(logits.shape[1], device=mask.device)
+    return (mask[:, None] == classes[:, None, None]).to(logits.dtype)
+
+
 def choose_pixels(
-    logits: Tensor,  # (N, K, H, W)
+    mask: Tensor,  # (N, H, W): the class of each pixel
+    each: Tensor,  # (N, K, H, W): the same, as `split_classes` returns it
     target: Tensor,  # (N, T): classes, or -1
     region: Tensor,  # (N, T, 5): of, left, top, right, bottom; in input pixels, half-open
     background: int | None,
 ) -> tuple[Tensor, Tensor]:
     """The targets as classes (N, T), and the pixels whose logits are explained: (N, T, H, W) bool."""
-    mask = logits.argmax(1)  # (N, H, W)
-    box = draw_boxes(region, *logits.shape[2:])  # (N, T, H, W)
-    target = torch.where(target < 0, find_top1(mask, box, logits, background), target)
+    box = draw_boxes(region, *each.shape[2:])  # (N, T, H, W)
+    target = torch.where(target < 0, find_top1(each, box, background), target)
     of = region[:, :, 0]
     of = torch.where(of == TARGET_CLASS, target, of)[:, :, None, None]
     return target, box & ((of == ANY_CLASS) | (mask[:, None] == of))
@@ -36,14 +42,13 @@ def draw_boxes(region: Tensor, height: int, width: int) -> Tensor:
     return rows[..., None] & columns[:, :, None]
 
 
-def find_top1(mask: Tensor, box: Tensor, logits: Tensor, background: int | None) -> Tensor:
+def find_top1(each: Tensor, box: Tensor, background: int | None) -> Tensor:
     """The class with most pixels in the box: (N, T). The background only if there is no other."""
-    n, t = box.shape[:2]
-    classes = torch.arange(logits.shape[1], device=mask.device)
-    each = (mask[:, None] == classes[:, None, None]).to(logits.dtype)  # (N, K, H, W)
-    boxes = box.to(logits.dtype).reshape(n, t, box.shape[2] * box.shape[3])
-    counts = boxes @ each.flatten(2).transpose(1, 2)  # (N, T, K)
+    (n, t, height, width), k = box.shape, each.shape[1]
+    boxes = box.to(each.dtype).reshape(n, t, height * width)
+    counts = boxes @ each.reshape(n, k, height * width).transpose(1, 2)  # (N, T, K)
     if background is not None:
+        classes = torch.arange(k, device=each.device)
         least = counts.clamp(max=0.5)  # fewer than one pixel of another class
         counts = torch.where(classes == background, least, counts)
     return counts.argmax(2)

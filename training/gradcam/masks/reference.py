@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from training.errors import UserError
-from training.gradcam.masks.pixels import choose_pixels
+from training.gradcam.masks.pixels import choose_pixels, split_classes
 from training.gradcam.reference import (
     NoGradientError,
     attach_hook,
@@ -40,11 +40,19 @@ class MaskExplanation:
     cam: torch.Tensor
 
 
+@dataclass(frozen=True)
+class MaskQuestion:
+    """What a graph of masks gets: pictures, and of each the targets and regions to explain."""
+
+    image: torch.Tensor  # (N, H, W, C)
+    target: torch.Tensor  # (N, T)
+    region: torch.Tensor  # (N, T, 5)
+    mask: torch.Tensor | None = None  # (N, H, W): what was predicted; None: find out
+
+
 def explain_mask(
     model: nn.Module,
-    image: torch.Tensor,  # (N, H, W, C)
-    target: torch.Tensor,  # (N, T)
-    region: torch.Tensor,  # (N, T, 5)
+    question: MaskQuestion,
     layer: nn.Module,
     method: MaskMethod,
     background: int | None,
@@ -54,8 +62,10 @@ def explain_mask(
     Raises:
         UserError: the layer runs more than once, or its output is not a map larger than 1x1.
     """
-    logits, a = run_with_leaf(model, image, layer)
-    target, pixels = choose_pixels(logits.detach(), target, region, background)
+    logits, a = run_with_leaf(model, question.image, layer)
+    mask = logits.argmax(1) if question.mask is None else question.mask
+    each = split_classes(mask, logits)
+    target, pixels = choose_pixels(mask, each, question.target, question.region, background)
     n, _, h, w = a.shape
     cams = [a.new_zeros(n, 0, h, w)]
     for classes, chosen in zip(target.unbind(1), pixels.unbind(1), strict=True):

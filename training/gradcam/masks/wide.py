@@ -101,9 +101,7 @@ class Wide:
         value = self.narrow[node]
         if isinstance(value, Tensor) and self.has_rows(node):
             n, *sizes = value.shape
-            return (
-                value[:, None].expand(n, self.targets, *sizes).reshape(n * self.targets, *sizes)
-            )
+            return value[:, None].expand(n, self.targets, *sizes).reshape(n * self.targets, *sizes)
         if isinstance(value, torch.SymInt):
             return self.widen_size(node)
         return value
