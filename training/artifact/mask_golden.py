@@ -22,7 +22,7 @@ def make_mask_golden_tests(
     input_spec: Input,
     labels: tuple[str, ...],
 ) -> list[dict[str, Any]]:
-    """The card's `golden`: encoded pictures, each with a target, a region and the graph's answer."""
+    """The card's `golden`: encoded pictures, with a target, a region and the answer."""
     found = []
     height, width = input_spec.height, input_spec.width
     boxes = ((0, 0, width, height), (width // 8, height // 8, width - width // 8, height))
@@ -33,7 +33,8 @@ def make_mask_golden_tests(
         target = -1 if not turned else count_classes(run, image, len(labels))[0].argsort()[-2]
         region = np.array([[[TARGET_CLASS, *boxes[turned]]]])
         mask, _, cam = run(image, np.array([[target]]), region)
-        shares = np.bincount(mask.ravel(), minlength=len(labels)) / mask.size
+        counts = np.bincount(mask.ravel(), minlength=len(labels))
+        shares = (counts / mask.size).astype(np.float32)
         found.append(
             {
                 "image": base64.b64encode(content).decode(),

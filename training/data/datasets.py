@@ -39,7 +39,7 @@ class Split:
             return np.asarray(self.labels.mean(0))
         if self.labels.ndim == 3:
             counts = np.bincount(self.labels.ravel(), minlength=classes)[:classes]
-            return counts / max(counts.sum(), 1)
+            return np.asarray(counts / max(counts.sum(), 1))
         return np.bincount(self.labels, minlength=classes) / len(self.labels)
 
     def select(self, rows: np.ndarray) -> "Split":

@@ -85,7 +85,7 @@ def compute_focal_loss(
 
 
 def compute_dice_loss(logits: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
-    """1 less the mean soft Dice of the classes that the masks (N, H, W) have (Milletari et al. 2016).
+    """1 less the mean soft Dice (Milletari et al. 2016) of the classes in the masks (N, H, W).
 
     Pixels of the whole batch count together, so that a picture without a class says nothing of it.
     """

@@ -1,4 +1,4 @@
-"""How well masks overlap: counts of pixels by true and predicted class, and the usual scores of them.
+"""How well masks overlap: counts of pixels by true and predicted class, and their scores.
 
 Knows nothing of networks or files.
 """

@@ -20,10 +20,6 @@ from training.fit.optimizers import compute_rate_factor, make_loss, make_optimiz
 from training.fit.overlap import count_confusion, score_confusion
 from training.networks.classifier import Classifier
 
-BEST_BY = {
-    "segmentation": ("val_miou", -1)
-}  # task: the measure of an epoch, and -1 if more is better
-
 
 class TrainingRun:
     """The state of a training run: networks, optimizer, progress and history."""
@@ -50,7 +46,7 @@ class TrainingRun:
         self.optimizer = make_optimizer(config, [group for group in groups if group["params"]])
         self.steps = config.passes * len(self.train) // config.batch_size or 1
         self.epochs_done = 0
-        self.measure, self.sign = BEST_BY.get(config.task, ("val_loss", 1))
+        self.measure, self.sign = get_best_measure(config.task)
         self.best = float("inf")  # the least validation loss, or a measure with its sign changed
         self.best_epoch = 0
         self.improved = False
@@ -218,3 +214,8 @@ class TrainingRun:
             "epoch": self.epochs_done,
             "history": self.history,
         }
+
+
+def get_best_measure(task: str) -> tuple[str, int]:
+    """The measure by which the best epoch is chosen, and -1 if more of it is better, else 1."""
+    return ("val_miou", -1) if task == "segmentation" else ("val_loss", 1)

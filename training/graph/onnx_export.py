@@ -36,7 +36,7 @@ def export_traced_graph(
 def export_dynamic_graph(
     graph: GraphModule, inputs: dict[str, torch.Tensor], outputs: tuple[str, ...]
 ) -> onnx.ModelProto:
-    """The ONNX model of a traced graph: N is the first size of all inputs, T the next of targets."""
+    """The model of a traced graph. N is the first size of all inputs, T the next of targets."""
     n, t = torch.export.Dim("N", max=2**20), torch.export.Dim("T", max=2**20)
     sizes = tuple({0: n} if name == "image" else {0: n, 1: t} for name in inputs)
     with warnings.catch_warnings():

@@ -107,7 +107,7 @@ def overlay(picture: Pixels, mask: Pixels, labels: tuple[str, ...]) -> NDArray[n
         colors[index] = [int(text[i : i + 2], 16) / 255 for i in (1, 3, 5)]
     shown = (mask != IGNORED) & (mask != (-1 if background is None else background))
     share = OPACITY * shown[..., None]
-    return base * (1 - share) + colors[mask] * share
+    return np.asarray(base * (1 - share) + colors[mask] * share)
 
 
 def heat(picture: Pixels, cam: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -213,9 +213,7 @@ def list_cautions(card: dict[str, Any]) -> list[str]:
             "probabilities of all labels sum to 1."
         )
     elif card["task"] == "segmentation":
-        sentences.append(
-            "It gives every pixel one of its labels, also in a picture of other things."
-        )
+        sentences.append("It gives every pixel one of its labels, whatever the picture shows.")
     else:
         sentences.append("Each label has a probability of its own; none of them may be present.")
     sentences.append(

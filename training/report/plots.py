@@ -42,7 +42,7 @@ PLOTS = {  # file: (title, caption), in page order
     "mask_maps.png": (
         "Maps of masks",
         "Why the pixels got their class (top row: the answer; middle: the map of all pixels of the "
-        "largest class; bottom: the map of the one pixel at the red cross):",
+        "largest class; bottom: the map of the one pixel at the cross):",
     ),
 }
 

@@ -69,7 +69,7 @@ def place_mask(mask: Pixels, size: tuple[int, ...], input_spec: Input) -> Pixels
         left, top = (round((side - own) / 2) for side, own in zip(whole, image.size, strict=True))
         canvas.paste(image, (left, top))
         image = canvas
-    return np.asarray(image.resize((width, height), Image.Resampling.NEAREST))
+    return np.array(image.resize((width, height), Image.Resampling.NEAREST))
 
 
 def compute_mask_metrics(counts: torch.Tensor, labels: tuple[str, ...]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""From a segmentation network to a model file: compiled, checked, measured, described and stored."""
+"""From a segmentation network to a model file: compiled, checked, measured and stored."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,12 @@ from training.artifact.palette import make_palette
 from training.errors import CheckError
 from training.evaluate.explanations import ExplanationMetrics
 from training.evaluate.masks.faithfulness import measure_mask_maps, run_without_maps
-from training.evaluate.masks.overlap import MaskEvaluation, describe_overlap, evaluate_masks
+from training.evaluate.masks.overlap import (
+    BATCH_SIZE,
+    MaskEvaluation,
+    describe_overlap,
+    evaluate_masks,
+)
 from training.evaluate.metrics import drop_confusion_matrix
 from training.export.masks.choose_layer import choose_mask_options
 from training.export.masks.request import MaskExportRequest, check_mask_request
@@ -78,10 +83,9 @@ def compare_masks(
         CheckError: it changes too many pixels.
     """
     pictures = request.samples if request.test is None else request.test.pictures
+    starts = range(0, len(pictures), BATCH_SIZE)
     masks = [
-        np.concatenate(
-            [predict_masks(run, pictures[i : i + 8]) for i in range(0, len(pictures), 8)]
-        )
+        np.concatenate([predict_masks(run, pictures[i : i + BATCH_SIZE]) for i in starts])
         for run in (before, after)
     ]
     changed = float((masks[0] != masks[1]).mean())
@@ -139,7 +143,7 @@ def compare_miou(request: MaskExportRequest, evaluation: MaskEvaluation) -> dict
     """
 
     def predict(pictures: Pixels) -> Pixels:
-        return request.model.predict(pictures).argmax(1).astype(np.uint8)
+        return np.asarray(request.model.predict(pictures).argmax(1), np.uint8)
 
     in_torch = evaluate_masks(
         predict, evaluation.split, evaluation.labels, request.info.input

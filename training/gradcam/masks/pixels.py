@@ -25,7 +25,7 @@ def choose_pixels(
     region: Tensor,  # (N, T, 5): of, left, top, right, bottom; in input pixels, half-open
     background: int | None,
 ) -> tuple[Tensor, Tensor]:
-    """The targets as classes (N, T), and the pixels whose logits are explained: (N, T, H, W) bool."""
+    """The targets as classes (N, T), and the explained pixels: (N, T, H, W) bool."""
     box = draw_boxes(region, *each.shape[2:])  # (N, T, H, W)
     target = torch.where(target < 0, find_top1(each, box, background), target)
     of = region[:, :, 0]

@@ -1,7 +1,7 @@
 """Maps of masks by their definitions, in eager torch.
 
-Let A be the layer's output (N, C, h, w), M a set of pixels, y the sum of the target's logits over M,
-and G = dy/dA.
+Let A be the layer's output (N, C, h, w), M a set of pixels, y the sum of the target's logits over
+M, and G = dy/dA.
 
 - seg-hirescam: cam = sum_c G_c * A_c, position by position (HiResCAM of Draelos and Carin 2020).
 - seg-gradcam: alpha is the mean of G over the positions, and cam = sum_c alpha_c A_c (Seg-Grad-CAM

@@ -65,13 +65,13 @@ class Wide:
             return get_attribute(self.graph, str(node.target))
         if is_size_of(node, self.inputs[1]):
             return get_size(self.image, node)
-        args, options = map_arg((node.args, node.kwargs), lambda n: self.narrow[n])
+        args, options = replace_arguments(node, lambda n: self.narrow[n])
         return call(node)(*args, **options)
 
     def run_wide(self, node: Node) -> Any:
         if node.target in ELEMENTWISE:
             return self.run_elementwise(node)
-        args, options = map_arg((node.args, node.kwargs), self.widen)
+        args, options = replace_arguments(node, self.widen)
         return call(node)(*args, **options)
 
     def run_elementwise(self, node: Node) -> Tensor:
@@ -86,13 +86,14 @@ class Wide:
                 return value[:, None]
             return value
 
-        args, options = map_arg((node.args, node.kwargs), spread)
+        args, options = replace_arguments(node, spread)
         if node.target is aten.threshold_backward.default:
             gradient, output, threshold = args
             found = torch.where(output <= threshold, 0.0, gradient)
         else:
             found = call(node)(*args, **options)
-        return found.flatten(0, 1)  # type: ignore[no-any-return]
+        spread_out: Tensor = found.flatten(0, 1)
+        return spread_out
 
     def widen(self, node: Node) -> Any:
         """The value of an argument with N T rows in the place of N."""
@@ -159,6 +160,11 @@ def get_size(tensor: Tensor, node: Node) -> Any:
     axis = node.args[1]
     assert axis == 0
     return tensor.shape[0]
+
+
+def replace_arguments(node: Node, read: Callable[[Node], Any]) -> Any:
+    """The arguments of a node, with the values that `read` returns in the place of nodes."""
+    return map_arg((node.args, node.kwargs), read)
 
 
 def call(node: Node) -> Callable[..., Any]:
