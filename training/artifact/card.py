@@ -10,6 +10,7 @@ import onnx
 
 from training import __version__
 from training.gradcam.map_layout import get_layer_name
+from training.gradcam.masks.compiler import MaskPlan
 from training.gradcam.plan import Plan
 from training.imaging.preprocessing import Input
 
@@ -53,7 +54,9 @@ class Findings:
     confidence: dict[str, Any] | None = None
 
 
-def make_card(model: ModelInfo, plan: Plan, precision: str, findings: Findings) -> dict[str, Any]:
+def make_card(
+    model: ModelInfo, plan: Plan | MaskPlan, precision: str, findings: Findings
+) -> dict[str, Any]:
     """The card. Findings that are None are left out, except that `metrics` gets a reason."""
     optional = {
         "attention": findings.attention,

@@ -41,10 +41,10 @@ def add_export_arguments(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "--method",
-        default="gradcam",
-        choices=["gradcam", "hirescam", "auto"],
+        choices=["gradcam", "hirescam", "seg-hirescam", "seg-gradcam", "auto"],
         help="hirescam: multiply gradient and map position by position, without a mean; "
-        "auto: choose by measurement (default: %(default)s)",
+        "seg-…: the same two over the pixels of masks; auto: choose by measurement "
+        "(default: gradcam, for masks seg-hirescam)",
     )
     command.add_argument(
         "--maps",

@@ -60,7 +60,7 @@ class ImportRequest:
     version: int | None
     layer: str | None
     precision: str
-    method: str = "gradcam"
+    method: str | None = None
     maps: int = DEFAULT_MAPS
     pictures_are: str = ""
     unlike: Sequence[str] = ()
@@ -95,7 +95,7 @@ def import_network(request: ImportRequest) -> Path:
             ),
             repository=request.to,
             version=request.version,
-            method=request.method,
+            method=request.method or "gradcam",
             precision=request.precision,
             calibration=calibration,
             test=test,
