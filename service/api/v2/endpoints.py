@@ -49,10 +49,11 @@ from service.inference.admission import Admission
 from service.inference.classifier import Classifier
 from service.inference.confidence import warn
 from service.inference.room import take_turns
+from service.parameters import MAX_BATCH_IMAGES
 from service.repository.model import Model
 from service.repository.repository import Repository
-from service.runtime.batcher import Answer
-from service.schemas import MAX_BATCH_IMAGES, ModelVersion
+from service.runtime.row import Answer
+from service.schemas import ModelVersion
 from service.settings import Settings
 from service.telemetry import metrics
 from service.telemetry.timings import Timings

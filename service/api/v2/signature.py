@@ -21,9 +21,9 @@ from service.api.v2.tensors import BYTES, OutputTensor, read_array, read_element
 from service.artifact.card import FAMILIARITY, TOP_1
 from service.errors import BadRequest, excerpt
 from service.inference.results import check_label_index, rank
+from service.parameters import MAX_BATCH_IMAGES, MAX_TARGETS
 from service.repository.model import Model
-from service.runtime.batcher import Answer
-from service.schemas import MAX_BATCH_IMAGES, MAX_TARGETS
+from service.runtime.row import Answer
 
 IMAGE, TARGET = "image", "target"
 SCORES = ("logits", "probabilities")  # one value per label, as needed for classification
