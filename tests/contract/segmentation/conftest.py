@@ -1,7 +1,6 @@
 """A server with models that segment, and with one that classifies."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
