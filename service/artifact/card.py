@@ -36,7 +36,7 @@ class RegionTarget(NamedTuple):
     They are those in the half-open box that the model gives the class `of`.
     """
 
-    index: int
+    target: int  # or `TOP_1`
     of: int  # or `AS_TARGET` or `ANYTHING`
     left: int
     top: int

@@ -109,7 +109,7 @@ def find_cells(pixels: int, start: float, end: float, cells: int) -> NDArray[np.
     """
     centres = np.arange(pixels) + 0.5
     # The product comes first: so a centre on the edge of a cell is not rounded into another one.
-    found = np.floor((centres - start) * cells / (end - start)).astype(np.intp)
+    found: NDArray[np.intp] = np.floor((centres - start) * cells / (end - start)).astype(np.intp)
     found[(found < 0) | (found >= cells)] = -1
     return found
 

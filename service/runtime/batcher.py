@@ -245,8 +245,9 @@ class Batcher:
                         )
                     )
         else:
-            for row, *arrays in zip(rows, *outputs, strict=True):
+            for i, row in enumerate(rows):
                 if not row.answer.done():
+                    arrays = (outputs.mask[i], outputs.probabilities[i], outputs.cam[i])
                     row.answer.set_result(
                         MaskAnswer(*arrays, row.queued_at, started, ended, len(rows))
                     )

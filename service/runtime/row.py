@@ -3,12 +3,10 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-
-from service.artifact.card import RegionTarget
 
 
 class Answer(NamedTuple):
@@ -47,7 +45,7 @@ class Row:
     """
 
     pixels: NDArray[np.uint8]  # (H, W, C)
-    targets: Sequence[int] | Sequence[RegionTarget]
+    targets: Sequence[Any]  # of int or of RegionTarget
     is_traffic: bool = True  # whether its map counts in the mean maps of the traffic
     answer: asyncio.Future[AnyAnswer] = field(init=False)
     queued_at: float = field(init=False)

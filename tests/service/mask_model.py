@@ -77,7 +77,7 @@ def make_graph(card: dict[str, Any]) -> onnx.ModelProto:
     if card["background"] is not None:
         counted[card["background"]] = 0.5 / (height * width)
     direct, through, bias = (pad(array, labels) for array in (DIRECT, THROUGH_CELLS, BIAS))
-    constants = {
+    constants: dict[str, NDArray[Any]] = {
         "byte": np.array(255, np.float32),
         "direct": direct[..., np.newaxis, np.newaxis],
         "bias": bias,

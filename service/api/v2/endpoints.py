@@ -7,7 +7,7 @@ a model has, and `tensors` knows how they are encoded.
 import asyncio
 from functools import partial
 from itertools import chain
-from typing import Any, Literal
+from typing import Literal
 
 from starlette.responses import Response
 
@@ -16,7 +16,8 @@ from service.api.operations import INFERENCE_ERRORS, MODEL_ERRORS, Operation
 from service.api.routing import Endpoint
 from service.api.status import StatusEndpoints
 from service.api.upload import UploadReception, add_images, find_model, note_warnings
-from service.api.v2.infer import JSON_LENGTH, InferRequest, make_response, read_request
+from service.api.v2.answering import answer_images, warn_of
+from service.api.v2.infer import JSON_LENGTH, make_response, read_request
 from service.api.v2.operations import BINARY, BINARY_TYPE, InferBody
 from service.api.v2.schemas import (
     Index,
@@ -29,11 +30,9 @@ from service.api.v2.schemas import (
     ServerMetadata,
     ServerReadiness,
 )
-from service.api.v2.segmentation import REGION, reserve_answers, segment_image
+from service.api.v2.segmentation import REGION
 from service.api.v2.signature import (
-    PROBABILITIES,
     TARGET,
-    Image,
     count_values,
     describe_inputs,
     describe_outputs,
@@ -45,19 +44,13 @@ from service.http.compression import compress_response
 from service.http.form import JSON_TYPE
 from service.http.request import Request
 from service.http.response import JSONResponse
-from service.imaging.saliency import is_empty
-from service.inference.admission import Admission, Permit
+from service.inference.admission import Admission
 from service.inference.classifier import Classifier
-from service.inference.confidence import warn
-from service.inference.room import take_turns
 from service.parameters import MAX_BATCH_IMAGES
 from service.repository.model import Model
 from service.repository.repository import Repository
-from service.runtime.row import Answer, AnyAnswer
 from service.schemas import ModelVersion
 from service.settings import Settings
-from service.telemetry import metrics
-from service.telemetry.timings import Timings
 
 SERVER: ServerMetadata = {
     "name": "sightglass",
@@ -206,13 +199,8 @@ class V2Endpoints:
         )
         async with upload as (inputs, permit):
             add_images(request, permit, len(inputs.images), model)
-            answers = await self._answer(inputs, model, request.timings, permit)
-            warnings = [
-                warn(answer, int(answer.logits.argmax()), model)
-                if isinstance(answer, Answer)
-                else []
-                for answer in answers
-            ]
+            answers = await answer_images(inputs, model, self._classifier, request.timings, permit)
+            warnings = [warn_of(answer, model) for answer in answers]
             note_warnings(request, list(chain.from_iterable(warnings)))
             call, wanted = inputs.call, inputs.wanted
             del inputs
@@ -229,39 +217,6 @@ class V2Endpoints:
     def _find(self, request: Request) -> Model:
         name, version = request.path_params["name"], request.path_params.get("version")
         return find_model(self._repository, f"{name}/{version}" if version else name, request)
-
-    async def _answer(
-        self, inputs: InferRequest, model: Model, timings: Timings, permit: Permit
-    ) -> list[AnyAnswer]:
-        """Return an answer for each image. If one fails, the call fails after the others end."""
-        has_probabilities = any(output.name == PROBABILITIES for output in inputs.wanted)
-        if model.segments:
-            is_binary = inputs.call.parameters.binary_data_output
-            reserve_answers(inputs.wanted, inputs.targets, model, is_binary, permit)
-
-        async def answer_image(image: Image, targets: Any) -> AnyAnswer:
-            if model.segments:
-                return await segment_image(
-                    image, targets, model, self._classifier, timings, has_probabilities
-                )
-            if isinstance(image, bytes):
-                return (await self._classifier.classify(image, model, targets, timings)).answer
-            return await self._classifier.run(image, model, targets, timings)
-
-        at_once = model.batcher.rows_per_request
-        answer = take_turns(answer_image, at_once, partial(timings.note, "queue"))
-        running = map(answer, inputs.images, inputs.targets)
-        results = await asyncio.gather(*running, return_exceptions=True)
-        failure = next((result for result in results if isinstance(result, BaseException)), None)
-        try:
-            if failure:
-                raise failure
-            answers = [result for result in results if not isinstance(result, BaseException)]
-        finally:
-            del results, failure  # an exception and its frame must not hold each other
-        empty = [is_empty(cam) for answer in answers for cam in answer.cam]
-        metrics.count_maps(model.name, len(empty), sum(empty))
-        return answers
 
 
 def _describe_entry(name: str, version: ModelVersion) -> IndexEntry:

@@ -25,7 +25,7 @@ from service.telemetry.timings import Timings
 REGION = "region"
 REGION_SIZE = len(RegionTarget._fields) - 1
 COPIES = 4  # of binary data: from the rows to the body
-BYTES_IN_JSON = {np.dtype("u1"): 12, np.dtype("f4"): 64}  # per value, from the rows to the body
+JSON_BYTES = {1: 12, 4: 64}  # per value of so many bytes, from the rows to the body
 NOT_WANTED = np.empty((0, 0, 0), np.float32)
 
 
@@ -75,17 +75,17 @@ def reserve_answers(
     """
     card = model.artifact.card
     rows, pixels = len(targets), card.input.width * card.input.height
-    values = {
-        "mask": (np.dtype("u1"), rows * pixels),
-        "probabilities": (np.dtype("f4"), rows * pixels * len(card.labels)),
-        "cam": (np.dtype("f4"), sum(map(len, targets)) * prod(model.artifact.map_shape)),
+    values = {  # bytes of one, and how many
+        "mask": (1, rows * pixels),
+        "probabilities": (4, rows * pixels * len(card.labels)),
+        "cam": (4, sum(map(len, targets)) * prod(model.artifact.map_shape)),
     }
     total = 0
     for output in wanted:
-        dtype, count = values[output.name]
+        size, count = values[output.name]
         binary = output.parameters.binary_data
         in_binary = is_binary if binary is None else binary
-        total += count * (COPIES * dtype.itemsize if in_binary else BYTES_IN_JSON[dtype])
+        total += count * (COPIES * size if in_binary else JSON_BYTES[size])
     permit.add_answer(total)
 
 

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tests.server import Server
-from tests.service.mask_model import Expected, answer, encode
+from tests.service.mask_model import Expected, answer
+from tests.service.quadrants_model import encode
 
 SIDE = 32  # of the input of `cropped`
 JSON = {"accept": "application/json"}

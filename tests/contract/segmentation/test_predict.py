@@ -7,7 +7,8 @@ import pytest
 
 from tests.contract.segmentation.requests import ask, expect, post, refuse
 from tests.server import Server
-from tests.service.mask_model import BLUE, RED, encode, paint, read_palette_png
+from tests.service.mask_model import BLUE, RED, paint, read_palette_png
+from tests.service.quadrants_model import encode
 
 BOXES = ((RED, (4, 4, 20, 12)), (BLUE, (22, 14, 30, 23)))
 PICTURE = paint(*BOXES, size=(32, 24))

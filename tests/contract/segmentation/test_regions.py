@@ -170,9 +170,10 @@ def test_a_wrong_region_or_label_is_refused_by_name(
 def test_in_json_a_box_may_be_a_list(segmenting: Server) -> None:
     import base64
 
-    from tests.service.mask_model import encode
+    from tests.service.quadrants_model import encode
 
     image = base64.b64encode(encode(PICTURE)).decode()
+    box: Any
     for box in ([*BOX], "2,6,22,14", [2.0, 6, 22, 14]):
         answer = segmenting.client.post(
             "/gradcam", json={"image": image, "box": box}, headers={"accept": "application/json"}
@@ -186,7 +187,7 @@ def test_in_json_a_box_may_be_a_list(segmenting: Server) -> None:
 def test_a_region_outside_one_picture_of_a_batch_is_an_error_of_that_picture(
     segmenting: Server,
 ) -> None:
-    from tests.service.mask_model import encode
+    from tests.service.quadrants_model import encode
 
     files = [("image", encode(PICTURE)), ("image", encode(paint(size=(8, 8))))]
     call = segmenting.client.post("/gradcam/batch", files=files, data={"point": "20,20"})

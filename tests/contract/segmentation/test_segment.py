@@ -13,7 +13,8 @@ from tests.contract.pictures import read
 from tests.contract.segmentation.requests import expect, post, refuse
 from tests.server import Server
 from tests.service import mask_model
-from tests.service.mask_model import BLUE, RED, encode, paint, read_palette_png
+from tests.service.mask_model import BLUE, RED, paint, read_palette_png
+from tests.service.quadrants_model import encode
 from tests.warm_process import start_worker
 
 PICTURE = paint((RED, (4, 4, 20, 12)), (BLUE, (22, 14, 30, 23)), size=(32, 24))
@@ -30,7 +31,7 @@ def test_the_mask_has_the_classes_as_values_and_the_colours_of_the_card(
     with Image.open(io.BytesIO(response.content)) as image:
         palette = bytes(image.getpalette() or [])
         assert palette[:9] == bytes.fromhex("".join(mask_model.PALETTE).replace("#", ""))
-        origin = json.loads(image.text["sightglass"])
+        origin = json.loads(image.info["sightglass"])
     assert (origin["model"], origin["version"], origin["view"]) == ("cells", "1", "mask")
 
 

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from service.artifact.card import RegionTarget
 from service.runtime.batcher import BatchCallbacks, Batcher, DeviceLost
-from service.runtime.engine import AnyOutputs, Outputs
+from service.runtime.engine import AnyOutputs, MaskOutputs, Outputs
 from service.runtime.policy import BatchPolicy
-from service.runtime.row import Answer, AnyAnswer, Row
+from service.runtime.row import Answer, AnyAnswer, MaskAnswer, Row
 from tests.server import wait_until as keep_waiting_until
 
 POISON = 255
@@ -321,3 +322,31 @@ def test_callbacks_see_each_batch_with_at_least_the_minimum_of_targets() -> None
     asyncio.run(body())
     assert sizes == [2]
     assert batches == [([[-1], [-1]], [True, False])]
+
+
+def test_rows_with_regions_share_a_batch_only_with_rows_that_ask_for_as_many_maps() -> None:
+    """Nothing is padded. Rows and their maps together are at most as many as rows alone may be."""
+    batches: list[tuple[int, ...]] = []
+
+    def run(image: NDArray[np.uint8], target: NDArray[np.int64]) -> MaskOutputs:
+        batches.append(target.shape)
+        rows, targets = target.shape[:2]
+        cam = target[..., 0].astype(np.float32).reshape(rows, targets, 1, 1)
+        return MaskOutputs(image[..., 0], image.transpose(0, 3, 1, 2).astype(np.float32), cam)
+
+    def make(value: int, targets: int) -> Row:
+        region = RegionTarget(value, -1, 0, 0, 1, 1)
+        return Row(np.full((1, 1, 1), value, np.uint8), [region] * targets)
+
+    async def body() -> None:
+        batcher = Batcher(run, BatchPolicy(4, run_inline=True, has_regions=True), NO_CALLBACKS)
+        counts = [0, 1, 0, 2, 1, 2, 0, 2, 9]
+        rows = [make(value, count) for value, count in enumerate(counts)]
+        answers = await asyncio.gather(*(batcher.submit(row) for row in rows))
+        for value, (count, answer) in enumerate(zip(counts, answers, strict=True)):
+            assert isinstance(answer, MaskAnswer)
+            assert answer.mask == [[value]]
+            assert answer.cam.ravel().tolist() == [value] * count
+
+    asyncio.run(body())
+    assert batches == [(3, 0, 6), (2, 1, 6), (2, 2, 6), (1, 2, 6), (1, 9, 6)]
