@@ -74,7 +74,7 @@ def make_graph(card: dict[str, Any]) -> onnx.ModelProto:
     h, w, labels = height // CELL, width // CELL, len(card["labels"])
     # The background counts only if there is no other class.
     counted = np.ones(labels, np.float32)
-    if card["background"] is not None:
+    if card["background"] is not None and card["background"] < labels:
         counted[card["background"]] = 0.5 / (height * width)
     direct, through, bias = (pad(array, labels) for array in (DIRECT, THROUGH_CELLS, BIAS))
     constants: dict[str, NDArray[Any]] = {

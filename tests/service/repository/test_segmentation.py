@@ -23,10 +23,9 @@ from tests.service.mask_model import (
     make_golden,
     make_graph,
     paint,
-    save,
     write_model,
 )
-from tests.service.quadrants_model import encode
+from tests.service.quadrants_model import encode, save
 
 
 def write(folder: Path, **changes: Any) -> Path:
@@ -177,4 +176,5 @@ def test_attention_counts_the_maps_of_classes_over_their_own_pixels_of_the_whole
     assert answer["classes"].keys() == {"red", "blue"}
     heat = np.maximum(outputs.cam[0, 1], 0)
     mean = answer["classes"]["red"]["observed"]["mean"]
+    assert mean is not None
     np.testing.assert_allclose(mean, heat / heat.max(), atol=1e-4)
