@@ -48,7 +48,7 @@ class Classifier:
 
     def make_canvas(self, drawing: Drawing) -> Canvas:
         """Return a canvas whose room for pixels must be released."""
-        return Canvas(drawing, Room(self._admission, is_drawn=True))
+        return Canvas(drawing, Room(self._admission, is_drawn=drawing.shown_size is not None))
 
     @overload
     async def classify(

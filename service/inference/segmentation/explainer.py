@@ -3,14 +3,14 @@
 This module knows the order of the steps, not how each step is done. It knows nothing about HTTP.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
 from service.artifact.card import TOP_1, RegionTarget
 from service.imaging.decoding import Picture
 from service.imaging.geometry import ShownSize
 from service.imaging.memory import Drawing
-from service.imaging.saliency import is_empty
+from service.imaging.saliency import Map, is_empty
 from service.inference.classifier import Classification, Classifier
 from service.inference.explainer import NUMBER_BYTES, RenderedExplanation, read_against
 from service.inference.image_request import ExplainRequest, count_pixels
@@ -38,6 +38,7 @@ from service.runtime.row import MaskAnswer
 from service.schemas import RegionVerification, SegmentationResult
 from service.telemetry import metrics
 
+ROWS = 2  # of the first run and of the second
 VERIFYING_ROWS = 3  # the picture as it is, and with two parts blurred
 Segmentation = Classification[MaskAnswer]
 
@@ -105,7 +106,7 @@ class RegionExplainer:
         is_repeated = len(options.target) > 1 or (options.target_top or 1) > 1
         shown_size = ShownSize(options.size) if is_drawn else None
         mask_size = UPLOADED_SIZE if options.mask else None
-        kept = count_answer_bytes(model, VERIFYING_ROWS if options.verify else 1)
+        kept = count_answer_bytes(model, VERIFYING_ROWS if options.verify else ROWS)
         return self._classifier.make_canvas(Drawing(shown_size, is_repeated, mask_size, kept))
 
     async def _compute_region_maps(
@@ -139,12 +140,7 @@ class RegionExplainer:
             assert isinstance(second, MaskAnswer)
             answer = second
         cams = dict(zip(list_asked(region, targets, against), answer.cam, strict=True))
-        maps = []
-        for index, target in zip(targets, resolved, strict=True):
-            cam = cams[region.make_target(index)]
-            if against is not None:
-                cam = cam - cams[region.make_target(against, region.find_of(target))]
-            maps.append(TargetMap(target, against, cam))
+        maps = select_maps(region, cams, zip(targets, resolved, strict=True), against)
         make = partial(make_region_maps, answer, region, maps)
         region_maps = await self._classifier.render(make, pixels, timings)
         return Classification(picture, answer), region_maps
@@ -175,6 +171,22 @@ def list_asked(region: Region, targets: Sequence[int], against: int | None) -> l
     if against is not None:
         asked += [region.make_target(against, region.find_of(target)) for target in targets]
     return [*dict.fromkeys(asked)]
+
+
+def select_maps(
+    region: Region,
+    cams: Mapping[RegionTarget, Map],
+    targets: Iterable[tuple[int, int]],
+    against: int | None,
+) -> list[TargetMap]:
+    """The map of each target: pairs of what was asked, and the class that it turned out to be."""
+    maps = []
+    for asked, target in targets:
+        cam = cams[region.make_target(asked)]
+        if against is not None:
+            cam = cam - cams[region.make_target(against, region.find_of(target))]
+        maps.append(TargetMap(target, against, cam))
+    return maps
 
 
 def check_region_labels(options: ExplainOptions, model: Model) -> None:
