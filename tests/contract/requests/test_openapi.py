@@ -11,8 +11,8 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from service.inference.admission import Admission
 from service.inference.classifier import Classifier
 from service.lifecycle import Lifecycle
+from service.parameters import ExplainOptions, PredictOptions
 from service.repository.repository import Repository
-from service.schemas import ExplainOptions, PredictOptions
 from service.server.application import make_endpoints
 from service.settings import read_settings
 from tests.contract.tree import PICTURE
