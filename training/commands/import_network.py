@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from training.commands.export import add_export_arguments
+from training.commands.introduction import take_introduction
 from training.commands.parsers import Commands, add_command, make_request
 
 
@@ -64,5 +65,6 @@ def add_picture_arguments(command: argparse.ArgumentParser) -> None:
 def run_import(arguments: argparse.Namespace) -> None:
     from training.export.import_network import ImportRequest, import_network
 
+    arguments.introduction = take_introduction(arguments)
     folder = import_network(make_request(ImportRequest, arguments))
     print(f"{folder / 'model.onnx'} is ready.")
