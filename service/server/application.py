@@ -118,5 +118,5 @@ def make_endpoints(
     v1 = V1Endpoints(repository, images, settings.max_upload_bytes)
     v2 = V2Endpoints(settings, repository, admission, classifier, status)
     endpoints = [*images.endpoints(), *v1.endpoints(), *v2.endpoints(), *status.endpoints()]
-    pages = WebPages(endpoints, needs_key=bool(settings.api_keys))
+    pages = WebPages(endpoints, bool(settings.api_keys), settings.frame_ancestors)
     return endpoints + pages.endpoints()
