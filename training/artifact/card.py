@@ -3,7 +3,7 @@
 import datetime
 import importlib.metadata
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import onnx
@@ -38,6 +38,7 @@ class ModelInfo:
     task: str
     license: str
     training: dict[str, Any]
+    introduction: dict[str, Any] = field(default_factory=dict)  # title, summary, examples
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,7 @@ def make_card(
         | {tool: version for tool in REPORTED_TOOLS if (version := find_installed_version(tool))},
         "license": model.license,
         **{name: found for name, found in optional.items() if found is not None},
+        **model.introduction,
     }
 
 

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from training.commands.export import add_export_arguments
+from training.commands.introduction import take_introduction
 from training.commands.parsers import Commands, add_command, make_request
 
 
@@ -69,6 +70,7 @@ def run_import(arguments: argparse.Namespace) -> None:
     from training.export.import_network import ImportRequest, import_network
     from training.export.masks.import_network import import_mask_network
 
+    arguments.introduction = take_introduction(arguments)
     request = make_request(ImportRequest, arguments)
     if request.task == "segmentation":
         folder = import_mask_network(request)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from training.artifact.card import ModelInfo
+from training.artifact.introduction import IntroductionRequest, make_introduction
 from training.config import Config
 from training.data.datasets import load_trained_dataset
 from training.data.mask_folder import MaskSplit
@@ -38,6 +39,7 @@ class CheckpointRequest:
     calibrate: bool = False
     unlike: Sequence[str] = ()
     familiarity: bool = False
+    introduction: IntroductionRequest | None = None
 
 
 def export_checkpoint(request: CheckpointRequest) -> Path:
@@ -49,6 +51,7 @@ def export_checkpoint(request: CheckpointRequest) -> Path:
     """
     config, labels, model, rest = load_checkpoint(request.checkpoint)
     check_options(request, config.task)
+    introduction = make_introduction(request.introduction, labels)
     data, history = load_trained_dataset(config, labels), rest["history"][: rest["epoch"]]
     measured = data.measured_split
     test, others = data.get_split(measured), "val" if measured == "test" else "train"
@@ -60,6 +63,7 @@ def export_checkpoint(request: CheckpointRequest) -> Path:
         task=config.task,
         license=config.license,
         training=describe_training(config, rest["epoch"], history[-1]),
+        introduction=introduction,
     )
     if isinstance(test, MaskSplit):
         return export_masks(

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from training.artifact.card import ModelInfo
+from training.artifact.introduction import IntroductionRequest, make_introduction
 from training.errors import UserError
 from training.evaluate.explanations import DEFAULT_MAPS
 from training.export.labels import load_labelled_split, read_labels
@@ -66,6 +67,7 @@ class ImportRequest:
     unlike: Sequence[str] = ()
     familiarity: bool = False
     private: bool = False
+    introduction: IntroductionRequest | None = None
 
 
 def import_network(request: ImportRequest) -> Path:
@@ -192,6 +194,7 @@ def describe_network(
             "origin": request.origin or Path(request.weights or "torchvision's weights").name,
             "preprocessing": {"mean": list(input_spec.mean), "std": list(input_spec.std)},
         },
+        introduction=make_introduction(request.introduction, labels),
     )
 
 
