@@ -14,6 +14,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/python -m uv pip
 
+# Python keeps its bytecode, whatever the environment says: an import of torch takes half the time.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help serve setup test test-all test-slow check format load bench bench-gpu reliability soak image image-test wheel sbom manifests audit lock clean
 

@@ -13,9 +13,10 @@ import uvloop
 from numpy.typing import NDArray
 
 from benchmarks.samples import Sample
-from service.runtime.batcher import BatchCallbacks, Batcher, Row
+from service.runtime.batcher import BatchCallbacks, Batcher
 from service.runtime.engine import Outputs
 from service.runtime.policy import BatchPolicy
+from service.runtime.row import Row
 
 BATCH = 8  # the default on a CPU
 CLASSES = 10

@@ -142,7 +142,7 @@ def run_explain(arguments: argparse.Namespace) -> int:
     from service.api.options import validate_options
     from service.cli.offline import CommandError, describe_explanation, explain
     from service.imaging.heatmap import ENCODINGS
-    from service.schemas import ExplainOptions
+    from service.parameters import ExplainOptions
 
     media_type = mimetypes.guess_type(arguments.output.name)[0]
     if media_type not in ENCODINGS:

@@ -1,87 +1,10 @@
-"""The schemas of requests and answers. They validate both and describe them in OpenAPI."""
+"""The shapes of the answers. They also describe them in OpenAPI."""
 
-from typing import Annotated, Any, Literal, NotRequired, Self
+from typing import Any, Literal, NotRequired
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    NonNegativeInt,
-    model_validator,
-)
-from typing_extensions import TypedDict
+from typing_extensions import TypeAliasType, TypedDict
 
 from service.errors import ErrorDetail
-from service.imaging.heatmap import Colormap, View
-
-MAX_TARGETS = 8
-MAX_BATCH_IMAGES = 64
-# Pydantic reads "0" from a form or query as a number, but not where the type is a literal.
-Zero = Annotated[Literal[0], BeforeValidator(lambda value: 0 if value == "0" else value)]
-
-
-class PredictOptions(BaseModel):
-    """Parameters of a prediction, given as form fields, query parameters or JSON keys."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    model: str | None = Field(
-        None, description="`name` or `name/version`. Default: the default model"
-    )
-    top_k: NonNegativeInt = Field(5, description="Number of labels to return. 0 returns all")
-
-
-class ExplainOptions(PredictOptions):
-    """Parameters of an explanation."""
-
-    target: Annotated[tuple[str, ...], Field(max_length=MAX_TARGETS)] = Field(
-        (),
-        description="Label to explain. Default: the most probable label. Repeat it for several "
-        "labels, which only JSON answers allow",
-    )
-    target_index: NonNegativeInt | None = Field(
-        None, description="Index of the label to explain, in place of `target`"
-    )
-    target_top: Annotated[int, Field(ge=1, le=MAX_TARGETS)] | None = Field(
-        None,
-        description="Explain this many of the most probable labels, in place of `target`. "
-        "More than one needs a JSON answer",
-    )
-    against: str | None = Field(None, description="Explain the target rather than this label")
-    against_index: NonNegativeInt | None = Field(
-        None, description="Index of that label, in place of `against`"
-    )
-    view: View | None = Field(
-        None, description="What is drawn. Default: `overlay` for a picture, nothing for JSON"
-    )
-    box_threshold: Annotated[float, Field(ge=0.05, le=0.95)] = Field(
-        0.5,
-        description="Heat from which a point belongs to the region in `box`, as a share of the "
-        "map's maximum. Only JSON answers have a box",
-    )
-    alpha: Annotated[float, Field(ge=0, le=1)] = Field(
-        0.6, description="Opacity of the hottest point"
-    )
-    colormap: Colormap = Field(Colormap.VIRIDIS, description="Colours of the heatmap")
-    size: Zero | Annotated[int, Field(ge=16, le=4096)] | None = Field(
-        None,
-        description="Longer side of the drawn picture in pixels. 0 keeps the uploaded size. "
-        "Default: the uploaded size, but at least 224 and at most 1024",
-    )
-    verify: bool = Field(
-        False,
-        description="Also run the model with the picture blurred where the map is hottest (a fifth "
-        "of its area), and blurred where it is coldest",
-    )
-
-    @model_validator(mode="after")
-    def _check_targets(self) -> Self:
-        if sum((bool(self.target), self.target_index is not None, self.target_top is not None)) > 1:
-            raise ValueError("give only one of 'target', 'target_index' and 'target_top'")
-        if self.against is not None and self.against_index is not None:
-            raise ValueError("give only one of 'against' and 'against_index'")
-        return self
 
 
 class Prediction(TypedDict):
@@ -116,7 +39,7 @@ class Explanation(TypedDict):
     target: Prediction
     against: Prediction | None
     layer: str
-    method: Literal["gradcam", "hirescam"]
+    method: str
     shape: tuple[int, int]
     cam: list[list[float]]
     empty: bool
@@ -141,11 +64,95 @@ class Result(TypedDict):
     explanations: NotRequired[list[Explanation]]
 
 
+class ClassShare(TypedDict):
+    """A class of a mask: its share of the pixels that the model saw, and their number.
+
+    The box is around all of them. The probability is the mean over them.
+    """
+
+    label: str
+    index: int
+    share: float
+    pixels: int
+    box: tuple[int, int, int, int]
+    probability: float
+
+
+class ExplainedClass(TypedDict):
+    """A class with its mean probability over the pixels of a region; null if it has none."""
+
+    label: str
+    index: int
+    probability: float | None
+
+
+class Region(TypedDict):
+    """The pixels that are explained: those in a box of the picture that have the class `of`.
+
+    Null is any class. `box` is null if the model does not see that part of the picture. `pixels`
+    are those of the model's input.
+    """
+
+    of: str | None
+    box: tuple[int, int, int, int] | None
+    pixels: int
+
+
+class RegionVerification(TypedDict):
+    """The mean probability of the target over the region, also with a part of the picture blurred.
+
+    The blurred ones are null if the map is empty. All are null if the region has no pixels.
+    """
+
+    probability: float | None
+    hot_blurred: float | None
+    cold_blurred: float | None
+
+
+class RegionExplanation(TypedDict):
+    """Where the evidence for one target in a region is."""
+
+    target: ExplainedClass
+    against: ExplainedClass | None
+    region: Region
+    layer: str
+    method: str
+    shape: tuple[int, int]
+    cam: list[list[float]]
+    empty: bool
+    box: tuple[int, int, int, int] | None
+    picture: NotRequired[str]
+    verification: NotRequired[RegionVerification]
+
+
+class SegmentationResult(TypedDict):
+    """The result for one image of a model that segments. The largest class comes first."""
+
+    classes: list[ClassShare]
+    image: ImageSize
+    warnings: list[AnswerWarning]
+    mask: NotRequired[str]
+    explanations: NotRequired[list[RegionExplanation]]
+
+
+AnyResult = Result | SegmentationResult
+
+
+class SegmentationAnswer(SegmentationResult):
+    """The answer of a model that segments to a call with one image."""
+
+    model: str
+    version: str
+
+
 class Answer(Result):
     """The answer to a call with one image."""
 
     model: str
     version: str
+
+
+AnyAnswer = TypeAliasType("AnyAnswer", Answer | SegmentationAnswer)
 
 
 class ErrorAnswer(TypedDict):
@@ -159,7 +166,7 @@ class BatchAnswer(TypedDict):
 
     model: str
     version: str
-    results: list[Result | ErrorAnswer]
+    results: list[Result | SegmentationResult | ErrorAnswer]
 
 
 class ModelVersion(TypedDict):

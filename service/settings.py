@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Final, Literal
 
 from pydantic import Field, PositiveInt, ValidationError, field_validator
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 AUTO: Final = "auto"
@@ -19,6 +20,7 @@ INJECTED = re.compile(
     PREFIX + r"(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
 )
 PositiveOrAuto = PositiveInt | Literal["auto"]
+ORIGIN = re.compile(r"https?://(\*\.)?[A-Za-z0-9.-]+(:\d{1,5})?")
 CommaSeparated = Annotated[tuple[str, ...], NoDecode]
 
 
@@ -118,6 +120,11 @@ class Settings(BaseSettings):
         description="Origins whose web pages may call the service, comma-separated. "
         "`*` allows all origins",
     )
+    frame_ancestors: CommaSeparated = Field(
+        (),
+        description="Origins whose web pages may show `/embed` in a frame, comma-separated. "
+        "If empty, there is no `/embed`",
+    )
     workers: PositiveOrAuto = Field(
         AUTO,
         description="Number of worker processes, each with its own models. `auto` is one process, "
@@ -133,11 +140,20 @@ class Settings(BaseSettings):
         "one per core for a larger one",
     )
 
-    @field_validator("api_keys", "public_paths", "cors_origins", mode="before")
+    @field_validator("api_keys", "public_paths", "cors_origins", "frame_ancestors", mode="before")
     @classmethod
     def _split(cls, value: str | tuple[str, ...]) -> tuple[str, ...]:
         if isinstance(value, str):
             return tuple(item.strip() for item in value.split(",") if item.strip())
+        return value
+
+    @field_validator("frame_ancestors")
+    @classmethod
+    def _check_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(ORIGIN.fullmatch(origin) for origin in value):
+            raise PydanticCustomError(
+                "origins", "origins such as https://www.example.org, separated by commas"
+            )
         return value
 
 

@@ -12,11 +12,12 @@ from starlette.responses import Response
 
 from service import errors
 from service.api.image_body import ImageBody
-from service.api.operations import INFERENCE_ERRORS, JsonObject, Operation
+from service.api.image_receiver import ImageReceiver, ReadBody
+from service.api.operations import INFERENCE_ERRORS, PICTURE, JsonObject, Operation
 from service.api.options import read_options
 from service.api.routing import Endpoint
+from service.api.segmentation import check_task
 from service.api.upload import (
-    UploadReception,
     add_images,
     find_model,
     get_images,
@@ -24,39 +25,32 @@ from service.api.upload import (
     note_warnings,
 )
 from service.errors import ApiError, BadRequest, InternalError
-from service.http.form import JSON_TYPE, Form, is_raw, read_form
+from service.http.form import JSON_TYPE
 from service.http.negotiation import choose_media_type
 from service.http.request import Request
 from service.http.response import JSONResponse, encode_json
 from service.imaging.heatmap import ENCODINGS
 from service.inference.admission import Admission, Permit
 from service.inference.classifier import Classifier
-from service.inference.explainer import Explainer, ExplainRequest, check_labels
+from service.inference.explainer import Explainer, check_labels
+from service.inference.image_request import ExplainRequest, ImageRequest
 from service.inference.results import make_result
 from service.inference.room import take_turns
+from service.inference.segmentation.explainer import RegionExplainer, check_region_labels
+from service.inference.segmentation.segmenter import Segmenter
+from service.parameters import ExplainOptions, PredictOptions
 from service.repository.model import Model
 from service.repository.repository import Repository
-from service.schemas import (
-    Answer,
-    BatchAnswer,
-    ExplainOptions,
-    PredictOptions,
-    Result,
-)
-from service.settings import Settings
+from service.schemas import AnyAnswer, AnyResult, BatchAnswer
 from service.telemetry.log import with_fields
 from service.telemetry.timings import Timings
 
-FORM_OVERHEAD_BYTES = 65_536  # boundaries, names and parameters around one image
-BASE64_FACTOR = 1.5  # four bytes for three, line breaks, and some escapes
 PICTURES = tuple(ENCODINGS)
-PICTURE: JsonObject = {"type": "string", "format": "binary"}
 PREDICT_ERRORS = (*INFERENCE_ERRORS, errors.NotAcceptable)
 EXPLAIN_ERRORS = (*PREDICT_ERRORS, errors.UnknownLabel)
 
 Options = TypeVar("Options", bound=PredictOptions)
-ReadBody = Callable[[bytes], Form]
-ClassifyImage = Callable[[bytes, Model, Options, Timings, Permit], Awaitable[Result]]
+ClassifyImage = Callable[[bytes, Model, Options, Timings, Permit], Awaitable[AnyResult]]
 log = logging.getLogger(__name__)
 
 
@@ -65,26 +59,27 @@ class ImageEndpoints:
 
     def __init__(
         self,
-        settings: Settings,
+        receiver: ImageReceiver,
         repository: Repository,
         admission: Admission,
         classifier: Classifier,
     ) -> None:
-        self._max_upload_bytes = settings.max_upload_bytes
-        self._max_request_bytes = settings.max_request_bytes
+        self._receiver = receiver
         self._repository = repository
         self._admission = admission
         self._classifier = classifier
+        self._segmenter = Segmenter(classifier)
         self._explainer = Explainer(classifier)
+        self._region_explainer = RegionExplainer(classifier)
 
     def endpoints(self) -> list[Endpoint]:
         """Return this part of the route table."""
-        explained = {**dict.fromkeys(PICTURES, PICTURE), JSON_TYPE: Answer}
+        explained = {**dict.fromkeys(PICTURES, PICTURE), JSON_TYPE: AnyAnswer}
         return [
             Endpoint("POST", "/predict", self.predict, Operation(
                 "predict",
                 "Return the most probable labels of one image",
-                {JSON_TYPE: Answer}, PREDICT_ERRORS, ImageBody(PredictOptions),
+                {JSON_TYPE: AnyAnswer}, PREDICT_ERRORS, ImageBody(PredictOptions),
             )),
             Endpoint("POST", "/predict/batch", self.predict_batch, Operation(
                 "predictBatch",
@@ -106,24 +101,27 @@ class ImageEndpoints:
     async def predict(self, request: Request) -> Response:
         """`POST /predict`: return the most probable labels of one image."""
         choose_media_type(request.header("accept"), [JSON_TYPE])
-        async with self._receive_single(request) as (form, permit):
+        async with self._receiver.receive_single(request) as (form, permit):
             await self._admission.yield_to_backlog()
             image, options = get_single_image(form), read_options(PredictOptions, form)
-            model = find_model(self._repository, options.model, request)
+            model = self._find_model(options, request)
             result = await self._predict(image, model, options, request.timings, permit)
         note_warnings(request, result["warnings"])
-        return JSONResponse({"model": model.name, "version": model.version, **result})
+        answer: JsonObject = {"model": model.name, "version": model.version, **result}
+        if options.mask:
+            return Response(await self._encode(answer, options), media_type=JSON_TYPE)
+        return JSONResponse(answer)
 
     async def gradcam(self, request: Request) -> Response:
         """`POST /gradcam`: explain the prediction of one image, as a picture or in numbers."""
         media_type = choose_media_type(request.header("accept"), [*PICTURES, JSON_TYPE])
-        async with self._receive_single(request) as (form, permit):
+        async with self._receiver.receive_single(request) as (form, permit):
             await self._admission.yield_to_backlog()
             image, options = get_single_image(form), read_options(ExplainOptions, form)
             if media_type != JSON_TYPE:
                 check_single_target(options)
-            model = find_model(self._repository, options.model, request)
-            explained = ExplainRequest(image, model, options, request.timings, permit)
+            model = self._find_model(options, request)
+            explained = ImageRequest(image, model, options, request.timings, permit)
             if media_type == JSON_TYPE:
                 response = await self._explain(explained, request)
             else:
@@ -154,14 +152,25 @@ class ImageEndpoints:
         """Return the same as `predict_each`, with explanations."""
         return await self._answer_each(request, ExplainOptions, self._explain_one, read)
 
+    def _find_model(self, options: PredictOptions, request: Request) -> Model:
+        model = find_model(self._repository, options.model, request)
+        check_task(options, model, self._repository)
+        return model
+
+    def _choose_explainer(self, model: Model) -> Explainer | RegionExplainer:
+        return self._region_explainer if model.segments else self._explainer
+
     async def _predict(
         self,
         content: bytes,
         model: Model,
         options: PredictOptions,
         timings: Timings,
-        _: Permit,
-    ) -> Result:
+        permit: Permit,
+    ) -> AnyResult:
+        if model.segments:
+            request = ImageRequest(content, model, options, timings, permit)
+            return await self._segmenter.predict(request)
         classification = await self._classifier.classify(content, model, (), timings)
         return make_result(classification, model, options.top_k)
 
@@ -172,27 +181,27 @@ class ImageEndpoints:
         options: ExplainOptions,
         timings: Timings,
         permit: Permit,
-    ) -> Result:
-        return await self._explainer.explain(
-            ExplainRequest(content, model, options, timings, permit)
-        )
+    ) -> AnyResult:
+        request = ImageRequest(content, model, options, timings, permit)
+        return await self._choose_explainer(model).explain(request)
 
     async def _explain(self, explained: ExplainRequest, request: Request) -> Response:
-        result = await self._explainer.explain(explained)
+        result = await self._choose_explainer(explained.model).explain(explained)
         note_warnings(request, result["warnings"])
         model = explained.model
         answer = {"model": model.name, "version": model.version, **result}
         return Response(await self._encode(answer, explained.options), media_type=JSON_TYPE)
 
     async def _draw(self, explained: ExplainRequest, media_type: str, request: Request) -> Response:
-        rendering = await self._explainer.draw(explained, media_type)
+        rendering = await self._choose_explainer(explained.model).draw(explained, media_type)
         note_warnings(request, rendering.warnings)
         headers = {
             "x-model": f"{explained.model.name}/{explained.model.version}",
             "x-predicted-label": quote(rendering.predicted["label"], safe=""),
             "x-target-label": quote(rendering.target["label"], safe=""),
-            "x-target-probability": f"{rendering.target['probability']:.6g}",
         }
+        if (probability := rendering.target["probability"]) is not None:
+            headers["x-target-probability"] = f"{probability:.6g}"
         if rendering.verification:
             headers["x-verification"] = to_json(rendering.verification).decode()
         if rendering.warnings:
@@ -207,14 +216,13 @@ class ImageEndpoints:
         read: ReadBody | None,
     ) -> tuple[Model, list[bytes]]:
         choose_media_type(request.header("accept"), [JSON_TYPE])
-        content_type, limit = request.header("content-type"), self._max_request_bytes
-        async with self._receive(request, content_type, limit, read) as (form, permit):
+        async with self._receiver.receive_several(request, read) as (form, permit):
             await self._admission.yield_to_backlog()
             images, options = get_images(form), read_options(kind, form)
             del form
-            model = find_model(self._repository, options.model, request)
-            if isinstance(options, ExplainOptions):
-                check_labels(options, model)  # an error of the request, not of one image
+            model = self._find_model(options, request)
+            if isinstance(options, ExplainOptions):  # an error of the request, not of one image
+                (check_region_labels if model.segments else check_labels)(options, model)
             add_images(request, permit, len(images), model)
 
             async def answer_image(image: bytes | ApiError) -> bytes:
@@ -234,32 +242,12 @@ class ImageEndpoints:
             # Encoded at once, the results of many images and labels would stop the event loop.
             return model, await asyncio.gather(*map(answer, images))
 
-    async def _encode(self, answer: Result | JsonObject, options: PredictOptions) -> bytes:
+    async def _encode(self, answer: AnyResult | JsonObject, options: PredictOptions) -> bytes:
         """Encode an answer as JSON. With pictures it is large, so a thread does it."""
-        if isinstance(options, ExplainOptions) and options.view is not None:
+        if options.mask or (isinstance(options, ExplainOptions) and options.view is not None):
             encode = partial(encode_json, answer)
             return await self._classifier.decoder.run_in_thread(encode, None)
         return encode_json(answer)
-
-    def _receive_single(self, request: Request) -> UploadReception[Form]:
-        """Receive one image, with what else its kind of body has."""
-        content_type = request.header("content-type")
-        kind = content_type.lower()
-        limit = self._max_upload_bytes
-        if kind.startswith(JSON_TYPE):
-            limit = int(limit * BASE64_FACTOR) + FORM_OVERHEAD_BYTES
-        elif kind.startswith("multipart/"):
-            limit += FORM_OVERHEAD_BYTES
-        return self._receive(request, content_type, min(limit, self._max_request_bytes))
-
-    def _receive(
-        self, request: Request, content_type: str, limit: int, read: ReadBody | None = None
-    ) -> UploadReception[Form]:
-        def read_body(body: bytes) -> Form:
-            return read_form(content_type, body, request.query, self._max_upload_bytes)
-
-        raw = read is None and is_raw(content_type)
-        return UploadReception(request, self._admission, limit, read or read_body, is_raw=raw)
 
 
 def write_batch(model: Model, results: list[bytes]) -> Response:

@@ -5,7 +5,7 @@ from typing import Any
 
 from service.api.operations import CONTENT_ENCODING, REF, JsonObject, make_example_image
 from service.http.form import JSON_TYPE, MULTIPART_TYPE
-from service.schemas import MAX_BATCH_IMAGES, PredictOptions
+from service.parameters import MAX_BATCH_IMAGES, ModelOptions
 
 ENCODED: JsonObject = {
     "type": "string",
@@ -16,6 +16,7 @@ ENCODED: JsonObject = {
 FIELD: JsonObject = {"description": "The field may also be called `file`"}
 BINARY: JsonObject = {
     "type": "string",
+    "format": "binary",  # makes clients offer a file field
     "contentMediaType": "application/octet-stream",
     "minLength": 1,
 }
@@ -26,7 +27,7 @@ LIST: JsonObject = {"type": "array", "minItems": 1, "maxItems": MAX_BATCH_IMAGES
 class ImageBody:
     """One image, or a batch of them, with the parameters that `options` validates."""
 
-    options: type[PredictOptions]
+    options: type[ModelOptions]
     is_batch: bool = False
     schemas: tuple[Any, ...] = ()
 
@@ -49,7 +50,7 @@ class ImageBody:
                 LIST | {"items": BINARY} | FIELD,
             )
         else:
-            example = {"image": image, "top_k": 1}
+            example = {"image": image}
             in_json, in_form = {"image": ENCODED}, BINARY | FIELD
         content: JsonObject = {
             MULTIPART_TYPE: {"schema": describe_object({"image": in_form}, options)},
@@ -60,7 +61,7 @@ class ImageBody:
         return content
 
 
-def describe_options(options: type[PredictOptions]) -> JsonObject:
+def describe_options(options: type[ModelOptions]) -> JsonObject:
     """Return the schema of each parameter by its name."""
     schema = options.model_json_schema(ref_template=REF)
     described: JsonObject = _inline(schema["properties"], schema.get("$defs", {}))

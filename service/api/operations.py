@@ -14,6 +14,7 @@ from service.errors import ApiError
 REF = "#/components/schemas/{model}"
 JsonObject = dict[str, Any]
 
+PICTURE: JsonObject = {"type": "string", "format": "binary"}
 CONTENT_ENCODING: JsonObject = {
     "name": "Content-Encoding",
     "in": "header",

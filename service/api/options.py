@@ -9,10 +9,10 @@ from pydantic_core import ErrorDetails
 
 from service.errors import BadRequest, excerpt
 from service.http.form import Form
-from service.schemas import PredictOptions
+from service.parameters import ModelOptions
 
-REPEATABLE = "target"
-Options = TypeVar("Options", bound=PredictOptions)
+LISTS = ("target", "box", "point")  # may have several values
+Options = TypeVar("Options", bound=ModelOptions)
 
 
 def read_options(kind: type[Options], form: Form) -> Options:
@@ -23,7 +23,7 @@ def read_options(kind: type[Options], form: Form) -> Options:
     """
     values: dict[str, Any] = {}
     for name, given in form.values.items():
-        if name == REPEATABLE:
+        if name in LISTS:
             values[name] = given
         elif len(given) == 1:
             values[name] = given[0]
@@ -44,7 +44,7 @@ def validate_options(kind: type[Options], values: dict[str, Any]) -> Options:
         raise BadRequest(_describe(kind, exc)) from None
 
 
-def _describe(kind: type[PredictOptions], exc: ValidationError) -> str:
+def _describe(kind: type[ModelOptions], exc: ValidationError) -> str:
     """Write one sentence on the first parameter that is wrong."""
     details = exc.errors(include_url=False)
     place = details[0]["loc"][:1]

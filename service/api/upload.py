@@ -11,9 +11,10 @@ from service.http.compression import decompress_body
 from service.http.form import Form
 from service.http.request import DisconnectWatch, Request, describe_byte_limit
 from service.inference.admission import Admission, Permit
+from service.parameters import MAX_BATCH_IMAGES
 from service.repository.model import Model
 from service.repository.repository import Repository
-from service.schemas import MAX_BATCH_IMAGES, AnswerWarning
+from service.schemas import AnswerWarning
 
 INLINE_BYTES = 1 << 15  # a longer body is parsed in a thread
 INLINE_RAW_BYTES = 1 << 18  # the same if hardly anything of it is parsed

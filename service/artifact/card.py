@@ -1,8 +1,9 @@
 """The card: the description that a model file carries. Knows no graph, image or HTTP."""
 
+import base64
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,18 +13,42 @@ from pydantic import (
     ConfigDict,
     Field,
     NonNegativeInt,
+    field_validator,
     model_validator,
 )
 
 FAMILIARITY = "familiarity"
-OUTPUTS = ("logits", "probabilities", "cam")  # of every graph
-TOP_1 = -1  # as a target: the most probable class of the row itself
+OUTPUTS = ("logits", "probabilities", "cam")  # of every graph that classifies
+MASK_OUTPUTS = ("mask", "probabilities", "cam")  # of every graph that segments
+TOP_1 = -1  # as a target: the most probable class of the row itself; the largest in its region
+SEGMENTATION = "segmentation"
+MAX_MASK_LABELS = 255  # a mask has a byte for each pixel, and one value is for what was not seen
 MAX_SIDE = 4096  # of the model's input
 MAX_LABELS = 100_000
+MAX_EXAMPLE_BYTES = 200_000  # of all examples of a card together, in base64
+EXAMPLE_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF")  # JPEG, PNG, WebP
 Side = Annotated[int, Field(ge=1, le=MAX_SIDE)]
 Label = Annotated[str, Field(min_length=1, max_length=1000)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Score = Annotated[float, Field(allow_inf_nan=False)]
+Colour = Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]
+
+
+class RegionTarget(NamedTuple):
+    """A class to explain, and the pixels for which it is explained, in pixels of the model's input.
+
+    They are those in the half-open box that the model gives the class `of`.
+    """
+
+    target: int  # or `TOP_1`
+    of: int  # or `AS_TARGET` or `ANYTHING`
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+
+AS_TARGET, ANYTHING = -1, -2
 
 
 class InvalidArtifact(Exception):
@@ -60,18 +85,26 @@ class GradCam(BaseModel):
     """How the map was compiled; `layer` is the name of the target layer in the network."""
 
     layer: str
-    method: Literal["gradcam", "hirescam"]
+    method: Literal["gradcam", "hirescam", "seg-hirescam", "seg-gradcam"]
     compiler: str
 
 
 class Golden(BaseModel):
-    """A golden test: an image, and what the model answered for it at the export."""
+    """A golden test: an image, and what the model answered for it at the export.
+
+    A model that classifies has `probabilities`. One that segments has the last three instead.
+    """
 
     image: str = Field(description="An encoded image, in base64")
     target: int
     label: str
-    probabilities: list[float]
     cam: list[list[float]]
+    probabilities: list[float] = []
+    region: tuple[int, int, int, int, int] | None = Field(
+        None, description="of, left, top, right, bottom, as the graph takes them"
+    )
+    shares: list[float] = Field([], description="The share of the pixels that each class has")
+    mask: str = Field("", description="The class of each pixel, as a gray PNG in base64")
 
 
 class MeanMap(BaseModel):
@@ -110,6 +143,28 @@ class Confidence(BaseModel):
     unfamiliar: Unfamiliar | None = None
 
 
+class Example(BaseModel):
+    """A picture to try, for people. Its texts and bytes are as untrusted as the file."""
+
+    image: Annotated[str, Field(max_length=MAX_EXAMPLE_BYTES)] = Field(
+        description="A JPEG, PNG or WebP, in base64"
+    )
+    title: Annotated[str, Field(min_length=1, max_length=80)]
+    label: Label | None = None
+    credit: Annotated[str, Field(max_length=400)] | None = None
+
+    @field_validator("image")
+    @classmethod
+    def _check_image(cls, value: str) -> str:
+        try:
+            content = base64.b64decode(value, validate=True)
+        except ValueError:
+            content = b""
+        if not content.startswith(EXAMPLE_SIGNATURES):
+            raise ValueError("an example's 'image' must be a JPEG, PNG or WebP in base64")
+        return value
+
+
 class Card(BaseModel):
     """The description that a model file carries. Unknown keys are kept."""
 
@@ -117,8 +172,10 @@ class Card(BaseModel):
 
     schema_: Literal[1] = Field(alias="schema")
     architecture: str
-    task: Literal["multiclass", "multilabel"]
+    task: Literal["multiclass", "multilabel", "segmentation"]
     labels: Annotated[list[Label], Field(min_length=1, max_length=MAX_LABELS)]
+    palette: list[Colour] | None = None
+    background: NonNegativeInt | None = None
     input: InputSpec
     gradcam: GradCam
     training: dict[str, Any]
@@ -127,6 +184,9 @@ class Card(BaseModel):
     golden: Annotated[list[Golden], Field(min_length=2, max_length=2)]
     attention: Attention | None = None
     confidence: Confidence | None = None
+    title: Annotated[str, Field(min_length=1, max_length=80)] | None = None
+    summary: Annotated[str, Field(max_length=400)] | None = None
+    examples: Annotated[list[Example], Field(max_length=6)] = []
     created: str
     tools: dict[str, Any]
     license: str
@@ -134,14 +194,55 @@ class Card(BaseModel):
     @property
     def outputs(self) -> tuple[str, ...]:
         """Return the outputs of the graph that are needed: `familiarity` only if it is judged."""
+        if self.segments:
+            return MASK_OUTPUTS
         unfamiliar = self.confidence and self.confidence.unfamiliar
         is_judged = unfamiliar and unfamiliar.score == FAMILIARITY
         return (*OUTPUTS, FAMILIARITY) if is_judged else OUTPUTS
+
+    @property
+    def segments(self) -> bool:
+        """Return whether the model gives each pixel a class, not the whole picture."""
+        return self.task == SEGMENTATION
+
+    @model_validator(mode="after")
+    def _check_segmentation(self) -> "Card":
+        if self.segments:
+            count = len(self.labels)
+            if count > MAX_MASK_LABELS:
+                raise ValueError(f"a mask can have {MAX_MASK_LABELS} labels, but it has {count}")
+            if self.palette is not None and len(self.palette) != count:
+                raise ValueError(f"'palette' must have one colour for each of the {count} labels")
+            if self.background is not None and self.background >= count:
+                raise ValueError("'background' must be the index of a label, or null")
+            if self.confidence is not None:
+                raise ValueError("'confidence' is for models that classify")
+        if self.segments != self.gradcam.method.startswith("seg-"):
+            raise ValueError(f"'gradcam.method' can't be '{self.gradcam.method}' with this task")
+        return self
+
+    @model_validator(mode="after")
+    def _check_golden(self) -> "Card":
+        needed = ("region", "shares", "mask") if self.segments else ("probabilities",)
+        for number, golden in enumerate(self.golden):
+            for name in needed:
+                if not getattr(golden, name):
+                    raise ValueError(f"'golden.{number}.{name}' is missing")
+        return self
 
     @model_validator(mode="after")
     def _check_labels(self) -> "Card":
         if len(set(self.labels)) != len(self.labels):
             raise ValueError("'labels' must be unique")
+        return self
+
+    @model_validator(mode="after")
+    def _check_examples(self) -> "Card":
+        if sum(len(example.image) for example in self.examples) > MAX_EXAMPLE_BYTES:
+            raise ValueError(f"'examples' must have at most {MAX_EXAMPLE_BYTES} bytes in base64")
+        labels = {example.label for example in self.examples} - {None}
+        if not labels <= set(self.labels):
+            raise ValueError("the label of an example must be one of 'labels'")
         return self
 
     @model_validator(mode="after")
@@ -165,7 +266,13 @@ class Artifact:
     map_shape: tuple[int, int]  # (h, w)
 
     def make_batch(self, rows: int, targets: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-        """Make black images that explain their own top-1: image [N, H, W, C], target [N, T]."""
+        """Make black images that explain their own top-1: image [N, H, W, C], target [N, T].
+
+        If the model segments, each target has its region, which is the whole image: [N, T, 6].
+        """
         spec = self.card.input
         image = np.zeros((rows, spec.height, spec.width, spec.channels), np.uint8)
+        if self.card.segments:
+            whole = RegionTarget(TOP_1, AS_TARGET, 0, 0, spec.width, spec.height)
+            return image, np.tile(np.array(whole, np.int64), (rows, targets, 1))
         return image, np.full((rows, targets), TOP_1, np.int64)

@@ -11,6 +11,9 @@ import onnx
 
 from service.artifact.card import FAMILIARITY, MAX_SIDE, Card, InvalidArtifact
 
+# By name: datatype and shape. None is a dynamic size, 0 any fixed size.
+Signature = dict[str, tuple[int, tuple[int | None, ...]]]
+
 OPSET = 18
 STANDARD_DOMAINS = ("", "ai.onnx")
 UNBOUNDED = ("Loop", "Scan")  # the file decides how long they run
@@ -18,6 +21,8 @@ MAX_NODES = 100_000
 MAX_ATTRIBUTES = 1_000_000  # of all nodes
 MAX_RANK = 32  # of a tensor; the product of more sizes takes long
 MAX_DEPTH = 4  # of nested graphs
+MAX_PLANES_BYTES = 16 << 20  # of the probabilities of one image that is segmented
+REGION_SIZE = 5  # of, left, top, right, bottom
 
 Tensor = onnx.TensorProto
 DATATYPES = (  # that tensors may be stored as
@@ -146,25 +151,24 @@ def _check_signature(path: Path, graph: onnx.GraphProto, card: Card) -> tuple[in
     initialized = {tensor.name for tensor in graph.initializer}
     inputs = {value.name: value for value in graph.input if value.name not in initialized}
     outputs = {value.name: value for value in graph.output}
-    pixels = (card.input.height, card.input.width, card.input.channels)
-    labels = len(card.labels)
-    expected: list[tuple[dict[str, onnx.ValueInfoProto], str, int, tuple[int | None, ...]]] = [
-        (inputs, "image", Tensor.UINT8, (None, *pixels)),
-        (inputs, "target", Tensor.INT64, (None, None)),
-        (outputs, "logits", Tensor.FLOAT, (None, labels)),
-        (outputs, "probabilities", Tensor.FLOAT, (None, labels)),
-        (outputs, "cam", Tensor.FLOAT, (None, None, 0, 0)),  # 0: any fixed size
-    ]
-    if FAMILIARITY in outputs or FAMILIARITY in card.outputs:
-        expected.append((outputs, FAMILIARITY, Tensor.FLOAT, (None,)))
-    for values, name, dtype, shape in expected:
-        if name not in values:
-            raise InvalidArtifact(f"{path} has no '{name}' among its inputs and outputs.")
-        _check_value(path, values[name], dtype, shape)
-    unknown = sorted((set(inputs) | set(outputs)) - {name for _, name, _, _ in expected})
+    expected_inputs, expected_outputs = _list_expected(card)
+    if FAMILIARITY in outputs and not card.segments:
+        expected_outputs[FAMILIARITY] = (Tensor.FLOAT, (None,))
+    for values, expected in ((inputs, expected_inputs), (outputs, expected_outputs)):
+        for name, (dtype, shape) in expected.items():
+            if name not in values:
+                raise InvalidArtifact(f"{path} has no '{name}' among its inputs and outputs.")
+            _check_value(path, values[name], dtype, shape)
+    unknown = sorted((set(inputs) | set(outputs)) - {*expected_inputs, *expected_outputs})
     if unknown:
         raise InvalidArtifact(
             f"{path} has inputs or outputs that are not part of the contract: {unknown}."
+        )
+    planes = 4 * len(card.labels) * card.input.height * card.input.width
+    if card.segments and planes > MAX_PLANES_BYTES:
+        raise InvalidArtifact(
+            f"{path} has {planes} bytes of probabilities for one image; at most {MAX_PLANES_BYTES} "
+            "are allowed."
         )
     height, width = _read_shape(outputs["cam"])[2:]
     if not (height and width and max(height, width) <= MAX_SIDE):
@@ -172,6 +176,29 @@ def _check_signature(path: Path, graph: onnx.GraphProto, card: Card) -> tuple[in
             f"{path} has maps of {height} x {width}; the largest allowed side is {MAX_SIDE}."
         )
     return height, width
+
+
+def _list_expected(card: Card) -> tuple[Signature, Signature]:
+    """Return the inputs and the outputs that the graph of this card must have."""
+    size, labels = (card.input.height, card.input.width), len(card.labels)
+    inputs: Signature = {
+        "image": (Tensor.UINT8, (None, *size, card.input.channels)),
+        "target": (Tensor.INT64, (None, None)),
+    }
+    maps = (Tensor.FLOAT, (None, None, 0, 0))
+    if card.segments:
+        planes = (None, labels, *size)
+        inputs["region"] = (Tensor.INT64, (None, None, REGION_SIZE))
+        return inputs, {
+            "mask": (Tensor.UINT8, (None, *size)),
+            "probabilities": (Tensor.FLOAT, planes),
+            "cam": maps,
+        }
+    scores = (Tensor.FLOAT, (None, labels))
+    outputs: Signature = {"logits": scores, "probabilities": scores, "cam": maps}
+    if FAMILIARITY in card.outputs:
+        outputs[FAMILIARITY] = (Tensor.FLOAT, (None,))
+    return inputs, outputs
 
 
 def _check_value(

@@ -11,13 +11,15 @@ from service.artifact.layout import UnreadableTree, make_model_path, scan_tree
 from service.errors import ApiError
 from service.inference.admission import Admission
 from service.inference.classifier import Classifier
-from service.inference.explainer import Explainer, ExplainRequest, RenderedExplanation, check_labels
+from service.inference.explainer import Explainer, RenderedExplanation
+from service.inference.image_request import ImageRequest
+from service.inference.segmentation.explainer import RegionExplainer
+from service.parameters import ExplainOptions
 from service.repository.loader import load_model_file
 from service.repository.repository import Repository
 from service.repository.sandbox import Sandbox
 from service.repository.trial import try_model_file
 from service.runtime.session import measure_run
-from service.schemas import ExplainOptions
 from service.settings import ConfigurationError, Settings
 from service.telemetry.timings import Timings
 
@@ -108,11 +110,11 @@ async def _explain(
     repository = Repository(settings)
     await repository.refresh()
     model = repository.find(options.model)
-    check_labels(options, model)
     admission = Admission(settings)
-    explainer = Explainer(Classifier(settings, admission))
+    classifier = Classifier(settings, admission)
+    explainer = (RegionExplainer if model.segments else Explainer)(classifier)
     with admission.admit(len(content), inf) as permit:  # nobody else waits
-        request = ExplainRequest(content, model, options, Timings(), permit)
+        request = ImageRequest(content, model, options, Timings(), permit)
         rendered = await explainer.draw(request, media_type)
     return ExplainedPicture(f"{model.name}/{model.version}", rendered)
 
@@ -121,8 +123,8 @@ def describe_explanation(explained: ExplainedPicture, output: Path) -> str:
     """What a person at the terminal reads."""
     predicted, target = explained.rendered.predicted, explained.rendered.target
     lines = [
-        f"{explained.model}: {predicted['label']} ({predicted['probability']:.1%})",
-        f"{output}: the evidence for {target['label']} ({target['probability']:.1%})",
+        f"{explained.model}: {predicted['label']} ({_to_percent(predicted['probability'])})",
+        f"{output}: the evidence for {target['label']} ({_to_percent(target['probability'])})",
         *(f"Warning: {warning['message']}" for warning in explained.rendered.warnings),
     ]
     verification = explained.rendered.verification
@@ -130,7 +132,11 @@ def describe_explanation(explained: ExplainedPicture, output: Path) -> str:
         lines.append("The map is empty, so there is nothing to verify.")
     elif verification:
         lines += [
-            f"with the hottest fifth blurred: {verification['hot_blurred']:.1%}",
-            f"with the coldest fifth blurred: {verification['cold_blurred']:.1%}",
+            f"with the hottest fifth blurred: {_to_percent(verification['hot_blurred'])}",
+            f"with the coldest fifth blurred: {_to_percent(verification['cold_blurred'])}",
         ]
     return "\n".join(lines)
+
+
+def _to_percent(probability: float | None) -> str:
+    return "no pixels" if probability is None else f"{probability:.1%}"

@@ -8,6 +8,9 @@ model's input, and the inverse places a heatmap exactly.
 from dataclasses import dataclass
 from math import ceil
 
+import numpy as np
+from numpy.typing import NDArray
+
 from service.artifact.card import InputSpec
 
 Size = tuple[int, int]  # (width, height)
@@ -85,10 +88,47 @@ def find_crop(size: Size, spec: InputSpec) -> Box:
     return crop.scale(width / resized[0], height / resized[1])
 
 
+def find_input_box(box: Box, crop: Box, input_size: Size) -> tuple[int, int, int, int] | None:
+    """The pixels of the model's input that lie under a `box` of the picture, half-open.
+
+    They are those whose centres lie inside; if there are none, the one under the middle of the box.
+    None if the model does not see that part of the picture.
+    """
+    inside = box.shift(-crop.left, -crop.top).scale(
+        input_size[0] / crop.width, input_size[1] / crop.height
+    )
+    across = _find_input_span(inside.left, inside.right, input_size[0])
+    down = _find_input_span(inside.top, inside.bottom, input_size[1])
+    return (across[0], down[0], across[1], down[1]) if across and down else None
+
+
+def find_cells(pixels: int, start: float, end: float, cells: int) -> NDArray[np.intp]:
+    """Which of the `cells` between `start` and `end` lies under the centre of each pixel of a side.
+
+    It is -1 outside.
+    """
+    centres = np.arange(pixels) + 0.5
+    # The product comes first: so a centre on the edge of a cell is not rounded into another one.
+    found: NDArray[np.intp] = np.floor((centres - start) * cells / (end - start)).astype(np.intp)
+    found[(found < 0) | (found >= cells)] = -1
+    return found
+
+
 def scale_to_longer_side(size: Size, longer_side: int) -> Size:
     """`size` scaled to the given longer side; each side is at least one pixel."""
     factor = longer_side / max(size)
     return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
+
+
+def _find_input_span(start: float, end: float, limit: int) -> tuple[int, int] | None:
+    start, end = max(start, 0), min(end, limit)
+    if start >= end:
+        return None
+    first, last = ceil(start - 0.5), ceil(end - 0.5)
+    if first == last:  # no centre is inside
+        first = int((start + end) / 2)
+        last = first + 1
+    return first, last
 
 
 def _round_span(start: float, end: float, limit: int) -> tuple[int, int]:

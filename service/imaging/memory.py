@@ -7,7 +7,7 @@ decodes nothing and reserves nothing.
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, prod
 
 from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
@@ -48,15 +48,22 @@ BITS, SAMPLES, STRIP_OFFSETS, ROWS_PER_STRIP = 258, 277, 273, 278
 TILE_WIDTH, TILE_LENGTH, TILE_OFFSETS = 322, 323, 324
 TILE_MARGIN = 2  # tiles are larger than the picture by their last column and row
 SMALL_PIXELS = 1 << 20
+MASK_BYTES = 5  # per pixel: two copies and a half-made one, and the file with its copy
 ENCODED_BYTES = 4  # per pixel: the largest PNG has 3, and its buffer grows by an eighth at a time
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """How a picture is drawn. One that is drawn on more than once is copied each time."""
+    """How a picture is drawn. One that is drawn on more than once is copied each time.
 
-    shown_size: ShownSize
-    is_repeated: bool
+    `mask_size` is the size of a mask that is encoded. `kept_bytes` are held besides, such as what a
+    model answers for each pixel.
+    """
+
+    shown_size: ShownSize | None
+    is_repeated: bool = False
+    mask_size: ShownSize | None = None
+    kept_bytes: int = 0
 
 
 def estimate_decode_bytes(
@@ -107,10 +114,15 @@ def may_hide_memory(image: Image.Image) -> bool:
 
 
 def estimate_drawing_bytes(image: Image.Image, drawing: Drawing) -> int:
-    """The bytes that drawing takes, from the decoded picture to the file."""
-    width, height = drawing.shown_size(image.size)  # turning the picture does not change the number
-    copies = 2 if drawing.is_repeated else 1
-    return width * height * (copies * MAX_BYTES_PER_PIXEL + ENCODED_BYTES)
+    """The bytes that drawing takes, from the decoded picture to the file, and those kept."""
+    size = drawing.kept_bytes  # turning the picture does not change the number of its pixels
+    if drawing.shown_size:
+        copies = 2 if drawing.is_repeated else 1
+        per_pixel = copies * MAX_BYTES_PER_PIXEL + ENCODED_BYTES
+        size += prod(drawing.shown_size(image.size)) * per_pixel
+    if drawing.mask_size:
+        size += prod(drawing.mask_size(image.size)) * MASK_BYTES
+    return size
 
 
 def _estimate_decode_bytes(

@@ -5,11 +5,12 @@ All calls share this flow. It knows nothing about HTTP, nor where pixels are mad
 
 from collections.abc import Callable, Sequence
 from time import perf_counter
-from typing import NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
+from service.artifact.card import RegionTarget
 from service.errors import InternalError, NotReady
 from service.imaging.decoding import Picture
 from service.imaging.memory import Drawing
@@ -17,19 +18,25 @@ from service.inference.admission import Admission
 from service.inference.decoder import INLINE_PIXELS, Decoder, Upload
 from service.inference.room import Canvas, Place, Room
 from service.repository.model import Model
-from service.runtime.batcher import Answer, DeviceLost, Row
+from service.runtime.batcher import DeviceLost
+from service.runtime.row import Answer, AnyAnswer, MaskAnswer, Row
 from service.settings import Settings
 from service.telemetry import metrics
 from service.telemetry.timings import Interval, Timings
 
 T = TypeVar("T")
+A = TypeVar("A", Answer, MaskAnswer)
 
 
-class Classification(NamedTuple):
+class Classification(NamedTuple, Generic[A]):
     """A picture and the model's answer for it."""
 
     picture: Picture
-    answer: Answer
+    answer: A
+
+
+# A model that segments is asked for regions, which depend on the size of the picture.
+ChooseRegions = Callable[[Picture], Sequence[RegionTarget]]
 
 
 class Classifier:
@@ -41,8 +48,9 @@ class Classifier:
 
     def make_canvas(self, drawing: Drawing) -> Canvas:
         """Return a canvas whose room for pixels must be released."""
-        return Canvas(drawing, Room(self._admission, is_drawn=True))
+        return Canvas(drawing, Room(self._admission, is_drawn=drawing.shown_size is not None))
 
+    @overload
     async def classify(
         self,
         content: bytes,
@@ -51,10 +59,32 @@ class Classifier:
         timings: Timings,
         canvas: Canvas | None = None,
         is_traffic: bool = True,
-    ) -> Classification:
+    ) -> Classification[Answer]: ...
+
+    @overload
+    async def classify(
+        self,
+        content: bytes,
+        model: Model,
+        targets: ChooseRegions,
+        timings: Timings,
+        canvas: Canvas | None = None,
+        is_traffic: bool = True,
+    ) -> Classification[MaskAnswer]: ...
+
+    async def classify(
+        self,
+        content: bytes,
+        model: Model,
+        targets: Sequence[int] | ChooseRegions,
+        timings: Timings,
+        canvas: Canvas | None = None,
+        is_traffic: bool = True,
+    ) -> Any:
         """Decode one image and run the model on it; `targets` are the class indices to explain.
 
-        With `canvas` the picture itself is kept as well, to draw on. `is_traffic` is as in `run`.
+        For a model that segments, `targets` chooses them with their regions. With `canvas` the
+        picture itself is kept as well, to draw on. `is_traffic` is as in `run`.
         """
         slots = model.batcher.slots
         arrived, must_wait = perf_counter(), slots.locked()
@@ -65,18 +95,19 @@ class Classifier:
             started = perf_counter()
             picture = await self.decoder.decode(upload, place)
             timings.note("decode", (started, perf_counter()))
-            answer = await self.run(picture.pixels, model, targets, timings, is_traffic, waited)
+            chosen = targets(picture) if callable(targets) else targets
+            answer = await self.run(picture.pixels, model, chosen, timings, is_traffic, waited)
         return Classification(picture, answer)
 
     async def run(
         self,
         pixels: NDArray[np.uint8],
         model: Model,
-        targets: Sequence[int],
+        targets: Sequence[int] | Sequence[RegionTarget],
         timings: Timings,
         is_traffic: bool = True,
         waited: Sequence[Interval] = (),
-    ) -> Answer:
+    ) -> AnyAnswer:
         """Put one row into the model's next batch; `pixels` is the model's input, (H, W, C).
 
         `is_traffic` is False for a picture that runs a second time or was changed, so that the mean

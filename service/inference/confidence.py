@@ -7,7 +7,7 @@ from math import log
 
 from service.artifact.card import Card, Unfamiliar
 from service.repository.model import Model
-from service.runtime.batcher import Answer
+from service.runtime.row import Answer
 from service.schemas import AnswerWarning
 from service.telemetry.metrics import get_warning_counter
 

@@ -92,9 +92,10 @@ class Decoder:
         if is_tiny_plain(content):
             image = open_image(content, self._max_pixels)
             pixels = image.width * image.height
-            if canvas:
+            if canvas and canvas.drawing.shown_size:
                 pixels += prod(canvas.drawing.shown_size(image.size))
-            if pixels <= INLINE_PIXELS:
+            # What is kept besides must be reserved, which may have to wait.
+            if pixels <= INLINE_PIXELS and not (canvas and canvas.drawing.kept_bytes):
                 return decode_image(image, spec, canvas.drawing.shown_size if canvas else None)
         else:
             opening = partial(open_plain_image, content, self._max_pixels)

@@ -11,6 +11,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from dataclasses import asdict
+from math import prod
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -96,8 +97,9 @@ def run_decoder(pipe: Connection) -> None:
     while True:
         header = json.loads(pipe.recv_bytes())
         if drawing := header["drawing"]:
-            shown_size = ShownSize(**drawing["shown_size"])
-            header["drawing"] = Drawing(shown_size, drawing["is_repeated"])
+            for name in ("shown_size", "mask_size"):
+                drawing[name] = ShownSize(**drawing[name]) if drawing[name] else None
+            header["drawing"] = Drawing(**drawing)
         header["spec"] = InputSpec.model_validate(header["spec"])
         limit_use(base_bytes + SPARE_BYTES + header["reserved"], header["cpu_seconds"])
         try:
@@ -138,10 +140,11 @@ def estimate_job_bytes(image: Image.Image, job: Job) -> int:
     copies = 2 * len(job.content)
     if not job.drawing:
         return estimate_decode_bytes(image, job.spec) + copies
-    width, height = job.drawing.shown_size(image.size)
+    shown_size = job.drawing.shown_size
+    shown = prod(shown_size(image.size)) if shown_size else 0
     return max(
-        estimate_decode_bytes(image, job.spec, job.drawing.shown_size) + copies,
-        2 * MAX_BYTES_PER_PIXEL * width * height + copies,
+        estimate_decode_bytes(image, job.spec, shown_size) + copies,
+        2 * MAX_BYTES_PER_PIXEL * shown + copies,
         estimate_drawing_bytes(image, job.drawing),
     )
 

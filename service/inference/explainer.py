@@ -4,72 +4,54 @@ This module knows the order of the steps (pixels, row, maps, picture), not how e
 knows nothing about HTTP.
 """
 
-import asyncio
 import contextlib
-from functools import partial
-from math import prod
-from time import perf_counter
 from typing import NamedTuple
 
 from service.artifact.card import TOP_1
-from service.errors import Timeout
 from service.imaging.geometry import ShownSize
 from service.imaging.memory import Drawing
-from service.imaging.occlusion import blur_hottest_and_coldest
 from service.imaging.saliency import is_empty
-from service.inference.admission import Permit
 from service.inference.classifier import Classification, Classifier
 from service.inference.confidence import warn
+from service.inference.image_request import ExplainRequest, count_pixels
 from service.inference.results import (
-    TargetMap,
     check_label_index,
     describe_class,
     describe_target_map,
-    encode_base64,
     find_label_index,
     make_result,
     rank,
-    render_target_map,
     select_target_maps,
 )
 from service.inference.room import Canvas
+from service.inference.target_maps import MapRenderer, TargetMap
+from service.parameters import ExplainOptions
 from service.repository.model import Model
+from service.runtime.row import Answer
 from service.schemas import (
     AnswerWarning,
-    ExplainOptions,
+    ExplainedClass,
     Explanation,
     Prediction,
+    RegionVerification,
     Result,
     Verification,
 )
 from service.telemetry import metrics
-from service.telemetry.timings import Timings
 
 # With up to this many labels the first run computes all maps. With more, the first run finds the
 # most probable labels and a second run computes their maps.
 MAX_LABELS_IN_ONE_RUN = 16
 NUMBER_BYTES = 64  # of one value of a map: a number of Python, its place in a list, its text
-SECONDS_PER_PIXEL = 1.5e-7  # of drawing and encoding as WebP or PNG, on one core
-TEXT_COPIES = 2  # of a drawn picture as text, while the answer is put together
-
-
-class ExplainRequest(NamedTuple):
-    """One image to explain, and how."""
-
-    content: bytes
-    model: Model
-    options: ExplainOptions
-    timings: Timings
-    permit: Permit
 
 
 class RenderedExplanation(NamedTuple):
     """An explanation as a picture."""
 
     content: bytes
-    predicted: Prediction
-    target: Prediction
-    verification: Verification | None
+    predicted: Prediction | ExplainedClass
+    target: Prediction | ExplainedClass
+    verification: Verification | RegionVerification | None
     warnings: list[AnswerWarning]
 
 
@@ -78,6 +60,7 @@ class Explainer:
 
     def __init__(self, classifier: Classifier) -> None:
         self._classifier = classifier
+        self._renderer = MapRenderer(classifier)
 
     async def explain(self, request: ExplainRequest) -> Result:
         """Return predictions and explanations as numbers, with pictures if a view is named."""
@@ -94,7 +77,10 @@ class Explainer:
             request.permit.add_answer(NUMBER_BYTES * numbers)
             explanations = await self._describe(request, classification, target_maps)
             if canvas:
-                await self._draw_each(request, classification, target_maps, explanations, canvas)
+                picture = classification.picture
+                await self._renderer.render_each(
+                    request, picture, target_maps, explanations, canvas
+                )
         if options.verify:
             for target_map, explanation in zip(target_maps, explanations, strict=True):
                 explanation["verification"] = await self._verify(
@@ -111,14 +97,9 @@ class Explainer:
         canvas = self._make_canvas(request, is_repeated=False)
         with canvas.room:
             classification, [target_map] = await self._compute_target_maps(request, canvas)
-            shown = classification.picture.shown
-            assert shown
-            draw = partial(
-                render_target_map, target_map, classification, model, options, media_type, shown
+            encoded = await self._renderer.render(
+                request, classification.picture, target_map, media_type, canvas
             )
-            pixels = count_pixels(classification) + prod(shown.size)
-            check_time(request, pixels)
-            encoded = await self._classifier.render(draw, pixels, request.timings, canvas)
         metrics.count_maps(model.name, 1, encoded.empty)
         predicted = int(classification.answer.logits.argmax())
         return RenderedExplanation(
@@ -130,13 +111,13 @@ class Explainer:
         )
 
     def _make_canvas(self, request: ExplainRequest, is_repeated: bool) -> Canvas:
-        shown_size = ShownSize(request.options.size)
-        return self._classifier.make_canvas(Drawing(shown_size, is_repeated))
+        drawing = Drawing(ShownSize(request.options.size), is_repeated)
+        return self._classifier.make_canvas(drawing)
 
     async def _describe(
         self,
         request: ExplainRequest,
-        classification: Classification,
+        classification: Classification[Answer],
         target_maps: list[TargetMap],
     ) -> list[Explanation]:
         threshold = request.options.box_threshold
@@ -145,60 +126,24 @@ class Explainer:
                 describe_target_map(target_map, classification, request.model, threshold)
                 for target_map in target_maps
             ],
-            count_pixels(classification, len(target_maps)),
+            count_pixels(classification.picture, len(target_maps)),
             request.timings,
         )
 
-    async def _draw_each(
-        self,
-        request: ExplainRequest,
-        classification: Classification,
-        target_maps: list[TargetMap],
-        explanations: list[Explanation],
-        canvas: Canvas,
-    ) -> None:
-        """Draw the maps one after another. What is drawn counts as bytes of the answer."""
-        model, options, shown = request.model, request.options, classification.picture.shown
-        assert shown
-        pixels = count_pixels(classification) + prod(shown.size)
-        for target_map, explanation in zip(target_maps, explanations, strict=True):
-            draw = partial(
-                render_target_map, target_map, classification, model, options, "image/png"
-            )
-            onto = shown if target_map is target_maps[-1] else None
-            check_time(request, pixels)
-            encoded = await self._classifier.render(
-                partial(draw, onto), pixels, request.timings, canvas
-            )
-            request.permit.add_answer(TEXT_COPIES * len(encoded.content) * 4 // 3)
-            explanation["picture"] = await self._classifier.render(
-                partial(encode_base64, encoded.content), pixels, request.timings, canvas
-            )
-
     async def _verify(
-        self, request: ExplainRequest, classification: Classification, target_map: TargetMap
+        self, request: ExplainRequest, classification: Classification[Answer], target_map: TargetMap
     ) -> Verification:
         """Run the model with the hottest part blurred, and with the coldest part blurred."""
         probability = float(classification.answer.probabilities[target_map.target])
         if is_empty(target_map.cam):
             return {"probability": probability, "hot_blurred": None, "cold_blurred": None}
-        blurred = await self._classifier.render(
-            lambda: blur_hottest_and_coldest(classification.picture.pixels, target_map.cam),
-            count_pixels(classification),
-            request.timings,
-        )
-        answers = await asyncio.gather(
-            *(
-                self._classifier.run(pixels, request.model, (), request.timings, is_traffic=False)
-                for pixels in blurred
-            )
-        )
+        answers = await self._renderer.run_blurred(request, classification.picture, target_map.cam)
         hot, cold = (float(answer.probabilities[target_map.target]) for answer in answers)
         return {"probability": probability, "hot_blurred": hot, "cold_blurred": cold}
 
     async def _compute_target_maps(
         self, request: ExplainRequest, canvas: Canvas | None
-    ) -> tuple[Classification, list[TargetMap]]:
+    ) -> tuple[Classification[Answer], list[TargetMap]]:
         """Run the model once or twice, and select the maps of the targets."""
         content, model, options, timings, _ = request
         targets, against = read_targets(options, model), read_against(options, model)
@@ -220,27 +165,9 @@ class Explainer:
             answer = await self._classifier.run(
                 classification.picture.pixels, model, map_indices, timings
             )
+            assert isinstance(answer, Answer)
             classification = Classification(classification.picture, answer)
         return classification, select_target_maps(classification, map_indices, targets, against)
-
-
-def count_pixels(classification: Classification, maps: int = 1) -> int:
-    """The pixels of the model's input for each map."""
-    pixels: int = prod(classification.picture.pixels.shape[:2])
-    return maps * pixels
-
-
-def check_time(request: ExplainRequest, pixels: int) -> None:
-    """Check that there is time to draw so many pixels: a thread that draws can't be stopped.
-
-    Raises:
-        Timeout: drawing would go on after the deadline.
-    """
-    if perf_counter() + SECONDS_PER_PIXEL * pixels > request.permit.deadline:
-        raise Timeout(
-            f"There is no time left to draw {pixels} pixels before the deadline: "
-            "set 'size' to a smaller value, or send the image faster."
-        )
 
 
 def check_labels(options: ExplainOptions, model: Model) -> None:

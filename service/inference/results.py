@@ -1,25 +1,23 @@
 """Makes what a client reads, predictions and explanations, from the outputs of one row."""
 
-import base64
 from collections.abc import Sequence
 from difflib import get_close_matches
 from heapq import nlargest
 from itertools import pairwise
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from service.artifact.card import TOP_1
 from service.errors import UnknownLabel, excerpt
-from service.imaging.heatmap import View, encode_picture, render_view
+from service.imaging.decoding import Picture
 from service.imaging.saliency import Map, find_box, is_empty, normalize_cam
 from service.inference.classifier import Classification
 from service.inference.confidence import warn
+from service.inference.target_maps import TargetMap
 from service.repository.model import Model
-from service.runtime.batcher import Answer
-from service.schemas import ExplainOptions, Explanation, Prediction, Result
+from service.runtime.row import Answer
+from service.schemas import Explanation, Prediction, Result
 
 MAX_COMPARED = 100  # characters of an unknown label
 MAX_PAIRS = 8  # of its letters
@@ -85,7 +83,7 @@ def describe_class(index: int, answer: Answer, model: Model) -> Prediction:
     }
 
 
-def make_result(classification: Classification, model: Model, top_k: int) -> Result:
+def make_result(classification: Classification[Answer], model: Model, top_k: int) -> Result:
     """The `top_k` most probable classes (all if it is 0) and the size of the picture."""
     answer = classification.answer
     order = rank(answer.logits)[: top_k or None].tolist()
@@ -97,16 +95,8 @@ def make_result(classification: Classification, model: Model, top_k: int) -> Res
     }
 
 
-class TargetMap(NamedTuple):
-    """The map of one target."""
-
-    target: int
-    against: int | None
-    cam: Map  # (h, w), signed
-
-
 def select_target_maps(
-    classification: Classification,
+    classification: Classification[Answer],
     map_indices: Sequence[int],
     targets: Sequence[int],
     against: int | None,
@@ -130,64 +120,32 @@ def select_target_maps(
 
 
 def describe_target_map(
-    target_map: TargetMap, classification: Classification, model: Model, box_threshold: float
+    target_map: TargetMap,
+    classification: Classification[Answer],
+    model: Model,
+    box_threshold: float,
 ) -> Explanation:
     """One map as JSON, without a picture."""
-    height, width = classification.picture.pixels.shape[:2]
-    crop, size = classification.picture.crop, classification.picture.size
-    box = find_box(normalize_cam(target_map.cam, height, width), box_threshold)
-    against = target_map.against
-    explanation: Explanation = {
-        "target": describe_class(target_map.target, classification.answer, model),
-        "against": None
-        if against is None
-        else describe_class(against, classification.answer, model),
-        "layer": model.artifact.card.gradcam.layer,
-        "method": model.artifact.card.gradcam.method,
-        "shape": (target_map.cam.shape[0], target_map.cam.shape[1]),
-        "cam": target_map.cam.tolist(),
-        "empty": is_empty(target_map.cam),
-        "box": None,
+    answer, against = classification.answer, target_map.against
+    cam, gradcam = target_map.cam, model.artifact.card.gradcam
+    return {
+        "target": describe_class(target_map.target, answer, model),
+        "against": None if against is None else describe_class(against, answer, model),
+        "layer": gradcam.layer,
+        "method": gradcam.method,
+        "shape": (cam.shape[0], cam.shape[1]),
+        "cam": cam.tolist(),
+        "empty": is_empty(cam),
+        "box": find_heat_box(cam, classification.picture, box_threshold),
     }
-    if box:
-        on_picture = box.scale(crop.width / width, crop.height / height).shift(crop.left, crop.top)
-        explanation["box"] = on_picture.round(size)
-    return explanation
 
 
-def encode_base64(content: bytes) -> str:
-    """A file as text."""
-    return base64.b64encode(content).decode()
-
-
-class EncodedMap(NamedTuple):
-    """An encoded picture, and whether its map is empty."""
-
-    content: bytes
-    empty: bool
-
-
-def render_target_map(
-    target_map: TargetMap,
-    classification: Classification,
-    model: Model,
-    options: ExplainOptions,
-    media_type: str,
-    onto: Image.Image | None,
-) -> EncodedMap:
-    """Draw the map on `onto`, the decoded picture, or on a copy of it, and encode it."""
-    picture, view = classification.picture, options.view or View.OVERLAY
-    assert picture.shown is not None
-    image = onto or picture.shown.copy()
-    render_view(picture, target_map.cam, image, view, options.colormap, options.alpha)
-    origin = {
-        "model": model.name,
-        "version": model.version,
-        "sha256": model.artifact.sha256,
-        "target": model.labels[target_map.target],
-        "layer": model.artifact.card.gradcam.layer,
-        "method": model.artifact.card.gradcam.method,
-    }
-    if target_map.against is not None:
-        origin["against"] = model.labels[target_map.against]
-    return EncodedMap(encode_picture(image, media_type, origin), is_empty(target_map.cam))
+def find_heat_box(cam: Map, picture: Picture, threshold: float) -> tuple[int, int, int, int] | None:
+    """The hottest region of a map (h, w) in pixels of the picture, half-open; None without heat."""
+    height, width = picture.pixels.shape[:2]
+    crop = picture.crop
+    box = find_box(normalize_cam(cam, height, width), threshold)
+    if box is None:
+        return None
+    on_picture = box.scale(crop.width / width, crop.height / height).shift(crop.left, crop.top)
+    return on_picture.round(picture.size)

@@ -7,15 +7,16 @@ images or HTTP.
 
 import contextlib
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from service.artifact.card import TOP_1, Artifact, MeanMap
+from service.artifact.card import AS_TARGET, TOP_1, Artifact, MeanMap
 from service.artifact.card import Attention as TrainedAttention
+from service.imaging.mask import find_largest
 from service.imaging.saliency import EMPTY_BELOW
-from service.runtime.engine import Outputs
+from service.runtime.engine import AnyOutputs, MaskOutputs
 from service.schemas import AttentionAnswer, AttentionMap, ClassAttention
 from service.telemetry.shared import SHARING, extend, find_multiprocess_folder, report_no_room
 
@@ -69,28 +70,53 @@ class Attention:
         self._own = self._open(len(SHARES) + rows * columns)
         self._buckets, self._sums = self._split(self._own)
 
-    def add(self, outputs: Outputs, target: NDArray[np.int64], counts: list[bool]) -> None:
+    def add(self, outputs: AnyOutputs, target: NDArray[np.int64], counts: list[bool]) -> None:
         """Add the map of each row's own top-1, if the batch has it. Empty maps are left out.
 
-        `target` (N, T) holds the targets of the batch. `counts` says which rows count.
+        `target` (N, T) holds the targets of the batch. `counts` says which rows count. A model that
+        segments answers with several classes: those asked for in the whole picture are added.
         """
+        if isinstance(outputs, MaskOutputs):
+            self._add_classes(outputs, target, counts)
+            return
         top = outputs.logits.argmax(1)  # (N,)
         own = (target == TOP_1) | (target == top[:, np.newaxis])  # (N, T)
         own[np.logical_not(counts)] = False
         rows = own.any(1).nonzero()[0]  # (M,)
-        if not len(rows) or not len(self._sums):  # a single map may already be too large
+        if len(rows):
+            self._add_maps(outputs.cam[rows, own[rows].argmax(1)], top[rows])
+
+    def _add_classes(
+        self, outputs: MaskOutputs, target: NDArray[np.int64], counts: list[bool]
+    ) -> None:
+        """Add the map of each class for its own pixels; `target` (N, T, 6)."""
+        card = self._artifact.card
+        own = (target[..., 1] == AS_TARGET) | (target[..., 1] == target[..., 0])  # (N, T)
+        whole = (target[..., 2:] == (0, 0, card.input.width, card.input.height)).all(-1)
+        found: dict[tuple[int, int], NDArray[np.float32]] = {}  # by row and class
+        for row, place in np.argwhere(own & whole & np.array(counts)[:, np.newaxis]).tolist():
+            index = int(target[row, place, 0])
+            if index == TOP_1:
+                index = find_largest(outputs.mask[row], len(card.labels), card.background)
+            found[row, index] = outputs.cam[row, place]
+        if found:
+            self._add_maps(np.stack([*found.values()]), np.array([index for _, index in found]))
+
+    def _add_maps(self, cams: NDArray[np.float32], classes: NDArray[np.integer[Any]]) -> None:
+        """Add maps (M, h, w) to the sums of their classes (M,)."""
+        if not len(self._sums):  # a single map may already be too large
             return
-        cam = outputs.cam[rows, own[rows].argmax(1)].reshape(len(rows), -1)  # (M, h·w)
+        cam = cams.reshape(len(cams), -1)  # (M, h·w)
         heat = np.maximum(cam, 0)
         peak = heat.max(1)
         full = peak - heat.min(1) > EMPTY_BELOW * np.maximum(peak, -cam.min(1))
         if not full.all():
-            rows, heat, peak = rows[full], heat[full], peak[full]
-        values = np.empty((len(rows), self._shape[1]))
+            classes, heat, peak = classes[full], heat[full], peak[full]
+        values = np.empty((len(classes), self._shape[1]))
         values[:, MAPS] = 1
         values[:, BORDER_SHARE] = share = heat @ self._border / heat.sum(1)
         np.divide(heat, peak[:, np.newaxis], out=values[:, CELLS:])
-        np.add.at(self._sums, np.minimum(top[rows], len(self._sums) - 1), values)
+        np.add.at(self._sums, np.minimum(classes, len(self._sums) - 1), values)
         slots = np.minimum(np.searchsorted(SHARES, share), len(SHARES) - 1)
         self._buckets += np.bincount(slots, minlength=len(SHARES))
 

@@ -6,6 +6,7 @@ from functools import cached_property
 
 from service.artifact.card import Artifact
 from service.artifact.layout import Key
+from service.imaging.mask import make_palette
 from service.repository.attention import Attention
 from service.runtime.batcher import BatchCallbacks, Batcher, DeviceLost
 from service.runtime.device import detect_device_loss
@@ -34,6 +35,16 @@ class Model:
         """Return the index of each label."""
         return {label: index for index, label in enumerate(self.labels)}
 
+    @cached_property
+    def segments(self) -> bool:
+        """Return whether the model gives each pixel a class, not the whole picture."""
+        return self.artifact.card.segments
+
+    @cached_property
+    def palette(self) -> bytes:
+        """Return the colours of the classes in a mask: 256 RGB triples."""
+        return make_palette(self.artifact.card.palette, len(self.labels))
+
     @property
     def labels(self) -> list[str]:
         """Return the K labels, in the order of the logits."""
@@ -56,6 +67,7 @@ def make_model(
         session.replicas,
         session.run_inline,
         min_targets=int(artifact.card.gradcam.compiler == CLOSED_FORM),
+        has_regions=artifact.card.segments,
     )
     callbacks = BatchCallbacks(BATCH_SIZE.labels(name).observe, attention.add, on_device_lost)
     batcher = Batcher(

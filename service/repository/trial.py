@@ -14,7 +14,9 @@ from pydantic_core import from_json, to_json
 from service.artifact.card import Artifact, Card, InvalidArtifact
 from service.artifact.validation import read_artifact
 from service.machine import count_cores
+from service.parameters import MAX_TARGETS
 from service.repository.golden import (
+    GoldenPicture,
     Pictures,
     check_outputs,
     decode_golden_pictures,
@@ -22,11 +24,11 @@ from service.repository.golden import (
 )
 from service.repository.memory import MEGABYTE, PeakMemory
 from service.runtime.session import OnnxSession, choose_batch_size
-from service.schemas import MAX_TARGETS
 from service.settings import Settings
 
 MAX_THREADS = 2  # more would slow down what is served meanwhile
 SPARE_BYTES = 256 * MEGABYTE  # that any batch may take
+TARGETS_AND_BASELINES = 2 * MAX_TARGETS  # each with the class that it is compared with
 SPARE_FACTOR = 2  # for what is left between the pieces of memory that a run takes
 
 
@@ -35,7 +37,7 @@ class TriedModel(NamedTuple):
 
     artifact: Artifact
     size: int  # bytes of the file
-    pictures: Pictures  # the inputs of the golden tests
+    pictures: Pictures  # of the golden tests
 
 
 def try_model_file(settings: Settings, path: Path) -> bytes:
@@ -52,7 +54,8 @@ def try_model_file(settings: Settings, path: Path) -> bytes:
     run_all_batches(session, artifact, pictures, choose_batch_size(settings, "cpu"))
     header = {"size": size, "sha256": artifact.sha256, "map_shape": artifact.map_shape}
     lines = (to_json(header), to_json(artifact.raw_card))
-    return b"\n".join((*lines, b"".join(pixels.tobytes() for pixels in pictures)))
+    arrays = (array for picture in pictures for array in picture if array is not None)
+    return b"\n".join((*lines, b"".join(array.tobytes() for array in arrays)))
 
 
 def unpack_trial(path: Path, answer: bytes) -> TriedModel:
@@ -63,10 +66,14 @@ def unpack_trial(path: Path, answer: bytes) -> TriedModel:
     height, width = header["map_shape"]
     artifact = Artifact(path, header["sha256"], card, raw_card, (height, width))
     spec = card.input
-    shape = (len(card.golden), spec.height, spec.width, spec.channels)
-    return TriedModel(
-        artifact, header["size"], list(np.frombuffer(content, np.uint8).reshape(shape))
-    )
+    planes = spec.channels + card.segments  # after the pixels comes the mask
+    size = spec.height * spec.width
+    pictures = []
+    for both in np.frombuffer(content, np.uint8).reshape(len(card.golden), size * planes):
+        pixels = both[: size * spec.channels].reshape(spec.height, spec.width, spec.channels)
+        mask = both[pixels.size :].reshape(spec.height, spec.width) if card.segments else None
+        pictures.append(GoldenPicture(pixels, mask))
+    return TriedModel(artifact, header["size"], pictures)
 
 
 def run_all_batches(
@@ -85,17 +92,28 @@ def run_all_batches(
         run_golden_tests(artifact, pictures, session.run)
         check_outputs(session.run(*artifact.make_batch(1, 0)), artifact, 1, 0)
         one = peak.measure()
-        for targets in (1, 0, MAX_TARGETS):
-            outputs = session.run(*artifact.make_batch(max_batch_size, targets))
-            check_outputs(outputs, artifact, max_batch_size, targets)
-            share = SPARE_FACTOR * max_batch_size * max(targets, 1) * one
+        for rows, targets in list_batches(artifact, max_batch_size):
+            outputs = session.run(*artifact.make_batch(rows, targets))
+            check_outputs(outputs, artifact, rows, targets)
+            share = SPARE_FACTOR * rows * max(targets, 1) * one
             if (taken := peak.measure()) > share + SPARE_BYTES:
                 raise InvalidArtifact(
                     f"{artifact.path} takes {taken // MEGABYTE} MB of memory for "
-                    f"{max_batch_size} images with {targets} targets each, but "
+                    f"{rows} images with {targets} targets each, but "
                     f"{one // MEGABYTE} MB for one: each image must be computed alone."
                 )
     except (InvalidArtifact, MemoryError):
         raise
     except Exception as exc:  # onnxruntime's exceptions have no common base class
         raise InvalidArtifact(f"{artifact.path} cannot be run: {exc}") from None
+
+
+def list_batches(artifact: Artifact, max_batch_size: int) -> list[tuple[int, int]]:
+    """Return the largest batches that the queue makes: how many rows, with how many targets each.
+
+    If each target has a region, rows with more targets are fewer.
+    """
+    batches = [(max_batch_size, 1), (max_batch_size, 0)]
+    if artifact.card.segments:
+        return [*batches, (1, TARGETS_AND_BASELINES)]
+    return [*batches, (max_batch_size, MAX_TARGETS)]

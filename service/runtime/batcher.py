@@ -6,46 +6,23 @@ of predictions and of explanations share batches. Knows no engine, images or HTT
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from time import perf_counter
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from service.artifact.card import TOP_1
-from service.runtime.engine import Outputs, Run
+from service.artifact.card import TOP_1, RegionTarget
+from service.runtime.engine import AnyOutputs, Outputs, Run
 from service.runtime.policy import BatchPolicy
+from service.runtime.row import Answer, AnyAnswer, MaskAnswer, Row
 
 
 class DeviceLost(Exception):
     """The device failed, so the model cannot run any row any more."""
-
-
-class Answer(NamedTuple):
-    """The outputs for one row, and when it was queued and run, by `perf_counter`."""
-
-    logits: NDArray[np.float32]  # (K,)
-    probabilities: NDArray[np.float32]  # (K,)
-    cam: NDArray[np.float32]  # (T, h, w)
-    queued_at: float
-    started: float
-    ended: float
-    batch_size: int
-    familiarity: np.float32 | None = None
-
-
-@dataclass(eq=False)
-class Row:
-    """One image to run, and the class indices to explain (none: a prediction only)."""
-
-    pixels: NDArray[np.uint8]  # (H, W, C)
-    targets: Sequence[int]
-    is_traffic: bool = True  # whether its map counts in the mean maps of the traffic
-    answer: asyncio.Future[Answer] = field(init=False)
-    queued_at: float = field(init=False)
 
 
 @dataclass(frozen=True)
@@ -53,7 +30,7 @@ class BatchCallbacks:
     """Functions that the queue calls on the event loop."""
 
     on_batch_size: Callable[[int], None]  # the rows of a batch that has run
-    on_batch: Callable[[Outputs, NDArray[np.int64], list[bool]], None] | None = None  # after that
+    on_batch: Callable[[AnyOutputs, NDArray[np.int64], list[bool]], None] | None = None  # after
     on_device_lost: Callable[[DeviceLost], None] | None = None  # once
 
 
@@ -102,7 +79,7 @@ class Batcher:
         since = self._runs_since.copy()  # the threads change it
         return perf_counter() - min(since) if since else 0.0
 
-    def submit(self, row: Row) -> asyncio.Future[Answer]:
+    def submit(self, row: Row) -> asyncio.Future[AnyAnswer]:
         """Queue a row. If the future is cancelled before the row starts, the row never runs."""
         loop = asyncio.get_running_loop()
         row.answer = loop.create_future()
@@ -122,7 +99,8 @@ class Batcher:
         """Hand over as many batches as may run now."""
         self._dispatch_scheduled = False
         while self._rows and (limit := self._choose_batch_size()):
-            if batch := self._take_rows(limit):
+            take = self._take_equal_rows if self._policy.has_regions else self._take_rows
+            if batch := take(limit):
                 self._running += 1
                 run = self._run_replica if self._use_replicas else self._run
                 task = asyncio.ensure_future(self._answer_batch(batch, run))
@@ -163,6 +141,27 @@ class Batcher:
             row = self._rows.popleft()
             if not row.answer.done():
                 batch.append(row)
+        return batch
+
+    def _take_equal_rows(self, limit: int) -> list[Row]:
+        """Take the oldest row and others that ask for as many maps as it does.
+
+        Padding would cost as much as the maps that are asked for. The rows and their maps together
+        are at most `limit`, so a batch needs no more memory than one with a map for each row.
+        """
+        batch: list[Row] = []
+        others: list[Row] = []
+        while self._rows and len(batch) < limit:
+            row = self._rows.popleft()
+            if row.answer.done():
+                continue
+            if not batch:
+                limit = max(1, limit // max(1, len(row.targets)))
+            if not batch or len(row.targets) == len(batch[0].targets):
+                batch.append(row)
+            else:
+                others.append(row)
+        self._rows.extendleft(reversed(others))
         return batch
 
     async def _answer_batch(self, batch: list[Row], run: Run) -> None:
@@ -211,10 +210,14 @@ class Batcher:
             return None
         started = perf_counter()
         image = np.stack([row.pixels for row in rows])  # (N, H, W, C)
-        targets = max(self._policy.min_targets, *(len(row.targets) for row in rows))
-        target = np.full((len(rows), targets), TOP_1, np.int64)  # (N, T)
-        for i, row in enumerate(rows):
-            target[i, : len(row.targets)] = row.targets
+        if self._policy.has_regions:
+            shape = (len(rows), len(rows[0].targets), len(RegionTarget._fields))  # (N, T, 6)
+            target = np.array([row.targets for row in rows], np.int64).reshape(shape)
+        else:
+            targets = max(self._policy.min_targets, *(len(row.targets) for row in rows))
+            target = np.full((len(rows), targets), TOP_1, np.int64)  # (N, T)
+            for i, row in enumerate(rows):
+                target[i, : len(row.targets)] = row.targets
         self._runs_since.add(started)
         try:
             outputs = run(image, target)
@@ -225,21 +228,29 @@ class Batcher:
     def _deliver(self, completed: "_CompletedBatch") -> None:
         rows, target, outputs, started, ended = completed
         self._callbacks.on_batch_size(len(rows))
-        familiarity = outputs.familiarity
-        for i, row in enumerate(rows):
-            if not row.answer.done():
-                row.answer.set_result(
-                    Answer(
-                        outputs.logits[i],
-                        outputs.probabilities[i],
-                        outputs.cam[i, : len(row.targets)],
-                        row.queued_at,
-                        started,
-                        ended,
-                        len(rows),
-                        None if familiarity is None else familiarity[i],
+        if isinstance(outputs, Outputs):
+            familiarity = outputs.familiarity
+            for i, row in enumerate(rows):
+                if not row.answer.done():
+                    row.answer.set_result(
+                        Answer(
+                            outputs.logits[i],
+                            outputs.probabilities[i],
+                            outputs.cam[i, : len(row.targets)],
+                            row.queued_at,
+                            started,
+                            ended,
+                            len(rows),
+                            None if familiarity is None else familiarity[i],
+                        )
                     )
-                )
+        else:
+            for i, row in enumerate(rows):
+                if not row.answer.done():
+                    arrays = (outputs.mask[i], outputs.probabilities[i], outputs.cam[i])
+                    row.answer.set_result(
+                        MaskAnswer(*arrays, row.queued_at, started, ended, len(rows))
+                    )
         if self._callbacks.on_batch:
             self._callbacks.on_batch(outputs, target, [row.is_traffic for row in rows])
 
@@ -249,6 +260,6 @@ class _CompletedBatch(NamedTuple):
 
     rows: list[Row]
     target: NDArray[np.int64]  # (N, T)
-    outputs: Outputs
+    outputs: AnyOutputs
     started: float
     ended: float

@@ -16,7 +16,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from service.runtime.batcher import DeviceLost
-from service.runtime.engine import Outputs, Run
+from service.runtime.engine import AnyOutputs, Run
 from service.runtime.session import choose_providers, describe_cuda_failure, make_tiny_graph
 from service.settings import DeviceError
 
@@ -37,7 +37,7 @@ def detect_device_loss(run: Run) -> Run:
     If memory does not suffice for a batch, that is no device failure: half the batch may fit.
     """
 
-    def run_guarded(image: NDArray[np.uint8], target: NDArray[np.int64]) -> Outputs:
+    def run_guarded(image: NDArray[np.uint8], target: NDArray[np.int64]) -> AnyOutputs:
         try:
             return run(image, target)
         except Exception as exc:

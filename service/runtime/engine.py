@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 
 class Outputs(NamedTuple):
-    """What a model answers for one batch."""
+    """What a model that classifies answers for one batch."""
 
     logits: NDArray[np.float32]  # (N, K)
     probabilities: NDArray[np.float32]  # (N, K)
@@ -19,7 +19,16 @@ class Outputs(NamedTuple):
     familiarity: NDArray[np.float32] | None = None  # (N,), if the card judges by it
 
 
-Run = Callable[[NDArray[np.uint8], NDArray[np.int64]], Outputs]
+class MaskOutputs(NamedTuple):
+    """What a model that segments answers for one batch."""
+
+    mask: NDArray[np.uint8]  # (N, H, W), the class of each pixel
+    probabilities: NDArray[np.float32]  # (N, K, H, W)
+    cam: NDArray[np.float32]  # (N, T, h, w)
+
+
+AnyOutputs = Outputs | MaskOutputs
+Run = Callable[[NDArray[np.uint8], NDArray[np.int64]], AnyOutputs]
 
 
 class Session(Protocol):
@@ -41,8 +50,11 @@ class Session(Protocol):
     def replicas(self) -> int:
         """How many calls of `run_replica` may run at the same time."""
 
-    def run(self, image: NDArray[np.uint8], target: NDArray[np.int64]) -> Outputs:
-        """Run one batch: `image` [N, H, W, C], `target` [N, T] with -1 for a row's own top-1."""
+    def run(self, image: NDArray[np.uint8], target: NDArray[np.int64]) -> AnyOutputs:
+        """Run one batch: `image` [N, H, W, C], `target` [N, T] with -1 for a row's own top-1.
 
-    def run_replica(self, image: NDArray[np.uint8], target: NDArray[np.int64]) -> Outputs:
+        For a model that segments, `target` is [N, T, 6]: each is a `RegionTarget`.
+        """
+
+    def run_replica(self, image: NDArray[np.uint8], target: NDArray[np.int64]) -> AnyOutputs:
         """Run one batch on one replica; the same as `run` if there is only one."""

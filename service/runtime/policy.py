@@ -18,6 +18,7 @@ class BatchPolicy:
     replicas: int = 1  # runs at the same time when there is a backlog
     run_inline: bool = False  # run on the event loop, because a thread would take longer
     min_targets: int = 0  # maps of each row, even if nobody asked for one
+    has_regions: bool = False  # each target has a region, so a padded one would cost a map
 
     @cached_property
     def replica_batch_size(self) -> int:

@@ -11,14 +11,15 @@ from onnx import TensorProto, helper
 from service.artifact.card import Artifact, InvalidArtifact
 from service.artifact.graph import OPSET
 from service.machine import count_cores, has_driver
-from service.runtime.cuda import CPU, CUDA, open_bound
-from service.runtime.engine import Outputs, Session
+from service.runtime.cuda import CPU, CUDA, list_sizes, open_bound
+from service.runtime.engine import AnyOutputs, MaskOutputs, Outputs, Session
 from service.settings import AUTO, DeviceError, Settings
 
 PROVIDER_NAMES = {CUDA: "cuda", CPU: "cpu"}
 MIN_MULTITHREADED_SECONDS = 0.001  # a shorter run ends before other threads wake up
 MAX_INLINE_SECONDS = 0.001  # for a full batch with maps; the event loop is blocked meanwhile
 MEASURED_RUNS = 5
+REGION_RANK = 3  # of an array of targets that have regions
 MAX_REPLICATED_BYTES = 128 << 20  # of a file; a larger one would take too much memory twice
 
 
@@ -51,8 +52,11 @@ class OnnxSession:
         if device == "cuda" and self.provider != "cuda":
             raise DeviceError(describe_missing_cuda())
 
-    def run(self, image: NDArray[np.uint8], target: NDArray[np.int64]) -> Outputs:
-        """Run one batch: `image` [N, H, W, C], `target` [N, T] with -1 for a row's own top-1."""
+    def run(self, image: NDArray[np.uint8], target: NDArray[np.int64]) -> AnyOutputs:
+        """Run one batch, as described in `Session`."""
+        if target.ndim == REGION_RANK:
+            feed = {"image": image, "target": target[..., 0], "region": target[..., 1:]}
+            return MaskOutputs(*self._session.run(self._outputs, feed))
         return Outputs(*self._session.run(self._outputs, {"image": image, "target": target}))
 
     run_replica = run
@@ -123,7 +127,8 @@ def open_session(content: bytes, artifact: Artifact, settings: Settings) -> Sess
     Raises:
         InvalidArtifact, DeviceError: as `OnnxSession` does.
     """
-    if CUDA in choose_providers(settings.device):
+    # A model that segments has three inputs and large outputs, which are not bound to memory.
+    if CUDA in choose_providers(settings.device) and not artifact.card.segments:
         bound = open_bound(content, artifact, choose_batch_size(settings, "cuda"), _make_options(1))
         if bound.provider == "cuda":
             return bound
@@ -136,6 +141,7 @@ def _open_measured(content: bytes, artifact: Artifact, settings: Settings) -> Se
     """Load a model with one thread; use all cores if a run takes long enough."""
     session = OnnxSession(content, artifact, settings.device, 1)
     if session.provider != "cpu":
+        session.sizes = list_sizes(choose_batch_size(settings, session.provider))
         return session
     cores = count_cores()
     if cores > 1 and measure_run(session, artifact) >= MIN_MULTITHREADED_SECONDS:

@@ -13,8 +13,10 @@ from collections.abc import AsyncIterator
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api.endpoints import ImageEndpoints
+from service.api.image_receiver import ImageReceiver
 from service.api.prometheus import keep_gauges
 from service.api.routing import Endpoint
+from service.api.segmentation import SegmentEndpoints
 from service.api.status import StatusEndpoints
 from service.api.v1.endpoints import V1Endpoints
 from service.api.v2.endpoints import V2Endpoints
@@ -113,10 +115,13 @@ def make_endpoints(
     classifier: Classifier,
 ) -> list[Endpoint]:
     """Make the route table."""
-    images = ImageEndpoints(settings, repository, admission, classifier)
+    receiver = ImageReceiver(settings, admission)
+    images = ImageEndpoints(receiver, repository, admission, classifier)
+    segmentation = SegmentEndpoints(receiver, repository, admission, classifier)
     status = StatusEndpoints(repository, lifecycle, admission, classifier)
     v1 = V1Endpoints(repository, images, settings.max_upload_bytes)
     v2 = V2Endpoints(settings, repository, admission, classifier, status)
-    endpoints = [*images.endpoints(), *v1.endpoints(), *v2.endpoints(), *status.endpoints()]
-    pages = WebPages(endpoints, needs_key=bool(settings.api_keys))
+    parts = (images, segmentation, v1, v2, status)
+    endpoints = [endpoint for part in parts for endpoint in part.endpoints()]
+    pages = WebPages(endpoints, bool(settings.api_keys), settings.frame_ancestors)
     return endpoints + pages.endpoints()

@@ -6,7 +6,7 @@
 import re
 from collections.abc import Callable
 
-from service.schemas import ExplainOptions
+from service.parameters import ExplainOptions
 from service.settings import render_settings
 
 

@@ -9,7 +9,8 @@ from starlette.responses import Response
 from typing_extensions import TypedDict
 
 from service import errors
-from service.api.endpoints import EXPLAIN_ERRORS, PREDICT_ERRORS, ImageEndpoints, ReadBody
+from service.api.endpoints import EXPLAIN_ERRORS, PREDICT_ERRORS, ImageEndpoints
+from service.api.image_receiver import ReadBody
 from service.api.operations import Operation
 from service.api.routing import Endpoint
 from service.api.v1.instances import InstancesBody, read_instances
@@ -17,20 +18,21 @@ from service.errors import NotReady
 from service.http.form import JSON_TYPE
 from service.http.request import Request
 from service.http.response import JSONResponse
+from service.parameters import ExplainOptions, PredictOptions
 from service.repository.repository import Repository
-from service.schemas import ErrorAnswer, ExplainOptions, PredictOptions, Result
+from service.schemas import ErrorAnswer, Result, SegmentationResult
 
 
 class Predictions(TypedDict):
     """The result of each instance, in the order sent."""
 
-    predictions: list[Result | ErrorAnswer]
+    predictions: list[Result | SegmentationResult | ErrorAnswer]
 
 
 class Explanations(TypedDict):
     """The result of each instance with its explanations, in the order sent."""
 
-    explanations: list[Result | ErrorAnswer]
+    explanations: list[Result | SegmentationResult | ErrorAnswer]
 
 
 class ModelNames(TypedDict):

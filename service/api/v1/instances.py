@@ -10,7 +10,7 @@ from service.api.operations import CONTENT_ENCODING, JsonObject, make_example_im
 from service.errors import ApiError, BadRequest, excerpt
 from service.http.form import JSON_TYPE, Form, add_parameter, decode_base64_image
 from service.http.json_body import parse_json_object
-from service.schemas import MAX_BATCH_IMAGES, PredictOptions
+from service.parameters import MAX_BATCH_IMAGES, PredictOptions
 
 EXAMPLE = '{"instances": [{"image": {"b64": "<base64>"}}]}'
 INSTANCES, IMAGE, BASE64 = "instances", "image", "b64"

@@ -5,7 +5,6 @@ a model has, and `tensors` knows how they are encoded.
 """
 
 import asyncio
-from collections.abc import Sequence
 from functools import partial
 from itertools import chain
 from typing import Literal
@@ -17,6 +16,7 @@ from service.api.operations import INFERENCE_ERRORS, MODEL_ERRORS, Operation
 from service.api.routing import Endpoint
 from service.api.status import StatusEndpoints
 from service.api.upload import UploadReception, add_images, find_model, note_warnings
+from service.api.v2.answering import answer_images, warn_of
 from service.api.v2.infer import JSON_LENGTH, make_response, read_request
 from service.api.v2.operations import BINARY, BINARY_TYPE, InferBody
 from service.api.v2.schemas import (
@@ -30,9 +30,9 @@ from service.api.v2.schemas import (
     ServerMetadata,
     ServerReadiness,
 )
+from service.api.v2.segmentation import REGION
 from service.api.v2.signature import (
     TARGET,
-    Image,
     count_values,
     describe_inputs,
     describe_outputs,
@@ -44,18 +44,13 @@ from service.http.compression import compress_response
 from service.http.form import JSON_TYPE
 from service.http.request import Request
 from service.http.response import JSONResponse
-from service.imaging.saliency import is_empty
 from service.inference.admission import Admission
 from service.inference.classifier import Classifier
-from service.inference.confidence import warn
-from service.inference.room import take_turns
+from service.parameters import MAX_BATCH_IMAGES
 from service.repository.model import Model
 from service.repository.repository import Repository
-from service.runtime.batcher import Answer
-from service.schemas import MAX_BATCH_IMAGES, ModelVersion
+from service.schemas import ModelVersion
 from service.settings import Settings
-from service.telemetry import metrics
-from service.telemetry.timings import Timings
 
 SERVER: ServerMetadata = {
     "name": "sightglass",
@@ -180,7 +175,7 @@ class V2Endpoints:
         model = self._find(request)
         inputs = list_config(describe_inputs(model))
         for tensor in inputs:
-            tensor["optional"] = tensor["name"] == TARGET
+            tensor["optional"] = tensor["name"] in (TARGET, REGION)
         kind = "KIND_GPU" if model.provider == "cuda" else "KIND_CPU"
         config: ModelConfig = {
             "name": model.name,
@@ -204,8 +199,8 @@ class V2Endpoints:
         )
         async with upload as (inputs, permit):
             add_images(request, permit, len(inputs.images), model)
-            answers = await self._answer(inputs.images, inputs.targets, model, request.timings)
-            warnings = [warn(answer, int(answer.logits.argmax()), model) for answer in answers]
+            answers = await answer_images(inputs, model, self._classifier, request.timings, permit)
+            warnings = [warn_of(answer, model) for answer in answers]
             note_warnings(request, list(chain.from_iterable(warnings)))
             call, wanted = inputs.call, inputs.wanted
             del inputs
@@ -222,30 +217,6 @@ class V2Endpoints:
     def _find(self, request: Request) -> Model:
         name, version = request.path_params["name"], request.path_params.get("version")
         return find_model(self._repository, f"{name}/{version}" if version else name, request)
-
-    async def _answer(
-        self, images: Sequence[Image], targets: list[list[int]], model: Model, timings: Timings
-    ) -> list[Answer]:
-        """Return an answer for each image. If one fails, the call fails after the others end."""
-
-        async def answer_image(image: Image, indices: list[int]) -> Answer:
-            if isinstance(image, bytes):
-                return (await self._classifier.classify(image, model, indices, timings)).answer
-            return await self._classifier.run(image, model, indices, timings)
-
-        at_once = model.batcher.rows_per_request
-        answer = take_turns(answer_image, at_once, partial(timings.note, "queue"))
-        results = await asyncio.gather(*map(answer, images, targets), return_exceptions=True)
-        failure = next((result for result in results if isinstance(result, BaseException)), None)
-        try:
-            if failure:
-                raise failure
-            answers = [result for result in results if isinstance(result, Answer)]
-        finally:
-            del results, failure  # an exception and its frame must not hold each other
-        empty = [is_empty(cam) for answer in answers for cam in answer.cam]
-        metrics.count_maps(model.name, len(empty), sum(empty))
-        return answers
 
 
 def _describe_entry(name: str, version: ModelVersion) -> IndexEntry:

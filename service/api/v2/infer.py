@@ -8,6 +8,7 @@ from starlette.responses import Response
 from service.api.operations import JsonObject
 from service.api.v2.operations import BINARY_TYPE
 from service.api.v2.schemas import InferCall, WantedOutput
+from service.api.v2.segmentation import REGION, read_region_targets
 from service.api.v2.signature import (
     IMAGE,
     TARGET,
@@ -18,6 +19,7 @@ from service.api.v2.signature import (
     read_targets,
 )
 from service.api.v2.tensors import OutputTensor, read_call, write_answer
+from service.artifact.card import RegionTarget
 from service.http.form import JSON_TYPE
 from service.http.response import encode_json
 from service.repository.model import Model
@@ -32,7 +34,7 @@ class InferRequest(NamedTuple):
     call: InferCall
     wanted: list[WantedOutput]
     images: Sequence[Image]
-    targets: list[list[int]]
+    targets: Sequence[Sequence[int]] | Sequence[Sequence[RegionTarget]]
 
 
 def read_request(json_length: str, model: Model, max_bytes: int, body: bytes) -> InferRequest:
@@ -45,9 +47,12 @@ def read_request(json_length: str, model: Model, max_bytes: int, body: bytes) ->
     """
     call = read_call(body, json_length)
     wanted = read_outputs(call, model)
-    tensors = read_inputs(call)
+    tensors = read_inputs(call, model)
     images = read_images(tensors[IMAGE], model, max_bytes)
-    targets = read_targets(tensors.get(TARGET), len(images), model)
+    indices = read_targets(tensors.get(TARGET), len(images), model)
+    targets = (
+        read_region_targets(indices, tensors.get(REGION), model) if model.segments else indices
+    )
     for tensor in call.inputs:
         tensor.data = None  # it would hold the body
     return InferRequest(call, wanted, images, targets)

@@ -17,16 +17,18 @@ from service.api.v2.schemas import (
     TensorMetadata,
     WantedOutput,
 )
+from service.api.v2.segmentation import REGION, REGION_SIZE
 from service.api.v2.tensors import BYTES, OutputTensor, read_array, read_elements
 from service.artifact.card import FAMILIARITY, TOP_1
 from service.errors import BadRequest, excerpt
 from service.inference.results import check_label_index, rank
+from service.parameters import MAX_BATCH_IMAGES, MAX_TARGETS
 from service.repository.model import Model
-from service.runtime.batcher import Answer
-from service.schemas import MAX_BATCH_IMAGES, MAX_TARGETS
+from service.runtime.row import AnyAnswer
 
 IMAGE, TARGET = "image", "target"
-SCORES = ("logits", "probabilities")  # one value per label, as needed for classification
+PROBABILITIES = "probabilities"
+SCORES = ("logits", PROBABILITIES)  # one value per label, as needed for classification
 MAP = "cam"
 VALUES_PER_CLASS = 10  # a formatted text takes as long as so many numbers
 Image = bytes | NDArray[np.uint8]  # an encoded picture, or pixels (H, W, C)
@@ -36,18 +38,28 @@ Signature = dict[str, tuple[str, list[int]]]  # datatype and shape by name; -1 m
 def describe_inputs(model: Model) -> Signature:
     """Describe each input; the first size is N."""
     size = model.artifact.card.input
-    return {
+    signature: Signature = {
         IMAGE: ("UINT8", [-1, size.height, size.width, size.channels]),
         TARGET: ("INT64", [-1, -1]),
     }
+    return signature | {REGION: ("INT64", [-1, -1, REGION_SIZE])} if model.segments else signature
 
 
 def describe_outputs(model: Model) -> Signature:
     """Describe each output; the first size is N."""
+    maps = ("FP32", [-1, -1, *model.artifact.map_shape])
+    if model.segments:
+        size = model.artifact.card.input
+        pixels = [size.height, size.width]
+        return {
+            "mask": ("UINT8", [-1, *pixels]),
+            PROBABILITIES: ("FP32", [-1, len(model.labels), *pixels]),
+            MAP: maps,
+        }
     scores = ("FP32", [-1, len(model.labels)])
     signature: Signature = {
         **dict.fromkeys(SCORES, scores),
-        MAP: ("FP32", [-1, -1, *model.artifact.map_shape]),
+        MAP: maps,
         FAMILIARITY: ("FP32", [-1]),
     }
     return {name: signature[name] for name in model.artifact.card.outputs}
@@ -69,21 +81,24 @@ def list_config(tensors: Signature) -> list[TensorConfig]:
     ]
 
 
-def read_inputs(call: InferCall) -> dict[str, InputTensor]:
+def read_inputs(call: InferCall, model: Model) -> dict[str, InputTensor]:
     """Return the inputs by name.
 
     Raises:
         BadRequest: An input is unknown, missing or given twice.
     """
-    _check_names("input", [tensor.name for tensor in call.inputs], (IMAGE, TARGET))
+    known = tuple(describe_inputs(model))
+    _check_names("input", [tensor.name for tensor in call.inputs], known)
     tensors = {tensor.name: tensor for tensor in call.inputs}
     if IMAGE not in tensors:
         raise BadRequest(f"The input '{IMAGE}' is missing: send it as UINT8 or {BYTES}.")
+    if REGION in tensors and TARGET not in tensors:
+        raise BadRequest(f"The input '{REGION}' needs the input '{TARGET}': send both.")
     return tensors
 
 
 def read_outputs(call: InferCall, model: Model) -> list[WantedOutput]:
-    """Return the requested outputs, or all.
+    """Return the requested outputs, or all but probabilities for each pixel.
 
     Raises:
         BadRequest: An output is unknown or given twice, or has no classes.
@@ -91,12 +106,15 @@ def read_outputs(call: InferCall, model: Model) -> list[WantedOutput]:
     known = model.artifact.card.outputs
     _check_names("output", [wanted.name for wanted in call.outputs], known)
     for wanted in call.outputs:
-        if wanted.parameters.classification and wanted.name not in SCORES:
-            raise BadRequest(
-                f"The output '{wanted.name}' has no classes: use 'classification' with "
-                f"{' or '.join(SCORES)}."
+        if wanted.parameters.classification and (model.segments or wanted.name not in SCORES):
+            advice = (
+                f"leave 'classification' out, because '{model.name}' segments"
+                if model.segments
+                else f"use 'classification' with {' or '.join(SCORES)}"
             )
-    return call.outputs or [WantedOutput(name=name) for name in known]
+            raise BadRequest(f"The output '{wanted.name}' has no classes: {advice}.")
+    hidden = PROBABILITIES if model.segments else None
+    return call.outputs or [WantedOutput(name=name) for name in known if name != hidden]
 
 
 def read_images(tensor: InputTensor, model: Model, max_bytes: int) -> Sequence[Image]:
@@ -150,7 +168,7 @@ def read_targets(tensor: InputTensor | None, rows: int, model: Model) -> list[li
     return indices
 
 
-def count_values(wanted: list[WantedOutput], answers: list[Answer]) -> int:
+def count_values(wanted: list[WantedOutput], answers: Sequence[AnyAnswer]) -> int:
     """Return how many values the outputs have; a class in text counts as the numbers it costs."""
     total = 0
     for output in wanted:
@@ -162,7 +180,7 @@ def count_values(wanted: list[WantedOutput], answers: list[Answer]) -> int:
 
 
 def make_outputs(
-    call: InferCall, wanted: list[WantedOutput], answers: list[Answer], labels: list[str]
+    call: InferCall, wanted: list[WantedOutput], answers: Sequence[AnyAnswer], labels: list[str]
 ) -> list[OutputTensor]:
     """Return the requested outputs of all rows, in JSON or binary as requested."""
     outputs = []

@@ -38,7 +38,7 @@ class OutputTensor(NamedTuple):
     """One output of a response: numbers, or texts of shape [N, M]."""
 
     name: str
-    values: NDArray[np.float32] | list[list[str]]
+    values: NDArray[Any] | list[list[str]]
     is_binary: bool
 
 
@@ -148,7 +148,8 @@ def write_answer(head: dict[str, Any], outputs: Sequence[OutputTensor]) -> tuple
                 "shape": [len(values), len(values[0])],
             }
         else:
-            tensor = {"name": name, "datatype": "FP32", "shape": list(values.shape)}
+            datatype = "UINT8" if values.dtype == DTYPES["UINT8"] else "FP32"
+            tensor = {"name": name, "datatype": datatype, "shape": list(values.shape)}
         if is_binary:
             block = _write_elements(values) if isinstance(values, list) else _write_array(values)
             blocks.append(block)
@@ -216,11 +217,13 @@ def _check_count(tensor: InputTensor, count: int) -> None:
         )
 
 
-def _write_array(values: NDArray[np.float32]) -> bytes:
+def _write_array(values: NDArray[Any]) -> bytes:
+    if values.dtype == DTYPES["UINT8"]:
+        return values.tobytes()
     return values.astype(DTYPES["FP32"], copy=False).tobytes()
 
 
-def _write_rows(values: NDArray[np.float32] | list[list[str]]) -> bytes:
+def _write_rows(values: NDArray[Any] | list[list[str]]) -> bytes:
     """Return the items of a flat list in JSON, without its brackets."""
     rows = values if isinstance(values, list) else (row.ravel().tolist() for row in values)
     written = (to_json(row)[1:-1] for row in rows)

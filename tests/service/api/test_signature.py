@@ -5,7 +5,7 @@ import numpy as np
 from service.api.v2.endpoints import MAX_INLINE_VALUES
 from service.api.v2.schemas import OutputParameters, WantedOutput
 from service.api.v2.signature import count_values, format_classes
-from service.runtime.batcher import Answer
+from service.runtime.row import Answer
 
 LABELS = 1000
 SCORES = np.linspace(1, 0, LABELS, dtype=np.float32)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from service.artifact.card import Artifact, InvalidArtifact
 from service.artifact.validation import read_artifact
@@ -37,7 +38,13 @@ def run_changed(artifact: Artifact, session: OnnxSession, precision: str, change
     card = artifact.card.model_copy(update={"precision": precision})
     pictures = decode_golden_pictures(artifact)
     changed = replace(artifact, card=card)
-    run_golden_tests(changed, pictures, lambda *batch: change(session.run(*batch)))
+
+    def run(image: NDArray[np.uint8], target: NDArray[np.int64]) -> Outputs:
+        outputs = session.run(image, target)
+        assert isinstance(outputs, Outputs)
+        return change(outputs)
+
+    run_golden_tests(changed, pictures, run)
 
 
 @pytest.mark.parametrize(
@@ -83,6 +90,7 @@ def test_outputs_must_have_the_declared_shape_and_datatype(
 ) -> None:
     artifact, session = model
     outputs = session.run(*artifact.make_batch(3, 2))
+    assert isinstance(outputs, Outputs)
     check_outputs(outputs, artifact, 3, 2)
     for wrong in (
         outputs._replace(logits=outputs.logits[:2]),

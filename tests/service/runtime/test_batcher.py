@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from service.runtime.batcher import Answer, BatchCallbacks, Batcher, DeviceLost, Row
-from service.runtime.engine import Outputs
+from service.artifact.card import RegionTarget
+from service.runtime.batcher import BatchCallbacks, Batcher, DeviceLost
+from service.runtime.engine import AnyOutputs, MaskOutputs, Outputs
 from service.runtime.policy import BatchPolicy
+from service.runtime.row import Answer, AnyAnswer, MaskAnswer, Row
 from tests.server import wait_until as keep_waiting_until
 
 POISON = 255
@@ -42,6 +44,11 @@ def make_row(value: int, targets: Sequence[int] = ()) -> Row:
     return Row(np.full((1, 1, 1), value, np.uint8), targets)
 
 
+def read(answer: AnyAnswer) -> float:
+    assert isinstance(answer, Answer)
+    return float(answer.logits[0])
+
+
 async def wait_until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
         while not condition():
@@ -64,7 +71,7 @@ def test_rows_submitted_during_a_run_share_the_next_batch_in_order() -> None:
         model.free.clear()
         answers = [batcher.submit(make_row(value)) for value in range(4)]
         model.free.set()
-        assert [answer.logits[0] for answer in await asyncio.gather(*answers)] == [0, 1, 2, 3]
+        assert [read(answer) for answer in await asyncio.gather(*answers)] == [0, 1, 2, 3]
 
     assert run(test).batches == [[0], [1, 2, 3]]
 
@@ -72,7 +79,7 @@ def test_rows_submitted_during_a_run_share_the_next_batch_in_order() -> None:
 def test_a_batch_is_never_larger_than_allowed_and_nothing_is_lost() -> None:
     async def test(_: Model, batcher: Batcher) -> None:
         answers = [batcher.submit(make_row(value)) for value in range(50)]
-        assert list(range(50)) == [answer.logits[0] for answer in await asyncio.gather(*answers)]
+        assert list(range(50)) == [read(answer) for answer in await asyncio.gather(*answers)]
 
     model = run(test)
     assert sorted(row for batch in model.batches for row in batch) == list(range(50))
@@ -130,7 +137,7 @@ def test_after_a_failure_the_next_batch_runs() -> None:
     async def test(_: Model, batcher: Batcher) -> None:
         with pytest.raises(RuntimeError):
             await batcher.submit(make_row(POISON))
-        assert (await batcher.submit(make_row(3))).logits[0] == 3
+        assert read(await batcher.submit(make_row(3))) == 3
 
     run(test)
 
@@ -177,11 +184,11 @@ def test_an_inline_run_takes_all_ready_rows_and_needs_no_thread() -> None:
 
         batcher = Batcher(note_thread, BatchPolicy(4, run_inline=True), NO_CALLBACKS)
         answers = await asyncio.gather(*(batcher.submit(make_row(value)) for value in range(6)))
-        assert [float(answer.logits[0]) for answer in answers] == [0, 1, 2, 3, 4, 5]
+        assert [read(answer) for answer in answers] == [0, 1, 2, 3, 4, 5]
         assert model.batches == [[0, 1, 2, 3], [4, 5]]
         with pytest.raises(RuntimeError, match="poisoned"):
             await asyncio.gather(*(batcher.submit(make_row(value)) for value in (7, POISON)))
-        assert (await batcher.submit(make_row(8))).logits == [8]
+        assert read(await batcher.submit(make_row(8))) == 8
 
     asyncio.run(body())
     assert threads == {threading.main_thread()}
@@ -208,7 +215,7 @@ class Replicated:
         await asyncio.sleep(0.05)
         assert self.parts.batches == []  # while all cores run the first row
         self.whole.free.set()
-        return [float(answer.logits[0]) for answer in await asyncio.gather(*answers)]
+        return [read(answer) for answer in await asyncio.gather(*answers)]
 
 
 def test_with_a_backlog_each_replica_runs_parts_and_the_rest_runs_on_all_cores() -> None:
@@ -239,7 +246,7 @@ def test_each_replica_has_its_next_part_ready_while_the_loop_is_busy() -> None:
         await asyncio.sleep(0.05)  # until the others are handed over
         replicated.parts.free.set()
         keep_waiting_until(lambda: len(replicated.parts.batches) == 4, 10)
-        assert [answer.logits[0] for answer in await asyncio.gather(*answers)] == list(range(9))
+        assert [read(answer) for answer in await asyncio.gather(*answers)] == list(range(9))
 
     asyncio.run(body())
 
@@ -302,7 +309,7 @@ def test_callbacks_see_each_batch_with_at_least_the_minimum_of_targets() -> None
     sizes: list[int] = []
     batches: list[tuple[list[list[int]], list[bool]]] = []
 
-    def note_batch(_: Outputs, target: NDArray[np.int64], counts: list[bool]) -> None:
+    def note_batch(_: AnyOutputs, target: NDArray[np.int64], counts: list[bool]) -> None:
         batches.append((target.tolist(), counts))
 
     async def body() -> None:
@@ -315,3 +322,31 @@ def test_callbacks_see_each_batch_with_at_least_the_minimum_of_targets() -> None
     asyncio.run(body())
     assert sizes == [2]
     assert batches == [([[-1], [-1]], [True, False])]
+
+
+def test_rows_with_regions_share_a_batch_only_with_rows_that_ask_for_as_many_maps() -> None:
+    """Nothing is padded. Rows and their maps together are at most as many as rows alone may be."""
+    batches: list[tuple[int, ...]] = []
+
+    def run(image: NDArray[np.uint8], target: NDArray[np.int64]) -> MaskOutputs:
+        batches.append(target.shape)
+        rows, targets = target.shape[:2]
+        cam = target[..., 0].astype(np.float32).reshape(rows, targets, 1, 1)
+        return MaskOutputs(image[..., 0], image.transpose(0, 3, 1, 2).astype(np.float32), cam)
+
+    def make(value: int, targets: int) -> Row:
+        region = RegionTarget(value, -1, 0, 0, 1, 1)
+        return Row(np.full((1, 1, 1), value, np.uint8), [region] * targets)
+
+    async def body() -> None:
+        batcher = Batcher(run, BatchPolicy(4, run_inline=True, has_regions=True), NO_CALLBACKS)
+        counts = [0, 1, 0, 2, 1, 2, 0, 2, 9]
+        rows = [make(value, count) for value, count in enumerate(counts)]
+        answers = await asyncio.gather(*(batcher.submit(row) for row in rows))
+        for value, (count, answer) in enumerate(zip(counts, answers, strict=True)):
+            assert isinstance(answer, MaskAnswer)
+            assert answer.mask == [[value]]
+            assert answer.cam.ravel().tolist() == [value] * count
+
+    asyncio.run(body())
+    assert batches == [(3, 0, 6), (2, 1, 6), (2, 2, 6), (1, 2, 6), (1, 9, 6)]

@@ -1,6 +1,7 @@
 """Bound batches of fixed sizes give the same answers as a plain run. Some tests need a GPU."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
@@ -61,7 +62,7 @@ def test_padded_batches_answer_as_plain_runs_do(
 ) -> None:
     artifact, content = read_artifact(path)
     batch = make_batch(rows, targets)
-    expected = OnnxSession(content, artifact, "cpu", 1).run(*batch)
+    expected: Any = OnnxSession(content, artifact, "cpu", 1).run(*batch)
     for one, other in zip(expected[:3], bound.run(*batch)[:3], strict=True):
         assert one.shape == other.shape
         np.testing.assert_allclose(one, other, atol=1e-5)
@@ -108,7 +109,7 @@ def test_the_gpu_answers_as_the_cpu_does(path: Path, tuning: Tuning) -> None:
     """For any number of rows and targets, also none; captured, bound or neither; twice each."""
     artifact, content = read_artifact(path)
     ort.preload_dlls()
-    plain = OnnxSession(content, artifact, "cpu", 1)
+    plain: Any = OnnxSession(content, artifact, "cpu", 1)
     on_gpu = open_bound(content, artifact, 8, ort.SessionOptions(), tuning)
     assert on_gpu.provider == "cuda"
     for rows, targets in [(1, 0), (1, 1), (3, 1), (8, 3), (8, 0), (5, 1)] * 2:

@@ -22,4 +22,4 @@ def test_onnxruntime_keeps_the_model_file_in_the_attribute_that_is_cleared(tmp_p
         )
     session = OnnxSession(content, artifact, "cpu", 1)
     assert session._session._model_bytes is None
-    assert session.run(*artifact.make_batch(2, 1)).logits.shape == (2, 4)
+    assert session.run(*artifact.make_batch(2, 1)).probabilities.shape == (2, 4)

@@ -1,6 +1,7 @@
 """Which session is opened for a model, and what it says if that fails."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -56,6 +57,8 @@ def test_a_slow_model_has_a_replica_on_each_core(
     assert isinstance(session, ReplicatedSession)
     assert (session.run_inline, session.replicas, session.provider) == (False, 4, "cpu")
     batch = model[1].make_batch(3, 1)
+    one: Any
+    other: Any
     for one, other in zip(session.run(*batch)[:3], session.run_replica(*batch)[:3], strict=True):
         np.testing.assert_allclose(one, other, atol=1e-6)
 

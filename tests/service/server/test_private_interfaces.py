@@ -16,7 +16,6 @@ from uvicorn.protocols.http import httptools_impl
 from uvicorn.server import ServerState
 
 from service import app, supervisor
-from service.api.web import SWAGGER_DIR, SWAGGER_FILES
 from service.server.uvicorn_protocol import BoundedProtocol
 from service.telemetry import shared
 
@@ -161,11 +160,6 @@ def test_bentoml_makes_a_service_of_our_class_and_asks_it_for_the_application() 
     assert callable(getattr(bentoml.Service, "to_asgi", None)), (
         "bentoml.Service has no to_asgi any more: the application has no way in"
     )
-
-
-@pytest.mark.parametrize("name", SWAGGER_FILES)
-def test_bentoml_brings_the_files_of_the_interactive_docs(name: str) -> None:
-    assert Path(SWAGGER_DIR / name).is_file(), f"BentoML no longer has {name} in {SWAGGER_DIR}"
 
 
 @pytest.mark.parametrize("name", ["simple_response", "is_allowed_origin"])

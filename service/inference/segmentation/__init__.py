@@ -1,0 +1,1 @@
+"""Answers and explanations of models that give each pixel a class."""
