@@ -13,8 +13,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/python -m uv pip
 
+# Python keeps its bytecode, whatever the environment says: an import of torch takes half the time.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
-.PHONY: help serve setup test test-all test-slow check format load bench bench-gpu reliability soak image image-test manifests audit lock clean
+.PHONY: help serve setup test test-all test-slow check format load bench bench-gpu reliability soak image image-test wheel manifests audit lock clean
 
 help: ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 13
@@ -90,6 +93,9 @@ image: $(VENV)/serve.installed ## build the container image (options: VARIANT=gp
 	  --build-arg BASE_IMAGE=$(BASE_IMAGE) -f "$$bento/env/docker/Dockerfile" "$$bento"
 	@echo "The image is sightglass:$(VARIANT). Run it: docker run --rm --read-only --tmpfs /tmp -p 3000:3000 sightglass:$(VARIANT)"
 
+wheel: | $(BIN)/python ## build the package into dist/: pip install it, and the command is sightglass
+	$(BIN)/python -m uv build --quiet --wheel --build-constraints requirements/dev.txt --require-hashes
+
 image-test: $(VENV)/dev.installed ## build and test the image without a container engine; needs root, buildah and debootstrap (IMAGE= skips the build)
 	VARIANT=$(VARIANT) IMAGE=$(IMAGE) $(BIN)/python -m pytest -v tests/deploy/image.py
 
@@ -99,10 +105,10 @@ format: $(VENV)/dev.installed ## format the code and fix lint errors
 
 COMPILE := $(UV) compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml
 lock: | $(BIN)/python ## pin the dependencies again
-	$(COMPILE) --extra tracing --extra training --extra dev -o requirements/dev.txt
+	$(COMPILE) --extra tracing --extra training --group dev -o requirements/dev.txt
 	$(COMPILE) -c requirements/dev.txt -o requirements/serve.txt
-	$(COMPILE) -c requirements/dev.txt --extra cpu --extra tracing --no-emit-package onnxruntime-gpu -o requirements/cpu.txt
+	$(COMPILE) -c requirements/dev.txt --group cpu --extra tracing --no-emit-package onnxruntime-gpu -o requirements/cpu.txt
 	$(COMPILE) -c requirements/dev.txt --extra gpu --extra tracing -o requirements/gpu.txt
 
 clean: ## remove everything that make created
-	rm -rf $(VENV) .cache
+	rm -rf $(VENV) .cache dist

@@ -7,10 +7,14 @@ import argparse
 import mimetypes
 import sys
 from pathlib import Path
+from typing import Any
 
+from service import __version__
 from service.errors import BadRequest
 from service.settings import ConfigurationError, apply_bundled_default, read_settings
+from service.usage_tracking import turn_off_usage_tracking
 
+Commands = Any  # what add_subparsers returns; argparse keeps its type private
 DESCRIPTION = "Serve image classifiers that explain their answers with Grad-CAM."
 EPILOG = """examples:
   python -m service serve --port 8080
@@ -31,14 +35,20 @@ EXPLAIN_OPTIONS = (
 
 
 def main() -> int:
-    """Run the command that the command line names. A mistake in it ends with one sentence."""
+    """Run the command that the command line names."""
     parser = argparse.ArgumentParser(
         prog="python -m service",
         description=DESCRIPTION,
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = parser.add_subparsers(required=True, metavar="command")
+    parser.add_argument("--version", action="version", version=f"sightglass {__version__}")
+    add_commands(parser.add_subparsers(required=True, metavar="command"))
+    return run(parser.parse_args())
+
+
+def add_commands(commands: Commands) -> None:
+    """Add the commands of the service."""
     for name, add_arguments, help_text, epilog in (
         ("serve", add_serve, "start the HTTP server", SERVE_EPILOG),
         ("check", add_check, "load all models as the server would and report", CHECK_EPILOG),
@@ -47,7 +57,11 @@ def main() -> int:
         add_arguments(
             commands.add_parser(name, help=help_text, description=help_text, epilog=epilog)
         )
-    arguments = parser.parse_args()
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run one of these commands; return its exit code. A mistake in it ends with one sentence."""
+    turn_off_usage_tracking()
     try:
         exit_code: int = arguments.run(arguments)
     except (ConfigurationError, BadRequest) as exc:
@@ -91,7 +105,7 @@ def run_check(arguments: argparse.Namespace) -> int:
     """Print the table; return 1 if a model can't be served."""
     from service.cli.offline import check
 
-    settings = read_settings()
+    settings = apply_bundled_default(read_settings())
     table, is_valid = check(arguments.models or settings.models_dir, settings)
     print(table)
     return 0 if is_valid else 1

@@ -5,6 +5,9 @@ import sys
 from typing import Any
 
 import bentoml
+from bentoml._internal.utils.analytics import usage_stats
+
+from service.usage_tracking import turn_off_usage_tracking
 
 SUPERVISOR = "bentoml._internal.utils.circus"
 WORKER = "_bentoml_impl.worker.service"  # the main module of a worker
@@ -38,6 +41,8 @@ def is_worker() -> bool:
     return spec is not None and spec.name == WORKER
 
 
+turn_off_usage_tracking()
+usage_stats.do_not_track.cache_clear()  # `bentoml serve` asked before it imported this module
 if not is_worker():  # the import would delay a worker's start
     from service.supervisor import install_arbiter
 

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Annotated, Final, Literal
 
 from pydantic import Field, PositiveInt, ValidationError, field_validator
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 AUTO: Final = "auto"
-BUNDLED_DEFAULT = "squeezenet1_1"  # one of the models in this repository
+BUNDLED_MODELS = Path(__file__).parents[1] / "models"  # in this repository, or in the wheel
+BUNDLED_DEFAULT = "squeezenet1_1"  # one of them
 PREFIX = "SIGHTGLASS_"
 OTHERS = {"SIGHTGLASS_DATA", "SIGHTGLASS_IMAGE", "SIGHTGLASS_KEY"}  # training, compose, clients
 # Kubernetes sets these in every container that can see a Service with the name `sightglass`.
@@ -18,6 +20,7 @@ INJECTED = re.compile(
     PREFIX + r"(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
 )
 PositiveOrAuto = PositiveInt | Literal["auto"]
+ORIGIN = re.compile(r"https?://(\*\.)?[A-Za-z0-9.-]+(:\d{1,5})?")
 CommaSeparated = Annotated[tuple[str, ...], NoDecode]
 
 
@@ -117,6 +120,11 @@ class Settings(BaseSettings):
         description="Origins whose web pages may call the service, comma-separated. "
         "`*` allows all origins",
     )
+    frame_ancestors: CommaSeparated = Field(
+        (),
+        description="Origins whose web pages may show `/embed` in a frame, comma-separated. "
+        "If empty, there is no `/embed`",
+    )
     workers: PositiveOrAuto = Field(
         AUTO,
         description="Number of worker processes, each with its own models. `auto` is one process, "
@@ -132,11 +140,20 @@ class Settings(BaseSettings):
         "one per core for a larger one",
     )
 
-    @field_validator("api_keys", "public_paths", "cors_origins", mode="before")
+    @field_validator("api_keys", "public_paths", "cors_origins", "frame_ancestors", mode="before")
     @classmethod
     def _split(cls, value: str | tuple[str, ...]) -> tuple[str, ...]:
         if isinstance(value, str):
             return tuple(item.strip() for item in value.split(",") if item.strip())
+        return value
+
+    @field_validator("frame_ancestors")
+    @classmethod
+    def _check_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(ORIGIN.fullmatch(origin) for origin in value):
+            raise PydanticCustomError(
+                "origins", "origins such as https://www.example.org, separated by commas"
+            )
         return value
 
 
@@ -177,10 +194,17 @@ def render_settings() -> str:
 
 
 def apply_bundled_default(settings: Settings) -> Settings:
-    """Make the bundled photo model the default if neither a model nor a folder is set."""
+    """If neither a model nor a folder is set, take the bundled ones.
+
+    A folder `models` of the current folder comes before the bundled one. The bundled photo model
+    is the default model where it is one of the models.
+    """
     if {"default_model", "models_dir"} & settings.model_fields_set:
         return settings
-    return settings.model_copy(update={"default_model": BUNDLED_DEFAULT})
+    folder = settings.models_dir if settings.models_dir.exists() else BUNDLED_MODELS
+    own = folder.resolve() != BUNDLED_MODELS.resolve() and not (folder / BUNDLED_DEFAULT).exists()
+    default = None if own else BUNDLED_DEFAULT
+    return settings.model_copy(update={"models_dir": folder, "default_model": default})
 
 
 def _describe_first_error(exc: ValidationError) -> str:

@@ -1,8 +1,10 @@
 """The command line: `python -m training <command>`, with one module in `commands` for each."""
 
 import argparse
+import os
 import sys
 
+from training import __version__
 from training.commands.annotate import add_annotate
 from training.commands.describe import add_describe
 from training.commands.evaluate import add_evaluate
@@ -10,21 +12,32 @@ from training.commands.export import add_export
 from training.commands.fit import add_fit, add_tune
 from training.commands.import_network import add_import
 from training.commands.layers import add_layers
+from training.commands.parsers import Commands
 from training.errors import UserError
 
 
 def main() -> int:
-    """Run one command. A user's mistake prints one sentence and exits with code 2."""
+    """Run the command that the command line names; return its exit code."""
     parser = argparse.ArgumentParser(
-        "training", description="Train, evaluate, export and import models."
+        "python -m training", description="Train, evaluate, export and import models."
     )
-    commands = parser.add_subparsers(required=True, metavar="command")
+    parser.add_argument("--version", action="version", version=f"sightglass {__version__}")
+    add_commands(parser.add_subparsers(required=True, metavar="command"))
+    return run(parser.parse_args())
+
+
+def add_commands(commands: Commands) -> None:
+    """Add the commands of the training."""
     for add in (
         *(add_fit, add_tune, add_evaluate, add_export, add_import),
         *(add_annotate, add_describe, add_layers),
     ):
         add(commands)
-    arguments = parser.parse_args()
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run one of these commands. A user's mistake prints one sentence; its exit code is 2."""
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # onnxruntime would report its use to its maker
     try:
         arguments.act(arguments)
     except UserError as error:

@@ -23,6 +23,7 @@ from training.imaging.preprocessing import Input
 from training.validation import CHECKED, Settings, describe_unknown, describe_value
 
 CONFIGS = Path(__file__).parent / "configs"
+MAX_MASK_CLASSES = 255  # a mask is 8 bits, and one value is ignored
 MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 
 AtLeastOne = Annotated[int, Field(ge=1)]
@@ -52,13 +53,15 @@ class Config(Settings):
     license: str = "Apache-2.0"  # of the model file
     layer: str | None = None  # Grad-CAM's target layer; None: the architecture's own
 
-    task: Literal["multiclass", "multilabel"] = "multiclass"
+    task: Literal["multiclass", "multilabel", "segmentation"] = "multiclass"
+    labels: tuple[str, ...] = ()  # segmentation: the names of the masks' values 0, 1, …
     one_neuron: bool = False  # two classes by one sigmoid neuron
     validation: Fraction = 0.1  # share of training to hold out if the data set has no such split
     test: Fraction = 0.2  # the same for the test split of a folder without splits
     seed: Seed = 0
 
     epochs: AtLeastOne = 30
+    passes: AtLeastOne = 1  # over the training pictures in each epoch
     batch_size: AtLeastOne = 128
     optimizer: Literal["adam", "adamw", "sgd", "rmsprop"] = "adam"
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
@@ -92,6 +95,7 @@ class Config(Settings):
         fields = dict(fields)
         fields["input"] = Input(**{k: to_tuple(v) for k, v in fields["input"].items()})
         fields["augment"] = Augmentation(**fields["augment"])
+        fields["labels"] = to_tuple(fields.get("labels", ()))
         return cls(**fields)
 
 
@@ -197,7 +201,11 @@ def check_combinations(config: Config) -> None:
             "task=multilabel needs a CSV file with a column of 0 and 1 per label, "
             f"got data={config.data!r}."
         )
+    check_segmentation(config)
+    segmentation = config.task == "segmentation"
     clashes = {
+        "task=segmentation and one_neuron": segmentation and config.one_neuron,
+        "loss=focal and task=segmentation": config.loss == "focal" and segmentation,
         "task=multilabel and one_neuron": multilabel and config.one_neuron,
         "loss=focal and task=multilabel": config.loss == "focal" and multilabel,
         "loss=focal and one_neuron": config.loss == "focal" and config.one_neuron,
@@ -207,3 +215,23 @@ def check_combinations(config: Config) -> None:
     for names, found in clashes.items():
         if found:
             raise UserError(f"{names} cannot be combined. Remove one of them.")
+
+
+def check_segmentation(config: Config) -> None:
+    """Refuse settings that suit only masks, or that masks lack."""
+    if config.task != "segmentation":
+        if config.labels:
+            raise UserError(
+                f"labels={config.labels!r} is for task=segmentation. Other data name their own."
+            )
+        if config.augment.crop:
+            raise UserError(
+                f"augment.crop={config.augment.crop} is for task=segmentation, whose masks are cut "
+                "along with their pictures. Set it to 0."
+            )
+        return
+    accepted = "two to 255 different names, one for each value of the masks"
+    if not 2 <= len(config.labels) <= MAX_MASK_CLASSES or len({*config.labels}) < len(
+        config.labels
+    ):
+        raise UserError(describe_value("labels", accepted, config.labels))

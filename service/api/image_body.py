@@ -16,6 +16,7 @@ ENCODED: JsonObject = {
 FIELD: JsonObject = {"description": "The field may also be called `file`"}
 BINARY: JsonObject = {
     "type": "string",
+    "format": "binary",  # makes clients offer a file field
     "contentMediaType": "application/octet-stream",
     "minLength": 1,
 }

@@ -20,17 +20,35 @@ INFO = {
 }
 
 
+GROUPS = (  # name, description, and how its paths begin: the first that fits counts
+    ("Pictures", "Classify a picture and explain the answer.",
+     ("/predict", "/gradcam", "/segment")),
+    ("Models and status", "What there is, and whether it is ready.",
+     ("/models", "/livez", "/readyz", "/metrics")),
+    ("KServe V1", "The same models through KServe's V1 protocol.", ("/v1",)),
+    ("Open Inference Protocol", "The same models through KServe's and Triton's V2 protocol.",
+     ("/v2",)),
+    ("Pages", "What a browser shows.", ("/",)),
+)  # fmt: skip
+
+
+def find_group(path: str) -> str:
+    """Return the name of the group that a path belongs to."""
+    return next(name for name, _, starts in GROUPS if path.startswith(starts))
+
+
 def make_openapi(endpoints: Sequence[Endpoint], needs_key: bool) -> JsonObject:
     """Make the whole document; `needs_key` if API keys are set."""
     paths: JsonObject = {}
     for endpoint in endpoints:
         described = describe_endpoint(endpoint, needs_key)
-        paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = described
+        paths.setdefault(endpoint.path_format, {})[endpoint.method.lower()] = described
     components: JsonObject = {"schemas": _describe_schemas(endpoints)}
     document: JsonObject = {
         "openapi": "3.1.0",
         "jsonSchemaDialect": GenerateJsonSchema.schema_dialect,
         "info": INFO,
+        "tags": [{"name": name, "description": text} for name, text, _ in GROUPS],
         "paths": paths,
         "components": components,
     }
@@ -45,6 +63,7 @@ def describe_endpoint(endpoint: Endpoint, needs_key: bool) -> JsonObject:
     operation = endpoint.operation
     described: JsonObject = {
         "operationId": operation.id,
+        "tags": [find_group(endpoint.path_format)],
         "summary": operation.summary,
         "responses": _describe_responses(operation),
     }

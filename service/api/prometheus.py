@@ -1,8 +1,10 @@
 """The metrics page for Prometheus: the sum of all workers, and the state of the models."""
 
 import asyncio
+import platform
 from collections.abc import Iterator, Sequence
 
+import onnxruntime
 from prometheus_client import REGISTRY, CollectorRegistry, generate_latest
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -13,6 +15,7 @@ from prometheus_client.core import (
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
+from service import __version__
 from service.inference.admission import Admission
 from service.repository.attention import BORDER_SHARE, MAPS, SHARES
 from service.repository.model import Model
@@ -48,6 +51,23 @@ class SharingInfo(Collector):
             "0 if the disk has no room for all metrics of the worker that answers",
             value=int(SHARING.problem is None),
         )
+
+
+class BuildInfo(Collector):
+    """What answers: its version, and the versions of what computes."""
+
+    def collect(self) -> Iterator[Metric]:
+        """Return what `/metrics` shows of the program."""
+        versions = {
+            "version": __version__,
+            "python": platform.python_version(),
+            "onnxruntime": onnxruntime.__version__,
+        }
+        info = GaugeMetricFamily(
+            "sightglass_build_info", "1, with the versions as labels", labels=list(versions)
+        )
+        info.add_metric(list(versions.values()), 1)
+        yield info
 
 
 class ModelInfo(Collector):
@@ -113,6 +133,7 @@ def render_metrics(models: Sequence[ModelEntry], loaded: Sequence[Model]) -> byt
     else:
         page = generate_latest(REGISTRY)
     ours = CollectorRegistry()
+    ours.register(BuildInfo())
     ours.register(SharingInfo())
     ours.register(ModelInfo(models))
     ours.register(AttentionMetrics(loaded))

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
-import bentoml
 from starlette.responses import Response
 
 from service.api.openapi import make_openapi
@@ -19,15 +18,11 @@ from service.http.response import encode_json
 from service.imaging.heatmap import COLORMAPS_FILE
 
 PAGE_DIR = Path(__file__).parents[1] / "page"
-EXAMPLES_DIR = Path(__file__).parents[2] / "docs" / "examples"
-SWAGGER_DIR = Path(bentoml.__file__).parent / "_internal" / "server" / "static_content"
-SWAGGER_FILES = ("swagger-ui.css", "swagger-ui-bundle.js")  # BentoML brings them along
 POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'{inline}; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; "
     "img-src 'self' data: blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
-    "frame-ancestors 'none'"
+    "frame-ancestors {ancestors}"
 )
-INLINE_STYLED = "docs.html"  # Swagger sets inline styles
 SECURITY_HEADERS = {
     "referrer-policy": "no-referrer",
     "cache-control": "no-cache",
@@ -37,9 +32,12 @@ SECURITY_HEADERS = {
 class WebPages:
     """`/`, `/docs`, their parts, and the description of all endpoints."""
 
-    def __init__(self, endpoints: Sequence[Endpoint], needs_key: bool) -> None:
+    def __init__(
+        self, endpoints: Sequence[Endpoint], needs_key: bool, frame_ancestors: Sequence[str] = ()
+    ) -> None:
         self._described = [*endpoints, *self.endpoints()]
         self._needs_key = needs_key
+        self._frame_ancestors = frame_ancestors
         self._making = asyncio.Lock()
         self._document: bytes | None = None
 
@@ -49,10 +47,14 @@ class WebPages:
             Endpoint("GET", "/", self.index, Operation(
                 "page", "Return the page for people", {"text/html": {}},
             )),
+            Endpoint("GET", "/embed", self.embed, Operation(
+                "embed", "Return the page for a frame on another site", {"text/html": {}},
+                (NotFound,),
+            )),
             Endpoint("GET", "/docs", self.docs, Operation(
                 "docs", "Return the interactive docs", {"text/html": {}},
             )),
-            Endpoint("GET", "/page/{name}", self.part, Operation(
+            Endpoint("GET", "/page/{name:path}", self.part, Operation(
                 "part", "Return a file that a page loads", {"*/*": {}}, (NotFound,),
             )),
             Endpoint("GET", "/openapi.json", self.openapi, Operation(
@@ -64,9 +66,18 @@ class WebPages:
         """`GET /`: the page."""
         return serve_file("index.html")
 
+    async def embed(self, _: Request) -> Response:
+        """`GET /embed`: the page for a frame, if a site is allowed to show it."""
+        if not self._frame_ancestors:
+            raise NotFound(
+                "There is no /embed here. Set SIGHTGLASS_FRAME_ANCESTORS to the sites that may "
+                "show it in a frame."
+            )
+        return serve_file("index.html", " ".join(self._frame_ancestors))
+
     async def docs(self, _: Request) -> Response:
         """`GET /docs`: the interactive docs."""
-        return serve_file("docs.html")
+        return serve_file("docs/docs.html")
 
     async def part(self, request: Request) -> Response:
         """`GET /page/<name>`: a file that a page loads."""
@@ -83,8 +94,10 @@ class WebPages:
         return encode_json(make_openapi(self._described, self._needs_key))
 
 
-def serve_file(name: str) -> Response:
+def serve_file(name: str, ancestors: str = "'none'") -> Response:
     """Return a file of the pages, with the headers that restrict what the browser may load.
+
+    `ancestors` are the origins whose pages may show it in a frame.
 
     Raises:
         NotFound: There is no such file.
@@ -93,21 +106,16 @@ def serve_file(name: str) -> Response:
     if content is None:
         raise NotFound(f"There is no file '{excerpt(name)}' under /page.")
     media_type = mimetypes.guess_type(name)[0] or "application/octet-stream"
-    inline = " 'unsafe-inline'" if name == INLINE_STYLED else ""
     headers = {
         "content-type": media_type,  # as a header, or Starlette would add a charset
-        "content-security-policy": POLICY.format(inline=inline),
+        "content-security-policy": POLICY.format(ancestors=ancestors),
     }
     return Response(content, headers=SECURITY_HEADERS | headers)
 
 
 @cache
 def read_files() -> dict[str, bytes]:
-    """Read all files that can be asked for, by name."""
-    paths = [
-        *PAGE_DIR.iterdir(),
-        *EXAMPLES_DIR.glob("*"),
-        COLORMAPS_FILE,
-        *(SWAGGER_DIR / name for name in SWAGGER_FILES),
-    ]
-    return {path.name: path.read_bytes() for path in paths}
+    """Read all files that can be asked for, by their path under `/page`."""
+    parts = {path.relative_to(PAGE_DIR).as_posix(): path for path in PAGE_DIR.rglob("*.*")}
+    parts[COLORMAPS_FILE.name] = COLORMAPS_FILE
+    return {name: path.read_bytes() for name, path in parts.items()}

@@ -1,5 +1,6 @@
 """The card: the description that a model file carries. Knows no graph, image or HTTP."""
 
+import base64
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
@@ -12,6 +13,7 @@ from pydantic import (
     ConfigDict,
     Field,
     NonNegativeInt,
+    field_validator,
     model_validator,
 )
 
@@ -23,6 +25,8 @@ SEGMENTATION = "segmentation"
 MAX_MASK_LABELS = 255  # a mask has a byte for each pixel, and one value is for what was not seen
 MAX_SIDE = 4096  # of the model's input
 MAX_LABELS = 100_000
+MAX_EXAMPLE_BYTES = 200_000  # of all examples of a card together, in base64
+EXAMPLE_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF")  # JPEG, PNG, WebP
 Side = Annotated[int, Field(ge=1, le=MAX_SIDE)]
 Label = Annotated[str, Field(min_length=1, max_length=1000)]
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -139,6 +143,28 @@ class Confidence(BaseModel):
     unfamiliar: Unfamiliar | None = None
 
 
+class Example(BaseModel):
+    """A picture to try, for people. Its texts and bytes are as untrusted as the file."""
+
+    image: Annotated[str, Field(max_length=MAX_EXAMPLE_BYTES)] = Field(
+        description="A JPEG, PNG or WebP, in base64"
+    )
+    title: Annotated[str, Field(min_length=1, max_length=80)]
+    label: Label | None = None
+    credit: Annotated[str, Field(max_length=400)] | None = None
+
+    @field_validator("image")
+    @classmethod
+    def _check_image(cls, value: str) -> str:
+        try:
+            content = base64.b64decode(value, validate=True)
+        except ValueError:
+            content = b""
+        if not content.startswith(EXAMPLE_SIGNATURES):
+            raise ValueError("an example's 'image' must be a JPEG, PNG or WebP in base64")
+        return value
+
+
 class Card(BaseModel):
     """The description that a model file carries. Unknown keys are kept."""
 
@@ -158,6 +184,9 @@ class Card(BaseModel):
     golden: Annotated[list[Golden], Field(min_length=2, max_length=2)]
     attention: Attention | None = None
     confidence: Confidence | None = None
+    title: Annotated[str, Field(min_length=1, max_length=80)] | None = None
+    summary: Annotated[str, Field(max_length=400)] | None = None
+    examples: Annotated[list[Example], Field(max_length=6)] = []
     created: str
     tools: dict[str, Any]
     license: str
@@ -205,6 +234,15 @@ class Card(BaseModel):
     def _check_labels(self) -> "Card":
         if len(set(self.labels)) != len(self.labels):
             raise ValueError("'labels' must be unique")
+        return self
+
+    @model_validator(mode="after")
+    def _check_examples(self) -> "Card":
+        if sum(len(example.image) for example in self.examples) > MAX_EXAMPLE_BYTES:
+            raise ValueError(f"'examples' must have at most {MAX_EXAMPLE_BYTES} bytes in base64")
+        labels = {example.label for example in self.examples} - {None}
+        if not labels <= set(self.labels):
+            raise ValueError("the label of an example must be one of 'labels'")
         return self
 
     @model_validator(mode="after")

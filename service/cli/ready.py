@@ -6,9 +6,10 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
+from pathlib import Path
 from typing import NamedTuple
 
-BUNDLED_EXAMPLE = "docs/examples/dog_and_cat.jpg"
+BUNDLED_EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "dog_and_cat.jpg"
 POLL_SECONDS = (0.1, 0.5)  # the first pause and the longest one
 
 
@@ -21,7 +22,7 @@ class ReadyMessage(NamedTuple):
 
     def __str__(self) -> str:
         processes = f" with {self.workers} worker processes" if self.workers > 1 else ""
-        picture = BUNDLED_EXAMPLE if self.is_bundled else "picture.jpg"
+        picture = shlex.quote(find_example()) if self.is_bundled else "picture.jpg"
         predict, gradcam = (shlex.quote(f"{self.url}/{call}") for call in ("predict", "gradcam"))
         return (
             f"Sightglass is ready on {self.url}{processes}. Press Ctrl-C to stop it.\n"
@@ -29,6 +30,14 @@ class ReadyMessage(NamedTuple):
             f"  curl -F image=@{picture} {predict}\n"
             f"  curl -F image=@{picture} {gradcam} -o heatmap.png"
         )
+
+
+def find_example() -> str:
+    """The path of the bundled picture, from the current folder if it is below it."""
+    try:
+        return str(BUNDLED_EXAMPLE.relative_to(Path.cwd()))
+    except ValueError:
+        return str(BUNDLED_EXAMPLE)
 
 
 def make_url(host: str, port: int) -> str:

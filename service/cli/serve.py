@@ -27,6 +27,7 @@ from service.machine import adopt_orphans, end_with_parent
 from service.server.tracing import make_exporters
 from service.settings import (
     BUNDLED_DEFAULT,
+    BUNDLED_MODELS,
     ConfigurationError,
     Settings,
     apply_bundled_default,
@@ -34,7 +35,8 @@ from service.settings import (
 )
 from service.supervisor import LAUNCHER_FOLDER_VARIABLE
 
-SERVICE = "service.app:Sightglass"
+PACKAGE = __name__.removesuffix(".cli.serve")  # "service", or as the wheel calls it
+SERVICE = f"{PACKAGE}.app:Sightglass"
 KEEP_ALIVE_SECONDS = 75  # longer than proxies keep idle connections, so that the proxy closes first
 START_ATTEMPTS = 3
 MAX_PORT = 65535
@@ -88,7 +90,7 @@ def parse_port(text: str) -> int:
     if not (text.isascii() and text.isdigit() and 0 < int(text) <= MAX_PORT):
         raise LaunchError(
             f'The port must be an integer from 1 to {MAX_PORT}, got "{text}". '
-            "Choose another one, for example: make serve PORT=3001"
+            f"Choose another one, for example: {advise('port', 3001)}"
         )
     return int(text)
 
@@ -106,14 +108,21 @@ def check_address(host: str, port: int) -> str:
             listener.bind(address)
     except OSError as exc:
         if isinstance(exc, socket.gaierror) or exc.errno == errno.EADDRNOTAVAIL:
-            advice = "Name an address of this machine, for example: make serve HOST=127.0.0.1"
+            advice = f"Name an address of this machine, for example: {advise('host', '127.0.0.1')}"
         else:
             free = port + 1 if 1024 <= port < MAX_PORT else 3000  # lower ones need root
-            advice = f"Choose another port, for example: make serve PORT={free}"
+            advice = f"Choose another port, for example: {advise('port', free)}"
         raise LaunchError(
             f"The service can't listen on {host}:{port} ({exc.strerror}). {advice}"
         ) from None
     return str(address[0])
+
+
+def advise(option: str = "", value: object = "") -> str:
+    """The command that serves with an option, as the person at the terminal types it."""
+    if PACKAGE == "service":
+        return f"make serve {option.upper()}={value}" if option else "make serve"
+    return f"sightglass serve --{option} {value}" if option else "sightglass serve"
 
 
 @contextlib.contextmanager
@@ -130,7 +139,7 @@ def make_folder() -> Iterator[str]:
     except OSError as exc:
         raise LaunchError(
             f"The service can't write its temporary files ({exc.strerror or exc}). Make room, or "
-            "name another folder, for example: TMPDIR=/var/tmp make serve"
+            f"name another folder, for example: TMPDIR=/var/tmp {advise()}"
         ) from None
     with folder as name:
         yield name
@@ -139,7 +148,6 @@ def make_folder() -> Iterator[str]:
 def make_environment(settings: Settings, workers: int, folder: str) -> dict[str, str]:
     """The environment variables of BentoML's server."""
     environment = os.environ | {
-        "BENTOML_DO_NOT_TRACK": "True",
         "BENTOML_CONFIG_OPTIONS": f"services.sightglass.workers={workers}",
         "TMPDIR": folder,
         LAUNCHER_FOLDER_VARIABLE: folder,
@@ -147,6 +155,8 @@ def make_environment(settings: Settings, workers: int, folder: str) -> dict[str,
     environment.setdefault("BENTOML_HOME", folder)
     if settings.default_model == BUNDLED_DEFAULT:
         environment["SIGHTGLASS_DEFAULT_MODEL"] = BUNDLED_DEFAULT
+    if settings.models_dir == BUNDLED_MODELS:
+        environment["SIGHTGLASS_MODELS_DIR"] = str(BUNDLED_MODELS)
     return environment
 
 

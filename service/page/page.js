@@ -1,219 +1,164 @@
-// The page. Each action of a person changes the state below, and each part is drawn from it.
+// The page: what each action of a person does. The parts are in the folders.
 
-import { makeCurl } from "./curl.js";
-import { makePad } from "./draw.js";
-import { SIGNED, findCrop, loadColormaps, makeMap, paint, paintScale } from "./map.js";
-import { describeCheck, describeModel, describeMap, describeOrigin, makeClass, makeElement, makeOption, makeTimings, placeOnPicture } from "./parts.js";
-import * as service from "./service.js";
-import { acceptsDrawings, listExamples, listenForPictures } from "./sources.js";
+import { describeModel, listModels, listenForAbout } from "./answer/about.js";
+import { listenForClasses, offerLabels } from "./answer/classes.js";
+import { save } from "./answer/elements.js";
+import { clearAnswer, loadPicture, previewPicture, showAnswer, showMap, showTarget } from "./answer/show.js";
+import { describeCheck } from "./answer/words.js";
+import { remember } from "./keep/history.js";
+import { readLink, writeLink } from "./keep/link.js";
+import { makePad } from "./picture/draw.js";
+import { loadColormaps } from "./picture/map.js";
+import { acceptsDrawings, listExamples, listenForPictures, makeExamples } from "./picture/sources.js";
+import { listenForZoom } from "./picture/zoom.js";
+import { attempt, showError } from "./service/attempt.js";
+import { hasKey, pause, useKey } from "./service/call.js";
+import { drawPicture, explainOne, explainTop, fetchModels, nameTarget } from "./service/models.js";
+import { elements, getView, nameMap, state } from "./state.js";
 
-const HEAT_SIDES = [448, 1024]; // smallest and largest longer side of the drawn map
-const elements = Object.fromEntries([...document.querySelectorAll("[id]")].map((e) => [e.id, e]));
-const { model: modelSelect, stage, picture: image, heat, other, against } = elements;
-
-const state = {
-  models: [],
-  model: null,
-  picture: null, // {blob, name} and its source: isFile or path
-  answer: null,
-  maps: new Map(), // explanations by "target" or "target-against"
-  target: null,
-  against: null,
-  drawing: false,
-};
-let currentCall = new AbortController();
+const LOADING_CHECK_MS = 1000;
+const LEGEND_SIDE = 720; // pixels of a picture with a legend
+const { file, folder, camera, viewport } = elements;
+const isReady = ({ state }) => state === "ready";
 let colormaps;
+let currentCall = new AbortController();
+let latestChoice;
 
+document.body.classList.toggle("embedded", location.pathname === "/embed");
 const pad = makePad(elements.pad, async () => open({ blob: await pad.read(), name: "drawing.png" }));
-listenForPictures(endDrawingThen(open), elements.file, elements.viewport);
+const resetZoom = listenForZoom(
+  viewport,
+  elements.stage,
+  { in: elements["zoom-in"], out: elements["zoom-out"], reset: elements["zoom-reset"] },
+  () => !elements.stage.hidden && !state.drawing,
+);
 
 async function start() {
   colormaps ??= await loadColormaps();
-  state.models = await service.fetchModels();
-  const isReady = ({ state }) => state === "ready";
-  modelSelect.replaceChildren(...state.models.map((model) => makeOption(model.id, describeModel(model), !isReady(model))));
-  const initial = state.models.find((model) => model.isDefault && isReady(model)) ?? state.models.find(isReady);
-  if (!initial) throw new service.ServiceError(0, "No model is ready yet. Reload the page in a moment.");
-  modelSelect.disabled = false;
-  modelSelect.value = initial.id;
-  useModel();
+  const link = readLink();
+  for (;;) {
+    state.models = await fetchModels();
+    if (state.models.some(isReady)) break;
+    showError(describeUnready(state.models));
+    await pause(LOADING_CHECK_MS);
+  }
+  elements.error.hidden = true;
+  listModels(state.models);
+  const ready = state.models.filter(isReady);
+  const initial = ready.find(({ id }) => id === link.model) ?? ready.find(({ isDefault }) => isDefault) ?? ready[0];
+  elements.model.disabled = elements["about-open"].disabled = false;
+  useModel(initial);
+  const example = listExamples(initial.card).find(({ example }) => example === link.example);
+  if (state.pending || !example) return answer();
+  await open(example);
+  const count = initial.card.labels.length;
+  const isClass = (index) => index !== null && index < count;
+  if (state.shown && isClass(link.target)) await selectMap({ target: link.target, against: isClass(link.against) ? link.against : null });
 }
 
-function useModel() {
-  state.model = state.models.find(({ id }) => id === modelSelect.value);
-  const { card } = state.model;
-  const options = card.labels.map((label, index) => makeOption(index, label));
-  other.replaceChildren(makeOption("", "…"), ...options);
-  against.replaceChildren(makeOption("", "…"), ...options.map((option) => option.cloneNode(true)));
-  elements.examples.replaceChildren(...listExamples(card, endDrawingThen(open)));
-  elements.draw.hidden = !acceptsDrawings(card);
+function describeUnready(models) {
+  const failed = models.find(({ state }) => state === "failed");
+  if (!models.length) return "There is no model yet. This page goes on as soon as there is one.";
+  return failed ? `No model can answer: ${failed.reason}` : "The model is being loaded. This page goes on as soon as it is ready.";
+}
+
+function useModel(model) {
+  state.model = model;
+  elements.model.value = model.id;
+  offerLabels(model.card.labels);
+  const examples = listExamples(model.card);
+  elements.examples.replaceChildren(...makeExamples(examples, endDrawingThen(open)));
+  elements["welcome-examples"].replaceChildren(...makeExamples(examples.slice(0, 3), endDrawingThen(open)));
+  elements["welcome-summary"].textContent = model.card.summary ?? "";
+  elements["try-one"].hidden = !examples.length;
+  describeModel(model);
+  elements.draw.hidden = !acceptsDrawings(model.card);
   if (elements.draw.hidden && state.drawing) setDrawing(false);
-  if (state.picture) return open(state.picture);
 }
 
-async function open(picture) {
-  state.picture = picture;
+function open(picture) {
+  state.pending = picture;
+  return answer();
+}
+
+/** Ask for the pending picture. Until the answer is here, the old one stays; without a model or key, the picture waits. */
+async function answer() {
+  const { pending: picture, model } = state;
+  if (!picture) return;
   currentCall.abort();
   currentCall = new AbortController();
   const { signal } = currentCall;
-  elements.viewport.classList.add("busy");
+  if (!model) {
+    elements.caption.textContent = `“${picture.name}” is kept, and answered as soon as the model can.`;
+    return previewPicture(picture);
+  }
   await attempt(async () => {
-    const answer = await service.explainTop(picture, state.model, signal);
-    if (!state.drawing) await showPicture(picture, answer.image);
+    const found = await explainTop(picture, model, signal).catch((error) => {
+      if (![0, 401, undefined].includes(error.status)) state.pending = null; // asking again would not help
+      throw error;
+    });
+    if (!state.drawing) await loadPicture(picture, model, found.image);
     if (signal.aborted) return;
-    state.answer = answer;
-    state.maps = new Map(answer.explanations.map((explanation) => [`${explanation.target.index}`, explanation]));
-    state.target = answer.predictions[0].index;
-    state.against = null;
-    showStage();
-    await showTarget();
+    state.pending = null;
+    const maps = new Map(found.explanations.map((explanation) => [`${explanation.target.index}`, explanation]));
+    state.shown = { picture, model, answer: found, maps, target: found.predictions[0].index, against: null };
+    showAll();
+    remember(state.shown, showAgain);
+  }, answer);
+  if (state.shown && state.model !== state.shown.model && !state.pending && !elements.error.hidden) useModel(state.shown.model);
+}
+
+function showAll() {
+  resetZoom();
+  showAnswer();
+  showTarget(selectMap, colormaps);
+  writeLink();
+}
+
+async function showAgain(shown) {
+  if (state.drawing) setDrawing(false);
+  currentCall.abort();
+  state.pending = null;
+  await attempt(async () => {
+    await loadPicture(shown.picture, shown.model, shown.answer.image);
+    if (state.model !== shown.model) useModel(shown.model);
+    state.shown = shown;
+    showAll();
   });
-  if (!signal.aborted) elements.viewport.classList.remove("busy");
 }
 
-/** The service draws pictures that the browser can't read (TIFF …) or would rotate differently. */
-async function showPicture(picture, { width, height }) {
-  const show = async (blob) => {
-    URL.revokeObjectURL(image.src);
-    image.src = URL.createObjectURL(blob);
-    await image.decode();
-    return image.naturalWidth === width && image.naturalHeight === height;
-  };
-  if (await show(picture.blob).catch(() => false)) return;
-  await show(await service.drawPicture(picture, { model: state.model.id, alpha: 0, size: 0 }));
-}
-
-function showStage() {
-  const { width, height } = state.answer.image;
-  const [left, top, right, bottom] = findCrop(width, height, state.model.card.input);
-  stage.style.width = `${100 * Math.min(1, width / height)}%`;
-  stage.style.height = `${100 * Math.min(1, height / width)}%`;
-  stage.classList.toggle("tiny", Math.max(width, height) < HEAT_SIDES[0] / 2);
-  stage.hidden = false;
-  image.hidden = state.drawing;
-  image.alt = state.picture.name;
-  elements.pad.hidden = !state.drawing;
-  elements.invitation.hidden = true;
-  const factor = Math.min(Math.max(Math.max(width, height), HEAT_SIDES[0]), HEAT_SIDES[1]) / Math.max(width, height);
-  heat.width = Math.max(1, Math.round(width * factor));
-  heat.height = Math.max(1, Math.round(height * factor));
-  elements.crop.hidden = right - left > width - 1 && bottom - top > height - 1;
-  placeOnPicture(elements.crop, [left, top, right, bottom], state.answer.image);
-  elements.result.hidden = false;
-  elements.hint.hidden = true;
-  elements.curl.hidden = true;
-  elements.timings.replaceChildren(...makeTimings(state.answer.timings));
-  elements.warnings.replaceChildren(...state.answer.warnings.map(({ message }) => makeElement("p", message)));
-}
-
-/** Show the map of the state's target; ask the service for it if it is not here yet. */
-async function showTarget() {
-  const key = makeMapKey();
-  const { maps } = state;
-  if (!maps.has(key)) {
-    maps.set(key, await service.explainOne(state.picture, state.model, state.target, state.against));
-    if (maps !== state.maps || key !== makeMapKey()) return; // the person chose something else meanwhile
-  }
-  const explanation = maps.get(key);
-  if (!state.answer.predictions.some(({ index }) => index === state.target)) {
-    state.answer.predictions.push(explanation.target);
-  }
-  against.value = state.against ?? "";
-  other.value = "";
-  elements.verdict.textContent = "";
-  listClasses();
-  showMap(explanation);
-}
-
-const makeMapKey = () => (state.against === null ? `${state.target}` : `${state.target}-${state.against}`);
-
-function showMap(explanation = state.maps.get(makeMapKey())) {
-  if (!explanation) return; // the service has not answered yet
-  const view = document.querySelector("[name=view]:checked").value;
-  const { input } = state.model.card;
-  const { width, height } = state.answer.image;
-  const colours = colormaps[elements.colormap.value];
-  const crop = findCrop(width, height, input).map((edge, i) => edge / (i % 2 ? height : width));
-  paint(heat, makeMap(explanation.cam, input, view, explanation.empty), crop, view, colours);
-  paintScale(elements.scale, view, colours);
-  const isSigned = view === SIGNED;
-  elements["scale-low"].textContent = isSigned ? "against" : "none";
-  elements["scale-high"].textContent = isSigned ? "for" : "most";
-  elements.colormap.disabled = isSigned;
-  elements.box.hidden = !explanation.box || isSigned || !elements["show-box"].checked;
-  if (explanation.box) placeOnPicture(elements.box, explanation.box, state.answer.image);
-  elements.caption.textContent = describeMap(explanation, isSigned);
-  elements.caption.classList.toggle("empty", explanation.empty);
-  elements.origin.textContent = describeOrigin(explanation);
-}
-
-function listClasses() {
-  const { activeElement } = document;
-  const focused = elements.classes.contains(activeElement) ? activeElement.value : null;
-  elements.classes.replaceChildren(
-    ...state.answer.predictions.map((prediction) =>
-      makeClass(prediction, prediction.index === state.target, (index) => selectMap({ target: index })),
-    ),
-  );
-  if (focused !== null) elements.classes.querySelector(`[value="${focused}"]`)?.focus();
-}
-
+/** Show another map of the answer; ask the service for it if it is not here yet. */
 function selectMap(change) {
-  Object.assign(state, change);
-  if (state.against === state.target) state.against = null;
-  return attempt(showTarget);
+  const { shown } = state;
+  const wanted = { target: shown.target, against: shown.against, ...change };
+  if (wanted.against === wanted.target) wanted.against = null;
+  latestChoice = wanted;
+  return attempt(async () => {
+    const name = nameMap(wanted);
+    if (!shown.maps.has(name)) {
+      shown.maps.set(name, await explainOne(shown.picture, shown.model, wanted.target, wanted.against));
+    }
+    if (state.shown !== shown || latestChoice !== wanted) return; // the person chose something else meanwhile
+    Object.assign(shown, wanted, { verification: null });
+    showTarget(selectMap, colormaps);
+    writeLink();
+  }, () => selectMap(change));
 }
 
 function setDrawing(on) {
   state.drawing = on;
+  state.pending = null;
   elements.draw.ariaPressed = String(on);
   elements.clear.hidden = !on;
   pad.clear();
-  clearResult();
-  state.picture = null;
+  clearAnswer();
+  resetZoom();
   if (!on) return;
   elements.error.hidden = true;
-  Object.assign(stage.style, { width: "100%", height: "100%" });
-  stage.hidden = elements.pad.hidden = false;
-  image.hidden = elements.invitation.hidden = true;
+  elements.stage.style.setProperty("--shape", 1);
+  elements.stage.hidden = elements.pad.hidden = false;
+  elements.picture.hidden = elements.welcome.hidden = true;
   elements.caption.textContent = "Draw a large digit in the middle.";
-}
-
-function clearResult() {
-  state.answer = null;
-  stage.hidden = elements.result.hidden = true;
-  elements.hint.hidden = elements.invitation.hidden = false;
-  elements.warnings.replaceChildren();
-  elements.box.hidden = elements.crop.hidden = true;
-  heat.width = heat.width; // setting the width clears a canvas
-  elements.caption.textContent = elements.verdict.textContent = "";
-}
-
-/** Run an action and show the error if the service answers with one. */
-async function attempt(action) {
-  elements.error.hidden = elements["key-form"].hidden = true;
-  try {
-    await action();
-  } catch (error) {
-    if (error.name === "AbortError") return;
-    if (!(error instanceof service.ServiceError)) throw error;
-    elements.result.hidden = true;
-    if (!state.drawing) clearResult();
-    elements["key-form"].hidden = error.status !== 401;
-    elements.error.textContent = error.message;
-    elements.error.hidden = error.status === 401 && !service.hasKey();
-    if (error.status === 401) elements.key.focus();
-  }
-}
-
-function makeShownFields() {
-  return {
-    model: state.model.id,
-    ...service.nameTarget(state.target, state.against),
-    view: document.querySelector("[name=view]:checked").value,
-    alpha: elements.opacity.value,
-    colormap: elements.colormap.value,
-  };
 }
 
 function endDrawingThen(action) {
@@ -223,45 +168,87 @@ function endDrawingThen(action) {
   };
 }
 
-modelSelect.addEventListener("change", useModel);
-other.addEventListener("change", () => other.value && selectMap({ target: Number(other.value) }));
-against.addEventListener("change", () => selectMap({ against: against.value === "" ? null : Number(against.value) }));
-for (const control of [elements.colormap, elements["show-box"], ...document.querySelectorAll("[name=view]")]) {
-  control.addEventListener("change", () => showMap());
+function makeShownFields() {
+  const { model, target, against } = state.shown;
+  return {
+    model: model.id,
+    ...nameTarget(target, against),
+    view: getView(),
+    alpha: elements.opacity.value,
+    colormap: elements.colormap.value,
+  };
 }
-elements.opacity.addEventListener("input", () => {
-  heat.style.opacity = elements.opacity.value;
-  elements["opacity-value"].textContent = `${Math.round(100 * elements.opacity.value)} %`;
+
+async function openMany(files) {
+  const { openGallery } = await import("./many/gallery.js");
+  openGallery(files, colormaps, endDrawingThen(open));
+}
+
+listenForPictures(endDrawingThen(open), openMany, [file, folder, camera], viewport);
+listenForClasses(selectMap);
+listenForAbout();
+elements.model.addEventListener("change", () => {
+  useModel(state.models.find(({ id }) => id === elements.model.value));
+  if (!state.shown) writeLink();
+  state.pending ??= state.shown?.picture ?? null;
+  answer();
 });
-heat.style.opacity = elements.opacity.value;
+for (const control of [elements.colormap, elements["show-box"], elements["show-lines"], ...document.querySelectorAll("[name=view]")]) {
+  control.addEventListener("change", () => {
+    showMap(colormaps);
+    writeLink();
+  });
+}
+const showOpacity = () => {
+  elements.heat.style.opacity = elements.opacity.value;
+  elements["opacity-value"].textContent = `${Math.round(100 * elements.opacity.value)} %`;
+};
+elements.opacity.addEventListener("input", showOpacity);
+elements.opacity.addEventListener("change", writeLink);
 elements.draw.addEventListener("click", () => setDrawing(!state.drawing));
 elements.clear.addEventListener("click", () => setDrawing(true));
 elements.check.addEventListener("click", () =>
   attempt(async () => {
-    const { maps, target, against } = state;
-    const { verification } = await service.explainOne(state.picture, state.model, target, against, true);
-    if (maps === state.maps && target === state.target && against === state.against) {
-      elements.verdict.textContent = describeCheck(verification);
-    }
+    const { shown } = state;
+    const { target, against } = shown;
+    const { verification } = await explainOne(shown.picture, shown.model, target, against, true);
+    if (state.shown !== shown || target !== shown.target || against !== shown.against) return;
+    elements.verdict.textContent = shown.verification = describeCheck(verification);
   }),
 );
 elements.copy.addEventListener("click", async () => {
-  const line = await makeCurl(state.picture, makeShownFields(), service.hasKey());
+  const { makeCurl } = await import("./keep/curl.js");
+  const line = await makeCurl(state.shown.picture, makeShownFields(), hasKey());
   elements.curl.textContent = line;
   elements.curl.hidden = false;
   await navigator.clipboard?.writeText(line).catch(() => getSelection().selectAllChildren(elements.curl));
 });
 elements.download.addEventListener("click", () =>
   attempt(async () => {
-    const blob = await service.drawPicture(state.picture, makeShownFields());
-    const link = Object.assign(makeElement("a"), { href: URL.createObjectURL(blob), download: "heatmap.png" });
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+    const withLegend = elements["with-legend"].checked;
+    const fields = makeShownFields();
+    const blob = await drawPicture(state.shown.picture, withLegend ? { ...fields, size: LEGEND_SIDE } : fields);
+    if (!withLegend) return save(blob, "heatmap.png");
+    const { addLegend } = await import("./keep/legend.js");
+    save(await addLegend(blob), "heatmap.png");
+  }),
+);
+elements.report.addEventListener("click", () =>
+  attempt(async () => {
+    const { makeReport } = await import("./keep/report.js");
+    save(await makeReport(), "report.html");
+  }),
+);
+elements.compare.addEventListener("click", () =>
+  attempt(async () => {
+    const { openComparison } = await import("./compare/compare.js");
+    await openComparison(colormaps);
   }),
 );
 elements["key-form"].addEventListener("submit", (event) => {
   event.preventDefault();
-  service.useKey(elements.key.value);
-  attempt(() => (state.model && state.picture ? open(state.picture) : start()));
+  useKey(elements.key.value);
+  attempt(state.model ? answer : start, state.model ? answer : start);
 });
+showOpacity();
 attempt(start);

@@ -12,8 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from textwrap import shorten
-from typing import Literal
+from typing import Any, Literal
 
+from service.artifact.card import Artifact
 from service.artifact.layout import FILE_NAME, Key, Stamp, make_model_path
 from service.errors import ModelNotFound, NotReady, excerpt
 from service.repository.default_model import DefaultModel
@@ -309,5 +310,10 @@ def _describe_version(version: int, entry: Entry) -> ModelVersion:
         "reason": entry.reason,
         "provider": model.provider if model else None,
         "sha256": model.artifact.sha256 if model else None,
-        "card": model.artifact.raw_card if model else None,
+        "card": _make_public_card(model.artifact) if model else None,
     }
+
+
+def _make_public_card(artifact: Artifact) -> dict[str, Any]:
+    """Return the card without the golden tests, which are most of it and help no client."""
+    return {name: part for name, part in artifact.raw_card.items() if name != "golden"}

@@ -123,5 +123,5 @@ def make_endpoints(
     v2 = V2Endpoints(settings, repository, admission, classifier, status)
     parts = (images, segmentation, v1, v2, status)
     endpoints = [endpoint for part in parts for endpoint in part.endpoints()]
-    pages = WebPages(endpoints, needs_key=bool(settings.api_keys))
+    pages = WebPages(endpoints, bool(settings.api_keys), settings.frame_ancestors)
     return endpoints + pages.endpoints()

@@ -16,7 +16,8 @@ from pydantic_core import to_json
 from service.telemetry.log_writer import LogWriter
 
 FIELDS = "fields"  # the attribute of a record that holds its extra fields
-service_log = logging.getLogger("service")
+SERVICE = __name__.removesuffix(".telemetry.log")  # "service", or as the wheel calls it
+service_log = logging.getLogger(SERVICE)
 
 
 class JsonLinesHandler(logging.Handler):
@@ -85,10 +86,10 @@ def configure_log(count_dropped: Callable[[], None]) -> None:
     `count_dropped` is called for each line that is dropped because the reader stalls.
     """
     handler = JsonLinesHandler(sys.stderr.fileno(), count_dropped)
-    for name in ("service", "opentelemetry", "uvicorn.error", "asyncio"):
+    for name in (SERVICE, "opentelemetry", "uvicorn.error", "asyncio"):
         logger = logging.getLogger(name)
         logger.handlers = [handler]
-        logger.setLevel(logging.INFO if name == "service" else logging.WARNING)
+        logger.setLevel(logging.INFO if name == SERVICE else logging.WARNING)
         logger.propagate = False
     # If a client's file is invalid, the client gets an error; the log needs no warning from Pillow.
     warnings.filterwarnings("ignore", module=r"PIL\.")

@@ -11,8 +11,10 @@ PAGES = [
     ROOT / "docs" / "explanation" / "architecture.md",
     ROOT / "docs" / "reference" / "files.md",
 ]
-NAMED = re.compile(r"`((?:service|training|tests|deploy|benchmarks|loadtests)/[\w./-]*)`")
-PACKAGES = ("service", "training")
+NAMED = re.compile(
+    r"`((?:service|training|client|hub|command|tests|deploy|benchmarks|loadtests)/[\w./-]*)`"
+)
+PACKAGES = ("service", "training", "client", "hub", "command")
 SECTION = re.compile(r"^### (\S+/)$", re.MULTILINE)
 
 

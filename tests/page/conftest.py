@@ -1,15 +1,17 @@
 """Fixtures: a headless Chromium that shows the page of the real service."""
 
+import base64
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from tests.server import Server
-from tests.service.quadrants_model import write_model
+from tests.service.quadrants_model import LABELS, encode, light, write_model
 from tests.warm_process import start_worker
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -26,6 +28,36 @@ LOG_VIOLATIONS = """
 addEventListener("securitypolicyviolation", (event) =>
   console.error("policy: " + event.violatedDirective + " " + event.blockedURI));
 """
+SURE = {"threshold": 0.6, "unfamiliar": {"score": "largest_logit", "threshold": 3.0}}
+
+
+def make_examples(size: int) -> list[dict[str, str]]:
+    """Two pictures that the quadrants know, for a card."""
+    return [
+        {
+            "image": base64.b64encode(encode(light(quarter, (size, size)))).decode(),
+            "title": f"light at the {LABELS[quarter]} <b>&amp;",
+            "label": LABELS[quarter],
+            "credit": "drawn for the test",
+        }
+        for quarter in (1, 2)
+    ]
+
+
+MODELS: dict[str, dict[str, Any]] = {
+    "colours/1": {"side": 32, "examples": make_examples(32)},
+    "colours/2": {
+        "side": 64,
+        "examples": make_examples(64),
+        "title": "Lights <i>in</i> colour",
+        "summary": "Says which quarter of a picture is light.",
+        "metrics": {"accuracy": 0.981, "pictures": 2000, "measured_on": "the test split"},
+        "training": {"data": "drawn quarters"},
+        "checks": {"faithfulness": {"doubts": ["half of the maps are empty"]}},
+    },
+    "gray/1": {"mode": "L", "side": 28, "confidence": SURE, "examples": make_examples(28)},
+    "many/1": {"labels": [*LABELS, *(f"kind {number}" for number in range(4, 1000))]},
+}
 REJECTED = "Failed to load resource: the server responded"  # the browser also logs these
 PATIENCE_MS = 60_000
 expect.set_options(timeout=PATIENCE_MS)
@@ -67,15 +99,10 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def site(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The service with two versions of a colour model, and a small gray model that warns."""
+    """Two versions of a colour model, a small gray model that warns, and one with 1,000 classes."""
     assert browser
     folder = tmp_path_factory.mktemp("page")
-    sure = {"threshold": 0.6, "unfamiliar": {"score": "largest_logit", "threshold": 3.0}}
-    for name, changes in (
-        ("colours/1", {"mode": "RGB", "side": 32}),
-        ("colours/2", {"mode": "RGB", "side": 64}),
-        ("gray/1", {"mode": "L", "side": 28, "confidence": sure}),
-    ):
+    for name, changes in MODELS.items():
         write_model(folder / "models" / name / "model.onnx", **changes)
     with start_worker(folder / "models", folder, workers=1) as running:
         running.wait_ready()
@@ -102,7 +129,7 @@ def page(context: BrowserContext) -> Page:
     """The page after it has loaded the list of models."""
     page = context.new_page()
     page.goto("/")
-    page.locator("#examples button").first.wait_for()
+    page.locator("#welcome-examples button").first.wait_for()
     return page
 
 

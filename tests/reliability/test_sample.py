@@ -40,6 +40,7 @@ def test_damaged_pictures_are_predicted_or_rejected_with_a_sentence(
     assert {200, 422} <= set(fuzzed.statuses)
 
 
+@pytest.mark.slow
 def test_generated_requests_get_declared_answers(server: Server) -> None:
     # Imported here, since schemathesis takes seconds to import.
     from tests.reliability.schema_fuzz import fuzz_described
@@ -55,6 +56,7 @@ def test_malicious_clients_do_not_affect_others_and_leave_nothing(own: LaunchedS
     assert [(what, end) for what, end in absurd.items() if end.startswith("5")] == []
 
 
+@pytest.mark.slow
 def test_versions_are_added_and_removed_under_load_and_no_answer_is_mixed_up(
     own: LaunchedServer, models: Path, tmp_path: Path
 ) -> None:

@@ -3,12 +3,14 @@
 import datetime
 import importlib.metadata
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import onnx
 
+from training import __version__
 from training.gradcam.map_layout import get_layer_name
+from training.gradcam.masks.compiler import MaskPlan
 from training.gradcam.plan import Plan
 from training.imaging.preprocessing import Input
 
@@ -36,6 +38,7 @@ class ModelInfo:
     task: str
     license: str
     training: dict[str, Any]
+    introduction: dict[str, Any] = field(default_factory=dict)  # title, summary, examples
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,9 @@ class Findings:
     confidence: dict[str, Any] | None = None
 
 
-def make_card(model: ModelInfo, plan: Plan, precision: str, findings: Findings) -> dict[str, Any]:
+def make_card(
+    model: ModelInfo, plan: Plan | MaskPlan, precision: str, findings: Findings
+) -> dict[str, Any]:
     """The card. Findings that are None are left out, except that `metrics` gets a reason."""
     optional = {
         "attention": findings.attention,
@@ -80,11 +85,11 @@ def make_card(model: ModelInfo, plan: Plan, precision: str, findings: Findings) 
         "checks": findings.checks,
         "golden": findings.golden,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "tools": {
-            tool: version for tool in REPORTED_TOOLS if (version := find_installed_version(tool))
-        },
+        "tools": {"sightglass": __version__}
+        | {tool: version for tool in REPORTED_TOOLS if (version := find_installed_version(tool))},
         "license": model.license,
         **{name: found for name, found in optional.items() if found is not None},
+        **model.introduction,
     }
 
 

@@ -3,6 +3,7 @@
 Knows nothing of how the graph was made or where it will be stored.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -23,6 +24,13 @@ WORST_LOGITS = 1e-2  # the same, where torch in 32 bits is as far from 64 bits
 PROBABILITIES_TOLERANCE = 1e-6
 CAM_TOLERANCE = 1e-4  # over the largest value of the map
 ROWS_TOLERANCE = 1e-5  # between a row alone and the same row in a batch
+SHAPES: dict[str, tuple[Any, ...]] = {
+    "image": ("N", int, int, int),
+    "target": ("N", "T"),
+    "logits": ("N", int),
+    "probabilities": ("N", int),
+    "cam": ("N", "T", int, int),
+}
 CHECKED = ("logits", "logits_torch", "probabilities", "cam", "cam_torch", "rows")
 
 
@@ -166,8 +174,11 @@ def reject_deviations(deviations: Deviations) -> None:
             )
 
 
-def check_signature(proto: onnx.ModelProto) -> None:
-    """Raise CheckError if inputs, outputs, opset or domains break the contract."""
+def check_signature(proto: onnx.ModelProto, shapes: Mapping[str, tuple[Any, ...]] = SHAPES) -> None:
+    """Raise CheckError if inputs, outputs, opset or domains break the contract.
+
+    A size of a shape is a number, the name of one that varies, or `int` for any number.
+    """
     domains = {(o.domain, o.version) for o in proto.opset_import} | {
         (node.domain, 18) for node in proto.graph.node
     }
@@ -179,19 +190,9 @@ def check_signature(proto: onnx.ModelProto) -> None:
         value.name: [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim]
         for value in [*proto.graph.input, *proto.graph.output]
     }
-    expected_shapes = {
-        "image": ("N", int, int, int),
-        "target": ("N", "T"),
-        "logits": ("N", int),
-        "probabilities": ("N", int),
-        "cam": ("N", "T", int, int),
-    }
-    for name, sizes in expected_shapes.items():
+    for name, sizes in shapes.items():
         dims = found.pop(name, [])
-        if len(dims) != len(sizes) or any(
-            d != s if isinstance(s, str) else not isinstance(d, s) or not d
-            for d, s in zip(dims, sizes, strict=False)
-        ):
+        if len(dims) != len(sizes) or not all(map(is_size, dims, sizes)):
             raise CheckError(
                 f"{name} has shape {dims}: a size that must vary is fixed, or the reverse."
             )
@@ -199,6 +200,11 @@ def check_signature(proto: onnx.ModelProto) -> None:
         raise CheckError(
             f"The graph has inputs or outputs that are not allowed: {', '.join(found)}."
         )
+
+
+def is_size(found: str | int, expected: object) -> bool:
+    """Whether a size is the expected one, or any number where that is `int`."""
+    return isinstance(found, int) and found > 0 if expected is int else found == expected
 
 
 def compute_margin(logits: NDArray[np.float64]) -> float:

@@ -1,8 +1,9 @@
-"""`annotate` gives a model file another card, with the thresholds of its warnings."""
+"""`annotate` gives a model file another card: its warnings' thresholds, and texts for people."""
 
 import argparse
 from pathlib import Path
 
+from training.commands.introduction import add_introduction_arguments, take_introduction
 from training.commands.parsers import Commands, add_command, make_request
 
 
@@ -10,7 +11,7 @@ def add_annotate(commands: Commands) -> None:
     command = add_command(
         commands,
         "annotate",
-        "measure the warnings' thresholds of a model file and write them into its card",
+        "write a model file's card anew: the warnings' thresholds, or texts and examples for people",
         "annotate models/lenet5/1/model.onnx --unlike photos",
         run_annotate,
     )
@@ -27,6 +28,7 @@ def add_annotate(commands: Commands) -> None:
         help="description for the card, and whether the network was trained on them",
     )
     add_confidence_arguments(command)
+    add_introduction_arguments(command)
     command.add_argument(
         "--version", type=int, help="version to write (default: the next free one)"
     )
@@ -53,5 +55,6 @@ def add_confidence_arguments(command: argparse.ArgumentParser) -> None:
 def run_annotate(arguments: argparse.Namespace) -> None:
     from training.export.annotate import AnnotateRequest, annotate_model
 
+    arguments.introduction = take_introduction(arguments)
     folder = annotate_model(make_request(AnnotateRequest, arguments))
     print(f"{folder / 'model.onnx'} is ready.")

@@ -29,10 +29,13 @@ def run_evaluate(arguments: argparse.Namespace) -> None:
     import torch
 
     from training.data.datasets import load_trained_dataset
+    from training.data.mask_folder import MaskSplit
     from training.data.splits import VALIDATION_CAUTION
+    from training.evaluate.masks.overlap import evaluate_masks
     from training.evaluate.metrics import Evaluation, compute_metrics, predict_split
     from training.fit.checkpoint import load_checkpoint
     from training.networks.classifier import compute_probabilities
+    from training.report.masks import save_mask_plots
     from training.report.plots import (
         format_metrics,
         format_table,
@@ -44,14 +47,21 @@ def run_evaluate(arguments: argparse.Namespace) -> None:
     data = load_trained_dataset(config, labels)
     name = arguments.split or data.measured_split
     split = data.get_split(name)
-    logits = torch.from_numpy(predict_split(model.predict, split))
-    probabilities = compute_probabilities(logits, config.task == "multilabel").numpy()
-    figures = compute_metrics(probabilities, split.labels, labels)
+    cautions = [VALIDATION_CAUTION] if name != arguments.split and name == "val" else []
     folder = arguments.out or arguments.checkpoint.parent / f"report-{name}"
     title = f"{config.name}: {len(split):,} pictures ({name})"
-    evaluation = Evaluation(labels, split, probabilities, figures)
-    save_report_plots(folder, evaluation, rest["history"])
-    cautions = [VALIDATION_CAUTION] if name != arguments.split and name == "val" else []
+    if isinstance(split, MaskSplit):
+        found = evaluate_masks(
+            lambda p: model.predict(p).argmax(1).astype("uint8"), split, labels, config.input
+        )
+        figures = found.figures
+        save_mask_plots(folder, found, rest["history"])
+    else:
+        logits = torch.from_numpy(predict_split(model.predict, split))
+        probabilities = compute_probabilities(logits, config.task == "multilabel").numpy()
+        figures = compute_metrics(probabilities, split.labels, labels)
+        evaluation = Evaluation(labels, split, probabilities, figures)
+        save_report_plots(folder, evaluation, rest["history"])
     page = [f"# {title}", "", *cautions, "", *format_metrics(folder, figures), ""]
     (folder / "README.md").write_text("\n".join(page), encoding="utf-8")
     for line in [*cautions, *format_table(figures), *list_remarks(figures)]:

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from training.commands.annotate import add_confidence_arguments
+from training.commands.introduction import add_introduction_arguments, take_introduction
 from training.commands.parsers import Commands, add_command, make_request
 
 
@@ -41,10 +42,10 @@ def add_export_arguments(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "--method",
-        default="gradcam",
-        choices=["gradcam", "hirescam", "auto"],
+        choices=["gradcam", "hirescam", "seg-hirescam", "seg-gradcam", "auto"],
         help="hirescam: multiply gradient and map position by position, without a mean; "
-        "auto: choose by measurement (default: %(default)s)",
+        "seg-…: the same two over the pixels of masks; auto: choose by measurement "
+        "(default: gradcam, for masks seg-hirescam)",
     )
     command.add_argument(
         "--maps",
@@ -60,10 +61,12 @@ def add_export_arguments(command: argparse.ArgumentParser) -> None:
         "int8: compute in 8 bits, for CPUs (default: %(default)s)",
     )
     add_confidence_arguments(command)
+    add_introduction_arguments(command)
 
 
 def run_export(arguments: argparse.Namespace) -> None:
     from training.export.checkpoint import CheckpointRequest, export_checkpoint
 
+    arguments.introduction = take_introduction(arguments)
     folder = export_checkpoint(make_request(CheckpointRequest, arguments))
     print(f"{folder / 'model.onnx'} is ready.")

@@ -59,7 +59,12 @@ def run_fit(arguments: argparse.Namespace) -> None:
     folder = arguments.out or Path("runs") / config.name
     fit(config, load_dataset(config), folder, arguments.resume)
     if get_rank() == 0:
-        print(f"{folder / 'best.pt'} is the state with the lowest validation loss.")
+        measure = (
+            "highest mIoU on validation"
+            if config.task == "segmentation"
+            else "lowest validation loss"
+        )
+        print(f"{folder / 'best.pt'} is the state with the {measure}.")
 
 
 def run_tune(arguments: argparse.Namespace) -> None:

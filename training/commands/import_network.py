@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from training.commands.export import add_export_arguments
+from training.commands.introduction import take_introduction
 from training.commands.parsers import Commands, add_command, make_request
 
 
@@ -45,13 +46,17 @@ def add_network_arguments(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--mean", type=float, nargs="+", help="per channel, for pixels in 0..1")
     command.add_argument("--std", type=float, nargs="+", help="per channel, for pixels in 0..1")
-    command.add_argument("--task", default="multiclass", choices=["multiclass", "multilabel"])
+    command.add_argument(
+        "--task", default="multiclass", choices=["multiclass", "multilabel", "segmentation"]
+    )
 
 
 def add_picture_arguments(command: argparse.ArgumentParser) -> None:
     """Add the arguments about the pictures on which the network is measured."""
     command.add_argument(
-        "--pictures", type=Path, help="folder of labelled test pictures: <label>/*.jpg"
+        "--pictures",
+        type=Path,
+        help="folder of labelled test pictures: <label>/*.jpg, or images and masks",
     )
     command.add_argument(
         "--pictures-are",
@@ -63,6 +68,12 @@ def add_picture_arguments(command: argparse.ArgumentParser) -> None:
 
 def run_import(arguments: argparse.Namespace) -> None:
     from training.export.import_network import ImportRequest, import_network
+    from training.export.masks.import_network import import_mask_network
 
-    folder = import_network(make_request(ImportRequest, arguments))
+    arguments.introduction = take_introduction(arguments)
+    request = make_request(ImportRequest, arguments)
+    if request.task == "segmentation":
+        folder = import_mask_network(request)
+    else:
+        folder = import_network(request)
     print(f"{folder / 'model.onnx'} is ready.")

@@ -22,7 +22,10 @@ from training.imaging.preprocessing import Input, Pixels
 
 @dataclass(frozen=True)
 class Split:
-    """Pictures (N, H, W, C) uint8 and labels: (N,) int64, or (N, K) float32 if multilabel."""
+    """Pictures (N, H, W, C) uint8 and labels.
+
+    These are (N,) int64, (N, K) float32 if multilabel, or masks (N, H, W) uint8.
+    """
 
     pictures: Pixels
     labels: np.ndarray
@@ -31,9 +34,12 @@ class Split:
         return len(self.labels)
 
     def class_shares(self, classes: int) -> np.ndarray:
-        """The frequency of each class: (K,), as shares of the pictures."""
+        """The frequency of each class: (K,), as shares of the pictures, or of the masks' pixels."""
         if self.labels.ndim == 2:
             return np.asarray(self.labels.mean(0))
+        if self.labels.ndim == 3:
+            counts = np.bincount(self.labels.ravel(), minlength=classes)[:classes]
+            return np.asarray(counts / max(counts.sum(), 1))
         return np.bincount(self.labels, minlength=classes) / len(self.labels)
 
     def select(self, rows: np.ndarray) -> "Split":
@@ -70,6 +76,10 @@ def load_dataset(config: Config) -> Dataset:
     Raises:
         UserError: there is no such data set, or a file in it cannot be read.
     """
+    if config.task == "segmentation":
+        from training.data.mask_folder import load_mask_folder  # it builds on this module
+
+        return load_mask_folder(config)
     if config.data == "mnist":
         return load_mnist(config.validation, config.seed)
     if config.data.endswith(".csv"):

@@ -6,10 +6,11 @@ networks or batches.
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from tqdm import tqdm
@@ -21,6 +22,7 @@ from training.imaging.decoding import PIXEL_RULES
 from training.imaging.preprocessing import Input, Pixels, load_pixels
 
 CACHE_FOLDER = Path(".cache/pictures")
+Item = TypeVar("Item")
 Listing = list[tuple[Path, str]]  # (path, label) of each picture
 
 
@@ -103,21 +105,38 @@ def list_labelled_pictures(folder: Path, least: int = 2) -> Listing:
 
 def decode_pictures(paths: Sequence[Path], input_spec: Input) -> Pixels:
     """All pictures in the network's size: (N, H, W, C) uint8, memory-mapped from disk."""
-    facts = [(str(p.resolve()), (s := p.stat()).st_size, s.st_mtime_ns) for p in paths]
-    rules = (PIXEL_RULES, asdict(input_spec))
-    key = hashlib.sha256(repr((facts, rules)).encode()).hexdigest()[:24]
+    rules = (describe_files(paths), (PIXEL_RULES, asdict(input_spec)))
+    shape = (len(paths), input_spec.height, input_spec.width, input_spec.channels)
+    return store_rows(paths, lambda path: load_pixels(path, input_spec), shape, rules)
+
+
+def describe_files(paths: Iterable[Path]) -> list[tuple[str, int, int]]:
+    """What changes with the content of files: path, size and time of the last change."""
+    return [(str(p.resolve()), (s := p.stat()).st_size, s.st_mtime_ns) for p in paths]
+
+
+def store_rows(
+    items: Sequence[Item],
+    load: Callable[[Item], Pixels],
+    shape: tuple[int, ...],
+    rules: object,
+) -> Pixels:
+    """The pixels of each item in an array of this shape, memory-mapped from disk.
+
+    They are loaded once for the same rules, and by several threads.
+    """
+    key = hashlib.sha256(repr(rules).encode()).hexdigest()[:24]
     file = CACHE_FOLDER / f"{key}.npy"
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
         partial = file.with_suffix(
             f".part-{os.getpid()}.npy"
         )  # every process of torchrun writes its own
-        shape = (len(paths), input_spec.height, input_spec.width, input_spec.channels)
         rows = np.lib.format.open_memmap(partial, "w+", np.uint8, shape)
         try:
             with ThreadPoolExecutor() as pool:
-                reading = pool.map(lambda path: load_pixels(path, input_spec), paths)
-                for i, pixels in enumerate(tqdm(reading, "decoding", len(paths), leave=False)):
+                reading = pool.map(load, items)
+                for i, pixels in enumerate(tqdm(reading, "decoding", len(items), leave=False)):
                     rows[i] = pixels
             rows.flush()
             partial.rename(file)

@@ -1,4 +1,4 @@
-"""Gives a finished model file another card: the thresholds of its warnings.
+"""Gives a finished model file another card: its warnings' thresholds, and texts for people.
 
 The weights and the graph's other outputs stay as they are.
 """
@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 
 from training.artifact.card import attach_card
+from training.artifact.introduction import IntroductionRequest, make_introduction
 from training.config import Config
 from training.data.datasets import Split, load_trained_dataset
 from training.data.splits import SPLITS_IN_WORDS, VALIDATION_CAUTION
@@ -36,6 +37,7 @@ class AnnotateRequest:
     unlike: Sequence[str] = ()
     familiarity: bool = False
     version: int | None = None
+    introduction: IntroductionRequest | None = None
     say: Callable[[str], None] = print
 
 
@@ -50,7 +52,9 @@ class HeldOut:
 
 
 def annotate_model(request: AnnotateRequest) -> Path:
-    """Measure the warnings' thresholds of a model file; returns the folder of the new version.
+    """Write another card for a model file; returns the folder of the new version.
+
+    The warnings' thresholds are measured, unless the request has only texts and examples.
 
     Raises:
         UserError: the file is no model file, or the pictures do not fit it.
@@ -58,6 +62,29 @@ def annotate_model(request: AnnotateRequest) -> Path:
     """
     content = read_file(request.file)
     card, proto = read_card(content), onnx.load_from_string(content)
+    introduction = make_introduction(request.introduction, card["labels"])
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    card |= {**introduction, "annotated": now}
+    if not introduction or request.pictures or request.unlike or request.familiarity:
+        proto, card["confidence"] = measure_thresholds(request, card, proto)
+    attach_card(proto, card)
+    model, report = request.file.parents[1], request.file.parent / "report"
+
+    def fill(folder: Path) -> None:
+        (folder / "model.onnx").write_bytes(proto.SerializeToString())
+        if report.is_dir():
+            shutil.copytree(report, folder / "report")
+        if card.get("confidence"):
+            save_risk_coverage(folder / "report", card["confidence"])
+        write_model_page(model.name, folder)
+
+    return place_version(model, request.version, fill)
+
+
+def measure_thresholds(
+    request: AnnotateRequest, card: dict[str, Any], proto: onnx.ModelProto
+) -> tuple[onnx.ModelProto, dict[str, Any]]:
+    """Measure when answers should be doubted. Returns the graph and the card's `confidence`."""
     input_spec = Input(**card["input"])
     held_out = load_held_out(request, card, input_spec)
     usual = held_out.usual if request.familiarity else None
@@ -65,18 +92,7 @@ def annotate_model(request: AnnotateRequest) -> Path:
     doubts = measure_doubts(proto, held_out.split, others, usual, request.say)
     confidence = {**doubts.confidence, "measured_on": held_out.measured_on}
     confidence |= {"caution": held_out.caution} if held_out.caution else {}
-    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    attach_card(doubts.proto, {**card, "confidence": confidence, "annotated": now})
-    model, report = request.file.parents[1], request.file.parent / "report"
-
-    def fill(folder: Path) -> None:
-        (folder / "model.onnx").write_bytes(doubts.proto.SerializeToString())
-        if report.is_dir():
-            shutil.copytree(report, folder / "report")
-        save_risk_coverage(folder / "report", confidence)
-        write_model_page(model.name, folder)
-
-    return place_version(model, request.version, fill)
+    return doubts.proto, confidence
 
 
 def read_file(path: Path) -> bytes:

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from training.artifact.card import ModelInfo
+from training.artifact.introduction import IntroductionRequest, make_introduction
 from training.errors import UserError
 from training.evaluate.explanations import DEFAULT_MAPS
 from training.export.labels import load_labelled_split, read_labels
@@ -60,12 +61,13 @@ class ImportRequest:
     version: int | None
     layer: str | None
     precision: str
-    method: str = "gradcam"
+    method: str | None = None
     maps: int = DEFAULT_MAPS
     pictures_are: str = ""
     unlike: Sequence[str] = ()
     familiarity: bool = False
     private: bool = False
+    introduction: IntroductionRequest | None = None
 
 
 def import_network(request: ImportRequest) -> Path:
@@ -95,7 +97,7 @@ def import_network(request: ImportRequest) -> Path:
             ),
             repository=request.to,
             version=request.version,
-            method=request.method,
+            method=request.method or "gradcam",
             precision=request.precision,
             calibration=calibration,
             test=test,
@@ -192,6 +194,7 @@ def describe_network(
             "origin": request.origin or Path(request.weights or "torchvision's weights").name,
             "preprocessing": {"mean": list(input_spec.mean), "std": list(input_spec.std)},
         },
+        introduction=make_introduction(request.introduction, labels),
     )
 
 

@@ -43,15 +43,20 @@ class ExportRequest:
         return self.info.task == "multilabel"
 
 
-def check_request(request: ExportRequest) -> None:
-    """Raise UserError for a request that is not valid, before any work is done."""
-    if not MODEL_NAME.fullmatch(request.info.name):
+def check_name_and_maps(name: str, maps: int) -> None:
+    """Raise UserError for a name that no folder of models may have, or a number below 0."""
+    if not MODEL_NAME.fullmatch(name):
         raise UserError(
-            f"{request.info.name!r} is not a valid model name. Use a-z, 0-9, '.', '_' and '-', "
+            f"{name!r} is not a valid model name. Use a-z, 0-9, '.', '_' and '-', "
             "and begin with a letter or digit."
         )
-    if request.maps < 0:
-        raise UserError(f"--maps must be 0 or more, got {request.maps}.")
+    if maps < 0:
+        raise UserError(f"--maps must be 0 or more, got {maps}.")
+
+
+def check_request(request: ExportRequest) -> None:
+    """Raise UserError for a request that is not valid, before any work is done."""
+    check_name_and_maps(request.info.name, request.maps)
     calibration = request.calibration
     if request.familiarity and (calibration is None or not len(calibration)):
         raise UserError(

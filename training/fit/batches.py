@@ -10,16 +10,17 @@ from training.fit.distributed import get_rank, get_world_size
 
 
 def iterate_batches(
-    split: Split, size: int, seed: int | None = None
+    split: Split, size: int, seed: int | None = None, passes: int = 1
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Batches of pictures (n, H, W, C) uint8 and labels.
 
-    With a seed they are shuffled, a smaller last batch is dropped, and each process gets its share
-    of every batch.
+    With a seed each pass is shuffled, a smaller last batch is dropped, and each process gets its
+    share of every batch.
     """
     order = np.arange(len(split))
     if seed is not None:
-        order = np.random.default_rng(seed).permutation(order)
+        rng = np.random.default_rng(seed)
+        order = np.concatenate([rng.permutation(order) for _ in range(passes)])
         order = order[: max(len(order) // size, 1) * size]
     for start in range(0, len(order), size):
         rows = order[start : start + size]

@@ -11,6 +11,7 @@ from training.errors import UserError
 from training.fit.distributed import get_world_size
 from training.networks.classifier import Classifier
 from training.networks.trial import check_logits
+from training.networks.unet import check_sides
 from training.validation import describe_unknown
 
 
@@ -47,7 +48,10 @@ def check_network(config: Config, data: Dataset, model: Classifier) -> None:
         if config.layer not in names:
             raise UserError(describe_unknown("layer", str(config.layer), names))
     outputs = 1 if config.one_neuron else len(data.labels)
-    check_logits(config.architecture, config.input, outputs, model)
+    segmentation = config.task == "segmentation"
+    if segmentation:
+        check_sides(config.input, model.network)
+    check_logits(config.architecture, config.input, outputs, model, segmentation)
     if config.average:
         check_copy(config, model)
 

@@ -24,9 +24,11 @@ from training.data.datasets import Dataset
 from training.errors import UserError
 from training.fit.loop import start_run
 from training.fit.optimizers import SCHEDULES
+from training.fit.training_run import get_best_measure
 from training.imaging.augmentation import Augmentation
 from training.imaging.preprocessing import Input
 
+MEASURES = {"val_loss": "validation loss", "val_miou": "validation mIoU"}
 HEARTBEAT_SECONDS = 30  # a trial without one for twice as long is repeated
 SEARCHED_FIELDS = (
     *("optimizer", "learning_rate", "batch_size", "weight_decay", "schedule", "dropout"),
@@ -45,7 +47,8 @@ def search_hyperparameters(
 ) -> Config:
     """Run `trials` trials, the first with the given config; returns the best config of the study.
 
-    The best config has the lowest validation loss. It is also written to `folder`, with plots.
+    The best config has the lowest validation loss, or for masks the highest mIoU. It is also
+    written to `folder`, with plots.
 
     Raises:
         UserError: the study cannot be opened, or no trial has finished.
@@ -65,7 +68,7 @@ def search_hyperparameters(
         )
     best = suggest_config(config, optuna.trial.FixedTrial(study.best_trial.params))
     write_config(best, study.best_value, folder / f"{config.name}.py")
-    save_study_plots(study, folder)
+    save_study_plots(study, folder, MEASURES[get_best_measure(config.task)[0]])
     return best
 
 
@@ -86,6 +89,7 @@ def open_study(config: Config, storage: str) -> optuna.Study:
             ),
             study_name=config.name,
             load_if_exists=True,
+            direction="minimize" if get_best_measure(config.task)[1] > 0 else "maximize",
             pruner=optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=1),
         )
     except Exception as error:  # each database raises its own kinds
@@ -100,7 +104,8 @@ def open_study(config: Config, storage: str) -> optuna.Study:
 
 def suggest_config(config: Config, trial: Trial | optuna.trial.FixedTrial) -> Config:
     """The config with the searched fields set to a trial's suggestions."""
-    sizes = sorted({32, 64, 128, 256, config.batch_size})
+    usual = (4, 8, 16, 32) if config.task == "segmentation" else (32, 64, 128, 256)
+    sizes = sorted({*usual, config.batch_size})
     changes: dict[str, Any] = {
         "optimizer": trial.suggest_categorical("optimizer", ["adam", "adamw", "sgd", "rmsprop"]),
         "learning_rate": trial.suggest_float("learning_rate", 1e-4, 0.3, log=True),
@@ -142,14 +147,14 @@ def list_finished_trials(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
 
 
 def run_trial(config: Config, data: Dataset, trial: Trial) -> float:
-    """Train with one config; returns its lowest validation loss, or raises TrialPruned."""
+    """Train with one config; returns its best measure, or raises TrialPruned."""
     training = start_run(config, data)
     while not training.is_over():
         figures = training.run_epoch()
-        trial.report(figures["val_loss"], training.epochs_done)
+        trial.report(figures[training.measure], training.epochs_done)
         if figures["val_loss"] != figures["val_loss"] or trial.should_prune():
             raise optuna.TrialPruned
-    return training.best
+    return training.sign * training.best
 
 
 def print_trial(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
@@ -171,7 +176,7 @@ def write_config(config: Config, value: float, path: Path) -> None:
         f"from {kind.__module__} import {kind.__name__}" for kind in (Augmentation, Config, Input)
     ]
     text = [
-        f'"""Found by tune: validation loss {value:.4f}.',
+        f'"""Found by tune: {MEASURES[get_best_measure(config.task)[0]]} {value:.4f}.',
         "",
         f"Command: python -m training fit {path}",
         '"""',
@@ -186,8 +191,9 @@ def write_config(config: Config, value: float, path: Path) -> None:
     path.write_text("\n".join(text))
 
 
-def save_study_plots(study: optuna.Study, folder: Path) -> None:
+def save_study_plots(study: optuna.Study, folder: Path, measure: str) -> None:
     """Plot history, importance and parallel coordinates, if two trials have finished."""
+    logarithmic = study.direction == optuna.study.StudyDirection.MINIMIZE
     if len(list_finished_trials(study)) < 2:
         return
     from optuna.importance import PedAnovaImportanceEvaluator  # it imports scikit-learn
@@ -199,15 +205,19 @@ def save_study_plots(study: optuna.Study, folder: Path) -> None:
         ),
         "parallel": lambda: plots.plot_parallel_coordinate(
             study,
-            target=lambda trial: math.log10(max(trial.value or 0.0, 1e-9)),
-            target_name="log10 of the validation loss",
+            target=lambda trial: (
+                math.log10(max(trial.value or 0.0, 1e-9)) if logarithmic else trial.value or 0.0
+            ),
+            target_name=f"log10 of the {measure}" if logarithmic else measure,
         ),
     }
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for name, plot in kinds.items():
             figure = plot().figure
-            if name == "history":  # on a linear scale one trial that diverged hides the others
+            if (
+                name == "history" and logarithmic
+            ):  # on a linear scale one trial that diverged hides the others
                 figure.axes[0].set_yscale("log")
             if name == "parallel":  # one axis per parameter
                 figure.set_size_inches(14, 5)

@@ -17,6 +17,7 @@ from training.data.datasets import Dataset
 from training.fit.batches import iterate_batches
 from training.fit.distributed import average_gradients, broadcast_from_first, get_rank
 from training.fit.optimizers import compute_rate_factor, make_loss, make_optimizer
+from training.fit.overlap import count_confusion, score_confusion
 from training.networks.classifier import Classifier
 
 
@@ -43,43 +44,42 @@ class TrainingRun:
             {"params": self.body, "share": config.body_rate},
         ]
         self.optimizer = make_optimizer(config, [group for group in groups if group["params"]])
-        self.steps = len(self.train) // config.batch_size or 1
+        self.steps = config.passes * len(self.train) // config.batch_size or 1
         self.epochs_done = 0
-        self.best = float("inf")
+        self.measure, self.sign = get_best_measure(config.task)
+        self.best = float("inf")  # the least validation loss, or a measure with its sign changed
         self.best_epoch = 0
         self.improved = False
         self.history: list[dict[str, float]] = []
 
     def is_over(self) -> bool:
-        """Whether all epochs are done, or the validation loss has not improved for long."""
+        """Whether all epochs are done, or the measure has not improved for long."""
         waited = self.epochs_done - self.best_epoch
         tired = 0 < self.config.patience <= waited
         return self.epochs_done >= self.config.epochs or tired
 
     def run_epoch(self) -> dict[str, float]:
-        """Train for one epoch, then measure the validation loss and accuracy."""
+        """Train for one epoch, then measure on the validation split."""
         started = time.monotonic()
         train_loss = self.train_epoch()
         self.epochs_done += 1
-        train_loss, val_loss, accuracy = broadcast_from_first(
-            (train_loss, *self.validate()), self.device
+        found = {"train_loss": train_loss, **self.validate()}
+        figures = dict(
+            zip(found, broadcast_from_first([*found.values()], self.device), strict=True)
         )
-        self.improved = val_loss < self.best
+        figures["learning_rate"] = self.optimizer.param_groups[0]["lr"]
+        figures["seconds"] = time.monotonic() - started
+        value = self.sign * figures[self.measure]
+        self.improved = value < self.best
         if self.improved:
-            self.best, self.best_epoch = val_loss, self.epochs_done
-        figures = {
-            "train_loss": train_loss,
-            "val_loss": val_loss,
-            "val_accuracy": accuracy,
-            "learning_rate": self.optimizer.param_groups[0]["lr"],
-            "seconds": time.monotonic() - started,
-        }
+            self.best, self.best_epoch = value, self.epochs_done
         self.history.append(figures)
         if get_rank() == 0:
+            miou = f", mIoU {100 * figures['val_miou']:.2f} %" if "val_miou" in figures else ""
             tqdm.write(
-                f"epoch {self.epochs_done}: loss {train_loss:.4f}, validation loss "
-                f"{val_loss:.4f}, accuracy {100 * accuracy:.2f} %, {figures['seconds']:.0f} s"
-                + (" (best)" if self.improved else "")
+                f"epoch {self.epochs_done}: loss {figures['train_loss']:.4f}, validation loss "
+                f"{figures['val_loss']:.4f}, accuracy {100 * figures['val_accuracy']:.2f} %{miou}, "
+                f"{figures['seconds']:.0f} s" + (" (best)" if self.improved else "")
             )
         return figures
 
@@ -93,7 +93,7 @@ class TrainingRun:
         self.model.train()
         self.freeze_body(self.epochs_done < config.freeze_epochs)
         bar = tqdm(
-            iterate_batches(self.train, config.batch_size, order),
+            iterate_batches(self.train, config.batch_size, order, config.passes),
             f"epoch {self.epochs_done + 1}/{config.epochs}",
             self.steps,
             leave=False,
@@ -114,8 +114,12 @@ class TrainingRun:
     def train_step(self, image: torch.Tensor, label: torch.Tensor, rng: torch.Generator) -> float:
         """One step of the optimizer on one batch; returns its loss."""
         config = self.config
+        if config.task == "segmentation":
+            image, label = config.augment.augment_with_masks(image, label, rng)
+        else:
+            image = config.augment(image, rng)
         with self.autocast():
-            loss = self.loss(self.model(config.augment(image, rng)), label)
+            loss = self.loss(self.model(image), label)
         if config.l1:
             loss = loss + config.l1 * sum(p.abs().sum() for p in self.model.parameters())
         self.optimizer.zero_grad()
@@ -149,22 +153,31 @@ class TrainingRun:
                 kept.copy_(now)
 
     @torch.no_grad()
-    def validate(self) -> tuple[float, float]:
-        """Mean loss and accuracy on the validation split."""
+    def validate(self) -> dict[str, float]:
+        """Mean loss and accuracy on the validation split, and the mIoU of masks."""
         self.averaged.eval()
         loss = right = 0.0
-        for image, label in iterate_batches(self.val, 4 * self.config.batch_size):
+        classes = len(self.data.labels)
+        confusion = torch.zeros(classes, classes, dtype=torch.int64)
+        segmentation = self.config.task == "segmentation"
+        for image, label in iterate_batches(self.val, self.config.batch_size * 4):
             label = label.to(self.device)
             with self.autocast():
                 logits = self.averaged(image.to(self.device))
             loss += self.loss(logits.float(), label).item() * len(label)
-            if self.config.task == "multilabel":
+            if segmentation:
+                confusion += count_confusion(label, logits.argmax(1), classes).cpu()
+            elif self.config.task == "multilabel":
                 right += ((logits > 0) == (label > 0.5)).float().mean(1).sum().item()
             elif self.config.one_neuron:
                 right += ((logits[:, 0] > 0) == (label == 1)).sum().item()
             else:
                 right += (logits.argmax(1) == label).sum().item()
-        return loss / len(self.val), right / len(self.val)
+        figures = {"val_loss": loss / len(self.val), "val_accuracy": right / len(self.val)}
+        if segmentation:
+            scores = score_confusion(confusion)
+            figures |= {"val_accuracy": scores.pixel_accuracy, "val_miou": scores.miou}
+        return figures
 
     def autocast(self) -> torch.autocast:
         return torch.autocast(
@@ -201,3 +214,8 @@ class TrainingRun:
             "epoch": self.epochs_done,
             "history": self.history,
         }
+
+
+def get_best_measure(task: str) -> tuple[str, int]:
+    """The measure by which the best epoch is chosen, and -1 if more of it is better, else 1."""
+    return ("val_miou", -1) if task == "segmentation" else ("val_loss", 1)

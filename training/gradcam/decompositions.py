@@ -27,9 +27,17 @@ def convolution_backward(
     groups: int,
     output_mask: list[bool],
 ) -> Any:
-    """A convolution with turned weights if sizes are kept, else a transposed one: (N, C, H, W)."""
-    if output_mask[1] or output_mask[2] or transposed:
+    """A convolution with turned weights if sizes are kept, else a transposed one: (N, C, H, W).
+
+    Of a transposed convolution it is a convolution.
+    """
+    if output_mask[1] or output_mask[2]:
         return NotImplemented
+    if transposed:
+        back = aten.convolution.default(
+            gradient, weight, None, stride, padding, dilation, False, [0, 0], groups
+        )
+        return back, None, None
     size, kernel = image.shape[2:], weight.shape[2:]
     if groups == 1 and max(stride) == 1 and max(kernel) > 1 and gradient.shape[2:] == size:
         turned = weight.transpose(0, 1).flip(2, 3)  # (C, O, kh, kw)
@@ -195,6 +203,26 @@ def native_group_norm(
     return out, mean.reshape(n, groups), scale.reshape(n, groups)
 
 
+def native_batch_norm_backward(
+    gradient: Tensor,  # (N, C, …)
+    image: Tensor,
+    weight: Tensor | None,  # (C,)
+    _mean: Tensor | None,
+    variance: Tensor | None,
+    _saved_mean: Tensor | None,
+    _saved_scale: Tensor | None,
+    train: bool,
+    epsilon: float,
+    output_mask: list[bool],
+) -> Any:
+    """One factor per channel: in evaluation mode the statistics are constants."""
+    if train or variance is None or output_mask[1] or output_mask[2]:
+        return NotImplemented
+    scale = (variance + epsilon).rsqrt()
+    scale = scale if weight is None else scale * weight
+    return gradient * scale.reshape(-1, *[1] * (image.ndim - 2)), None, None
+
+
 def hardtanh_backward(gradient: Tensor, image: Tensor, low: float, high: float) -> Tensor:
     """Zero at the bounds, as in torch; the exporter's own translation passes the gradient there."""
     return torch.where((image > low) & (image < high), gradient, 0.0)
@@ -219,6 +247,7 @@ def expand_pair(sizes: list[int]) -> tuple[int, int]:
 
 DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
     aten.convolution_backward.default: convolution_backward,
+    aten.native_batch_norm_backward.default: native_batch_norm_backward,
     aten.hardtanh_backward.default: hardtanh_backward,
     aten.silu_backward.default: silu_backward,
     aten.mish_backward.default: mish_backward,

@@ -14,8 +14,8 @@ import torch
 from onnx import numpy_helper
 from torch.fx import GraphModule
 
-INPUTS = ("image", "target")
 OUTPUTS = ("logits", "probabilities", "cam", "alpha")
+MASK_OUTPUTS = ("mask", "probabilities", "cam")
 OPSET = 18
 MIN_HALF_WEIGHTS = 256  # weights with fewer numbers stay in 32 bits
 
@@ -29,16 +29,25 @@ def export_traced_graph(
         output.args = (output.args[0][:3],)
         graph.graph.eliminate_dead_code()
         graph.recompile()
+    names = OUTPUTS[: 4 if alpha else 3]
+    return export_dynamic_graph(graph, {"image": image, "target": target}, names)
+
+
+def export_dynamic_graph(
+    graph: GraphModule, inputs: dict[str, torch.Tensor], outputs: tuple[str, ...]
+) -> onnx.ModelProto:
+    """The model of a traced graph. N is the first size of all inputs, T the next of targets."""
     n, t = torch.export.Dim("N", max=2**20), torch.export.Dim("T", max=2**20)
+    sizes = tuple({0: n} if name == "image" else {0: n, 1: t} for name in inputs)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.export.export(
-            graph, (image, target), dynamic_shapes=({0: n}, {0: n, 1: t}), strict=False
+            graph, tuple(inputs.values()), dynamic_shapes=sizes, strict=False
         )
         exported = torch.onnx.export(
             program,
-            input_names=list(INPUTS),
-            output_names=list(OUTPUTS[: 4 if alpha else 3]),
+            input_names=list(inputs),
+            output_names=list(outputs),
             opset_version=OPSET,
             dynamo=True,
             verbose=False,
@@ -50,8 +59,10 @@ def export_traced_graph(
     return strip_metadata(exported.model)
 
 
-def export_prediction_graph(run: Callable[..., Any], image: torch.Tensor) -> onnx.ModelProto:
-    """The ONNX model of a prediction without explanation: logits and probabilities."""
+def export_prediction_graph(
+    run: Callable[..., Any], image: torch.Tensor, outputs: tuple[str, ...] = OUTPUTS[:2]
+) -> onnx.ModelProto:
+    """The ONNX model of a prediction without explanation, by default logits and probabilities."""
 
     class Module(torch.nn.Module):
         def forward(self, image: torch.Tensor) -> Any:
@@ -63,7 +74,7 @@ def export_prediction_graph(run: Callable[..., Any], image: torch.Tensor) -> onn
             Module(),
             (image,),
             input_names=["image"],
-            output_names=["logits", "probabilities"],
+            output_names=list(outputs),
             opset_version=OPSET,
             dynamic_shapes=({0: torch.export.Dim("N", max=2**20)},),
             dynamo=True,

@@ -1,4 +1,7 @@
-"""Random augmentation of a whole batch at once, in torch. Knows nothing of labels or models."""
+"""Random augmentation of a whole batch at once, in torch. Knows nothing of labels or models.
+
+Masks move along with their pictures. What comes into a mask from outside the picture is ignored.
+"""
 
 from typing import Annotated, ClassVar, Literal
 
@@ -11,6 +14,7 @@ from training.validation import CHECKED, Settings
 
 Strength = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+IGNORED = 255  # value of pixels of a mask that no loss and no figure counts
 
 
 @dataclass(frozen=True, config=CHECKED)
@@ -30,18 +34,58 @@ class Augmentation(Settings):
     fade: Share = 0.0  # 0.3: move black and white up to 0.3 of the range inwards, as on gray paper
     noise: Share = 0.0  # largest standard deviation, as a share of the range
     padding: Literal["zeros", "border", "reflection"] = "zeros"
+    crop: Annotated[int, Field(ge=0)] = 0  # train on random square cuts of this side; 0: on all
 
     def __call__(self, image: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
         """Augment (N, H, W, C) of 0..255 and any dtype; returns the same shape as float32."""
-        x = image.permute(0, 3, 1, 2).float()  # (N, C, H, W)
+        x = self.distort_colors(self.move(image.permute(0, 3, 1, 2).float(), rng), rng)
+        return x.permute(0, 2, 3, 1)
+
+    def augment_with_masks(
+        self, image: torch.Tensor, mask: torch.Tensor, rng: torch.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The same for pictures with masks (N, H, W) uint8: colours change in the pictures only."""
+        channels = image.shape[3]
+        # Outside is 0 for the sampling: so is what a mask ignores.
+        inverted = (IGNORED - mask.float())[:, None]
+        both = torch.cat([image.permute(0, 3, 1, 2).float(), inverted], 1)  # (N, C + 1, H, W)
+        moved = self.move(self.cut(both, rng), rng, 1)
+        moved_mask = (IGNORED - moved[:, channels]).round().to(torch.uint8)
+        return self.distort_colors(moved[:, :channels], rng).permute(0, 2, 3, 1), moved_mask
+
+    def cut(self, x: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
+        """A random square of each picture (N, C, H, W), if they are larger than `crop`."""
+        h, w = (min(self.crop or side, side) for side in x.shape[2:])
+        if (h, w) == x.shape[2:]:
+            return x
+        places = [
+            torch.randint(whole - side + 1, (len(x),), generator=rng, device=x.device).tolist()
+            for whole, side in zip(x.shape[2:], (h, w), strict=True)
+        ]
+        rows = zip(x, *places, strict=True)
+        return torch.stack([row[:, top : top + h, left : left + w] for row, top, left in rows])
+
+    def move(self, x: torch.Tensor, rng: torch.Generator, masks: int = 0) -> torch.Tensor:
+        """Move the pixels of (N, C, H, W). The last `masks` channels are never interpolated."""
         if self.turn:
             x = apply_random_symmetry(x, rng)
         if self.flip:
             x = torch.where(sample_uniform(x, 1, rng) > 0, x.flip(3), x)
         if self.shift or self.rotate or self.scale or self.shear or self.elastic:
-            x = F.grid_sample(
-                x, self.make_sampling_grid(x, rng), padding_mode=self.padding, align_corners=False
+            grid = self.make_sampling_grid(x, rng)
+            ways = {"bilinear": x[:, : x.shape[1] - masks], "nearest": x[:, x.shape[1] - masks :]}
+            x = torch.cat(
+                [
+                    F.grid_sample(part, grid, how, self.padding, align_corners=False)
+                    for how, part in ways.items()
+                    if part.shape[1]
+                ],
+                1,
             )
+        return x
+
+    def distort_colors(self, x: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
+        """Change the colours of pictures (N, C, H, W) of 0..255."""
         if self.brightness:
             middle = x.mean((1, 2, 3), keepdim=True)
             contrast = 1 + sample_uniform(x, self.brightness, rng)
@@ -54,7 +98,7 @@ class Augmentation(Settings):
             strength = 255 * sample_uniform(x, self.noise, rng)
             grain = torch.randn(x.shape, generator=rng, device=x.device)
             x = (x + strength * grain).clamp(0, 255)
-        return x.permute(0, 2, 3, 1)
+        return x
 
     def make_sampling_grid(self, x: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
         """Where each output pixel is sampled from: (N, H, W, 2) in -1..1."""

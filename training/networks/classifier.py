@@ -26,6 +26,7 @@ from training.networks.torchvision_zoo import (
     get_torchvision_input,
     list_torchvision_names,
 )
+from training.networks.unet import UNet
 from training.networks.user_network import build_user_network
 from training.networks.weight_files import StateDict, read_state_dict
 from training.networks.weights import load_into_network
@@ -34,6 +35,7 @@ from training.networks.weights import load_into_network
 class Classifier(nn.Module):
     """A network behind its preprocessing: pixels (N, H, W, C) of 0..255 to logits (N, K).
 
+    If it segments it classifies each pixel, and its logits are (N, K, H, W).
     If it splits its network's one neuron z, its logits are -z/2 and z/2.
     """
 
@@ -51,7 +53,7 @@ class Classifier(nn.Module):
 
     @torch.no_grad()
     def predict(self, pictures: Pixels) -> NDArray[np.float32]:
-        """Logits (N, K) of pixels (N, H, W, C), as arrays and without gradients."""
+        """Logits of pixels (N, H, W, C), as arrays and without gradients."""
         logits: NDArray[np.float32] = self(torch.tensor(pictures)).numpy()
         return logits
 
@@ -66,6 +68,8 @@ def build_classifier(
     """
     if architecture == "lenet5":
         return Classifier(input_spec, LeNet5(classes, input_spec.channels, **options))
+    if architecture == "unet":
+        return Classifier(input_spec, UNet(classes, input_spec.channels, **options))
     if architecture in list_torchvision_names():
         return Classifier(input_spec, build_torchvision(architecture, classes, **options))
     if architecture.startswith(TIMM_PREFIX):
@@ -79,10 +83,10 @@ def build_classifier(
 
 def make_unknown_error(architecture: str) -> UserError:
     """The error for an unknown architecture, with the names that are close to it."""
-    near = difflib.get_close_matches(architecture, ["lenet5", *list_torchvision_names()])
+    near = difflib.get_close_matches(architecture, ["lenet5", "unet", *list_torchvision_names()])
     hint = f" Did you mean {' or '.join(near)}?" if near else ""
     return UserError(
-        f"There is no architecture {architecture!r}.{hint} Accepted are lenet5, "
+        f"There is no architecture {architecture!r}.{hint} Accepted are lenet5, unet, "
         "torchvision's names, timm:<name> and package.module:function."
     )
 
@@ -97,6 +101,8 @@ def prepare_classifier(config: Config, classes: int) -> tuple[Classifier, set[st
     if config.one_neuron and classes != 2:
         raise UserError(f"one_neuron needs exactly two labels, the data set has {classes}.")
     model = build_classifier(config.architecture, outputs, config.input, config.options)
+    if config.task == "segmentation":
+        return_logits(model.network)
     fresh = {f"{find_last_layer(model.network)[0]}.{kind}" for kind in ("weight", "bias")}
     if config.weights:
         fresh |= set(load_into_network(model.network, load_pretrained(config), partly=True))
@@ -104,6 +110,16 @@ def prepare_classifier(config: Config, classes: int) -> tuple[Classifier, set[st
     if config.dropout:
         add_dropout(model.network, config.dropout)
     return model, {name for name, p in model.network.named_parameters() if id(p) in named}
+
+
+def return_logits(network: nn.Module) -> None:
+    """Let a segmentation network return its logits alone, as torchvision's do not."""
+    network.register_forward_hook(pick_logits)
+
+
+def pick_logits(_: nn.Module, __: Any, output: Any) -> Any:
+    """The logits in torchvision's dictionary of outputs; other outputs stay as they are."""
+    return output["out"] if isinstance(output, dict) and "out" in output else output
 
 
 def split_neuron(model: Classifier, image: torch.Tensor) -> None:
@@ -160,6 +176,8 @@ def find_known_layer(network: nn.Module) -> str | None:
     """The default target layer of a known architecture, or None."""
     if isinstance(network, LeNet5):
         return "features.act2"
+    if isinstance(network, UNet):
+        return "bottleneck"
     return find_torchvision_layer(network) or find_timm_layer(network)
 
 

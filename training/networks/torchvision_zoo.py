@@ -30,6 +30,11 @@ TARGET_LAYERS: tuple[tuple[type[nn.Module], str], ...] = (
     (models.ConvNeXt, "features"),
     (models.SwinTransformer, "norm"),
 )
+SEGMENTATION = (
+    models.segmentation.FCN,
+    models.segmentation.DeepLabV3,
+    models.segmentation.LRASPP,
+)
 INCEPTIONS = ("googlenet", "inception_v3")
 
 
@@ -83,6 +88,8 @@ def find_torchvision_layer(network: nn.Module) -> str | None:
     if isinstance(network, models.VisionTransformer):
         # The last block's outputs of places do not reach the logits: the class token's does.
         return f"encoder.layers.{[*network.encoder.layers._modules][-1]}.ln_1"
+    if isinstance(network, SEGMENTATION):
+        return f"backbone.{[*network.backbone._modules][-1]}"
     if isinstance(network, models.MaxVit):
         return f"blocks.{len(network.blocks) - 1}"
     return next((name for kind, name in TARGET_LAYERS if isinstance(network, kind)), None)

@@ -18,23 +18,30 @@ SAME = 1e-3  # of the largest logit: far above rounding
 PROBABILITIES = {"SoftmaxBackward0": "softmax", "SigmoidBackward0": "sigmoid"}
 
 
-def check_logits(name: str, input_spec: Input, outputs: int | None, model: Classifier) -> None:
+def check_logits(
+    name: str, input_spec: Input, outputs: int | None, model: Classifier, masks: bool = False
+) -> None:
     """Raise UserError unless the network turns each picture into `outputs` logits.
 
-    With None, any number of outputs is accepted.
+    With None, any number of outputs is accepted. With `masks` they are the logits of each pixel.
     """
-    found = count_logits(name, input_spec, model, outputs)
+    found = count_logits(name, input_spec, model, outputs, masks)
     if outputs not in (None, found):
-        raise make_shape_error(name, (1, found), outputs)
+        sizes = (input_spec.height, input_spec.width) if masks else ()
+        raise make_shape_error(name, (1, found, *sizes), (1, outputs, *sizes))
     check_ending(name, input_spec, model)
 
 
 def count_logits(
-    name: str, input_spec: Input, model: Classifier, outputs: int | None = None
+    name: str,
+    input_spec: Input,
+    model: Classifier,
+    outputs: int | None = None,
+    masks: bool = False,
 ) -> int:
     """The number of logits that the network returns for each picture, in evaluation mode.
 
-    `outputs` is the number to name in a sentence.
+    `outputs` is the number to name in a sentence. With `masks` each pixel has so many.
 
     Raises:
         UserError: it does not run on such pictures, returns anything but a tensor (N, K), draws
@@ -54,7 +61,8 @@ def count_logits(
                 f"{summarize(error)}"
             ) from error
         for logits, count in ((alone[0], 1), (batch, PICTURES)):
-            check_output(name, logits, count, outputs)
+            shape = (count, outputs, *(size[:2] if masks else ()))
+            check_output(name, logits, shape)
         check_repeatable(name, model, pictures[:1], (alone[0], again))
     check_rows(name, model.network, torch.cat(alone), batch)
     return int(batch.shape[1])
@@ -82,8 +90,8 @@ def run_seeded(model: Classifier, pictures: torch.Tensor, seed: int) -> torch.Te
     return output
 
 
-def check_output(name: str, logits: object, count: int, outputs: int | None) -> None:
-    """Raise UserError unless the output for `count` pictures is a tensor of logits (count, K)."""
+def check_output(name: str, logits: object, shape: tuple[int | None, ...]) -> None:
+    """Raise UserError unless the output is a tensor of logits of this shape; None: any number."""
     if not isinstance(logits, torch.Tensor):
         kind = type(logits).__name__
         raise UserError(
@@ -91,8 +99,9 @@ def check_output(name: str, logits: object, count: int, outputs: int | None) -> 
             "without a tuple, a dictionary or an object around it."
         )
     found = tuple(logits.shape)
-    if len(found) != 2 or found[0] != count:
-        raise make_shape_error(name, found, outputs, count)
+    others = (found[0], *found[2:]) if len(found) > 1 else found
+    if len(found) != len(shape) or others != (shape[0], *shape[2:]):
+        raise make_shape_error(name, found, shape)
 
 
 def check_ending(name: str, input_spec: Input, model: Classifier) -> None:
@@ -106,14 +115,15 @@ def check_ending(name: str, input_spec: Input, model: Classifier) -> None:
         )
 
 
-def make_shape_error(
-    name: str, found: tuple[int, ...], outputs: int | None, count: int = 1
-) -> UserError:
-    """The error for an output of another shape than (N, K)."""
+def make_shape_error(name: str, found: tuple[int, ...], shape: tuple[int | None, ...]) -> UserError:
+    """The error for an output of another shape than (N, K), or (N, K, H, W)."""
+    count, outputs, *sizes = shape
     pictures = "one picture" if count == 1 else f"{count} pictures"
     hint = " Remove squeeze(), or flatten from dimension 1 only." if len(found) < 2 else ""
+    wanted = ", ".join(map(str, ("N", outputs or "K", *sizes)))
+    each = "for each pixel, one per label" if sizes else "one per label"
     return UserError(
-        f"{name} must return logits of shape (N, {outputs or 'K'}), one per label. "
+        f"{name} must return logits of shape ({wanted}), {each}. "
         f"For {pictures} it returns {found}.{hint}"
     )
 

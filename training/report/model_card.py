@@ -18,6 +18,7 @@ from training.artifact.precision_loss import EXACT_PRECISIONS
 from training.errors import UserError
 from training.evaluate.chance import describe_accuracy
 from training.evaluate.confidence import describe_confidence
+from training.evaluate.masks.overlap import describe_overlap
 from training.report.explanations import format_explanation_metrics
 from training.report.plots import format_metrics, format_table
 
@@ -26,7 +27,12 @@ COMPILERS = {
     "closed-form": "the map's weights are a constant matrix",
     "backward": "the map's weights by a backward pass compiled into the graph",
 }
-METHODS = {"gradcam": "Grad-CAM", "hirescam": "HiResCAM"}
+METHODS = {
+    "gradcam": "Grad-CAM",
+    "hirescam": "HiResCAM",
+    "seg-gradcam": "Seg-Grad-CAM",
+    "seg-hirescam": "HiResCAM over pixel sets",
+}
 CHECKS = {
     "logits": "logits against torch in double precision, of the largest",
     "logits_torch": "the same for torch in 32 bits: what rounding alone does",
@@ -35,6 +41,11 @@ CHECKS = {
     "cam_torch": "the same for torch in 32 bits: what rounding alone does",
     "cam_cosine": "least cosine between a map and torch's",
     "rows": "a row alone against the same row among others",
+    "mask": "pixels with another class than in double precision, but for ties",
+    "additivity": "the map of a pixel set against the sum of those of its parts",
+    "empty": "the map of no pixels",
+    "test_miou_torch": "mIoU on the test pictures in torch",
+    "test_miou_onnx": "mIoU on the test pictures in the exported file",
     "alpha": "channel weights by the short cut against the definition",
     "test_probabilities": "probabilities of all test pictures against torch",
     "test_top1_changed": "test pictures with another answer than torch's",
@@ -43,6 +54,7 @@ CHECKS = {
 }
 
 PRECISION = {
+    "pixels_changed": "share of the pixels with another class",
     "accuracy_points": "change of accuracy, in points",
     "cam_cosine": "mean cosine between its maps and those in 32 bits",
     "cam_cosine_worst": "least such cosine",
@@ -77,8 +89,10 @@ def render_model_page(name: str, folder: Path) -> str:
     lines = [f"# Model card: {name}", "", *format_facts(card, content), ""]
     lines += ["## Use", "", "```sh"]
     lines += [f"curl -F image=@picture.jpg -F model={name} http://127.0.0.1:3000/predict"]
+    views = ("segment", "gradcam") if card["task"] == "segmentation" else ("gradcam",)
     lines += [
-        f"curl -F image=@picture.jpg -F model={name} http://127.0.0.1:3000/gradcam -o map.png"
+        f"curl -F image=@picture.jpg -F model={name} http://127.0.0.1:3000/{view} -o {view}.png"
+        for view in views
     ]
     lines += ["```", "", "## Know before you use it", "", *list_cautions(card), ""]
     if metrics := card["metrics"]:
@@ -164,6 +178,8 @@ def format_facts(card: dict[str, Any], content: bytes) -> list[str]:
 def describe_task(card: dict[str, Any]) -> str:
     """The number of labels, and whether they exclude each other."""
     count = f"{len(card['labels']):,}"
+    if card["task"] == "segmentation":
+        return f"for each pixel, one of {count}"
     return f"one of {count}" if card["task"] == "multiclass" else f"any of {count}, each by itself"
 
 
@@ -196,6 +212,8 @@ def list_cautions(card: dict[str, Any]) -> list[str]:
             "It answers one of its labels to any picture, also to one that shows none of them; "
             "probabilities of all labels sum to 1."
         )
+    elif card["task"] == "segmentation":
+        sentences.append("It gives every pixel one of its labels, whatever the picture shows.")
     else:
         sentences.append("Each label has a probability of its own; none of them may be present.")
     sentences.append(
@@ -226,6 +244,7 @@ def judge_accuracy(card: dict[str, Any]) -> Iterator[str]:
         reason = card.get("metrics_reason", "its card has no figures")
         yield f"How often it is right was not measured: {reason}."
         return
-    text = describe_accuracy(metrics)
+    masks = card["task"] == "segmentation"
+    text = describe_overlap(metrics, card["labels"]) if masks else describe_accuracy(metrics)
     yield f"{text[0].upper()}{text[1:]}."
     yield from (f"Doubt: {doubt}." for doubt in metrics.get("doubts", []))

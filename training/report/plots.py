@@ -28,11 +28,21 @@ PLOTS = {  # file: (title, caption), in page order
         "Mistakes",
         "The surest mistakes, with the true label and what was answered:",
     ),
+    "worst_masks.png": (
+        "The worst masks",
+        "The pictures with the least mIoU (top row: the picture; middle: the true mask; bottom: "
+        "the answer):",
+    ),
     "curves.png": ("Training and validation loss", ""),
     "heatmaps.png": (
         "Heatmaps",
         "What speaks for the answer (top row: the picture; middle: Grad-CAM over it; bottom: "
         "signed, red for and blue against):",
+    ),
+    "mask_maps.png": (
+        "Maps of masks",
+        "Why the pixels got their class (top row: the answer; middle: the map of all pixels of the "
+        "largest class; bottom: the map of the one pixel at the cross):",
     ),
 }
 
@@ -180,7 +190,10 @@ def plot_risk_coverage(confidence: dict[str, Any]) -> Figure:
 
 
 def plot_training_curves(history: Sequence[dict[str, float]]) -> Figure:
-    """The losses and the validation accuracy by epoch."""
+    """The losses by epoch, and the validation accuracy or mIoU."""
+    name, label = ("val_accuracy", "validation accuracy")
+    if "val_miou" in history[0]:
+        name, label = ("val_miou", "validation mIoU")
     epochs = range(1, len(history) + 1)
     figure = Figure((6, 3.2))
     axes = figure.add_subplot()
@@ -189,9 +202,9 @@ def plot_training_curves(history: Sequence[dict[str, float]]) -> Figure:
     axes.set_xlabel("epoch")
     axes.legend(loc="center right", fontsize=7)
     other = axes.twinx()
-    other.plot(epochs, [h["val_accuracy"] for h in history], color="tab:green", linewidth=0.8)
-    other.set_ylabel("validation accuracy", color="tab:green")
-    other.set_ylim(max(0, 2 * np.median([h["val_accuracy"] for h in history]) - 1.01), 1)
+    other.plot(epochs, [h[name] for h in history], color="tab:green", linewidth=0.8)
+    other.set_ylabel(label, color="tab:green")
+    other.set_ylim(max(0, 2 * np.median([h[name] for h in history]) - 1.01), 1)
     return figure
 
 

@@ -11,7 +11,7 @@ from typing import Literal
 
 from starlette.responses import Response
 
-from service import errors
+from service import __version__, errors
 from service.api.operations import INFERENCE_ERRORS, MODEL_ERRORS, Operation
 from service.api.routing import Endpoint
 from service.api.status import StatusEndpoints
@@ -54,7 +54,7 @@ from service.settings import Settings
 
 SERVER: ServerMetadata = {
     "name": "sightglass",
-    "version": "1",
+    "version": __version__,
     "extensions": ["binary_tensor_data", "classification", "model_configuration"],
 }
 PLATFORM = "onnxruntime_onnx"

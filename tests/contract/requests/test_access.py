@@ -55,7 +55,7 @@ def test_each_of_the_keys_is_accepted(guarded: Server, key: str, scheme: str) ->
 
 @pytest.mark.parametrize(
     "path",
-    ["/livez", "/readyz", "/v2/health/ready", "/", "/page/page.css", "/docs", "/openapi.json"],
+    ["/livez", "/readyz", "/v2/health/ready", "/", "/page/look/base.css", "/docs", "/openapi.json"],
 )
 def test_probes_and_what_holds_no_data_need_no_key(guarded: Server, path: str) -> None:
     assert guarded.client.get(path).status_code == 200

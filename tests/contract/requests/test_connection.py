@@ -11,21 +11,28 @@ import pytest
 from tests.contract.tree import PICTURE
 from tests.contract.wire import connect, count_images, read_answer, read_metric, start_post
 from tests.server import PATIENCE, Server, connect_client, wait_until
+from tests.service.quadrants_model import write_model
 from tests.warm_process import start_worker
 
 START = b"GET /livez HTTP/1.1\r\nHost: test\r\n"
-LARGE = START.replace(b"/livez", b"/page/swagger-ui-bundle.js") + b"\r\n"  # more than a megabyte
+LARGE = START.replace(b"/livez", b"/models/wordy") + b"\r\n"  # more than a megabyte
 H2C = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQ")
 WEBSOCKET = ("Connection: keep-alive, Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13")
 
 
 @pytest.fixture(scope="module")
-def short_deadline(
-    tmp_path_factory: pytest.TempPathFactory, quadrants_dir: Path
-) -> Iterator[Server]:
+def wordy_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model whose card has more than a megabyte."""
+    folder = tmp_path_factory.mktemp("wordy")
+    write_model(folder / "wordy" / "1" / "model.onnx", notes="word " * 250_000)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def short_deadline(tmp_path_factory: pytest.TempPathFactory, wordy_dir: Path) -> Iterator[Server]:
     """A server with a short request deadline."""
     folder = tmp_path_factory.mktemp("hasty")
-    with start_worker(quadrants_dir, folder, request_timeout_ms=1500) as running:
+    with start_worker(wordy_dir, folder, request_timeout_ms=1500) as running:
         running.wait_ready()
         yield running
 
@@ -177,7 +184,7 @@ def test_an_answer_that_is_not_read_ends_its_connection(short_deadline: Server) 
 
 
 def test_an_answer_may_be_read_slowly_but_steadily(short_deadline: Server) -> None:
-    expected = short_deadline.client.get("/page/swagger-ui-bundle.js").content
+    expected = short_deadline.client.get("/models/wordy").content
     with connect_slow_reader(short_deadline) as connection:
         connection.sendall(LARGE * 4 + LARGE.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
         slowly = b""
@@ -203,9 +210,9 @@ def test_idle_connections_shut_nobody_out(quadrants_dir: Path, tmp_path: Path) -
 
 
 def test_while_all_connections_are_busy_probes_are_answered_and_others_rejected(
-    quadrants_dir: Path, tmp_path: Path
+    wordy_dir: Path, tmp_path: Path
 ) -> None:
-    with start_worker(quadrants_dir, tmp_path, max_connections=16) as server:
+    with start_worker(wordy_dir, tmp_path, max_connections=16) as server:
         server.wait_ready()
         server.client.close()
         busy = [connect_slow_reader(server) for _ in range(8)]

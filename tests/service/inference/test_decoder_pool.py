@@ -110,8 +110,8 @@ def test_codes_of_a_webp_take_no_more_memory_than_is_reserved(pool: DecoderPool)
 
 
 def test_a_lossless_webp_of_a_usual_program_has_enough_memory(pool: DecoderPool) -> None:
-    noise = Image.effect_noise((1000, 800), 100)
-    picture = Image.merge("RGBA", [noise, light(0, (1000, 800)).getchannel(0), noise, noise])
+    noise = Image.effect_noise((500, 400), 100)
+    picture = Image.merge("RGBA", [noise, light(0, (500, 400)).getchannel(0), noise, noise])
     content = encode(picture, "WEBP", lossless=True, quality=100, method=6)
     needed = decode(pool, make_job(content, reserved=MEGABYTE))
     assert isinstance(needed, NeedsMore)

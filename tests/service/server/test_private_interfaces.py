@@ -16,7 +16,6 @@ from uvicorn.protocols.http import httptools_impl
 from uvicorn.server import ServerState
 
 from service import app, supervisor
-from service.api.web import SWAGGER_DIR, SWAGGER_FILES
 from service.server.uvicorn_protocol import BoundedProtocol
 from service.telemetry import shared
 
@@ -126,6 +125,14 @@ def test_a_worker_of_bentoml_has_the_main_module_that_we_look_for() -> None:
     )
 
 
+def test_bentoml_asks_this_function_whether_it_may_report_its_use() -> None:
+    stats = importlib.import_module("bentoml._internal.utils.analytics.usage_stats")
+    assert stats.do_not_track()
+    assert "do_not_track()" in inspect.getsource(stats.track), (
+        "BentoML asks elsewhere whether it may report: service.app no longer turns that off"
+    )
+
+
 def test_circus_forks_its_workers_in_a_way_that_runs_our_hook() -> None:
     process = inspect.getsource(importlib.import_module("circus.process"))
     assert "preexec_fn=preexec_fn" in process, (
@@ -153,11 +160,6 @@ def test_bentoml_makes_a_service_of_our_class_and_asks_it_for_the_application() 
     assert callable(getattr(bentoml.Service, "to_asgi", None)), (
         "bentoml.Service has no to_asgi any more: the application has no way in"
     )
-
-
-@pytest.mark.parametrize("name", SWAGGER_FILES)
-def test_bentoml_brings_the_files_of_the_interactive_docs(name: str) -> None:
-    assert Path(SWAGGER_DIR / name).is_file(), f"BentoML no longer has {name} in {SWAGGER_DIR}"
 
 
 @pytest.mark.parametrize("name", ["simple_response", "is_allowed_origin"])

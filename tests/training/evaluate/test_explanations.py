@@ -76,6 +76,7 @@ def test_the_card_has_the_explanation_metrics(tmp_path: Path) -> None:
     assert page == render_model_page("stripes", report.parent)
 
 
+@pytest.mark.slow
 def test_a_temperature_that_cannot_be_fitted_is_left_out(tmp_path: Path) -> None:
     """The card has the reason, and what was measured on the fitting pictures has no comparison."""
     lesson = blobs.lesson()

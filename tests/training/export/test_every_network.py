@@ -90,9 +90,9 @@ def conv(*arguments: int, **options: str) -> nn.Module:
 QUICK: dict[str, Callable[[], nn.Module]] = {
     "padding": lambda: Chain(nn.ZeroPad2d((1, 0, 2, 1)), conv(4, padding="same")),
     "channels last": ChannelsLast,
-    "mixer": Mixer,
 }
 SLOW: dict[str, Callable[[], nn.Module]] = {
+    "mixer": Mixer,
     "upsampling": lambda: Chain(
         *(conv(3), nn.Upsample(scale_factor=2), conv(3)),
         *(nn.Upsample(scale_factor=2, mode="bilinear"), conv(3)),

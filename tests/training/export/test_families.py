@@ -16,7 +16,7 @@ from training.imaging.synthetic import generate_images
 from training.networks.classifier import build_classifier, get_default_layer
 from training.networks.torchvision_zoo import get_imagenet_labels, get_torchvision_input
 
-KINDS = [  # residual, concatenating
+KINDS = [  # a linear head, a convolution as head
     ("resnet18", 64, "closed-form"),
     ("squeezenet1_1", 64, "closed-form"),
 ]

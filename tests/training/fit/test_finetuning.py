@@ -99,6 +99,7 @@ def test_one_neuron_needs_two_labels(resnet: Config) -> None:
         prepare_classifier(replace(resnet, one_neuron=True), 3)
 
 
+@pytest.mark.slow
 def test_a_multilabel_network_has_a_sigmoid_per_label(
     resnet: Config, tiles: Dataset, tmp_path: Path
 ) -> None:

@@ -4,11 +4,7 @@
 export async function makeCurl(picture, fields, needsKey) {
   const fieldOptions = Object.entries(fields).map(([name, value]) => `-F ${quote(`${name}=${value}`)}`);
   const keyOptions = needsKey ? ['-H "Authorization: Bearer $SIGHTGLASS_KEY"'] : [];
-  const source = picture.path
-    ? `curl -s ${quote(new URL(picture.path, location.href))} | `
-    : picture.isFile
-      ? ""
-      : `printf %s ${await encodeBase64(picture.blob)} | base64 -d | `;
+  const source = picture.isFile ? "" : `printf %s ${await encodeBase64(picture.blob)} | base64 -d | `;
   const file = picture.isFile ? `@"${picture.name.replace(/["\\]/g, "\\$&")}"` : "@-";
   return [
     `${source}curl`,
@@ -25,7 +21,8 @@ const quote = (text) => {
   return /^[\w@:/.=-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
 };
 
-async function encodeBase64(blob) {
+/** The bytes of a blob in base64. */
+export async function encodeBase64(blob) {
   const bytes = new Uint8Array(await blob.arrayBuffer());
   return btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join(""));
 }

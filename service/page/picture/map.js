@@ -5,16 +5,25 @@ const EPS = 1e-7;
 const FOR = [255, 140, 0];
 const AGAINST = [40, 90, 255];
 
-/** The map at the model's input size: 0..1 (ReLU, min–max, resize, min–max), or -1..1 if signed. */
-export function makeMap(cam, { height, width }, view, empty) {
+/** The map at the model's input size: 0..1 (ReLU, min–max, resize, min–max), or -1..1 if signed. With `commonPeak`, two maps have one scale. */
+export function makeMap(cam, { height, width }, view, empty, commonPeak = null) {
   const small = { height: cam.length, width: cam[0].length, values: Float32Array.from(cam.flat()) };
-  const peak = small.values.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+  const peak = commonPeak ?? findPeak(cam);
   if (view === SIGNED) {
     return resize(mapValues(small, (value) => (peak > 0 ? value / peak : 0)), height, width);
   }
   if (empty) return resize(mapValues(small, () => 0), height, width);
-  return scale(resize(scale(mapValues(small, (value) => Math.max(value, 0))), height, width));
+  const evidence = mapValues(small, (value) => Math.max(value, 0));
+  if (commonPeak !== null) return resize(mapValues(evidence, (value) => value / commonPeak), height, width);
+  return scale(resize(scale(evidence), height, width));
 }
+
+/** The largest magnitude in a `cam`. */
+export const findPeak = (cam) => cam.flat().reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+
+/** The part that the model sees, as shares of 0..1. */
+export const findShares = ({ width, height }, input) =>
+  findCrop(width, height, input).map((edge, i) => edge / (i % 2 ? height : width));
 
 /** The part of a `width` × `height` picture that the model sees: `[left, top, right, bottom]`. */
 export function findCrop(width, height, input) {
@@ -29,22 +38,29 @@ export function findCrop(width, height, input) {
   return [left * x, top * y, (left + input.width) * x, (top + input.height) * y];
 }
 
-/** Draw the map on the part `crop` of `canvas`, given as shares of 0..1. Heat becomes opacity. */
-export function paint(canvas, map, crop, view, colours) {
-  const { width, height } = canvas;
-  const image = new ImageData(width, height);
+/** The map on a whole picture of `width` × `height`: it lies on `crop`, given as shares of 0..1; elsewhere it is 0. */
+export function project(map, crop, width, height) {
+  const values = new Float32Array(width * height);
   const columns = findNeighbours(width, crop[0], crop[2], map.width);
   const rows = findNeighbours(height, crop[1], crop[3], map.height);
   for (let y = 0, offset = 0; y < height; y++) {
-    for (let x = 0; x < width; x++, offset += 4) {
-      const value = rows[y] && columns[x] ? interpolate(map, rows[y], columns[x]) : 0;
-      const level = Math.round(Math.abs(value) * 255);
-      const colour = view !== SIGNED ? colours.subarray(level * 4) : value > 0 ? FOR : AGAINST;
-      image.data[offset] = colour[0];
-      image.data[offset + 1] = colour[1];
-      image.data[offset + 2] = colour[2];
-      image.data[offset + 3] = level;
+    for (let x = 0; x < width; x++, offset++) {
+      if (rows[y] && columns[x]) values[offset] = interpolate(map, rows[y], columns[x]);
     }
+  }
+  return { width, height, values };
+}
+
+/** Draw a projected map. Heat becomes opacity. */
+export function paint(canvas, { width, height, values }, view, colours) {
+  const image = new ImageData(width, height);
+  for (let i = 0, offset = 0; i < values.length; i++, offset += 4) {
+    const level = Math.round(Math.abs(values[i]) * 255);
+    const colour = view !== SIGNED ? colours.subarray(level * 4) : values[i] > 0 ? FOR : AGAINST;
+    image.data[offset] = colour[0];
+    image.data[offset + 1] = colour[1];
+    image.data[offset + 2] = colour[2];
+    image.data[offset + 3] = level;
   }
   canvas.getContext("2d").putImageData(image, 0, 0);
 }

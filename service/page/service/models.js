@@ -1,18 +1,8 @@
-// Calls the service. Knows nothing about the document.
+// The requests of the page: models, maps and drawn pictures. Knows nothing about the document.
 
-const KEY_NAME = "sightglass-key";
+import { call } from "./call.js";
+
 const MAX_CLASSES = 8;
-
-/** An error that the service answered with; the message is its own sentence. */
-export class ServiceError extends Error {
-  constructor(status, message) {
-    super(message);
-    this.status = status;
-  }
-}
-
-export const useKey = (key) => sessionStorage.setItem(KEY_NAME, key);
-export const hasKey = () => sessionStorage.getItem(KEY_NAME) !== null;
 
 /** All versions of all models: `{id, name, version, state, reason, card, isDefault}`. */
 export async function fetchModels() {
@@ -24,18 +14,18 @@ export async function fetchModels() {
   );
 }
 
-/** The most probable classes of a picture, each with its map, and the time of each stage. */
-export async function explainTop(picture, model, signal) {
-  const top = Math.min(MAX_CLASSES, model.card.labels.length);
-  const fields = { model: model.id, top_k: top, target_top: top };
+/** The most probable classes of a picture, each of the first `top` with its map, and the time of each stage. */
+export async function explainTop(picture, model, signal, top = MAX_CLASSES) {
+  const count = Math.min(MAX_CLASSES, model.card.labels.length);
+  const fields = { model: model.id, top_k: count, target_top: Math.min(top, count) };
   const response = await send(picture, fields, "application/json", signal);
   return { ...(await response.json()), timings: readTimings(response) };
 }
 
 /** The map of one class, or of one class rather than another. With `verify` the service checks it. */
-export async function explainOne(picture, model, target, against, verify = false) {
+export async function explainOne(picture, model, target, against, verify = false, signal = undefined) {
   const fields = { model: model.id, top_k: 1, verify, ...nameTarget(target, against) };
-  const answer = await (await send(picture, fields, "application/json")).json();
+  const answer = await (await send(picture, fields, "application/json", signal)).json();
   return answer.explanations[0];
 }
 
@@ -54,21 +44,6 @@ function send(picture, fields, accept, signal) {
   body.append("image", picture.blob, picture.name);
   for (const [name, value] of Object.entries(fields)) body.append(name, value);
   return call("/gradcam", { method: "POST", body, headers: { accept }, signal });
-}
-
-async function call(path, options = {}) {
-  const key = sessionStorage.getItem(KEY_NAME);
-  const headers = { ...options.headers, ...(key && { authorization: `Bearer ${key}` }) };
-  let response;
-  try {
-    response = await fetch(path, { ...options, headers });
-  } catch (error) {
-    if (error.name === "AbortError") throw error;
-    throw new ServiceError(0, "The service does not answer. Check that it is running, then try again.");
-  }
-  if (response.ok) return response;
-  const answer = await response.json().catch(() => null);
-  throw new ServiceError(response.status, answer?.error?.message ?? `The service answered with status ${response.status}.`);
 }
 
 /** `[[stage, milliseconds], …]` from the Server-Timing header. */

@@ -1,0 +1,1 @@
+"""Sightglass serves image classifiers that explain their answers with Grad-CAM."""

@@ -1,0 +1,1 @@
+"""Fetches models from where they are, and publishes them. The server uses nothing of this."""

@@ -1,0 +1,81 @@
+"""Copies a model file from where it is. Judges nothing of its content but size and digest."""
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from hub.errors import HubError
+from hub.source import Source
+
+MAX_BYTES = 2 << 30  # protobuf, and so an ONNX file, ends there
+CHUNK_BYTES = 1 << 20
+CONNECT_SECONDS, SILENT_SECONDS = 30, 60  # until an HTTP server counts as gone
+PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "hf": "huggingface_hub", "https": "aiohttp"}
+
+Progress = Callable[[int], None]  # takes the number of bytes so far
+
+
+def fetch(source: Source, path: Path, show: Progress) -> str:
+    """Copy the file to `path`; return its SHA-256 in hexadecimal. The copy is on the disk then.
+
+    Raises:
+        HubError: it can't be read, or has more than `MAX_BYTES` bytes.
+    """
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    try:
+        import fsspec
+    except ImportError:
+        raise HubError(describe_missing("fsspec", source)) from None
+    try:
+        with fsspec.open(source.url, "rb", **make_options(source)) as remote:
+            return copy(remote, path, source, show)
+    except HubError:
+        raise
+    except ImportError:
+        raise HubError(describe_missing(PACKAGES.get(source.protocol, ""), source)) from None
+    except FileNotFoundError:
+        raise HubError(f"There is no file at {source.url}.") from None
+    except Exception as exc:  # each protocol has exceptions of its own
+        raise HubError(f"{source.url} can't be read: {str(exc) or type(exc).__name__}") from None
+
+
+def make_options(source: Source) -> dict[str, Any]:
+    """How to open it: over HTTP in one piece, by a server that may take as long as it sends."""
+    if source.protocol == "hf":
+        return {"block_size": 0}
+    if source.protocol in ("http", "https"):
+        import aiohttp
+
+        timeout = aiohttp.ClientTimeout(
+            total=None, sock_connect=CONNECT_SECONDS, sock_read=SILENT_SECONDS
+        )
+        return {"block_size": 0, "client_kwargs": {"timeout": timeout, "trust_env": True}}
+    return {}
+
+
+def copy(remote: BinaryIO, path: Path, source: Source, show: Progress) -> str:
+    """Copy an open file; return its SHA-256."""
+    digest, size = hashlib.sha256(), 0
+    with path.open("wb") as file:
+        while chunk := remote.read(CHUNK_BYTES):
+            size += len(chunk)
+            if size > MAX_BYTES:
+                raise HubError(
+                    f"{source.text} has more than {MAX_BYTES} bytes, so it is no ONNX file."
+                )
+            digest.update(chunk)
+            file.write(chunk)
+            show(size)
+        file.flush()
+        os.fsync(file.fileno())
+    return digest.hexdigest()
+
+
+def describe_missing(package: str, source: Source) -> str:
+    """The sentence for a package that is not installed."""
+    return (
+        f"{source.text} can't be read without the package {package}. Install the extra: "
+        'pip install "sightglass[hub]"'
+    )

@@ -1,0 +1,69 @@
+// What a model is for, how good it is and what its card doubts.
+
+import { elements, state } from "../state.js";
+import { makeElement, makeOption, makePairs } from "./elements.js";
+import { formatPercent, nameModel } from "./words.js";
+
+/** List the models by their names for people. Of models with one title, the later ones get their version. */
+export function listModels(models) {
+  const titles = models.map(nameModel);
+  elements.model.replaceChildren(
+    ...models.map((model, i) => {
+      const isFirst = titles.indexOf(titles[i]) === i;
+      const text = isFirst || !model.card?.title ? titles[i] : `${titles[i]} (${model.id})`;
+      return makeOption(model.id, text, model.state !== "ready");
+    }),
+  );
+}
+
+/** Fill the dialog about the chosen model. */
+export function describeModel(model) {
+  const { card, name, version, sha256, provider } = model;
+  const { training, metrics, confidence, labels } = card;
+  elements["about-title"].textContent = nameModel(model);
+  elements["about-summary"].textContent = card.summary ?? "";
+  const accuracy = metrics?.accuracy ?? metrics?.subset_accuracy;
+  elements["about-facts"].replaceChildren(
+    ...makePairs(
+      [
+        ["Right", accuracy === undefined ? null : `${formatPercent(accuracy)} of ${metrics.pictures.toLocaleString("en")} pictures: ${metrics.measured_on}`],
+        ["Learned from", training.data ?? training.origin],
+        ["Knows", `${labels.length.toLocaleString("en")} classes: ${labels.slice(0, 10).join(", ")}${labels.length > 10 ? " …" : ""}`],
+        ["Sees", `${card.input.width} × ${card.input.height} pixels, ${card.input.mode === "L" ? "gray" : "colour"}`],
+        ["Warns", describeWarnings(confidence)],
+        ["License", card.license],
+        ["File", `${name}/${version}, ${card.architecture}, on ${provider}, sha256 ${sha256?.slice(0, 12)}…`],
+      ].filter(([, value]) => value),
+    ),
+  );
+  const doubts = listDoubts(card);
+  elements["about-doubts"].replaceChildren(...doubts.map((doubt) => makeElement("li", doubt)));
+}
+
+function listDoubts({ checks, metrics, metrics_reason: reason, labels }) {
+  const found = (checks?.faithfulness?.doubts ?? []).map((doubt) => `Its maps: ${doubt}.`);
+  return [
+    `It always answers with one of its ${labels.length.toLocaleString("en")} classes, also when the picture shows none of them.`,
+    ...(metrics ? [] : [`How often it is right was not measured${reason ? `: ${reason}` : ""}.`]),
+    ...found,
+  ];
+}
+
+function describeWarnings(confidence) {
+  if (!confidence) return "Never: its card has no thresholds.";
+  const { threshold, unfamiliar } = confidence;
+  const parts = [];
+  if (typeof threshold === "number") parts.push(`when its confidence is below ${formatPercent(threshold)}`);
+  if (Array.isArray(threshold)) parts.push("when no class reaches its own threshold");
+  if (unfamiliar?.threshold != null) parts.push("for pictures unlike those it knows");
+  return parts.length ? parts.join(", and ") : null;
+}
+
+/** Show the dialog. */
+export function listenForAbout() {
+  elements["about-open"].addEventListener("click", () => {
+    if (!state.model) return;
+    describeModel(state.model);
+    elements.about.showModal();
+  });
+}

@@ -1,0 +1,73 @@
+// The classes of an answer: bars to click, and two fields to choose any other class.
+
+import { elements, state } from "../state.js";
+import { makeElement, makeOption } from "./elements.js";
+import { formatPercent } from "./words.js";
+
+const MAX_IN_MENU = 20; // more classes are searched by typing
+
+/** Offer the labels of a model: in menus if they are few, else in fields to type in. */
+export function offerLabels(labels) {
+  const isLong = labels.length > MAX_IN_MENU;
+  const options = labels.map((label, index) => makeOption(index, label));
+  for (const name of ["other", "against"]) {
+    elements[name].hidden = isLong;
+    elements[`${name}-search`].hidden = !isLong;
+    elements[`${name}-label`].htmlFor = isLong ? `${name}-search` : name;
+    elements[name].replaceChildren(makeOption("", "…"), ...(isLong ? [] : options.map((option) => option.cloneNode(true))));
+  }
+  elements.labels.replaceChildren(...(isLong ? labels.map((label) => makeOption(label, "")) : []));
+}
+
+/** Call `select` with what a person chooses in the fields. */
+export function listenForClasses(select) {
+  const choose = (name, index) => {
+    if (name === "against") select({ against: index });
+    else if (index !== null) select({ target: index });
+  };
+  for (const name of ["other", "against"]) {
+    const [menu, search] = [elements[name], elements[`${name}-search`]];
+    menu.addEventListener("change", () => choose(name, menu.value === "" ? null : Number(menu.value)));
+    search.addEventListener("change", () => {
+      const index = findLabel(search.value);
+      search.setCustomValidity(search.value && index === null ? "Choose a class from the list." : "");
+      if (!search.reportValidity()) return;
+      choose(name, index);
+    });
+  }
+}
+
+/** Show the classes as buttons. The one whose map is shown is pressed. */
+export function listClasses(select) {
+  const { answer, target, against, model } = state.shown;
+  const { activeElement } = document;
+  const focused = elements.classes.contains(activeElement) ? activeElement.value : null;
+  elements.classes.replaceChildren(
+    ...answer.predictions.map((prediction) => makeClass(prediction, prediction.index === target, select)),
+  );
+  if (focused !== null) elements.classes.querySelector(`[value="${focused}"]`)?.focus();
+  elements.other.value = elements["other-search"].value = "";
+  elements.against.value = against ?? "";
+  elements["against-search"].value = against === null ? "" : model.card.labels[against];
+}
+
+function findLabel(text) {
+  const wanted = text.trim().toLowerCase();
+  if (!wanted) return null;
+  const labels = state.shown.model.card.labels.map((label) => label.toLowerCase());
+  const exact = labels.indexOf(wanted);
+  const index = exact >= 0 ? exact : labels.findIndex((label) => label.startsWith(wanted));
+  return index >= 0 ? index : null;
+}
+
+function makeClass({ index, label, probability }, isPressed, select) {
+  const bar = makeElement("span", "", "bar");
+  bar.style.transform = `scaleX(${probability})`;
+  const button = Object.assign(makeElement("button"), { type: "button", value: index, title: label });
+  button.append(makeElement("span", label, "label"), makeElement("span", formatPercent(probability), "share"), bar);
+  button.ariaPressed = String(isPressed);
+  button.addEventListener("click", () => select({ target: index }));
+  const item = makeElement("li");
+  item.append(button);
+  return item;
+}

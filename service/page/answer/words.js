@@ -1,0 +1,45 @@
+// Sentences about answers and maps. Knows nothing about the document.
+
+const METHODS = { gradcam: "Grad-CAM", hirescam: "HiResCAM" };
+
+/** A probability as a percentage. What is not quite nothing or all is not rounded to it. */
+export function formatPercent(share) {
+  const text = `${(100 * share).toFixed(1)} %`;
+  if (text === "0.0 %") return "< 0.1 %";
+  return text === "100.0 %" && share < 1 ? "> 99.9 %" : text;
+}
+
+/** What the map shows, in one sentence. */
+export function describeMap({ target, against, empty }, isSigned) {
+  const subject = `“${target.label}”${against ? ` rather than “${against.label}”` : ""}`;
+  if (empty) return `There is no evidence for ${subject}, so the map is empty.`;
+  return isSigned ? `Evidence for and against ${subject}` : `Evidence for ${subject}`;
+}
+
+/** The method of a map and the layer that it explains. */
+export const describeOrigin = ({ method, layer }) => `${METHODS[method]} at layer ${layer}`;
+
+/** A model's name for people, and why it can't answer if it can't. */
+export const nameModel = ({ name, version, card, state, reason }) =>
+  `${card?.title ?? `${name} / ${version}`}${state === "ready" ? "" : ` (${reason ?? state})`}`;
+
+/** How blurring the map's hottest and coldest fifth changes the probability, and what that proves. */
+export function describeCheck({ probability, hot_blurred: hot, cold_blurred: cold }) {
+  if (hot === null) return "The map is empty, so there is nothing to check.";
+  const change = (after) => {
+    if (Math.abs(after - probability) < Math.max(0.02, probability / 20)) return `hardly changes ${formatPercent(probability)}`;
+    return `${after < probability ? "drops" : "raises"} ${formatPercent(probability)} to ${formatPercent(after)}`;
+  };
+  const [hotLoss, coldLoss] = [probability - hot, probability - cold];
+  const counts = hotLoss > probability / 4 && hotLoss > 2 * Math.max(coldLoss, 0);
+  return (
+    `Blurring the highlighted fifth ${change(hot)}${counts ? ": it counts." : ": this proves little."}` +
+    ` Blurring the coldest fifth ${change(cold)}.`
+  );
+}
+
+/** Rather how sure the model is, in words. */
+export function describeConfidence(probability, isDoubtful) {
+  if (isDoubtful) return "not sure";
+  return probability >= 0.95 ? "very sure" : probability >= 0.7 ? "quite sure" : "leaning this way";
+}

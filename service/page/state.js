@@ -1,0 +1,19 @@
+// What the page knows. Every part reads it.
+
+export const elements = Object.fromEntries([...document.querySelectorAll("[id]")].map((element) => [element.id, element]));
+
+export const state = {
+  models: [], // as `fetchModels` returns them
+  model: null, // the chosen one
+  pending: null, // a picture without an answer yet: {blob, name} and its source: isFile, or example
+  shown: null, // {picture, model, answer, maps by "target" or "target-against", target, against, verification}
+  drawing: false,
+};
+
+export const nameMap = ({ target, against }) => (against === null ? `${target}` : `${target}-${against}`);
+
+/** The map on the screen, or undefined. */
+export const getShownMap = () => state.shown?.maps.get(nameMap(state.shown));
+
+/** The chosen view: "overlay" or "signed". */
+export const getView = () => document.querySelector("[name=view]:checked").value;

@@ -1,0 +1,1 @@
+"""Measurements of masks and of their maps on held-out pictures."""

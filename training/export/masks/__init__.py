@@ -1,0 +1,1 @@
+"""From a segmentation network to a checked model file."""

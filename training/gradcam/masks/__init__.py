@@ -1,0 +1,1 @@
+"""Maps of masks: why the pixels of a region got their class."""
