@@ -28,7 +28,10 @@ CHECK_EPILOG = "example: python -m service check models"
 EXPLAIN_EPILOG = (
     'example: python -m service explain cat.jpg -o heatmap.png --target "Egyptian cat" --verify'
 )
-EXPLAIN_OPTIONS = ("model", "target", "against", "view", "colormap", "alpha", "size", "verify")
+EXPLAIN_OPTIONS = (
+    *("model", "target", "against", "box", "point", "of"),
+    *("view", "colormap", "alpha", "size", "verify"),
+)
 
 
 def main() -> int:
@@ -115,6 +118,9 @@ def add_explain(parser: argparse.ArgumentParser) -> None:
         (("--model",), "name or name/version, for example lenet5/1 (default: the default model)"),
         (("--target",), 'label to explain, for example "tabby cat" (default: the most probable)'),
         (("--against",), 'explain the target rather than this label, for example "tiger cat"'),
+        (("--box",), "for models that segment: explain the pixels in left,top,right,bottom"),
+        (("--point",), "the same for one pixel x,y, for example 120,88"),
+        (("--of",), "the same for the pixels that have this label"),
         (("--view",), "overlay, heatmap or signed (default: overlay)"),
         (("--colormap",), "viridis, turbo or gray (default: viridis)"),
         (("--alpha",), "opacity of the hottest point, 0 to 1, for example 0.4 (default: 0.6)"),

@@ -7,6 +7,7 @@ from math import inf
 from pathlib import Path
 from typing import NamedTuple
 
+from service.api.segmentation import check_task
 from service.artifact.layout import UnreadableTree, make_model_path, scan_tree
 from service.errors import ApiError
 from service.inference.admission import Admission
@@ -110,6 +111,7 @@ async def _explain(
     repository = Repository(settings)
     await repository.refresh()
     model = repository.find(options.model)
+    check_task(options, model, repository)
     admission = Admission(settings)
     classifier = Classifier(settings, admission)
     explainer = (RegionExplainer if model.segments else Explainer)(classifier)
