@@ -84,7 +84,9 @@ def test_one_folder_is_split_by_the_seed_and_folders_of_splits_are_kept(
     config = replace(make_config(folder), validation=0.2, test=0.2)
     names = [list_names(load_dataset(replace(config, seed=seed)).splits) for seed in (0, 0, 1)]
     assert names[0] == names[1] != names[2]
-    assert sorted(sum(names[0].values(), [])) == [f"{i:02}" for i in range(6)]
+    assert sorted(stem for stems in names[0].values() for stem in stems) == [
+        f"{i:02}" for i in range(6)
+    ]
     for name in ("Train", "valid"):
         write_pictures(tmp_path / "given" / name, 4, seed=len(name))
     given = load_dataset(replace(config, data=str(tmp_path / "given")))
@@ -105,7 +107,7 @@ def test_a_label_without_pixels_is_refused(
         load_dataset(replace(config, labels=(*config.labels, "star")))
 
 
-def test_masks_keep_their_values_and_crops_ignore_what_they_lack(tmp_path: Path) -> None:
+def test_masks_keep_their_values_and_crops_ignore_what_they_lack() -> None:
     mask = np.zeros((20, 30), np.uint8)
     mask[5:15, 10:20], mask[0, 0] = 2, 255
     squashed = resize_mask(mask, SPEC)

@@ -105,5 +105,5 @@ def test_masks_move_along_with_their_pictures() -> None:
 def test_a_side_that_cannot_be_halved_so_often_is_refused() -> None:
     network = UNet(2, 3, width=4, levels=3)
     assert network(torch.zeros(1, 3, 16, 24)).shape == (1, 2, 16, 24)
-    with pytest.raises(UserError, match="divisible by 8, got width 28. Take 24 or 32"):
+    with pytest.raises(UserError, match=r"divisible by 8, got width 28\. Take 24 or 32"):
         check_sides(Input("RGB", 16, 28, None, None), network)
