@@ -26,7 +26,7 @@ from training.data.datasets import load_dataset
 from training.data.mask_folder import read_mask
 from training.errors import CheckError, UserError
 from training.evaluate.masks.faithfulness import measure_mask_maps
-from training.evaluate.masks.overlap import place_mask
+from training.evaluate.masks.overlap import compute_mask_metrics, place_mask
 from training.export.import_network import ImportRequest
 from training.export.masks.import_network import import_mask_network
 from training.export.masks.request import MaskExportRequest, check_mask_request
@@ -190,7 +190,10 @@ def test_maps_of_a_random_network_fail_the_check_of_faithfulness(exported: Expor
         return [p.argmax(1).to(torch.uint8).numpy(), p.numpy(), found.cam.numpy()]
 
     maps = measure_mask_maps(run, model, plan, exported.test, "the test split", 6)
-    assert maps.figures["doubts"]
+    assert any("takes only" in doubt for doubt in maps.figures["doubts"])
+    own = exported.card["checks"]
+    assert isinstance(own, dict)
+    assert not any("takes only" in doubt for doubt in own["faithfulness"]["doubts"])
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
@@ -246,6 +249,13 @@ def test_palettes_tell_many_classes_apart() -> None:
     assert find_background(labels) == 1
     assert palette[1] == "#000000"
     assert len(set(palette)) == len(labels)
+
+
+def test_masks_of_the_most_frequent_class_alone_are_no_better_than_chance() -> None:
+    always = torch.tensor([[[80, 0], [20, 0]]])
+    assert "gives 0.400" in compute_mask_metrics(always, ("ground", "thing"))["doubts"][0]
+    right = torch.tensor([[[75, 5], [5, 15]]])
+    assert "doubts" not in compute_mask_metrics(right, ("ground", "thing"))
 
 
 @pytest.mark.slow
