@@ -81,7 +81,7 @@ class MaskParity:
 
     def compare_with_plain(self, case: Case) -> None:
         """Compare mask and probabilities with the graph without maps."""
-        _, probabilities = self.run_plain(case.image, case.target, case.region)
+        probabilities = self.run_plain(case.image, case.target, case.region)[1]
         self.record("probabilities", np.abs(case.probabilities - probabilities).max())
 
     def compare_with_torch(self, case: Case) -> None:

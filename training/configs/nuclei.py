@@ -1,6 +1,10 @@
 """A U-Net on microscope pictures of cell nuclei: the bundled segmentation model.
 
-Command: python -m training fit nuclei
+Commands: python -m training fit nuclei
+          python -m training export runs/nuclei/best.pt --precision w16
+Cost: 16 epochs of three minutes on one core.
+Result: nucleus has Dice 0.911 and IoU 0.837 in the 99 test pictures, at the masks' own sizes (mIoU
+0.904; on validation, where the epoch was chosen, 0.904 at the network's size).
 """
 
 from training.config import Config

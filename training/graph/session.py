@@ -104,7 +104,7 @@ def measure_cost(
 
 
 def measure_mask_cost(
-    proto: onnx.ModelProto, plain: onnx.ModelProto, pictures: Pixels, seconds: float = 3.0
+    proto: onnx.ModelProto, plain: onnx.ModelProto, pictures: Pixels, seconds: float = 0.5
 ) -> dict[str, float]:
     """Milliseconds per picture on one thread: plain, with one target, and with none as a ratio."""
     count = 2  # pictures per batch: a mask costs much more than a class

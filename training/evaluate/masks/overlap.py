@@ -14,6 +14,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from training.data.mask_folder import MaskSplit, read_mask
+from training.evaluate.chance import MIN_SKILL
 from training.fit.overlap import Overlap, count_confusion, score_confusion
 from training.imaging.augmentation import IGNORED
 from training.imaging.preprocessing import Input, Pixels
@@ -88,12 +89,26 @@ def compute_mask_metrics(counts: torch.Tensor, labels: tuple[str, ...]) -> dict[
         "per_class": {name: describe_class(scores, shown, i) for i, name in enumerate(labels)},
         "confusion": confusion.tolist(),
     }
+    doubts = find_overlap_doubts(scores.miou, confusion)
+    figures |= {"doubts": doubts} if doubts else {}
     missing = [name for name, count in zip(labels, shown.tolist(), strict=True) if not count]
     if missing:
         figures["undefined"] = [
             f"No mask has {', '.join(missing)}, so some of their figures are not defined."
         ]
     return figures
+
+
+def find_overlap_doubts(miou: float, confusion: torch.Tensor) -> list[str]:
+    """Whether the mIoU could be that of always answering the most frequent class."""
+    counts = confusion.sum(1)
+    chance = float(counts.max() / counts.sum()) / int((counts > 0).sum())
+    if miou - chance > MIN_SKILL * (1 - chance):
+        return []
+    return [
+        f"its mIoU is {miou:.3f}, which is not clearly more than chance: always answering the most "
+        f"frequent class gives {chance:.3f}"
+    ]
 
 
 def describe_class(scores: Overlap, shown: torch.Tensor, index: int) -> dict[str, Any]:
