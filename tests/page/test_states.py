@@ -8,7 +8,6 @@ from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 
 from tests.page.conftest import MODELS, PATIENCE_MS, Watch
 from tests.page.person import find_pressed, read_classes, upload
-from tests.server import Server
 from tests.service.quadrants_model import LABELS, encode, light, write_model
 from tests.warm_process import start_worker
 
@@ -24,7 +23,9 @@ def choose(page: Page, quarter: int, name: str = "picture.png") -> None:
 
 def test_the_first_visit_explains_itself_and_offers_what_this_very_model_knows(page: Page) -> None:
     expect(page.locator("#welcome")).to_contain_text("which parts made it think so")
-    expect(page.locator("#welcome-summary")).to_have_text("Says which quarter of a picture is light.")
+    expect(page.locator("#welcome-summary")).to_have_text(
+        "Says which quarter of a picture is light."
+    )
     expect(page.locator("#hint")).to_contain_text("the model's own confidence")
     expect(page.locator("#hint")).to_contain_text("Cool parts were ignored")
     cards = page.locator("#welcome-examples button")
@@ -154,7 +155,7 @@ def check_that_the_docs_take_a_key(context: BrowserContext) -> None:
     expect(docs.locator("#authorize")).to_have_text("Authorized. Change key")
 
 
-def test_one_of_a_thousand_classes_is_found_by_typing(page: Page, site: Server) -> None:
+def test_one_of_a_thousand_classes_is_found_by_typing(page: Page) -> None:
     page.select_option("#model", "many/1")
     upload(page, light(0))
     expect(page.locator("#other")).to_be_hidden()
