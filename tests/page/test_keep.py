@@ -119,7 +119,7 @@ def test_many_pictures_become_a_gallery_a_table_and_a_page(page: Page) -> None:
 
 
 def test_a_part_can_be_taken_away_and_both_answers_compared(page: Page) -> None:
-    upload(page, light(3, (320, 320)))
+    upload(page, light(3, (320, 320), level=90))
     page.locator("#compare").click()
     captions = page.locator(".sides .caption")
     expect(captions.nth(1)).to_contain_text("without the box")
