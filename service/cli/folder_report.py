@@ -29,7 +29,7 @@ AT_ONCE = 4  # pictures that are decoded while others are run
 THUMBNAIL_SIDE = 224  # pixels
 COLUMNS = ("picture", "class", "confidence", "warnings", "error", "model", "sha256")
 FORMULAS = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet would run such a cell
-HEAD = """<!doctype html>
+HEAD = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy"
  content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
