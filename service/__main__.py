@@ -145,7 +145,7 @@ def run_explain(arguments: argparse.Namespace) -> int:
         )
     if is_list and arguments.verify:
         raise CommandError("--verify is for one picture: give it with -o FILE.")
-    media_type = "" if is_list else mimetypes.guess_type(arguments.output.name)[0]
+    media_type = "" if is_list else mimetypes.guess_type(arguments.output.name)[0] or ""
     if not is_list and media_type not in ENCODINGS:
         raise CommandError(
             f'The output must be a .png, .jpg or .webp file, got "{arguments.output}".'

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect
+from playwright.sync_api import Browser, BrowserContext, FilePayload, Page, expect
 
 from tests.page.conftest import PATIENCE_MS
 from tests.page.person import upload
@@ -112,7 +112,7 @@ def test_every_call_of_the_docs_can_be_tried(context: BrowserContext, site: Serv
             wanted = (field.get_attribute("id") or "").removeprefix(f"{name}-")
             field.fill("look/base.css" if name == "part" else VALUES[wanted])
         for field in call.locator("input[type=file][required]").all():
-            picture = {"name": "p.png", "mimeType": "", "buffer": encode(light(0))}
+            picture = FilePayload(name="p.png", mimeType="", buffer=encode(light(0)))
             field.set_input_files([picture])
         call.locator("form > button.primary").click()
         call.locator(".status").wait_for()

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Page, expect
+from playwright.sync_api import FilePayload, Page, expect
 
 from tests.page.conftest import MODELS
 from tests.page.person import find_pressed, read_heat, upload
@@ -91,7 +91,7 @@ def test_the_picture_can_carry_its_label_and_legend(page: Page) -> None:
 
 def test_many_pictures_become_a_gallery_a_table_and_a_page(page: Page) -> None:
     files = [
-        {"name": f"{name}.png", "mimeType": "image/png", "buffer": data}
+        FilePayload(name=f"{name}.png", mimeType="image/png", buffer=data)
         for name, data in (
             ("=1", encode(light(0))),
             ("dark", encode(Image.new("L", (28, 28)))),
