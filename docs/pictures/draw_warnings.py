@@ -53,7 +53,7 @@ def ask(url, model, content):
     return answer["predictions"][0], [warning["code"] for warning in answer["warnings"]]
 
 
-figure = Figure((10 * 1.3, len(STRANGE) * 1.95))
+figure = Figure((10 * 1.4, len(STRANGE) * 2.15))
 for row, (model, paths) in enumerate(STRANGE.items()):
     counts = dict.fromkeys(SHORT, 0) | {"any": 0}
     for column, content in enumerate([*(path.read_bytes() for path in paths), make_noise()]):
@@ -66,7 +66,7 @@ for row, (model, paths) in enumerate(STRANGE.items()):
         said = "\n".join(SHORT[code] for code in codes) or "no warning"
         label = top["label"] if len(top["label"]) < 15 else top["label"][:14] + "…"
         axes.set_title(
-            f"{label}, {top['probability']:.0%}\n{said}", fontsize=7, color="k" if codes else "r"
+            f"{label}\n{top['probability']:.0%}\n{said}", fontsize=7, color="k" if codes else "r"
         )
         if column == 0:
             axes.text(-0.15, 0.5, model, transform=axes.transAxes, rotation=90, va="center",

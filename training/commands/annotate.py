@@ -11,7 +11,7 @@ def add_annotate(commands: Commands) -> None:
     command = add_command(
         commands,
         "annotate",
-        "write a model file's card anew: the warnings' thresholds, or texts and examples for people",
+        "write a file's card anew: the warnings' thresholds, or texts and examples for people",
         "annotate models/lenet5/1/model.onnx --unlike photos",
         run_annotate,
     )

@@ -45,7 +45,7 @@ export function makeDocument(title) {
 /** The document as a file. The style is added to the text, because this page's own policy would stop it. */
 export const makeFile = (page) => {
   const html = page.documentElement.outerHTML.replace("</head>", () => `<style>${STYLE}</style></head>`);
-  return new Blob([`<!doctype html>\n${html}\n`], { type: "text/html" });
+  return new Blob([`<!DOCTYPE html>\n${html}\n`], { type: "text/html" });
 };
 
 /** Add a table: a row of headings, and rows whose cells are texts, numbers in words, or picture URLs. */

@@ -24,7 +24,7 @@ export async function makeReport() {
   addFigure(made, pictures, composePicture([{ source: ground.source }], SIDE), `The picture: ${picture.name}`);
   const mapped = addFigure(made, pictures, composePicture(listLayers(), SIDE), describeMap(explanation, isSigned));
   add(mapped, "img", "", { src: elements.scale.toDataURL(), class: "scale", alt: "" });
-  add(mapped, "figcaption", isSigned ? "blue: against, orange: for" : "cool: ignored, warm: counted");
+  add(mapped, "span", isSigned ? "blue: against, orange: for" : "cool: ignored, warm: counted");
   if (elements.place.textContent) add(main, "p", elements.place.textContent);
   add(main, "h2", "Check");
   add(main, "p", verification ?? "The map was not checked.");
@@ -32,7 +32,7 @@ export async function makeReport() {
   add(main, "h2", "Classes");
   addTable(made, main, ["Class", "Confidence"], answer.predictions.map(({ label, probability }) => [label, formatPercent(probability)]));
   add(main, "h2", "Model");
-  addTable(made, main, ["", ""], [
+  addTable(made, main, ["What", "Which"], [
     ["Model", `${nameModel(model)} (${model.name})`],
     ["Version", model.version],
     ["File, sha256", model.sha256],
@@ -48,6 +48,5 @@ export async function makeReport() {
 function addFigure({ add }, parent, src, caption) {
   const figure = add(parent, "figure");
   add(figure, "img", "", { src, alt: caption });
-  add(figure, "figcaption", caption);
-  return figure;
+  return add(figure, "figcaption", caption);
 }

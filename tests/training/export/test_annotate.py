@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from training.artifact.card import attach_card
+from training.artifact.introduction import IntroductionRequest
 from training.errors import UserError
 from training.export.annotate import AnnotateRequest, annotate_model
 from training.export.confidence import load_others
@@ -105,6 +106,14 @@ def test_features_are_learned_from_every_other_picture_and_change_no_other_outpu
         for path in (file, folder / "model.onnx")
     ]
     assert all(np.array_equal(one, other) for one, other in zip(*answers, strict=True))
+
+
+def test_texts_for_people_are_written_without_measuring_anything(file: Path) -> None:
+    introduction = IntroductionRequest("Digits", "Reads digits.")
+    folder = annotate_model(AnnotateRequest(file, introduction=introduction, say=quietly))
+    before, after = read_card(file), read_card(folder / "model.onnx")
+    assert after.pop("annotated")
+    assert after == {**before, "title": "Digits", "summary": "Reads digits."}
 
 
 def test_a_card_without_a_data_set_needs_pictures(file: Path) -> None:
