@@ -20,6 +20,7 @@ EPILOG = """examples:
   python -m service serve --port 8080
   python -m service check models
   python -m service explain cat.jpg -o heatmap.png --target "Egyptian cat"
+  python -m service explain pictures --report out.html --csv out.csv
 
 The environment variables SIGHTGLASS_… configure all commands.
 """
@@ -110,7 +111,9 @@ def run_check(arguments: argparse.Namespace) -> int:
 
 def add_explain(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `explain`, which are the parameters of `POST /gradcam`."""
-    parser.add_argument("picture", type=Path, help="picture to explain, for example cat.jpg")
+    parser.add_argument(
+        "picture", type=Path, help="picture to explain, for example cat.jpg, or a folder of them"
+    )
     for flags, help_text in (
         (("--model",), "name or name/version, for example lenet5/1 (default: the default model)"),
         (("--target",), 'label to explain, for example "tabby cat" (default: the most probable)'),
@@ -125,8 +128,13 @@ def add_explain(parser: argparse.ArgumentParser) -> None:
         "-o",
         "--output",
         type=Path,
-        required=True,
         help="file to write, for example heatmap.png; .jpg and .webp work too",
+    )
+    parser.add_argument(
+        "--report", type=Path, help="page to write about all pictures, for example out.html"
+    )
+    parser.add_argument(
+        "--csv", type=Path, help="table to write of all pictures, for example out.csv"
     )
     parser.add_argument(
         "--verify",
@@ -144,8 +152,15 @@ def run_explain(arguments: argparse.Namespace) -> int:
     from service.imaging.heatmap import ENCODINGS
     from service.parameters import ExplainOptions
 
-    media_type = mimetypes.guess_type(arguments.output.name)[0]
-    if media_type not in ENCODINGS:
+    is_list = bool(arguments.report or arguments.csv)
+    if bool(arguments.output) == is_list or (arguments.picture.is_dir() and not is_list):
+        raise CommandError(
+            "Give -o FILE for one picture, or --report FILE, --csv FILE or both for a folder."
+        )
+    if is_list and arguments.verify:
+        raise CommandError("--verify is for one picture: give it with -o FILE.")
+    media_type = "" if is_list else mimetypes.guess_type(arguments.output.name)[0]
+    if not is_list and media_type not in ENCODINGS:
         raise CommandError(
             f'The output must be a .png, .jpg or .webp file, got "{arguments.output}".'
         )
@@ -156,6 +171,14 @@ def run_explain(arguments: argparse.Namespace) -> int:
         given["target"] = [given["target"]]
     options = validate_options(ExplainOptions, given)
     settings = apply_bundled_default(read_settings())
+    if is_list:
+        from service.cli.folder_report import explain_folder
+
+        outputs = (arguments.report, arguments.csv)
+        count, failed = explain_folder(arguments.picture, options, outputs, settings)
+        for path in filter(None, outputs):
+            print(f"{path}: {count} pictures, {failed} of them could not be explained")
+        return int(failed > 0)
     explained = explain(arguments.picture, options, media_type, settings)
     arguments.output.write_bytes(explained.rendered.content)
     print(describe_explanation(explained, arguments.output))

@@ -1,6 +1,5 @@
 """The page never falls silent and never loses a picture: busy, rejected, gone, no key, no model."""
 
-import re
 import time
 from pathlib import Path
 
@@ -8,7 +7,6 @@ from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 
 from tests.page.conftest import MODELS, PATIENCE_MS, Watch
 from tests.page.person import find_pressed, read_classes, upload
-from tests.server import Server
 from tests.service.quadrants_model import LABELS, encode, light, write_model
 from tests.warm_process import start_worker
 
@@ -24,12 +22,14 @@ def choose(page: Page, quarter: int, name: str = "picture.png") -> None:
 
 def test_the_first_visit_explains_itself_and_offers_what_this_very_model_knows(page: Page) -> None:
     expect(page.locator("#welcome")).to_contain_text("which parts made it think so")
-    expect(page.locator("#welcome-summary")).to_have_text("Says which quarter of a picture is light.")
+    expect(page.locator("#welcome-summary")).to_have_text(
+        "Says which quarter of a picture is light."
+    )
     expect(page.locator("#hint")).to_contain_text("the model's own confidence")
     expect(page.locator("#hint")).to_contain_text("Cool parts were ignored")
     cards = page.locator("#welcome-examples button")
     assert [example["title"] for example in MODELS["colours/2"]["examples"]] == [
-        text.strip() for text in cards.all_inner_texts()
+        text.strip() for text in cards.all_text_contents()
     ]
     cards.first.click()
     expect(page.locator("#top-label")).to_have_text(LABELS[1])
@@ -99,24 +99,22 @@ def test_a_service_that_is_gone_is_asked_until_it_is_back(page: Page) -> None:
 
 
 def test_a_picture_dropped_before_there_is_a_model_is_answered_afterwards(
-    context: BrowserContext, tmp_path: Path
+    browser: Browser, tmp_path: Path
 ) -> None:
     models = tmp_path / "models"
     models.mkdir()
-    with start_worker(models, tmp_path, workers=1, model_poll_seconds=0.2) as empty:
+    with (
+        start_worker(models, tmp_path, workers=1, model_poll_seconds=0.2) as empty,
+        browser.new_context(base_url=empty.url) as context,
+    ):
+        context.set_default_timeout(PATIENCE_MS)
         page = context.new_page()
-        page.route("**", lambda route: route.continue_(url=move(route.request.url, empty.port)))
         page.goto("/")
         expect(page.locator("#error")).to_contain_text("There is no model yet")
         choose(page, 3, "early.png")
         expect(page.locator("#caption")).to_contain_text("“early.png” is kept")
         write_model(models / "quadrants" / "1" / "model.onnx")
         expect(page.locator("#top-label")).to_have_text(LABELS[3])
-
-
-def move(url: str, port: int) -> str:
-    """The same address at another port."""
-    return re.sub(r":\d+/", f":{port}/", url, count=1)
 
 
 def test_a_picture_dropped_before_the_key_is_answered_afterwards(
@@ -154,7 +152,7 @@ def check_that_the_docs_take_a_key(context: BrowserContext) -> None:
     expect(docs.locator("#authorize")).to_have_text("Authorized. Change key")
 
 
-def test_one_of_a_thousand_classes_is_found_by_typing(page: Page, site: Server) -> None:
+def test_one_of_a_thousand_classes_is_found_by_typing(page: Page) -> None:
     page.select_option("#model", "many/1")
     upload(page, light(0))
     expect(page.locator("#other")).to_be_hidden()

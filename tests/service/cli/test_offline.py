@@ -1,5 +1,6 @@
 """The commands `check` and `explain` work without a server."""
 
+import csv
 import os
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from service.__main__ import main
 from tests.server import ROOT
 from tests.service.quadrants_model import encode, light, write_model
 
@@ -126,3 +128,39 @@ def test_a_file_that_is_missing_or_no_picture_is_reported_in_one_sentence(
         assert (result.returncode, sentence in result.stderr) == (1, True), result.stderr
     result = run("explain", text, "-o", tmp_path / "heat.txt", models_dir=quadrants_dir)
     assert "must be a .png, .jpg or .webp file" in result.stderr
+
+
+def test_explain_writes_a_report_and_a_table_of_all_pictures_in_a_folder(
+    quadrants_dir: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "pictures"
+    (folder / "more").mkdir(parents=True)
+    for quarter, name in ((0, "a.png"), (3, "more/<b>.png")):
+        (folder / name).write_bytes(encode(light(quarter)))
+    (folder / "=broken.png").write_bytes(b"no picture")
+    (folder / "notes.txt").write_bytes(b"passed over")
+    outputs = ("--report", tmp_path / "out.html", "--csv", tmp_path / "out.csv")
+    result = run("explain", folder, *outputs, models_dir=quadrants_dir)
+    assert result.returncode == 1, result.stderr
+    assert "3 pictures, 1 of them could not be explained" in result.stdout
+    with (tmp_path / "out.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["picture"] for row in rows] == ["'=broken.png", "a.png", "more/<b>.png"]
+    assert [row["class"] for row in rows] == ["", "top left", "bottom right"]
+    assert "accepted format" in rows[0]["error"]
+    page = (tmp_path / "out.html").read_text()
+    assert page.count("<tr>") == 4
+    assert page.count("data:image/jpeg;base64,") == 2
+    assert "more/&lt;b&gt;.png" in page
+    assert "<b>" not in page
+
+
+@pytest.mark.parametrize(
+    "arguments", [(), ("-o", "heat.png"), ("-o", "heat.png", "--csv", "out.csv")]
+)
+def test_explain_says_which_outputs_a_folder_can_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["service", "explain", str(tmp_path), *arguments])
+    with pytest.raises(SystemExit, match="--report FILE, --csv FILE or both for a folder"):
+        main()

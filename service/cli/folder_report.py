@@ -1,0 +1,197 @@
+"""Explains all pictures of a folder without a server: a table as CSV, and one HTML page."""
+
+import asyncio
+import base64
+import contextlib
+import csv
+import datetime
+import html
+import sys
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass
+from math import inf
+from pathlib import Path
+from typing import IO
+
+from service.cli.offline import CommandError
+from service.errors import ApiError
+from service.inference.admission import Admission
+from service.inference.classifier import Classifier
+from service.inference.explainer import Explainer, ExplainRequest, RenderedExplanation, check_labels
+from service.repository.model import Model
+from service.repository.repository import Repository
+from service.schemas import ExplainOptions
+from service.settings import Settings
+from service.telemetry.timings import Timings
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic")
+AT_ONCE = 4  # pictures that are decoded while others are run
+THUMBNAIL_SIDE = 224  # pixels
+COLUMNS = ("picture", "class", "confidence", "warnings", "error", "model", "sha256")
+FORMULAS = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet would run such a cell
+HEAD = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy"
+ content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title><style>
+body {{ max-width: 960px; margin: 32px auto; padding: 0 24px; color: #182022;
+ font: 15px/1.5 system-ui, sans-serif; }}
+h1 {{ margin: 0; font-size: 26px; }} p {{ color: #566164; }}
+table {{ width: 100%; border-collapse: collapse; }}
+th, td {{ padding: 8px 12px 8px 0; border-bottom: 1px solid #d5dad7; text-align: left;
+ vertical-align: top; overflow-wrap: anywhere; }}
+th {{ color: #566164; font-weight: 500; }} td img {{ width: 112px; border-radius: 6px; }}
+@media print {{ tr {{ break-inside: avoid; }} }}
+</style></head><body><main>
+<h1>{title}</h1>
+<p>{model}. Warm parts counted, cool parts were ignored. A percentage is the model's own
+confidence.</p>
+<table><thead><tr><th scope="col">Heat</th><th scope="col">Picture</th><th scope="col">Class</th>
+<th scope="col">Confidence</th><th scope="col">Warnings</th></tr></thead><tbody>
+"""
+FOOT = "</tbody></table><p>Model file {sha256}. {date} UTC.</p></main></body></html>\n"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One picture: its explanation, or the sentence that says why there is none."""
+
+    name: str
+    found: RenderedExplanation | None
+    error: str = ""
+
+
+def explain_folder(
+    folder: Path, options: ExplainOptions, outputs: Sequence[Path | None], settings: Settings
+) -> tuple[int, int]:
+    """Explain the pictures of a folder and write the report and the CSV, of which one may be None.
+
+    Returns the number of pictures, and of those that could not be explained.
+
+    Raises:
+        CommandError: there is no picture, or a file cannot be written.
+    """
+    paths = list_pictures(folder)
+    options = options.model_copy(update={"size": THUMBNAIL_SIDE})
+    with contextlib.ExitStack() as stack:
+        files = [stack.enter_context(_open(path)) if path else None for path in outputs]
+        try:
+            return asyncio.run(_write_rows(folder, paths, options, files, settings))
+        except ApiError as exc:
+            raise CommandError(exc.message) from None
+
+
+def list_pictures(folder: Path) -> list[Path]:
+    """Return the files below a folder that are named like pictures, sorted; a file is its own."""
+    if folder.is_file():
+        return [folder]
+    paths = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in SUFFIXES
+        and path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
+    if not paths:
+        raise CommandError(
+            f"There is no picture in {folder}. Give a folder with files such as cat.jpg."
+        )
+    return paths
+
+
+async def _write_rows(
+    folder: Path,
+    paths: Sequence[Path],
+    options: ExplainOptions,
+    files: Sequence[IO[str] | None],
+    settings: Settings,
+) -> tuple[int, int]:
+    report, table = files
+    repository = Repository(settings)
+    await repository.refresh()
+    model = repository.find(options.model)
+    check_labels(options, model)
+    name, sha256 = f"{model.name}/{model.version}", model.artifact.sha256
+    title = f"{len(paths)} pictures in {folder.name}"
+    writer = csv.writer(table) if table else None
+    if writer:
+        writer.writerow(COLUMNS)
+    if report:
+        shown = f"{model.artifact.card.title} ({name})" if model.artifact.card.title else name
+        report.write(HEAD.format(title=html.escape(title), model=html.escape(shown)))
+    failed = 0
+    async for row in _explain_each(folder, paths, options, model, settings):
+        failed += row.found is None
+        if writer:
+            writer.writerow([*map(_defuse, _list_cells(row)), name, sha256])
+        if report:
+            report.write(_write_html(row))
+    if report:
+        date = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M")
+        report.write(FOOT.format(sha256=sha256, date=date))
+    return len(paths), failed
+
+
+async def _explain_each(
+    folder: Path,
+    paths: Sequence[Path],
+    options: ExplainOptions,
+    model: Model,
+    settings: Settings,
+) -> AsyncIterator[Row]:
+    """Explain the pictures in their order, a few at once."""
+    admission = Admission(settings)
+    explainer = Explainer(Classifier(settings, admission))
+
+    async def explain(path: Path) -> Row:
+        name = path.name if folder.is_file() else path.relative_to(folder).as_posix()
+        try:
+            content = await asyncio.to_thread(path.read_bytes)
+            with admission.admit(len(content), inf) as permit:  # nobody else waits
+                request = ExplainRequest(content, model, options, Timings(), permit)
+                return Row(name, await explainer.draw(request, "image/jpeg"))
+        except OSError as exc:
+            return Row(name, None, f"It can't be read: {exc.strerror}.")
+        except ApiError as exc:
+            return Row(name, None, exc.message)
+
+    for start in range(0, len(paths), AT_ONCE):
+        for row in await asyncio.gather(*map(explain, paths[start : start + AT_ONCE])):
+            yield row
+        if sys.stderr.isatty():
+            done = min(start + AT_ONCE, len(paths))
+            sys.stderr.write(f"\r{done} of {len(paths)} pictures")
+            sys.stderr.flush()
+
+
+def _list_cells(row: Row) -> list[str]:
+    if row.found is None:
+        return [row.name, "", "", "", row.error]
+    target = row.found.target
+    codes = " ".join(warning["code"] for warning in row.found.warnings)
+    return [row.name, target["label"], f"{target['probability']:.6f}", codes, ""]
+
+
+def _defuse(cell: str) -> str:
+    return f"'{cell}" if cell.startswith(FORMULAS) else cell
+
+
+def _write_html(row: Row) -> str:
+    cells: Iterator[str]
+    if row.found is None:
+        cells = iter(("", html.escape(row.name), html.escape(row.error), "", ""))
+    else:
+        target, content = row.found.target, base64.b64encode(row.found.content).decode()
+        warnings = " ".join(warning["message"] for warning in row.found.warnings)
+        texts = (row.name, target["label"], f"{target['probability']:.1%}", warnings)
+        picture = f'<img alt="" loading="lazy" src="data:image/jpeg;base64,{content}">'
+        cells = iter((picture, *map(html.escape, texts)))
+    return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>\n"
+
+
+def _open(path: Path) -> IO[str]:
+    try:
+        return path.open("w", encoding="utf-8", newline="")
+    except OSError as exc:
+        raise CommandError(f"{path} can't be written: {exc.strerror}.") from None
