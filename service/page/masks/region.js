@@ -54,8 +54,10 @@ export function placeMark(mark, box) {
   mark.hidden = !box;
   if (!box) return;
   const [left, top, right, bottom] = box.map((share) => 100 * share);
-  Object.assign(mark.style, { left: `${left}%`, top: `${top}%`, width: `${right - left}%`, height: `${bottom - top}%` });
-  mark.classList.toggle("point", left === right && top === bottom);
+  const isPoint = left === right && top === bottom;
+  const size = isPoint ? { width: "", height: "" } : { width: `${right - left}%`, height: `${bottom - top}%` };
+  Object.assign(mark.style, { left: `${left}%`, top: `${top}%`, ...size });
+  mark.classList.toggle("point", isPoint);
 }
 
 /** The form fields of a region, in pixels of the picture. */
