@@ -7,6 +7,8 @@ import { clearAnswer, loadPicture, previewPicture, showAnswer, showMap, showTarg
 import { describeCheck } from "./answer/words.js";
 import { remember } from "./keep/history.js";
 import { readLink, writeLink } from "./keep/link.js";
+import { isMaskModel, readMask } from "./masks/mask.js";
+import { listenForRegions, nameRegion } from "./masks/region.js";
 import { makePad } from "./picture/draw.js";
 import { loadColormaps } from "./picture/map.js";
 import { acceptsDrawings, listExamples, listenForPictures, makeExamples } from "./picture/sources.js";
@@ -71,9 +73,15 @@ function useModel(model) {
   elements["welcome-examples"].replaceChildren(...makeExamples(examples.slice(0, 3), endDrawingThen(open)));
   elements["welcome-summary"].textContent = model.card.summary ?? "";
   elements["try-one"].hidden = !examples.length;
+  elements["parts-view"].hidden = !isMaskModel(model);
+  chooseView(isMaskModel(model) ? "parts" : getView() === "parts" ? "overlay" : getView());
   describeModel(model);
   elements.draw.hidden = !acceptsDrawings(model.card);
   if (elements.draw.hidden && state.drawing) setDrawing(false);
+}
+
+function chooseView(view) {
+  document.querySelector(`[name=view][value="${view}"]`).checked = true;
 }
 
 function open(picture) {
@@ -98,10 +106,11 @@ async function answer() {
       throw error;
     });
     if (!state.drawing) await loadPicture(picture, model, found.image);
+    if (found.mask) await readMask(found);
     if (signal.aborted) return;
     state.pending = null;
     const maps = new Map(found.explanations.map((explanation) => [`${explanation.target.index}`, explanation]));
-    state.shown = { picture, model, answer: found, maps, target: found.predictions[0].index, against: null };
+    state.shown = { picture, model, answer: found, maps, target: found.predictions[0].index, against: null, region: null };
     showAll();
     remember(state.shown, showAgain);
   }, answer);
@@ -130,19 +139,27 @@ async function showAgain(shown) {
 /** Show another map of the answer; ask the service for it if it is not here yet. */
 function selectMap(change) {
   const { shown } = state;
-  const wanted = { target: shown.target, against: shown.against, ...change };
+  const wanted = { target: shown.target, against: shown.against, region: shown.region, ...change };
   if (wanted.against === wanted.target) wanted.against = null;
   latestChoice = wanted;
   return attempt(async () => {
     const name = nameMap(wanted);
     if (!shown.maps.has(name)) {
-      shown.maps.set(name, await explainOne(shown.picture, shown.model, wanted.target, wanted.against));
+      const found = await explainOne(shown.picture, shown.model, { ...wanted, size: shown.answer.image });
+      wanted.target = found.target.index; // of the region, if none was named
+      shown.maps.set(nameMap(wanted), found);
     }
     if (state.shown !== shown || latestChoice !== wanted) return; // the person chose something else meanwhile
     Object.assign(shown, wanted, { verification: null });
     showTarget(selectMap, colormaps);
     writeLink();
   }, () => selectMap(change));
+}
+
+/** Ask why a part of a mask, or all of it, has its class. */
+function askAbout(region) {
+  if (getView() === "parts") chooseView("overlay");
+  return selectMap({ target: region ? null : state.shown.answer.predictions[0].index, against: null, region });
 }
 
 function setDrawing(on) {
@@ -169,15 +186,19 @@ function endDrawingThen(action) {
 }
 
 function makeShownFields() {
-  const { model, target, against } = state.shown;
+  const { model, target, against, region, answer } = state.shown;
+  if (getView() === "parts") return { model: model.id, alpha: elements.opacity.value };
   return {
     model: model.id,
     ...nameTarget(target, against),
+    ...nameRegion(region, answer.image),
     view: getView(),
     alpha: elements.opacity.value,
     colormap: elements.colormap.value,
   };
 }
+
+const findDrawingPath = () => (getView() === "parts" ? "/segment" : "/gradcam");
 
 async function openMany(files) {
   const { openGallery } = await import("./many/gallery.js");
@@ -186,6 +207,8 @@ async function openMany(files) {
 
 listenForPictures(endDrawingThen(open), openMany, [file, folder, camera], viewport);
 listenForClasses(selectMap);
+listenForRegions(viewport, elements.stage, elements.region, () => state.shown && !state.drawing && isMaskModel(state.shown.model), askAbout);
+elements.whole.addEventListener("click", () => askAbout(null));
 listenForAbout();
 elements.model.addEventListener("change", () => {
   useModel(state.models.find(({ id }) => id === elements.model.value));
@@ -210,15 +233,15 @@ elements.clear.addEventListener("click", () => setDrawing(true));
 elements.check.addEventListener("click", () =>
   attempt(async () => {
     const { shown } = state;
-    const { target, against } = shown;
-    const { verification } = await explainOne(shown.picture, shown.model, target, against, true);
-    if (state.shown !== shown || target !== shown.target || against !== shown.against) return;
+    const asked = nameMap(shown);
+    const { verification } = await explainOne(shown.picture, shown.model, { ...shown, size: shown.answer.image }, true);
+    if (state.shown !== shown || asked !== nameMap(shown)) return;
     elements.verdict.textContent = shown.verification = describeCheck(verification);
   }),
 );
 elements.copy.addEventListener("click", async () => {
   const { makeCurl } = await import("./keep/curl.js");
-  const line = await makeCurl(state.shown.picture, makeShownFields(), hasKey());
+  const line = await makeCurl(state.shown.picture, makeShownFields(), hasKey(), findDrawingPath());
   elements.curl.textContent = line;
   elements.curl.hidden = false;
   await navigator.clipboard?.writeText(line).catch(() => getSelection().selectAllChildren(elements.curl));
@@ -227,8 +250,8 @@ elements.download.addEventListener("click", () =>
   attempt(async () => {
     const withLegend = elements["with-legend"].checked;
     const fields = makeShownFields();
-    const blob = await drawPicture(state.shown.picture, withLegend ? { ...fields, size: LEGEND_SIDE } : fields);
-    if (!withLegend) return save(blob, "heatmap.png");
+    const blob = await drawPicture(state.shown.picture, withLegend ? { ...fields, size: LEGEND_SIDE } : fields, findDrawingPath());
+    if (!withLegend || getView() === "parts") return save(blob, "heatmap.png");
     const { addLegend } = await import("./keep/legend.js");
     save(await addLegend(blob), "heatmap.png");
   }),

@@ -1,5 +1,6 @@
 // What a model is for, how good it is and what its card doubts.
 
+import { isMaskModel } from "../masks/mask.js";
 import { elements, state } from "../state.js";
 import { makeElement, makeOption, makePairs } from "./elements.js";
 import { formatPercent, nameModel } from "./words.js";
@@ -22,15 +23,15 @@ export function describeModel(model) {
   const { training, metrics, confidence, labels } = card;
   elements["about-title"].textContent = nameModel(model);
   elements["about-summary"].textContent = card.summary ?? "";
-  const accuracy = metrics?.accuracy ?? metrics?.subset_accuracy;
+  const accuracy = metrics?.accuracy ?? metrics?.subset_accuracy ?? metrics?.pixel_accuracy;
   elements["about-facts"].replaceChildren(
     ...makePairs(
       [
-        ["Right", accuracy === undefined ? null : `${formatPercent(accuracy)} of ${metrics.pictures.toLocaleString("en")} pictures: ${metrics.measured_on}`],
+        ["Right", accuracy === undefined ? null : `${formatPercent(accuracy)} of ${isMaskModel(model) ? "the pixels of " : ""}${metrics.pictures.toLocaleString("en")} pictures: ${metrics.measured_on}`],
         ["Learned from", training.data ?? training.origin],
         ["Knows", `${labels.length.toLocaleString("en")} classes: ${labels.slice(0, 10).join(", ")}${labels.length > 10 ? " …" : ""}`],
         ["Sees", `${card.input.width} × ${card.input.height} pixels, ${card.input.mode === "L" ? "gray" : "colour"}`],
-        ["Warns", describeWarnings(confidence)],
+        ["Warns", isMaskModel(model) ? null : describeWarnings(confidence)],
         ["License", card.license],
         ["File", `${name}/${version}, ${card.architecture}, on ${provider}, sha256 ${sha256?.slice(0, 12)}…`],
       ].filter(([, value]) => value),
@@ -40,10 +41,14 @@ export function describeModel(model) {
   elements["about-doubts"].replaceChildren(...doubts.map((doubt) => makeElement("li", doubt)));
 }
 
-function listDoubts({ checks, metrics, metrics_reason: reason, labels }) {
+function listDoubts(card) {
+  const { checks, metrics, metrics_reason: reason, labels } = card;
+  const count = labels.length.toLocaleString("en");
   const found = (checks?.faithfulness?.doubts ?? []).map((doubt) => `Its maps: ${doubt}.`);
   return [
-    `It always answers with one of its ${labels.length.toLocaleString("en")} classes, also when the picture shows none of them.`,
+    isMaskModel({ card })
+      ? `It gives every pixel one of its ${count} classes, also when the picture shows none of them.`
+      : `It always answers with one of its ${count} classes, also when the picture shows none of them.`,
     ...(metrics ? [] : [`How often it is right was not measured${reason ? `: ${reason}` : ""}.`]),
     ...found,
   ];

@@ -1,5 +1,6 @@
 // The classes of an answer: bars to click, and two fields to choose any other class.
 
+import { isMaskModel, makeSwatch } from "../masks/mask.js";
 import { elements, state } from "../state.js";
 import { makeElement, makeOption } from "./elements.js";
 import { formatPercent } from "./words.js";
@@ -37,13 +38,17 @@ export function listenForClasses(select) {
   }
 }
 
-/** Show the classes as buttons. The one whose map is shown is pressed. */
-export function listClasses(select) {
+/** Show the classes as buttons. The one whose map is shown is pressed. `redraw` is for masks, whose classes can be hidden. */
+export function listClasses(select, redraw) {
   const { answer, target, against, model } = state.shown;
   const { activeElement } = document;
   const focused = elements.classes.contains(activeElement) ? activeElement.value : null;
   elements.classes.replaceChildren(
-    ...answer.predictions.map((prediction) => makeClass(prediction, prediction.index === target, select)),
+    ...answer.predictions.map((prediction) => {
+      const item = makeClass(prediction, prediction.index === target, select);
+      if (isMaskModel(model)) item.prepend(makeSwatch(prediction, redraw));
+      return item;
+    }),
   );
   if (focused !== null) elements.classes.querySelector(`[value="${focused}"]`)?.focus();
   elements.other.value = elements["other-search"].value = "";

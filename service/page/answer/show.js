@@ -1,5 +1,7 @@
 // Draws the answer that is on the screen: picture, map, classes and sentences.
 
+import { isMaskModel, paintMask } from "../masks/mask.js";
+import { placeMark } from "../masks/region.js";
 import { drawContours } from "../picture/contours.js";
 import { SIGNED, findCrop, findShares, makeMap, paint, paintScale, project } from "../picture/map.js";
 import { describePlace } from "../picture/place.js";
@@ -31,8 +33,9 @@ export function showAnswer() {
   elements.hint.hidden = elements.curl.hidden = true;
   const [top] = answer.predictions;
   elements["top-label"].textContent = top.label;
-  const isDoubtful = answer.warnings.length > 0;
-  elements["top-share"].textContent = `${formatPercent(top.probability)} · ${describeConfidence(top.probability, isDoubtful)}`;
+  elements["top-share"].textContent = isMaskModel(model)
+    ? `${formatPercent(top.share)} of the picture`
+    : `${formatPercent(top.probability)} · ${describeConfidence(top.probability, answer.warnings.length > 0)}`;
   elements.timings.replaceChildren(...makePairs(answer.timings.map(([name, ms]) => [name, `${ms.toFixed(1)} ms`])));
   showWarnings(answer, model);
 }
@@ -57,8 +60,15 @@ export async function loadPicture(picture, model, { width, height }) {
 export function showMap(colormaps) {
   const explanation = getShownMap();
   if (!explanation) return; // the service has not answered yet
-  const { answer, model, verification } = state.shown;
+  const { answer, model, verification, region } = state.shown;
   const view = getView();
+  const isParts = view === "parts";
+  stage.classList.toggle("asks", isMaskModel(model));
+  stage.classList.toggle("parts", isParts);
+  placeMark(elements.region, region && (region.box ?? [...region.point, ...region.point]));
+  elements.whole.hidden = !region;
+  for (const name of ["scale-row", "check"]) elements[name].hidden = isParts;
+  if (isParts) return showParts(answer, model);
   const isSigned = view === SIGNED;
   const colours = colormaps[elements.colormap.value];
   const { input } = model.card;
@@ -82,18 +92,30 @@ export function showMap(colormaps) {
   elements.verdict.textContent = verification ?? "";
 }
 
+function showParts(answer, { card }) {
+  paintMask(heat, answer, card);
+  stage.classList.remove("signed");
+  lines.hidden = elements.box.hidden = true;
+  elements.caption.textContent = "Each colour is a class. Click a point or drag a box: why is this part what it is?";
+  elements.caption.classList.remove("empty");
+  elements.place.textContent = elements.verdict.textContent = "";
+}
+
 /** Show the classes and the map of the shown target. */
 export function showTarget(select, colormaps) {
   const explanation = getShownMap();
   const { answer, target } = state.shown;
-  if (!answer.predictions.some(({ index }) => index === target)) answer.predictions.push(explanation.target);
-  listClasses(select);
+  if (!answer.predictions.some(({ index }) => index === target)) {
+    answer.predictions.push(isMaskModel(state.shown.model) ? { ...explanation.target, probability: 0, share: 0 } : explanation.target);
+  }
+  listClasses(select, () => showMap(colormaps));
   showMap(colormaps);
 }
 
 /** Show nothing but the invitation. */
 export function clearAnswer() {
   state.shown = null;
+  placeMark(elements.region, null);
   stage.hidden = elements.result.hidden = elements.box.hidden = elements.crop.hidden = lines.hidden = true;
   elements.hint.hidden = elements.welcome.hidden = false;
   elements.warnings.replaceChildren();

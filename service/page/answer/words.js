@@ -1,6 +1,11 @@
 // Sentences about answers and maps. Knows nothing about the document.
 
-const METHODS = { gradcam: "Grad-CAM", hirescam: "HiResCAM" };
+const METHODS = {
+  gradcam: "Grad-CAM",
+  hirescam: "HiResCAM",
+  "seg-gradcam": "Grad-CAM over the pixels asked for",
+  "seg-hirescam": "HiResCAM over the pixels asked for",
+};
 
 /** A probability as a percentage. What is not quite nothing or all is not rounded to it. */
 export function formatPercent(share) {
@@ -10,8 +15,9 @@ export function formatPercent(share) {
 }
 
 /** What the map shows, in one sentence. */
-export function describeMap({ target, against, empty }, isSigned) {
-  const subject = `“${target.label}”${against ? ` rather than “${against.label}”` : ""}`;
+export function describeMap({ target, against, empty, region }, isSigned) {
+  const where = region ? { 0: "", 1: " at this point" }[region.pixels] ?? ` in ${region.pixels.toLocaleString("en")} pixels` : "";
+  const subject = `“${target.label}”${against ? ` rather than “${against.label}”` : ""}${where}`;
   if (empty) return `There is no evidence for ${subject}, so the map is empty.`;
   return isSigned ? `Evidence for and against ${subject}` : `Evidence for ${subject}`;
 }

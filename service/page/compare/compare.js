@@ -109,7 +109,7 @@ async function ask(side, { source, shown, mark, box }) {
   const picture = isWhole ? shown.picture : { blob: await encode(canvas), name: "edited.png" };
   const index = model.card.labels.indexOf(side.target.value);
   if (index >= 0) {
-    const explanation = await explainOne(picture, model, index, null);
+    const explanation = await explainOne(picture, model, { target: index, against: null });
     return { model, edit: isWhole ? AS_IT_IS : edit, explanation, canvas };
   }
   const { explanations } = await explainTop(picture, model, undefined, 1);

@@ -1,7 +1,7 @@
 // Makes the curl command that returns the picture shown.
 
 /** An example or a drawing is no file of the user, so the command first writes it to a pipe. */
-export async function makeCurl(picture, fields, needsKey) {
+export async function makeCurl(picture, fields, needsKey, path) {
   const fieldOptions = Object.entries(fields).map(([name, value]) => `-F ${quote(`${name}=${value}`)}`);
   const keyOptions = needsKey ? ['-H "Authorization: Bearer $SIGHTGLASS_KEY"'] : [];
   const source = picture.isFile ? "" : `printf %s ${await encodeBase64(picture.blob)} | base64 -d | `;
@@ -11,7 +11,7 @@ export async function makeCurl(picture, fields, needsKey) {
     ...keyOptions,
     `-F ${quote(`image=${file}`)}`,
     ...fieldOptions,
-    quote(new URL("/gradcam", location.href)),
+    quote(new URL(path, location.href)),
     "-o heatmap.png",
   ].join(" ");
 }

@@ -1,6 +1,7 @@
 // The report of one answer: a page to print, file or send.
 
 import { nameModel, describeConfidence, describeMap, describeOrigin, formatPercent } from "../answer/words.js";
+import { isMaskModel } from "../masks/mask.js";
 import { elements, getShownMap, getView, state } from "../state.js";
 import { addTable, makeDocument, makeFile } from "./document.js";
 import { composePicture, listLayers } from "./legend.js";
@@ -13,24 +14,29 @@ export async function makeReport() {
   const explanation = getShownMap();
   const [top] = answer.predictions;
   const isSigned = getView() === "signed";
+  const isMask = isMaskModel(model);
+  const isParts = getView() === "parts";
   const made = makeDocument(`${top.label}: ${picture.name}`);
   const { add, main } = made;
   add(main, "h1", top.label);
-  add(main, "p", `${formatPercent(top.probability)}, ${describeConfidence(top.probability, answer.warnings.length > 0)}`, { class: "lead" });
+  const worth = isMask ? "of the picture" : describeConfidence(top.probability, answer.warnings.length > 0);
+  add(main, "p", `${formatPercent(top.probability)}, ${worth}`, { class: "lead" });
   for (const { message } of answer.warnings) add(main, "p", message, { class: "warning" });
 
   const [ground] = listLayers();
   const pictures = add(main, "div", "", { class: "pictures" });
   addFigure(made, pictures, composePicture([{ source: ground.source }], SIDE), `The picture: ${picture.name}`);
-  const mapped = addFigure(made, pictures, composePicture(listLayers(), SIDE), describeMap(explanation, isSigned));
-  add(mapped, "img", "", { src: elements.scale.toDataURL(), class: "scale", alt: "" });
-  add(mapped, "span", isSigned ? "blue: against, orange: for" : "cool: ignored, warm: counted");
+  const mapped = addFigure(made, pictures, composePicture(listLayers(), SIDE), isParts ? "Each colour is a class" : describeMap(explanation, isSigned));
+  if (!isParts) {
+    add(mapped, "img", "", { src: elements.scale.toDataURL(), class: "scale", alt: "" });
+    add(mapped, "span", isSigned ? "blue: against, orange: for" : "cool: ignored, warm: counted");
+  }
   if (elements.place.textContent) add(main, "p", elements.place.textContent);
   add(main, "h2", "Check");
   add(main, "p", verification ?? "The map was not checked.");
 
   add(main, "h2", "Classes");
-  addTable(made, main, ["Class", "Confidence"], answer.predictions.map(({ label, probability }) => [label, formatPercent(probability)]));
+  addTable(made, main, ["Class", isMask ? "Of the picture" : "Confidence"], answer.predictions.map(({ label, probability }) => [label, formatPercent(probability)]));
   add(main, "h2", "Model");
   addTable(made, main, ["What", "Which"], [
     ["Model", `${nameModel(model)} (${model.name})`],
