@@ -13,14 +13,17 @@ from math import inf
 from pathlib import Path
 from typing import IO
 
+from service.api.segmentation import check_task
 from service.cli.offline import CommandError
 from service.errors import ApiError
 from service.inference.admission import Admission
 from service.inference.classifier import Classifier
-from service.inference.explainer import Explainer, ExplainRequest, RenderedExplanation, check_labels
+from service.inference.explainer import Explainer, RenderedExplanation, check_labels
+from service.inference.image_request import ExplainRequest
+from service.inference.segmentation.explainer import RegionExplainer, check_region_labels
+from service.parameters import ExplainOptions
 from service.repository.model import Model
 from service.repository.repository import Repository
-from service.schemas import ExplainOptions
 from service.settings import Settings
 from service.telemetry.timings import Timings
 
@@ -111,7 +114,8 @@ async def _write_rows(
     repository = Repository(settings)
     await repository.refresh()
     model = repository.find(options.model)
-    check_labels(options, model)
+    check_task(options, model, repository)
+    (check_region_labels if model.segments else check_labels)(options, model)
     name, sha256 = f"{model.name}/{model.version}", model.artifact.sha256
     title = f"{len(paths)} pictures in {folder.name}"
     writer = csv.writer(table) if table else None
@@ -142,7 +146,7 @@ async def _explain_each(
 ) -> AsyncIterator[Row]:
     """Explain the pictures in their order, a few at once."""
     admission = Admission(settings)
-    explainer = Explainer(Classifier(settings, admission))
+    explainer = (RegionExplainer if model.segments else Explainer)(Classifier(settings, admission))
 
     async def explain(path: Path) -> Row:
         name = path.name if folder.is_file() else path.relative_to(folder).as_posix()
@@ -170,7 +174,8 @@ def _list_cells(row: Row) -> list[str]:
         return [row.name, "", "", "", row.error]
     target = row.found.target
     codes = " ".join(warning["code"] for warning in row.found.warnings)
-    return [row.name, target["label"], f"{target['probability']:.6f}", codes, ""]
+    share = target["probability"]
+    return [row.name, target["label"], "" if share is None else f"{share:.6f}", codes, ""]
 
 
 def _defuse(cell: str) -> str:
@@ -184,7 +189,8 @@ def _write_html(row: Row) -> str:
     else:
         target, content = row.found.target, base64.b64encode(row.found.content).decode()
         warnings = " ".join(warning["message"] for warning in row.found.warnings)
-        texts = (row.name, target["label"], f"{target['probability']:.1%}", warnings)
+        share = target["probability"]
+        texts = (row.name, target["label"], "" if share is None else f"{share:.1%}", warnings)
         picture = f'<img alt="" loading="lazy" src="data:image/jpeg;base64,{content}">'
         cells = iter((picture, *map(html.escape, texts)))
     return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>\n"

@@ -9,7 +9,7 @@ import onnx
 import pytest
 
 from service.cli.folder_report import explain_folder
-from service.schemas import ExplainOptions
+from service.parameters import ExplainOptions
 from service.settings import Settings
 from tests.server import ROOT
 
@@ -29,8 +29,9 @@ def test_a_model_gives_its_examples_the_labels_that_its_card_says(
     (tmp_path / "models" / name).mkdir(parents=True)
     (tmp_path / "models" / name / version).symlink_to(ROOT / "models" / model)
     table = tmp_path / "table.csv"
-    settings = Settings(models_dir=tmp_path / "models", default_model=name)
-    assert explain_folder(tmp_path, ExplainOptions(), (None, table), settings) == (3, 0)
+    settings = Settings(models_dir=tmp_path / "models", default_model=name)  # type: ignore[call-arg]
+    options = ExplainOptions()  # type: ignore[call-arg]
+    assert explain_folder(tmp_path, options, (None, table), settings) == (3, 0)
     with table.open(newline="", encoding="utf-8") as file:
         found = [row["class"] for row in csv.DictReader(file)]
     assert found == [example["label"] for example in examples]
