@@ -50,12 +50,25 @@ async function start() {
   const initial = ready.find(({ id }) => id === link.model) ?? ready.find(({ isDefault }) => isDefault) ?? ready[0];
   elements.model.disabled = elements["about-open"].disabled = false;
   useModel(initial);
+  followLoading().catch(() => {}); // the next request says what is wrong
   const example = listExamples(initial.card).find(({ example }) => example === link.example);
   if (state.pending || !example) return answer();
   await open(example);
   const count = initial.card.labels.length;
   const isClass = (index) => index !== null && index < count;
   if (state.shown && isClass(link.target)) await selectMap({ target: link.target, against: isClass(link.against) ? link.against : null });
+}
+
+/** Offer the other models as soon as each of them is loaded. */
+async function followLoading() {
+  while (state.models.some(({ state }) => state === "loading")) {
+    await pause(LOADING_CHECK_MS);
+    const models = await fetchModels();
+    if (models.every(({ id, state: now }, i) => id === state.models[i]?.id && now === state.models[i].state)) continue;
+    state.models = models;
+    listModels(models);
+    elements.model.value = state.model.id;
+  }
 }
 
 function describeUnready(models) {

@@ -66,6 +66,11 @@ def annotate_model(request: AnnotateRequest) -> Path:
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     card |= {**introduction, "annotated": now}
     if not introduction or request.pictures or request.unlike or request.familiarity:
+        if card["task"] == "segmentation":
+            raise UserError(
+                f"{request.file} is a model of masks, whose answers have no warnings. Give it only "
+                "--title, --summary or --examples."
+            )
         proto, card["confidence"] = measure_thresholds(request, card, proto)
     attach_card(proto, card)
     model, report = request.file.parents[1], request.file.parent / "report"

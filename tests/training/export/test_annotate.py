@@ -9,6 +9,7 @@ import onnx
 import pytest
 from PIL import Image
 
+from tests.server import ROOT
 from training.artifact.card import attach_card
 from training.artifact.introduction import IntroductionRequest
 from training.errors import UserError
@@ -114,6 +115,13 @@ def test_texts_for_people_are_written_without_measuring_anything(file: Path) -> 
     before, after = read_card(file), read_card(folder / "model.onnx")
     assert after.pop("annotated")
     assert after == {**before, "title": "Digits", "summary": "Reads digits."}
+
+
+def test_a_model_of_masks_has_no_thresholds() -> None:
+    """The sentence says what can be written."""
+    request = AnnotateRequest(ROOT / "models" / "nuclei" / "1" / "model.onnx", say=quietly)
+    with pytest.raises(UserError, match="answers have no warnings. Give it only --title"):
+        annotate_model(request)
 
 
 def test_a_card_without_a_data_set_needs_pictures(file: Path) -> None:
