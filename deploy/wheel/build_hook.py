@@ -21,7 +21,7 @@ PACKAGE = "sightglass"
 PARTS = ("service", "training", "client", "hub")
 COMMAND = "command"  # becomes the top of the package
 FILES = (
-    "docs/examples",  # for the page
+    "docs/examples/dog_and_cat.jpg",  # the ready message names it
     "models/lenet5/1/model.onnx",
     "models/squeezenet1_1/1/model.onnx",
 )
@@ -53,10 +53,7 @@ def write_package(root: Path, target: Path) -> None:
     for name in FILES:
         source, place = root / name, target / name
         place.parent.mkdir(parents=True, exist_ok=True)
-        if source.is_dir():
-            shutil.copytree(source, place, ignore=ignore)
-        else:
-            shutil.copyfile(source, place)
+        shutil.copyfile(source, place)
     for path in target.rglob("*.py"):
         path.write_text(move_into_package(path.read_text("utf-8"), str(path)), "utf-8")
 

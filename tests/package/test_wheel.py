@@ -59,7 +59,9 @@ def test_the_wheel_serves_the_bundled_models_from_an_empty_folder(
             return answer.status_code == 200 and answer.json()["predictions"][0]["label"] == "7"
 
         wait_until(is_seven)
-        assert server.client.get("/page/seven.png").content == seven
+        page = ROOT / "service" / "page"
+        assert server.client.get("/").content == (page / "index.html").read_bytes()
+        assert server.client.get("/page/icon.svg").content == (page / "icon.svg").read_bytes()
         wait_until(lambda: "-o heatmap.png" in server.read_log())
         [shown] = [line for line in server.read_log().splitlines() if line.endswith("/predict")]
         assert Path(shown.split("image=@")[1].split()[0]).is_file()
