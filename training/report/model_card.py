@@ -89,10 +89,12 @@ def render_model_page(name: str, folder: Path) -> str:
     lines = [f"# Model card: {name}", "", *format_facts(card, content), ""]
     lines += ["## Use", "", "```sh"]
     lines += [f"curl -F image=@picture.jpg -F model={name} http://127.0.0.1:3000/predict"]
-    views = ("segment", "gradcam") if card["task"] == "segmentation" else ("gradcam",)
+    views = {"segment": "mask", "gradcam": "map"}
+    if card["task"] != "segmentation":
+        del views["segment"]
     lines += [
-        f"curl -F image=@picture.jpg -F model={name} http://127.0.0.1:3000/{view} -o {view}.png"
-        for view in views
+        f"curl -F image=@picture.jpg -F model={name} http://127.0.0.1:3000/{view} -o {file}.png"
+        for view, file in views.items()
     ]
     lines += ["```", "", "## Know before you use it", "", *list_cautions(card), ""]
     if metrics := card["metrics"]:

@@ -102,7 +102,7 @@ def exported(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Exported
     with pytest.MonkeyPatch.context() as patch:
         said: list[str] = []
         patch.setattr("builtins.print", lambda *texts: said.append(" ".join(map(str, texts))))
-        folder = export_checkpoint(CheckpointRequest(run / "best.pt", models, maps=4))
+        folder = export_checkpoint(CheckpointRequest(run / "best.pt", models, maps=3))
     model = load_checkpoint(run / "best.pt")[2]
     test = data.get_split("test")
     assert isinstance(test, MaskSplit)
