@@ -10,7 +10,7 @@ import pytest
 
 from service.cli.folder_report import explain_folder
 from service.schemas import ExplainOptions
-from service.settings import Settings
+from service.settings import read_settings
 from tests.server import ROOT
 
 MODELS = ["lenet5/1", "lenet5-relu/1", "lenet5-relu/2", "resnet18/1"]
@@ -29,7 +29,8 @@ def test_a_model_gives_its_examples_the_labels_that_its_card_says(
     (tmp_path / "models" / name).mkdir(parents=True)
     (tmp_path / "models" / name / version).symlink_to(ROOT / "models" / model)
     table = tmp_path / "table.csv"
-    settings = Settings(models_dir=tmp_path / "models", default_model=name)
+    changes = {"models_dir": tmp_path / "models", "default_model": name}
+    settings = read_settings().model_copy(update=changes)
     assert explain_folder(tmp_path, ExplainOptions(), (None, table), settings) == (3, 0)
     with table.open(newline="", encoding="utf-8") as file:
         found = [row["class"] for row in csv.DictReader(file)]
