@@ -8,6 +8,7 @@ from pathlib import Path
 import onnx
 import pytest
 
+from service.api.options import validate_options
 from service.cli.folder_report import explain_folder
 from service.schemas import ExplainOptions
 from service.settings import read_settings
@@ -30,8 +31,9 @@ def test_a_model_gives_its_examples_the_labels_that_its_card_says(
     (tmp_path / "models" / name / version).symlink_to(ROOT / "models" / model)
     table = tmp_path / "table.csv"
     changes = {"models_dir": tmp_path / "models", "default_model": name}
+    options = validate_options(ExplainOptions, {})
     settings = read_settings().model_copy(update=changes)
-    assert explain_folder(tmp_path, ExplainOptions(), (None, table), settings) == (3, 0)
+    assert explain_folder(tmp_path, options, (None, table), settings) == (3, 0)
     with table.open(newline="", encoding="utf-8") as file:
         found = [row["class"] for row in csv.DictReader(file)]
     assert found == [example["label"] for example in examples]
