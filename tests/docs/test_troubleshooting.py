@@ -47,7 +47,7 @@ def test_every_message_is_one_that_the_code_says() -> None:
 
 
 def test_every_message_of_the_page_is_one_that_the_page_says() -> None:
-    scripts = "".join(path.read_text() for path in (ROOT / "service" / "page").glob("*.js"))
+    scripts = "".join(path.read_text() for path in (ROOT / "service" / "page").rglob("*.js"))
     messages = [text for text in PAGE_MESSAGE.findall(PAGE.read_text()) if "Doubts" not in text]
     assert len(messages) > 2
     for message in messages:

@@ -8,9 +8,10 @@ from pathlib import Path
 import onnx
 import pytest
 
+from service.api.options import validate_options
 from service.cli.folder_report import explain_folder
 from service.parameters import ExplainOptions
-from service.settings import Settings
+from service.settings import read_settings
 from tests.server import ROOT
 
 MODELS = ["lenet5/1", "lenet5-relu/1", "lenet5-relu/2", "resnet18/1"]
@@ -29,8 +30,9 @@ def test_a_model_gives_its_examples_the_labels_that_its_card_says(
     (tmp_path / "models" / name).mkdir(parents=True)
     (tmp_path / "models" / name / version).symlink_to(ROOT / "models" / model)
     table = tmp_path / "table.csv"
-    settings = Settings(models_dir=tmp_path / "models", default_model=name)  # type: ignore[call-arg]
-    options = ExplainOptions()  # type: ignore[call-arg]
+    changes = {"models_dir": tmp_path / "models", "default_model": name}
+    options = validate_options(ExplainOptions, {})
+    settings = read_settings().model_copy(update=changes)
     assert explain_folder(tmp_path, options, (None, table), settings) == (3, 0)
     with table.open(newline="", encoding="utf-8") as file:
         found = [row["class"] for row in csv.DictReader(file)]

@@ -59,7 +59,7 @@ def test_an_address_brings_back_the_example_its_class_and_the_settings(page: Pag
 
 
 @pytest.mark.parametrize(
-    "address", ["#model=nobody/1&example=99", "#opacity=<b>&view=x&target=1e9", "#%ff&example=-1"]
+    "address", ["#model=nobody/1&example=99&opacity=<b>&view=x&target=1e9", "#%ff&example=-1"]
 )
 def test_an_address_with_nonsense_shows_the_first_visit(page: Page, address: str) -> None:
     other = page.context.new_page()
