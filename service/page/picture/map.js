@@ -43,9 +43,10 @@ export function project(map, crop, width, height) {
   const values = new Float32Array(width * height);
   const columns = findNeighbours(width, crop[0], crop[2], map.width);
   const rows = findNeighbours(height, crop[1], crop[3], map.height);
-  for (let y = 0, offset = 0; y < height; y++) {
-    for (let x = 0; x < width; x++, offset++) {
-      if (rows[y] && columns[x]) values[offset] = interpolate(map, rows[y], columns[x]);
+  for (let y = 0; y < height; y++) {
+    if (!rows[y]) continue;
+    for (let x = 0; x < width; x++) {
+      if (columns[x]) values[y * width + x] = interpolate(map, rows[y], columns[x]);
     }
   }
   return { width, height, values };
@@ -117,10 +118,14 @@ function findNeighbours(count, start, end, size) {
   });
 }
 
-function interpolate({ values, width }, [top, bottom, downWeight], [left, right, rightWeight]) {
-  const mix = (row) =>
-    values[row * width + left] * (1 - rightWeight) + values[row * width + right] * rightWeight;
-  return mix(top) * (1 - downWeight) + mix(bottom) * downWeight;
+/** Indexed access only: this runs for every pixel, and taking arrays apart would take most of the time. */
+function interpolate({ values, width }, row, column) {
+  const top = row[0] * width;
+  const bottom = row[1] * width;
+  const right = column[2];
+  const upper = values[top + column[0]] * (1 - right) + values[top + column[1]] * right;
+  const lower = values[bottom + column[0]] * (1 - right) + values[bottom + column[1]] * right;
+  return upper * (1 - row[2]) + lower * row[2];
 }
 
 function roundToEven(value) {

@@ -15,12 +15,12 @@ const SHARES = [
 /** One sentence: where a projected map has at least half of its maximum, and how much that is. */
 export function describePlace({ width, height, values }) {
   let [count, x, y] = [0, 0, 0];
-  values.forEach((value, i) => {
-    if (value < 0.5) return;
+  for (let i = 0; i < values.length; i++) {
+    if (values[i] < 0.5) continue;
     count++;
     x += i % width;
     y += Math.floor(i / width);
-  });
+  }
   if (!count) return "";
   const third = (sum, side) => Math.min(2, Math.floor((3 * sum) / count / side));
   const [row, column] = [ROWS[third(y, height)], COLUMNS[third(x, width)]];
