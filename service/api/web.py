@@ -1,6 +1,7 @@
 """The pages for a browser: the page, the interactive docs and their parts. All files are local."""
 
 import asyncio
+import gzip
 import mimetypes
 from collections.abc import Sequence
 from functools import cache
@@ -12,6 +13,7 @@ from service.api.openapi import make_openapi
 from service.api.operations import Operation
 from service.api.routing import Endpoint
 from service.errors import NotFound, excerpt
+from service.http.compression import GZIP, IDENTITY, choose_encoding
 from service.http.form import JSON_TYPE
 from service.http.request import Request
 from service.http.response import encode_json
@@ -62,26 +64,26 @@ class WebPages:
             )),
         ]  # fmt: skip
 
-    async def index(self, _: Request) -> Response:
+    async def index(self, request: Request) -> Response:
         """`GET /`: the page."""
-        return serve_file("index.html")
+        return serve_file("index.html", request)
 
-    async def embed(self, _: Request) -> Response:
+    async def embed(self, request: Request) -> Response:
         """`GET /embed`: the page for a frame, if a site is allowed to show it."""
         if not self._frame_ancestors:
             raise NotFound(
                 "There is no /embed here. Set SIGHTGLASS_FRAME_ANCESTORS to the sites that may "
                 "show it in a frame."
             )
-        return serve_file("index.html", " ".join(self._frame_ancestors))
+        return serve_file("index.html", request, " ".join(self._frame_ancestors))
 
-    async def docs(self, _: Request) -> Response:
+    async def docs(self, request: Request) -> Response:
         """`GET /docs`: the interactive docs."""
-        return serve_file("docs/docs.html")
+        return serve_file("docs/docs.html", request)
 
     async def part(self, request: Request) -> Response:
         """`GET /page/<name>`: a file that a page loads."""
-        return serve_file(request.path_params["name"])
+        return serve_file(request.path_params["name"], request)
 
     async def openapi(self, _: Request) -> Response:
         """`GET /openapi.json`: the description of all endpoints."""
@@ -94,7 +96,7 @@ class WebPages:
         return encode_json(make_openapi(self._described, self._needs_key))
 
 
-def serve_file(name: str, ancestors: str = "'none'") -> Response:
+def serve_file(name: str, request: Request, ancestors: str = "'none'") -> Response:
     """Return a file of the pages, with the headers that restrict what the browser may load.
 
     `ancestors` are the origins whose pages may show it in a frame.
@@ -102,14 +104,19 @@ def serve_file(name: str, ancestors: str = "'none'") -> Response:
     Raises:
         NotFound: There is no such file.
     """
-    content = read_files().get(name)
+    accepted = request.header("accept-encoding")
+    is_compressed = bool(accepted) and choose_encoding(accepted, (GZIP, IDENTITY)) == GZIP
+    content = (compress_files() if is_compressed else read_files()).get(name)
     if content is None:
         raise NotFound(f"There is no file '{excerpt(name)}' under /page.")
     media_type = mimetypes.guess_type(name)[0] or "application/octet-stream"
     headers = {
         "content-type": media_type,  # as a header, or Starlette would add a charset
         "content-security-policy": POLICY.format(ancestors=ancestors),
+        "vary": "Accept-Encoding",
     }
+    if is_compressed:
+        headers["content-encoding"] = GZIP
     return Response(content, headers=SECURITY_HEADERS | headers)
 
 
@@ -119,3 +126,9 @@ def read_files() -> dict[str, bytes]:
     parts = {path.relative_to(PAGE_DIR).as_posix(): path for path in PAGE_DIR.rglob("*.*")}
     parts[COLORMAPS_FILE.name] = COLORMAPS_FILE
     return {name: path.read_bytes() for name, path in parts.items()}
+
+
+@cache
+def compress_files() -> dict[str, bytes]:
+    """The same files, compressed once."""
+    return {name: gzip.compress(content) for name, content in read_files().items()}

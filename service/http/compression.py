@@ -5,7 +5,7 @@ This module knows bytes and headers. It does not know what they mean.
 
 import asyncio
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from starlette.responses import Response
@@ -20,8 +20,8 @@ from service.errors import (
 from service.http.negotiation import choose_media_type
 from service.http.request import describe_byte_limit, join_chunks
 
-WINDOW_BITS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
-IDENTITY = "identity"
+GZIP, IDENTITY = "gzip", "identity"
+WINDOW_BITS = {GZIP: 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 INLINE_BYTES = 1 << 16  # decompressed without a thread
 CHUNK_BYTES = 1 << 18  # decompressed at a time, so that a small body cannot fill the memory
 MIN_COMPRESSED_BYTES = 1024  # a shorter response is sent as it is
@@ -82,12 +82,17 @@ async def compress_response(response: Response, accepted: str) -> None:
     response.headers["vary"] = "Accept-Encoding"
     if not accepted or len(response.body) < MIN_COMPRESSED_BYTES:
         return
-    name = IDENTITY
-    with suppress(NotAcceptable, BadRequest):  # every client can read the uncompressed response
-        name = choose_media_type(accepted, [*WINDOW_BITS, IDENTITY])
+    name = choose_encoding(accepted, [*WINDOW_BITS, IDENTITY])
     if name != IDENTITY:
         response.body = await asyncio.to_thread(
             zlib.compress, response.body, FASTEST, WINDOW_BITS[name]
         )
         response.headers["content-encoding"] = name
         response.headers["content-length"] = str(len(response.body))
+
+
+def choose_encoding(accepted: str, offers: Sequence[str]) -> str:
+    """Return the encoding that an `Accept-Encoding` prefers, or `IDENTITY` if it allows no other."""
+    with suppress(NotAcceptable, BadRequest):  # every client can read the uncompressed response
+        return choose_media_type(accepted, offers)
+    return IDENTITY

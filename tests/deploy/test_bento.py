@@ -48,7 +48,11 @@ def bento(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory)
 
 def test_the_bento_has_the_service_and_the_models_but_no_training_code(bento: Path) -> None:
     files = {str(path.relative_to(bento / "src")) for path in (bento / "src").rglob("*")}
-    assert {"service/app.py", "service/imaging/colormaps.png", "service/page/docs.html"} <= files
+    assert {
+        "service/app.py",
+        "service/imaging/colormaps.png",
+        "service/page/docs/docs.html",
+    } <= files
     assert {"models/lenet5/1/model.onnx", "docs/examples/seven.png", "NOTICE"} <= files
     assert not [file for file in files if file.startswith(("training", "tests"))]
 

@@ -16,7 +16,7 @@ from tests.server import Server
 from tests.service.quadrants_model import LABELS, encode, light
 from tests.warm_process import start_worker
 
-LOADED_PARTS = "performance.getEntriesByType('resource').map((e) => [e.name, e.decodedBodySize])"
+LOADED_PARTS = "performance.getEntriesByType('resource').map((e) => [e.name, e.encodedBodySize])"
 
 
 def save(page: Page, button: str) -> str:
@@ -137,12 +137,12 @@ def test_a_part_can_be_taken_away_and_both_answers_compared(page: Page) -> None:
     expect(captions.nth(1)).to_contain_text("without what you mark")
 
 
-def test_the_page_weighs_less_than_80_kb(page: Page, site: Server) -> None:
-    page_bytes = len(site.client.get("/").content)
+def test_the_page_weighs_less_than_40_kb(page: Page, site: Server) -> None:
+    page_bytes = int(site.client.get("/").headers["content-length"])
     loaded = dict(page.evaluate(LOADED_PARTS))
     parts = {url: size for url, size in loaded.items() if "/page/" in url}
     assert len(parts) > 10
-    assert page_bytes + sum(parts.values()) < 80_000
+    assert page_bytes + sum(parts.values()) < 40_000
     assert len(MODELS["colours/2"]["examples"]) == 2
 
 

@@ -2,7 +2,7 @@
 
 import { makeButton, makeElement, makeOption, openWorkbench } from "../answer/elements.js";
 import { formatPercent, nameModel } from "../answer/words.js";
-import { findPeak, findShares, makeMap, paint, project } from "../picture/map.js";
+import { SIGNED, findPeak, findShares, makeMap, paint, project } from "../picture/map.js";
 import { attempt } from "../service/attempt.js";
 import { explainOne, explainTop } from "../service/models.js";
 import { elements, getShownMap, getView, state } from "../state.js";
@@ -117,7 +117,7 @@ async function ask(side, { source, shown, mark, box }) {
 }
 
 function draw(sides, answers, colormaps) {
-  const view = getView();
+  const view = getView() === SIGNED ? SIGNED : "overlay";
   const isSame = answers[0].model === answers[1].model;
   const peak = Math.max(...answers.map(({ explanation }) => findPeak(explanation.cam)));
   sides.forEach((side, i) => {

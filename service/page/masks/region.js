@@ -61,8 +61,9 @@ export function placeMark(mark, box) {
 }
 
 /** The form fields of a region, in pixels of the picture. */
-export function nameRegion(region, { width, height }) {
+export function nameRegion(region, size) {
   if (!region) return {};
+  const { width, height } = size;
   const scale = (shares) => shares.map((share, i) => share * (i % 2 ? height : width));
   if (region.point) {
     const most = [width - 1, height - 1];

@@ -32,6 +32,7 @@ DEFAULTS: dict[str, object] = {
         *("/livez", "/readyz", "/v2/health/*"),
     ),
     "CORS_ORIGINS": (),
+    "FRAME_ANCESTORS": (),
     "WORKERS": "auto",
     "DECODE_THREADS": "auto",
     "INTRA_OP_THREADS": "auto",
