@@ -92,7 +92,7 @@ async def compress_response(response: Response, accepted: str) -> None:
 
 
 def choose_encoding(accepted: str, offers: Sequence[str]) -> str:
-    """Return the encoding that an `Accept-Encoding` prefers, or `IDENTITY` if it allows no other."""
+    """Return the encoding that `Accept-Encoding` prefers, or `IDENTITY` if it allows none."""
     with suppress(NotAcceptable, BadRequest):  # every client can read the uncompressed response
         return choose_media_type(accepted, offers)
     return IDENTITY

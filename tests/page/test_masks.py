@@ -101,6 +101,7 @@ def test_the_keyboard_asks_about_a_point(page: Page) -> None:
 
 def test_a_part_can_be_compared_checked_and_kept_as_curl(page: Page) -> None:
     ask_at(page, 40, 40, to=(100, 200))
+    expect(page.locator("#region")).to_be_visible()
     page.select_option("#against", label="blue")
     expect(page.locator("#caption")).to_contain_text("“red” rather than “blue” in")
     page.locator("#check").click()
