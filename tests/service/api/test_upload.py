@@ -52,7 +52,7 @@ def test_an_answered_upload_counts_and_gives_its_room_back() -> None:
 
     body, admission = asyncio.run(run())
     assert body == b"halfhalf"
-    assert (admission.images, admission.active_images, admission.bytes) == (0, 0, 0)
+    assert (admission.images, admission.active_images, admission.memory.bytes) == (0, 0, 0)
     assert admission.predict_wait() == 0
 
 
@@ -76,7 +76,7 @@ def test_a_failed_upload_gives_its_room_back(
         return admission
 
     admission = asyncio.run(run())
-    assert (admission.images, admission.active_images, admission.bytes) == (0, 0, 0)
+    assert (admission.images, admission.active_images, admission.memory.bytes) == (0, 0, 0)
 
 
 @pytest.mark.parametrize(

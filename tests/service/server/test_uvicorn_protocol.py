@@ -10,7 +10,8 @@ from uvicorn.server import ServerState
 
 from service.http.request import FAULT
 from service.server.connections import Connections
-from service.server.uvicorn_protocol import MAX_FIELDS, MAX_HEAD_BYTES, MAX_QUEUED, BoundedProtocol
+from service.server.head import MAX_FIELDS, MAX_HEAD_BYTES
+from service.server.uvicorn_protocol import MAX_QUEUED, BoundedProtocol
 from service.settings import Settings
 
 START = b"POST /a?b=c HTTP/1.1\r\nHost: t\r\n"
