@@ -24,6 +24,7 @@ from service.api.upload import (
     note_warnings,
 )
 from service.errors import ApiError, BadRequest, InternalError
+from service.http.body import Body
 from service.http.form import JSON_TYPE, Form, is_raw, read_form
 from service.http.negotiation import choose_media_type
 from service.http.request import Request
@@ -55,7 +56,7 @@ PREDICT_ERRORS = (*INFERENCE_ERRORS, errors.NotAcceptable)
 EXPLAIN_ERRORS = (*PREDICT_ERRORS, errors.UnknownLabel)
 
 Options = TypeVar("Options", bound=PredictOptions)
-ReadBody = Callable[[bytes], Form]
+ReadBody = Callable[[Body], Form]
 ClassifyImage = Callable[[bytes, Model, Options, Timings, Permit], Awaitable[Result]]
 log = logging.getLogger(__name__)
 
@@ -255,7 +256,7 @@ class ImageEndpoints:
     def _receive(
         self, request: Request, content_type: str, limit: int, read: ReadBody | None = None
     ) -> UploadReception[Form]:
-        def read_body(body: bytes) -> Form:
+        def read_body(body: Body) -> Form:
             return read_form(content_type, body, request.query, self._max_upload_bytes)
 
         raw = read is None and is_raw(content_type)

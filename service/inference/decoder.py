@@ -25,7 +25,7 @@ from service.imaging.memory import (
 )
 from service.imaging.structure import count_passes, is_tiny_plain
 from service.inference.decoder_pool import DecoderPool
-from service.inference.decoder_process import Job, NeedsMore
+from service.inference.decoder_process import SPARE_BYTES, Job, NeedsMore
 from service.inference.memory_budget import MemoryBudget
 from service.inference.room import Canvas, Place, Room
 from service.machine import count_cores
@@ -127,12 +127,16 @@ class Decoder:
 
     async def _decode_in_process(self, upload: Upload, room: Room, place: Place) -> Picture:
         content, spec, canvas = upload
-        needed = min(FIRST_BYTES + 2 * len(content), self._memory.max_pixel_bytes)
+        most = self._memory.max_pixel_bytes
+        needed = min(FIRST_BYTES + 2 * len(content), most)
         drawing = canvas.drawing if canvas else None
         while True:
-            await self._reserve(room, needed, place)
+            # What the process may take beyond its need counts, too. A picture that needs nearly all
+            # room must still find some.
+            await self._reserve(room, max(needed, min(needed + SPARE_BYTES, most)), place)
             job = Job(content, spec, drawing, self._max_pixels, needed, self._cpu_seconds)
             result = await self._run_job(job, room)
+            room.shrink(needed)
             if isinstance(result, Picture):
                 return result
             needed = result.size
