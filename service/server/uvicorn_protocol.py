@@ -8,6 +8,7 @@ does not know what a request asks for.
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable, Collection
 from functools import partial
 
@@ -26,6 +27,7 @@ from service.server.head import (
     complete_target,
     write_without_upgrade,
 )
+from service.server.turns import Turns
 from service.settings import Settings
 
 FRAMING_LIMIT = (
@@ -34,6 +36,8 @@ FRAMING_LIMIT = (
 )
 CHUNK_BYTES = 64  # that a chunk counts as, besides its size: a line of text is large enough
 SLICE_BYTES = 32_768  # of what was received, parsed before the limits are looked at
+SHORT_BYTES = 4096  # parsed at once, without waiting for a turn, if it has few blank lines
+BLANK_LINE, FEW_BLANK_LINES = b"\r\n\r\n", 2  # one ends a head, and one the head of a form's part
 MAX_QUEUED = 32  # requests on one connection that wait for an earlier one
 QUEUED_BYTES = 4096  # that such a request takes, beyond what was sent
 UNKNOWN_METHOD = "_OTHER"  # OpenTelemetry's name for it
@@ -44,6 +48,7 @@ class BoundedProtocol(HttpToolsProtocol):
     """uvicorn's protocol with limits. It ignores every offer to upgrade the connection."""
 
     others: Connections
+    turns: Turns
     head_seconds = 10.0
     held_bytes = 0
 
@@ -61,6 +66,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         self._head = Head()
         self._pieces: list[bytes] = []  # of a body, in the data just received
+        self._unparsed: deque[memoryview] = deque()  # waits for this connection's turn
         limit_unsent_bytes(transport)
         self._is_reserved = self.others.add(self)
         self._start_timer()
@@ -73,16 +79,52 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
         self._unset_keepalive_if_required()
         self.others.remove(self)
+        self._unparsed.clear()
         while self.pipeline:  # these never run: without this they would refer to one another
             self.pipeline.pop()[0].on_response = lambda: None
 
-    def data_received(self, data: bytes | memoryview) -> None:
+    def data_received(self, data: bytes) -> None:
         if self._is_broken:
             return
-        if len(data) > SLICE_BYTES:
-            view = memoryview(data)
-            for start in range(0, len(data), SLICE_BYTES):
-                self.data_received(view[start : start + SLICE_BYTES])
+        is_short = len(data) <= SHORT_BYTES and data.count(BLANK_LINE) <= FEW_BLANK_LINES
+        if is_short and not self._unparsed:
+            self._parse(data)
+            return
+        view = memoryview(data)
+        for start in range(0, len(data), SLICE_BYTES):
+            part = view[start : start + SLICE_BYTES]
+            is_body = self.cycle and self.cycle.more_body and not self._head.is_open
+            if is_body and not self._unparsed:  # its reader limits how much comes at a time
+                self._parse(part)
+            else:
+                self._wait_for_turn(part)
+
+    def discard(self) -> None:
+        """Forget what was received but not answered. The connection is being aborted."""
+        self._is_broken = True
+        self._unparsed.clear()
+        self.parser = None  # type: ignore[assignment]  # it holds the headers so far
+
+    def _wait_for_turn(self, part: memoryview) -> None:
+        if self._is_broken:
+            return
+        if not self._unparsed:
+            self.turns.add(self._take_turn)
+        self._unparsed.append(part)
+        self.others.hold(self, len(part))
+
+    def _take_turn(self) -> None:
+        if self._is_broken or self.transport.is_closing():
+            self._unparsed.clear()
+            return
+        part = self._unparsed.popleft()
+        self.others.hold(self, -len(part))
+        self._parse(part)
+        if self._unparsed:
+            self.turns.add(self._take_turn)
+
+    def _parse(self, data: bytes | memoryview) -> None:
+        if self._is_broken:
             return
         self._read_bytes, self._body_bytes = len(data), 0
         try:
@@ -167,7 +209,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def is_unfinished(self) -> bool:
         """Return whether it holds an unfinished head, trailers or queued requests."""
-        return self._head.is_open or self.cycle.more_body or bool(self.pipeline)
+        return bool(self._unparsed or self._head.is_open or self.cycle.more_body or self.pipeline)
 
     def _should_upgrade(self) -> bool:
         return False
@@ -264,6 +306,7 @@ def install_protocol(settings: Settings, others: Connections) -> None:
     """Replace the protocol that uvicorn chooses by default. BentoML leaves it the choice."""
     BoundedProtocol.head_seconds = settings.request_timeout_ms / 1000
     BoundedProtocol.others = others
+    BoundedProtocol.turns = Turns()
     # uvicorn would make a log line for every request, only to drop it.
     access = logging.getLogger("uvicorn.access")
     access.handlers, access.propagate = [], False
