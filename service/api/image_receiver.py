@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from service.api.upload import UploadReception
+from service.http.body import Body
 from service.http.form import JSON_TYPE, Form, is_raw, read_form
 from service.http.request import Request
 from service.inference.admission import Admission
@@ -11,7 +12,7 @@ from service.settings import Settings
 FORM_OVERHEAD_BYTES = 65_536  # boundaries, names and parameters around one image
 BASE64_FACTOR = 1.5  # four bytes for three, line breaks, and some escapes
 
-ReadBody = Callable[[bytes], Form]
+ReadBody = Callable[[Body], Form]
 
 
 class ImageReceiver:
@@ -43,7 +44,7 @@ class ImageReceiver:
     def _receive(
         self, request: Request, content_type: str, limit: int, read: ReadBody | None = None
     ) -> UploadReception[Form]:
-        def read_body(body: bytes) -> Form:
+        def read_body(body: Body) -> Form:
             return read_form(content_type, body, request.query, self._max_upload_bytes)
 
         raw = read is None and is_raw(content_type)

@@ -7,6 +7,7 @@ from functools import cache
 from typing import Generic, TypeVar
 
 from service.errors import ApiError, BadRequest, PayloadTooLarge
+from service.http.body import Body
 from service.http.compression import decompress_body
 from service.http.form import Form
 from service.http.request import DisconnectWatch, Request, describe_byte_limit
@@ -36,7 +37,7 @@ class UploadReception(Generic[Parsed]):
         request: Request,
         admission: Admission,
         limit: int,
-        parse: Callable[[bytes], Parsed],
+        parse: Callable[[Body], Parsed],
         *,
         is_raw: bool,
     ) -> None:

@@ -17,8 +17,9 @@ from service.errors import (
     UnsupportedMediaType,
     excerpt,
 )
+from service.http.body import Body, BodyBuffer, release
 from service.http.negotiation import choose_media_type
-from service.http.request import describe_byte_limit, join_chunks
+from service.http.request import describe_byte_limit
 
 GZIP, IDENTITY = "gzip", "identity"
 WINDOW_BITS = {GZIP: 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
@@ -29,8 +30,8 @@ FASTEST = 1
 
 
 async def decompress_body(
-    body: bytes, encoding: str, limit: int, reserve: Callable[[int], None]
-) -> bytes:
+    body: Body, encoding: str, limit: int, reserve: Callable[[int], None]
+) -> Body:
     """Undo the `Content-Encoding` of a body. Call `reserve` for each piece before it is kept.
 
     Raises:
@@ -47,34 +48,33 @@ async def decompress_body(
             f"Content-Encoding must be one of {supported}, got '{excerpt(encoding)}'."
         )
     decompressor = zlib.decompressobj(WINDOW_BITS[name])
-    pieces: list[bytes] = []
-    size = 0
+    buffer = BodyBuffer(limit)
     for start in range(0, len(body), CHUNK_BYTES):
         if decompressor.eof:
             raise BadRequest(
                 f"There are more bytes after the end of the {name} body: send it alone."
             )
         rest, is_done = body[start : start + CHUNK_BYTES], False
+        release(body, start, start + len(rest))
         while not is_done:
             try:
-                if size + len(rest) <= INLINE_BYTES:
+                if buffer.size + len(rest) <= INLINE_BYTES:
                     piece = decompressor.decompress(rest, INLINE_BYTES)
                 else:
                     piece = await asyncio.to_thread(decompressor.decompress, rest, CHUNK_BYTES)
             except zlib.error:
                 raise BadRequest(f"The body is not valid {name}: compress it again.") from None
-            size += len(piece)
-            if size > limit:
+            if buffer.size + len(piece) > limit:
                 raise PayloadTooLarge(describe_byte_limit(limit))
             reserve(len(piece))
-            pieces.append(piece)
+            buffer.add(piece)
             rest = decompressor.unconsumed_tail
             is_done = not rest and len(piece) < INLINE_BYTES
     if not decompressor.eof or decompressor.unused_data:
         raise BadRequest(
             f"The {name} body is truncated or has extra bytes: send it whole and alone."
         )
-    return await join_chunks(pieces)
+    return await buffer.finish()
 
 
 async def compress_response(response: Response, accepted: str) -> None:

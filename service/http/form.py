@@ -12,6 +12,7 @@ from multipart import MultipartSegment, parse_options_header
 
 from service.errors import ApiError, BadRequest, PayloadTooLarge, excerpt
 from service.http.base64_text import decode_image, describe_image_limit
+from service.http.body import Body
 from service.http.json_body import MAX_TEXT_BYTES, Cut, LongText, parse_json_object
 from service.http.multipart_body import MAX_PARTS, read_parts
 
@@ -34,7 +35,7 @@ class Form:
 
 
 def read_form(
-    content_type: str, body: bytes, query: Iterable[tuple[str, str]], max_image_bytes: int
+    content_type: str, body: Body, query: Iterable[tuple[str, str]], max_image_bytes: int
 ) -> Form:
     """Read the body by its declared type, then the parameters of the URL.
 
@@ -52,7 +53,10 @@ def read_form(
     elif media_type == JSON_TYPE:
         form = _read_json(body, max_image_bytes)
     else:  # raw bytes; curl --data-binary calls them a form, others differently
-        form = Form([body])
+        is_long = len(body) > max_image_bytes
+        form = Form(
+            [PayloadTooLarge(describe_image_limit(max_image_bytes)) if is_long else body[:]]
+        )
     for name, value in query:
         form.values[name].append(value)
     if len(form.values) > MAX_PARTS:
@@ -65,7 +69,13 @@ def is_raw(content_type: str) -> bool:
     return content_type.partition(";")[0].lower().strip() not in PARSED_TYPES
 
 
-def _read_multipart(body: bytes, boundary: str, max_image_bytes: int) -> Form:
+def _read_raw(body: Body, max_image_bytes: int) -> bytes | ApiError:
+    if len(body) > max_image_bytes:
+        return PayloadTooLarge(describe_image_limit(max_image_bytes))
+    return body[:]
+
+
+def _read_multipart(body: Body, boundary: str, max_image_bytes: int) -> Form:
     form = Form()
     field = None
     for part, content in read_parts(body, boundary, max_image_bytes):
@@ -103,7 +113,7 @@ def _read_text_part(part: MultipartSegment, content: bytes | None) -> str:
         ) from None
 
 
-def _read_json(body: bytes, max_image_bytes: int) -> Form:
+def _read_json(body: Body, max_image_bytes: int) -> Form:
     form = Form()
     for name, value in parse_json_object(body, '{"image": "<base64>"}').items():
         if name == IMAGE:
@@ -135,7 +145,9 @@ def add_parameter(form: Form, name: str, value: Any) -> None:
 def decode_base64_image(text: object, max_bytes: int) -> bytes | ApiError:
     """Return the bytes of an image in JSON, or the error, which concerns this image alone."""
     if isinstance(text, LongText):
-        return decode_image(text.content, max_bytes, is_json=True)
+        image = decode_image(text.view, max_bytes, is_json=True)
+        text.release()
+        return image
     if not isinstance(text, str):
         return BadRequest("An image in JSON must be a non-empty base64 string.")
     return decode_image(text.encode(errors="replace"), max_bytes, is_json=False)

@@ -7,11 +7,11 @@ limit. This module knows neither pictures nor parameters.
 
 import json
 import sys
-from dataclasses import dataclass
 from secrets import token_hex
 from typing import Any
 
 from service.errors import BadRequest, PayloadTooLarge, excerpt
+from service.http.body import Body, Part
 
 MAX_REST_BYTES = 65_536  # of a body without its long texts and lists of numbers
 MAX_TEXTS = 4096  # in a body that is longer
@@ -23,15 +23,12 @@ BYTE_ORDER_MARK = "\ufeff"
 MAX_BACKSLASHES = 64  # in a row
 
 
-@dataclass(frozen=True, repr=False)
-class Cut:
+class Cut(Part):
     """A part of the body that was cut out."""
-
-    content: memoryview
 
     def __repr__(self) -> str:
         """Return what an error sentence shows."""
-        return excerpt(bytes(self.content[:MAX_BACKSLASHES]).decode(errors="replace")) + "…"
+        return excerpt(bytes(self.view[:MAX_BACKSLASHES]).decode(errors="replace")) + "…"
 
 
 class LongText(Cut):
@@ -43,7 +40,7 @@ class LongList(Cut):
 
 
 def parse_json_object(
-    body: bytes, example: str, *, length: int | None = None, has_numbers: bool = False
+    body: Body, example: str, *, length: int | None = None, has_numbers: bool = False
 ) -> dict[str, Any]:
     """Parse a JSON object in which no name is given twice: the first `length` bytes of the body.
 
@@ -75,10 +72,9 @@ def parse_json_object(
 class _Scissors:
     """Cuts the long parts out of a document, and counts the rest."""
 
-    def __init__(self, document: bytes, end: int, has_numbers: bool, cuts: dict[str, Cut]) -> None:
+    def __init__(self, document: Body, end: int, has_numbers: bool, cuts: dict[str, Cut]) -> None:
         self._document = document
         self._end = end
-        self._view = memoryview(document)
         self._has_numbers = has_numbers
         self._cuts = cuts
         self._token = token_hex(8)  # of texts that stand for the parts; a client can't know it
@@ -92,7 +88,7 @@ class _Scissors:
             self._keep_between(position, begin)
             end = self._find_end_of_text(begin + 1)
             if end - begin > MIN_CUT_BYTES:
-                self._put(LongText(self._view[begin + 1 : end]))
+                self._put(LongText(self._document, begin + 1, end))
             else:
                 self._keep(begin, end + 1)
             position = end + 1
@@ -108,7 +104,7 @@ class _Scissors:
             last = self._document.rfind(b"]", max(first, stop - STEP_BYTES), stop) + 1
             if first >= 0 and last - first > MIN_CUT_BYTES:
                 self._keep(begin, first)
-                self._put(LongList(self._view[first:last]))
+                self._put(LongList(self._document, first, last))
                 begin = last
         self._keep(begin, end)
 
@@ -155,8 +151,8 @@ def _restore(value: Any, cuts: dict[str, Cut]) -> Any:
     """Return the value with the parts that were cut out, the shorter texts as `str`."""
     if isinstance(value, str):
         part = cuts.get(value)
-        if isinstance(part, LongText) and len(part.content) <= MAX_TEXT_BYTES:
-            return DECODER.decode(f'"{bytes(part.content).decode()}"')
+        if isinstance(part, LongText) and len(part) <= MAX_TEXT_BYTES:
+            return DECODER.decode(f'"{bytes(part.view).decode()}"')
         return value if part is None else part
     if isinstance(value, list):
         return [_restore(item, cuts) for item in value]

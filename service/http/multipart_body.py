@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from multipart import MultipartError, MultipartSegment, PushMultipartParser
 
 from service.errors import BadRequest, excerpt
+from service.http.body import Body, release
 
 MAX_PARTS = 256
 MAX_HEADERS = 16  # of one part
@@ -17,7 +18,7 @@ PIECE_BYTES = 1 << 18  # parsed at a time: other threads can run in between
 
 
 def read_parts(
-    body: bytes, boundary: str, max_bytes: int
+    body: Body, boundary: str, max_bytes: int
 ) -> Iterator[tuple[MultipartSegment, bytes | None]]:
     """Yield the head and the content of each part; None for content of more than `max_bytes`.
 
@@ -43,7 +44,9 @@ def read_parts(
             for start in range(0, len(body), PIECE_BYTES):
                 if parser.closed:
                     break
-                for event in parser.parse(body[start : start + PIECE_BYTES]):
+                piece = body[start : start + PIECE_BYTES]
+                release(body, start, start + len(piece))
+                for event in parser.parse(piece):
                     if isinstance(event, MultipartSegment):
                         segment, chunks, size = event, [], 0
                     elif event:
@@ -55,7 +58,9 @@ def read_parts(
                     else:
                         assert segment
                         content = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+                        chunks = []
                         yield segment, content if size <= max_bytes else None
+                        del content
     except MultipartError as exc:
         if isinstance(exc.args[-1], UnicodeDecodeError):
             raise BadRequest("The head of a part of the form must be UTF-8 text.") from None

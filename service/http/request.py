@@ -17,6 +17,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope
 
 from service.errors import BadRequest, PayloadTooLarge
+from service.http.body import Body, BodyBuffer
 from service.telemetry.timings import Timings
 
 T = TypeVar("T")
@@ -24,7 +25,6 @@ T = TypeVar("T")
 FAULT = "sightglass.fault"  # in the scope: makes the error for what the protocol found wrong
 SAFE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 DISCARD_SECONDS = 2.0  # for reading the rest of a rejected body
-MIN_THREADED_BYTES = 1 << 20  # joining more takes longer than starting a thread's work
 MAX_PARAMETERS = 64  # in the query
 ONE_READ_BYTES = 65_536  # a body up to this size usually arrives together with its headers
 WATCH_AFTER_SECONDS = 0.02  # a faster answer is not worth watching the client for
@@ -78,7 +78,7 @@ class Request(starlette.requests.Request):
         values = [value for own, value in self.scope["headers"] if own == key]
         return b", ".join(values).decode("latin-1")
 
-    async def read_body(self, limit: int, reserve: Callable[[int], None]) -> bytes:
+    async def read_body(self, limit: int, reserve: Callable[[int], None]) -> Body:
         """Read the whole body. Call `reserve` for bytes that were not announced by a header.
 
         Raises:
@@ -86,8 +86,8 @@ class Request(starlette.requests.Request):
             BadRequest: The body's chunks are malformed.
             ClientDisconnect: The connection was lost.
         """
-        chunks: list[bytes] = []
         length, reserved = 0, self.content_length or 0
+        buffer: BodyBuffer | None = None  # most bodies have one chunk
         while True:
             message = await self.receive()
             if message["type"] == "http.disconnect":
@@ -99,11 +99,15 @@ class Request(starlette.requests.Request):
             if length > reserved:
                 reserve(length - reserved)
                 reserved = length
-            chunks.append(chunk)
-            if not message.get("more_body"):
-                self.body_is_read = True
+            self.body_is_read = not message.get("more_body")
+            if self.body_is_read and buffer is None:
                 self.check_protocol()
-                return chunks[0] if len(chunks) == 1 else await join_chunks(chunks)
+                return chunk
+            buffer = buffer or BodyBuffer(self.content_length or limit)
+            buffer.add(chunk)
+            if self.body_is_read:
+                self.check_protocol()
+                return await buffer.finish()
 
     def check_protocol(self) -> None:
         """Check that the protocol found nothing wrong so far.
@@ -193,13 +197,6 @@ def run_without_waiting(awaitable: Awaitable[T]) -> T | None:
         return result
     steps.close()
     return None
-
-
-async def join_chunks(chunks: list[bytes]) -> bytes:
-    """Return the chunks as one; in a thread if that takes long. It needs no lock meanwhile."""
-    if sum(map(len, chunks)) < MIN_THREADED_BYTES:
-        return b"".join(chunks)
-    return await asyncio.to_thread(b"".join, chunks)
 
 
 def describe_byte_limit(limit: int) -> str:

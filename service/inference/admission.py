@@ -1,4 +1,4 @@
-"""Admission control: limits the images and bytes in the worker, and predicts the wait.
+"""Admission control: admits requests or rejects them, and predicts the wait.
 
 A request holds a permit from its headers to its answer. So images that are still being received or
 decoded count as well. This module runs on the event loop and knows nothing about models.
@@ -7,24 +7,13 @@ decoded count as well. This module runs on the event loop and knows nothing abou
 import asyncio
 from math import ceil
 from time import perf_counter
-from typing import NamedTuple
 
 from service.errors import Overloaded, PayloadTooLarge
+from service.inference.memory_budget import MemoryBudget
 from service.settings import Settings
 
-BYTES_PER_PIXEL = 4  # of a decoded image
 YIELD_FROM_IMAGES = 8  # with this many images it pays to run one stage for all of them
 DECAY = 0.98  # per answered image, of the earlier measurements
-KEPT_FOR_BODIES = 4  # pixels leave a quarter of the room for bodies, so that requests can arrive
-PASSING_SHARE = 0.5  # of the deadline, in which small pictures may pass a large one
-
-
-class Waiting(NamedTuple):
-    """A picture that waits for room, in bytes; its future is done when it has got it."""
-
-    size: int
-    granted: "asyncio.Future[None]"
-    since: float
 
 
 class Admission:
@@ -33,22 +22,11 @@ class Admission:
     def __init__(self, settings: Settings) -> None:
         self.images = 0
         self.active_images = 0  # images received completely; only these delay others
-        self.bytes = 0
         self.max_images = settings.max_queue_size
-        self.max_bytes = settings.max_inflight_bytes
-        # Bodies leave room for the largest image. Otherwise all images could wait for room to be
-        # decoded, and none could get it.
-        self.max_body_bytes = max(
-            self.max_bytes // 4, self.max_bytes - BYTES_PER_PIXEL * settings.max_image_pixels
-        )
-        self.body_bytes = 0
-        self.max_pixel_bytes = self.max_bytes - self.max_body_bytes
-        self._passing_seconds = PASSING_SHARE * settings.request_timeout_ms / 1000
-        self._waiting: list[Waiting] = []
+        self.memory = MemoryBudget(settings)
         self._busy_seconds = 0.0
         self._completed = 0.0
         self._last_result = 0.0
-        self.response_bytes = 0
 
     def admit(self, body_bytes: int, seconds_left: float) -> "Permit":
         """Admit one image with a body of the announced size.
@@ -98,10 +76,10 @@ class Admission:
                 f"The request has {images} images, but this server takes at most "
                 f"{self.max_images} at a time. Send fewer images."
             )
-        if body_bytes > self.max_body_bytes:
+        if body_bytes > self.memory.max_body_bytes:
             raise PayloadTooLarge(
                 f"The request has {body_bytes} bytes, but this server takes at most "
-                f"{self.max_body_bytes} at a time. Send a smaller request."
+                f"{self.memory.max_body_bytes} at a time. Send a smaller request."
             )
 
     def predict_wait(self) -> float:
@@ -117,88 +95,10 @@ class Admission:
         if self.images >= YIELD_FROM_IMAGES:
             await asyncio.sleep(0)
 
-    def try_reserve_pixels(self, size: int, is_drawn: bool = False) -> bool:
-        """Reserve `size` bytes for pixels if they are free now. Return whether they were.
-
-        `is_drawn`: the bytes are for drawing on the image as well.
-
-        Raises:
-            PayloadTooLarge: the pixels do not fit even into an idle server.
-        """
-        if size > self.max_pixel_bytes:
-            work = "Decoding the image and drawing on it" if is_drawn else "Decoding the image"
-            advice = ", or set 'size' to a smaller value" if is_drawn else ""
-            raise PayloadTooLarge(
-                f"{work} needs {size} bytes, but this server has at most "
-                f"{self.max_pixel_bytes}. Send a smaller image{advice}."
-            )
-        if not self._has_room(size) or any(map(self._is_overdue, self._waiting)):
-            return False
-        self.bytes += size
-        return True
-
-    async def reserve_pixels(self, size: int, is_drawn: bool = False) -> None:
-        """Wait for `size` bytes for pixels. `is_drawn` is as in `try_reserve_pixels`.
-
-        Requests get them in the order they asked. But those that need less than is free pass one
-        that needs more, until that one has waited for half of a deadline.
-
-        Raises:
-            PayloadTooLarge: the pixels do not fit even into an idle server.
-        """
-        if self.try_reserve_pixels(size, is_drawn):
-            return
-        granted = asyncio.get_running_loop().create_future()
-        self._waiting.append(Waiting(size, granted, perf_counter()))
-        try:
-            await granted
-        except asyncio.CancelledError:
-            if granted.cancelled():
-                self.grant_waiting()  # the next ones may need fewer bytes
-            else:
-                self.free_pixels(size)
-            raise
-
-    def free_pixels(self, size: int) -> None:
-        """Free reserved bytes and give them to the requests that wait."""
-        self.bytes -= size
-        self.grant_waiting()
-
-    def grant_waiting(self) -> None:
-        """Give free bytes to the requests that wait for them."""
-        if not self._waiting:
-            return
-        still_waiting = []
-        may_pass = True
-        for waiting in self._waiting:
-            if waiting.granted.done():
-                continue
-            if may_pass and self._has_room(waiting.size):
-                self.bytes += waiting.size
-                waiting.granted.set_result(None)
-            else:
-                still_waiting.append(waiting)
-                may_pass = may_pass and not self._is_overdue(waiting)
-        self._waiting = still_waiting
-
-    def _has_room(self, size: int) -> bool:
-        kept = max(0, self.max_body_bytes // KEPT_FOR_BODIES - self.body_bytes)
-        return self.bytes + size <= self.max_bytes - kept
-
-    def _is_overdue(self, waiting: Waiting) -> bool:
-        return perf_counter() - waiting.since > self._passing_seconds
-
     def make_overloaded(self, reason: str) -> Overloaded:
         """The error with its reason and the seconds after which to try again."""
         wait = max(1, ceil(self.predict_wait()))
         return Overloaded(f"{reason}. Try again in {wait} s.", wait)
-
-    def hold_response(self, size: int) -> None:
-        """Count the bytes of a response that its client has not taken yet; negative frees them."""
-        self.response_bytes += size
-        self.bytes += size
-        if size < 0:
-            self.grant_waiting()
 
     def check_response(self, size: int) -> None:
         """Check that unread responses leave room for one that no permit admitted.
@@ -206,12 +106,9 @@ class Admission:
         Raises:
             Overloaded: they do not.
         """
-        if self.response_bytes and self.response_bytes + size > self.max_bytes // 4:
+        unread = self.memory.response_bytes
+        if unread and unread + size > self.memory.max_bytes // 4:
             raise self.make_overloaded(f"The server can't hold {size} more bytes of answers now")
-
-    def is_short_of_room(self) -> bool:
-        """Whether unread responses take so much room that other requests may have to wait."""
-        return self.response_bytes > self.max_bytes // 4
 
     def record_results(self, count: int, since: float) -> None:
         """Update the pace: the time since the last answer, or `since` these images are active.
@@ -266,11 +163,8 @@ class Permit:
         """
         admission = self._admission
         admission.check_limits(self._images, self._body_bytes + size)
-        exceeds_bodies = admission.body_bytes + size > admission.max_body_bytes
-        if exceeds_bodies or admission.bytes + size > admission.max_bytes:
+        if not admission.memory.try_hold_body(size):
             raise admission.make_overloaded(f"The server can't hold {size} more bytes now")
-        admission.body_bytes += size
-        admission.bytes += size
         self._body_bytes += size
 
     def add_answer(self, size: int) -> None:
@@ -280,7 +174,7 @@ class Permit:
             PayloadTooLarge: they do not fit even into an idle server.
             Overloaded: there is no room now.
         """
-        most = self._admission.max_body_bytes
+        most = self._admission.memory.max_body_bytes
         if self._body_bytes + size > most:
             raise PayloadTooLarge(
                 f"The request and the maps of its answer need {self._body_bytes + size} bytes, but "
@@ -308,10 +202,8 @@ class Permit:
         if self.answered:
             admission.record_results(self._images, self._active_since)
         admission.images -= self._images
-        admission.body_bytes -= self._body_bytes
-        admission.bytes -= self._body_bytes
+        admission.memory.free_body(self._body_bytes)
         self._images = self._active_images = self._body_bytes = 0
-        admission.grant_waiting()
 
     def __enter__(self) -> "Permit":
         return self

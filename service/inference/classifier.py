@@ -43,12 +43,14 @@ class Classifier:
     """Decodes images, queues them for the model and returns the answers."""
 
     def __init__(self, settings: Settings, admission: Admission) -> None:
-        self.decoder = Decoder(settings, admission)
+        self.decoder = Decoder(settings, admission.memory)
         self._admission = admission
 
     def make_canvas(self, drawing: Drawing) -> Canvas:
         """Return a canvas whose room for pixels must be released."""
-        return Canvas(drawing, Room(self._admission, is_drawn=drawing.shown_size is not None))
+        return Canvas(
+            drawing, Room(self._admission.memory, is_drawn=drawing.shown_size is not None)
+        )
 
     @overload
     async def classify(

@@ -24,9 +24,9 @@ from service.imaging.memory import (
     may_hide_memory,
 )
 from service.imaging.structure import count_passes, is_tiny_plain
-from service.inference.admission import Admission
 from service.inference.decoder_pool import DecoderPool
-from service.inference.decoder_process import Job, NeedsMore
+from service.inference.decoder_process import SPARE_BYTES, Job, NeedsMore
+from service.inference.memory_budget import MemoryBudget
 from service.inference.room import Canvas, Place, Room
 from service.machine import count_cores
 from service.settings import AUTO, Settings
@@ -53,13 +53,13 @@ class Upload(NamedTuple):
 class Decoder:
     """Decodes images, and runs other work on pixels in the same threads."""
 
-    def __init__(self, settings: Settings, admission: Admission) -> None:
+    def __init__(self, settings: Settings, memory: MemoryBudget) -> None:
         threads = settings.decode_threads
         self._thread_count = count_cores() if threads == AUTO else int(threads)
         self._threads = ThreadPoolExecutor(self._thread_count, thread_name_prefix="pixels")
         self._overdue_threads = 0
         self._pool = DecoderPool(self._thread_count)
-        self._admission = admission
+        self._memory = memory
         self._max_pixels = settings.max_image_pixels
         self._max_bytes = settings.max_upload_bytes
         self._cpu_seconds = ceil(settings.request_timeout_ms / 1000)
@@ -102,7 +102,7 @@ class Decoder:
             image = await self.run_in_thread(opening, None)
         if canvas:
             return await self._decode_in_room(upload, image, canvas.room, place)
-        with Room(self._admission) as room:
+        with Room(self._memory) as room:
             return await self._decode_in_room(upload, image, room, place)
 
     async def run_in_thread(self, function: Callable[[], T], room: Room | None) -> T:
@@ -128,12 +128,16 @@ class Decoder:
 
     async def _decode_in_process(self, upload: Upload, room: Room, place: Place) -> Picture:
         content, spec, canvas = upload
-        needed = min(FIRST_BYTES + 2 * len(content), self._admission.max_pixel_bytes)
+        most = self._memory.max_pixel_bytes
+        needed = min(FIRST_BYTES + 2 * len(content), most)
         drawing = canvas.drawing if canvas else None
         while True:
-            await self._reserve(room, needed, place)
+            # What the process may take beyond its need counts, too. A picture that needs nearly all
+            # room must still find some.
+            await self._reserve(room, max(needed, min(needed + SPARE_BYTES, most)), place)
             job = Job(content, spec, drawing, self._max_pixels, needed, self._cpu_seconds)
             result = await self._run_job(job, room)
+            room.shrink(needed)
             if isinstance(result, Picture):
                 return result
             needed = result.size

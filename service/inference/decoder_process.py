@@ -7,7 +7,6 @@ bytes, so nothing is unpickled. It knows nothing about the server.
 import gc
 import io
 import json
-import os
 import warnings
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -32,8 +31,10 @@ from service.imaging.memory import (
     estimate_drawing_bytes,
 )
 from service.machine import make_expendable
+from service.repository.memory import return_free_memory
 
-SPARE_BYTES = 32 << 20  # of a process, on top of what was reserved
+SPARE_BYTES = 32 << 20  # of a process, on top of what a picture needs, such as for its texts
+KEPT_BYTES = 4 << 20  # that an idle process may hold
 BAND_BYTES = 1 << 20  # of a large picture that is sent at a time
 OUT_OF_MEMORY = (
     "Decoding the image takes more memory than its header announces. "
@@ -49,7 +50,7 @@ class Job(NamedTuple):
     spec: InputSpec
     drawing: Drawing | None
     max_pixels: int
-    reserved: int  # bytes that it may take in the process and while it is sent
+    reserved: int  # bytes that it needs at most, in the process and while it is sent
     cpu_seconds: int
 
 
@@ -57,6 +58,14 @@ class NeedsMore(NamedTuple):
     """The picture was not decoded, because that takes more bytes than were reserved."""
 
     size: int
+
+
+class Memory(NamedTuple):
+    """The bytes of a process: its address space, what of it may be written, and what it takes."""
+
+    space: int
+    writable: int
+    resident: int
 
 
 def send_job(pipe: Connection, job: Job) -> None:
@@ -92,8 +101,8 @@ def run_decoder(pipe: Connection) -> None:
     make_expendable()
     warnings.simplefilter("ignore")  # Python would keep the text of each one for ever
     warm_up()
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    base_bytes = pages * os.sysconf("SC_PAGESIZE")
+    return_free_memory()
+    base = measure_memory()
     while True:
         header = json.loads(pipe.recv_bytes())
         if drawing := header["drawing"]:
@@ -101,7 +110,7 @@ def run_decoder(pipe: Connection) -> None:
                 drawing[name] = ShownSize(**drawing[name]) if drawing[name] else None
             header["drawing"] = Drawing(**drawing)
         header["spec"] = InputSpec.model_validate(header["spec"])
-        limit_use(base_bytes + SPARE_BYTES + header["reserved"], header["cpu_seconds"])
+        limit_use(base, SPARE_BYTES + header["reserved"], header["cpu_seconds"])
         try:
             answer_job(pipe, Job(pipe.recv_bytes(), **header))
         except FAULTS as exc:
@@ -110,6 +119,14 @@ def run_decoder(pipe: Connection) -> None:
         except MemoryError:
             send_fault(pipe, InvalidImage(OUT_OF_MEMORY))
         gc.collect()  # a picture may be part of a cycle
+        if measure_memory().resident > base.resident + KEPT_BYTES:
+            return_free_memory()
+
+
+def measure_memory() -> Memory:
+    """Return what this process has now."""
+    fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return Memory(*(int(fields[name].split()[0]) * 1024 for name in ("VmSize", "VmData", "VmRSS")))
 
 
 def answer_job(pipe: Connection, job: Job) -> None:
@@ -176,13 +193,21 @@ def cut_rows(size: Size) -> Iterator[tuple[int, int]]:
         yield top, min(top + rows, size[1])
 
 
-def limit_use(memory_bytes: int, cpu_seconds: int) -> None:
-    """Have the kernel refuse more memory, and end this process after so much more CPU time."""
+def limit_use(base: Memory, more_bytes: int, cpu_seconds: int) -> None:
+    """Have the kernel refuse more memory, and end this process after so much more CPU time.
+
+    The limit of the address space alone would not do: malloc has parts of it in reserve.
+    """
     import resource  # exists on Unix only
 
     used = resource.getrusage(resource.RUSAGE_SELF)
     seconds = int(used.ru_utime + used.ru_stime) + cpu_seconds + 1
-    for kind, limit in ((resource.RLIMIT_AS, memory_bytes), (resource.RLIMIT_CPU, seconds)):
+    limits = {
+        resource.RLIMIT_AS: base.space + more_bytes,
+        resource.RLIMIT_DATA: base.writable + more_bytes,
+        resource.RLIMIT_CPU: seconds,
+    }
+    for kind, limit in limits.items():
         most = resource.getrlimit(kind)[1]
         if most != resource.RLIM_INFINITY:
             limit = min(limit, most)

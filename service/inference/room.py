@@ -11,7 +11,7 @@ from time import perf_counter
 from typing import NamedTuple, ParamSpec, TypeVar
 
 from service.imaging.memory import Drawing
-from service.inference.admission import Admission
+from service.inference.memory_budget import MemoryBudget
 from service.telemetry.timings import Interval
 
 P = ParamSpec("P")
@@ -21,10 +21,10 @@ T = TypeVar("T")
 class Room:
     """Bytes reserved for one picture. Leaving the context frees them, once no thread uses them."""
 
-    def __init__(self, admission: Admission, is_drawn: bool = False) -> None:
+    def __init__(self, memory: MemoryBudget, is_drawn: bool = False) -> None:
         self.size = 0
         self._is_drawn = is_drawn
-        self._admission = admission
+        self._memory = memory
         self._users = 1
 
     def try_reserve(self, size: int) -> bool:
@@ -34,7 +34,7 @@ class Room:
             PayloadTooLarge: they do not fit even into an idle server.
         """
         self.shrink(0)
-        if self._admission.try_reserve_pixels(size, self._is_drawn):
+        if self._memory.try_reserve_pixels(size, self._is_drawn):
             self.size = size
         return self.size == size
 
@@ -45,14 +45,14 @@ class Room:
             PayloadTooLarge: they do not fit even into an idle server.
         """
         self.shrink(0)
-        await self._admission.reserve_pixels(size, self._is_drawn)
+        await self._memory.reserve_pixels(size, self._is_drawn)
         self.size = size
 
     def shrink(self, size: int) -> None:
         """Free what is held beyond `size` bytes."""
         if size < self.size:
             freed, self.size = self.size - size, size
-            self._admission.free_pixels(freed)
+            self._memory.free_pixels(freed)
 
     def share(self) -> None:
         """Count one more user, who releases it as well."""

@@ -55,7 +55,7 @@ class Application:
             settings, self._lifecycle, self._repository, self._admission, classifier
         )
         dispatcher = Dispatcher(settings, self._lifecycle, endpoints, self._admission, self._tracer)
-        self.connections = Connections(settings, self._admission.is_short_of_room)
+        self.connections = Connections(settings, self._admission.memory.is_short_of_room)
         origins = settings.cors_origins
         self._http_app: ASGIApp = Cors(dispatcher, origins) if origins else dispatcher
 

@@ -17,8 +17,10 @@ from service.telemetry import metrics
 
 SPARE_DESCRIPTORS = 64  # for files, pipes and the event loop
 WINDOWS_DESCRIPTORS = 8192  # Windows itself has no limit; this is the most of its C library
+MAX_CONNECTIONS = 2048  # by default: idle ones take 20 MB together
 RESERVED = 8  # of the connections: for probes, while all others are busy
 MAX_HELD_BYTES = 16_777_216  # of unfinished headers, queued requests and small unread answers
+UNCHECKED_BYTES = MAX_HELD_BYTES // 16  # asking all connections takes long
 SWEEP_SECONDS = 0.5
 HIGH_WATER_BYTES = 16_384  # of an answer in the transport: with more, sending waits
 KERNEL_BYTES = 131_072  # of it in the kernel and not yet sent, which would take megabytes
@@ -40,6 +42,9 @@ class Connection(Protocol):
     def is_unfinished(self) -> bool:
         """Return whether it holds bytes outside of any request that was admitted."""
 
+    def discard(self) -> None:
+        """Forget these bytes at once. The connection is being aborted."""
+
 
 class Connections:
     """All connections of one worker."""
@@ -47,7 +52,7 @@ class Connections:
     def __init__(self, settings: Settings, is_short_of_room: Callable[[], bool]) -> None:
         """`is_short_of_room` says whether unread answers hold too much memory."""
         self._limit = (
-            max(count_descriptors() - SPARE_DESCRIPTORS, 2 * RESERVED)
+            min(max(count_descriptors() - SPARE_DESCRIPTORS, 2 * RESERVED), MAX_CONNECTIONS)
             if settings.max_connections == AUTO
             else settings.max_connections
         )
@@ -57,6 +62,7 @@ class Connections:
         self._reserved: dict[Connection, None] = {}  # a dictionary keeps the order
         self._holding: dict[Connection, None] = {}
         self._held_bytes = 0
+        self._unchecked_bytes = 0  # held since all were asked whether they still hold them
         self._taken: dict[Connection, tuple[float, int]] = {}  # time, and bytes taken until then
 
     def add(self, connection: Connection) -> bool:
@@ -81,10 +87,15 @@ class Connections:
         self._holding[connection] = None
         connection.held_bytes += size
         self._held_bytes += size
-        if self._held_bytes > MAX_HELD_BYTES:
+        self._unchecked_bytes += size
+        if self._held_bytes > MAX_HELD_BYTES and self._unchecked_bytes > UNCHECKED_BYTES:
             self._free_finished()
         while self._held_bytes > MAX_HELD_BYTES:
-            self._abort(next(iter(self._holding)), "memory")
+            oldest = next(iter(self._holding))
+            if oldest.is_unfinished():
+                self._abort(oldest, "memory")
+            else:
+                self.free(oldest)
 
     def free(self, connection: Connection) -> None:
         """Count these bytes as free again."""
@@ -149,9 +160,11 @@ class Connections:
     def _abort(self, connection: Connection, reason: str) -> None:
         metrics.CLOSED.labels(reason).inc()
         self.remove(connection)
+        connection.discard()
         connection.transport.abort()
 
     def _free_finished(self) -> None:
+        self._unchecked_bytes = 0
         for connection in list(self._holding):
             if not connection.is_unfinished():
                 self.free(connection)

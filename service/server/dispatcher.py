@@ -85,7 +85,7 @@ class Dispatcher:
         if self._lifecycle.draining:
             response.headers["connection"] = "close"
         seconds = perf_counter() - request.started
-        await send_response(response, request, send, self._admission.hold_response)
+        await send_response(response, request, send, self._admission.memory.hold_response)
         self.record(request, endpoint, response.status_code, code, seconds)
 
     def find_endpoint(self, scope: Scope) -> tuple[Endpoint | None, bool]:

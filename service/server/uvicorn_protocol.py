@@ -8,7 +8,7 @@ does not know what a request asks for.
 
 import asyncio
 import logging
-import re
+from collections import deque
 from collections.abc import Callable, Collection
 from functools import partial
 
@@ -19,23 +19,27 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from service.errors import ApiError, BadRequest, Overloaded, excerpt
 from service.http.request import FAULT
 from service.server.connections import Connections, limit_unsent_bytes
+from service.server.head import (
+    HEAD_LIMIT,
+    MAX_HEAD_BYTES,
+    Head,
+    Refused,
+    complete_target,
+    write_without_upgrade,
+)
+from service.server.turns import Turns
 from service.settings import Settings
 
-MAX_HEAD_BYTES = 65_536  # of headers; of trailers; of the framing of chunks, beyond the body's size
-HEAD_LIMIT = f"More than {MAX_HEAD_BYTES} bytes of headers were sent: send fewer."
 FRAMING_LIMIT = (
     f"More than {MAX_HEAD_BYTES} bytes of chunk sizes, chunk extensions or trailers were sent: "
     "send fewer, or larger chunks."
 )
 CHUNK_BYTES = 64  # that a chunk counts as, besides its size: a line of text is large enough
-MAX_FIELDS = 128  # lines of headers and trailers
-FIELD_LIMIT = f"More than {MAX_FIELDS} lines of headers or trailers were sent: send fewer."
-MAX_LENGTH_DIGITS = 20  # of a Content-Length; the parser's numbers have 64 bits
 SLICE_BYTES = 32_768  # of what was received, parsed before the limits are looked at
+SHORT_BYTES = 4096  # parsed at once, without waiting for a turn, if it has few blank lines
+BLANK_LINE, FEW_BLANK_LINES = b"\r\n\r\n", 2  # one ends a head, and one the head of a form's part
 MAX_QUEUED = 32  # requests on one connection that wait for an earlier one
 QUEUED_BYTES = 4096  # that such a request takes, beyond what was sent
-HOST = re.compile(rb"([\w.~%!$&'()*+,;=-]*|\[[\w:.%-]+\])(:[0-9]*)?[ \t]*")
-VERSIONS = ("1.0", "1.1")
 UNKNOWN_METHOD = "_OTHER"  # OpenTelemetry's name for it
 PROBES = (b"/livez", b"/readyz", b"/v2/health/")
 
@@ -44,17 +48,15 @@ class BoundedProtocol(HttpToolsProtocol):
     """uvicorn's protocol with limits. It ignores every offer to upgrade the connection."""
 
     others: Connections
+    turns: Turns
     head_seconds = 10.0
     held_bytes = 0
 
-    _head_is_open = True
+    _head: Head
     _head_timer: asyncio.TimerHandle | None = None
     _is_broken = False  # what still comes is not parsed
     _is_reserved = False  # for probes
     _unanswered: Collection[RequestResponseCycle] = ()  # when several were sent at once
-    _is_chunked = False
-    _fields = 0
-    _hosts = 0
     _read_bytes = 0  # of the data just received, that may belong to the open message
     _body_bytes = 0  # of these, in its body
     _overhead = 0  # bytes of the open message outside of its body, less those in it
@@ -62,7 +64,9 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self._head = Head()
         self._pieces: list[bytes] = []  # of a body, in the data just received
+        self._unparsed: deque[memoryview] = deque()  # waits for this connection's turn
         limit_unsent_bytes(transport)
         self._is_reserved = self.others.add(self)
         self._start_timer()
@@ -75,16 +79,52 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
         self._unset_keepalive_if_required()
         self.others.remove(self)
+        self._unparsed.clear()
         while self.pipeline:  # these never run: without this they would refer to one another
             self.pipeline.pop()[0].on_response = lambda: None
 
-    def data_received(self, data: bytes | memoryview) -> None:
+    def data_received(self, data: bytes) -> None:
         if self._is_broken:
             return
-        if len(data) > SLICE_BYTES:
-            view = memoryview(data)
-            for start in range(0, len(data), SLICE_BYTES):
-                self.data_received(view[start : start + SLICE_BYTES])
+        is_short = len(data) <= SHORT_BYTES and data.count(BLANK_LINE) <= FEW_BLANK_LINES
+        if is_short and not self._unparsed:
+            self._parse(data)
+            return
+        view = memoryview(data)
+        for start in range(0, len(data), SLICE_BYTES):
+            part = view[start : start + SLICE_BYTES]
+            is_body = self.cycle and self.cycle.more_body and not self._head.is_open
+            if is_body and not self._unparsed:  # its reader limits how much comes at a time
+                self._parse(part)
+            else:
+                self._wait_for_turn(part)
+
+    def discard(self) -> None:
+        """Forget what was received but not answered. The connection is being aborted."""
+        self._is_broken = True
+        self._unparsed.clear()
+        self.parser = None  # type: ignore[assignment]  # it holds the headers so far
+
+    def _wait_for_turn(self, part: memoryview) -> None:
+        if self._is_broken:
+            return
+        if not self._unparsed:
+            self.turns.add(self._take_turn)
+        self._unparsed.append(part)
+        self.others.hold(self, len(part))
+
+    def _take_turn(self) -> None:
+        if self._is_broken or self.transport.is_closing():
+            self._unparsed.clear()
+            return
+        part = self._unparsed.popleft()
+        self.others.hold(self, -len(part))
+        self._parse(part)
+        if self._unparsed:
+            self.turns.add(self._take_turn)
+
+    def _parse(self, data: bytes | memoryview) -> None:
+        if self._is_broken:
             return
         self._read_bytes, self._body_bytes = len(data), 0
         try:
@@ -95,41 +135,28 @@ class BoundedProtocol(HttpToolsProtocol):
             self._explain_error(exc)
         if self._pieces:
             self._pass_body()
-        if self._head_is_open or self.cycle.more_body or self.pipeline:
+        if self._head.is_open or self.cycle.more_body or self.pipeline:
             self._count_unfinished(len(data))
 
     def on_message_begin(self) -> None:
         if len(self.pipeline) == MAX_QUEUED:
-            raise _Refused(
+            raise Refused(
                 f"More than {MAX_QUEUED} requests were sent before the answer to an earlier one: "
                 "wait for answers."
             )
         super().on_message_begin()
         self._unset_keepalive_if_required()
-        self._head_is_open = True
-        self._is_chunked = False
-        self._fields = self._hosts = self._overhead = self._bodiless = 0
+        self._head = Head()
+        self._overhead = self._bodiless = 0
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._fields += 1
-        if self._fields > MAX_FIELDS:
-            raise _Refused(FIELD_LIMIT)
-        if not self._head_is_open:  # a trailer, which has no effect
+        if not self._head.is_open:  # a trailer, which has no effect
+            self._head.count_field()
             return
         name = name.lower()
-        if name == b"host":
-            self._hosts += 1
-            if not HOST.fullmatch(value):
-                host = excerpt(value.decode("latin-1"))
-                raise _Refused(f"The Host '{host}' is not valid: send a name and a port.")
-        elif name == b"expect":
+        self._head.add_field(name, value)
+        if name == b"expect":
             self.expect_100_continue = value.lower() == b"100-continue"
-        elif name == b"transfer-encoding":
-            if self._is_chunked or value.strip().lower() != b"chunked":
-                raise _Refused("The only Transfer-Encoding here is 'chunked', given once.")
-            self._is_chunked = True
-        elif name == b"content-length" and len(value) > MAX_LENGTH_DIGITS:
-            raise _Refused(f"A Content-Length has at most {MAX_LENGTH_DIGITS} digits.")
         self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
@@ -138,16 +165,16 @@ class BoundedProtocol(HttpToolsProtocol):
         earlier = self.cycle
         try:
             if not self.url.startswith(b"/"):
-                self._complete_target()
+                self.url = complete_target(self.url)
             super().on_headers_complete()
         except (httptools.HttpParserInvalidURLError, UnicodeDecodeError):
             url = excerpt(self.url.decode("latin-1"))
-            raise _Refused(f"The URL '{url}' is not valid: percent-encode it.") from None
-        self._head_is_open = False  # from here on, an error belongs to this request
+            raise Refused(f"The URL '{url}' is not valid: percent-encode it.") from None
+        self._head.is_open = False  # from here on, an error belongs to this request
         self._stop_timer()
         fault = None
         version = self.scope["http_version"]
-        if self._hosts != 1 or self._overhead or self._is_reserved or version != "1.1":
+        if self._head.hosts != 1 or self._overhead or self._is_reserved or version != "1.1":
             fault = self._find_fault()
         if fault:
             self.scope[FAULT] = fault  # type: ignore[literal-required]
@@ -163,7 +190,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._pieces.append(body)
 
     def on_message_complete(self) -> None:
-        if self._head_is_open:  # it is parsed again
+        if self._head.is_open:  # it is parsed again
             return
         if self._pieces:
             self._pass_body()
@@ -182,7 +209,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def is_unfinished(self) -> bool:
         """Return whether it holds an unfinished head, trailers or queued requests."""
-        return self._head_is_open or self.cycle.more_body or bool(self.pipeline)
+        return bool(self._unparsed or self._head.is_open or self.cycle.more_body or self.pipeline)
 
     def _should_upgrade(self) -> bool:
         return False
@@ -195,24 +222,17 @@ class BoundedProtocol(HttpToolsProtocol):
         self._overhead += CHUNK_BYTES * (len(pieces) - 1)
         super().on_body(body)
 
-    def _complete_target(self) -> None:
-        """Add the path to an absolute URL that lacks it (RFC 9112, section 3.2.1)."""
-        target = httptools.parse_url(self.url)
-        if not target.path:
-            self.url = b"/" if target.query is None else b"/?" + target.query
-
     def _ignore_upgrade(self, rest: memoryview) -> None:
         """Parse the request that offered to upgrade as if it had not (RFC 9110, section 7.8)."""
         while True:
             method, version = self.parser.get_method(), self.parser.get_http_version()
-            lines = [b"%b %b HTTP/%b" % (method, self.url, version.encode())]
-            lines += [b"%b: %b" % header for header in self.headers if header[0] != b"upgrade"]
+            head = write_without_upgrade(method, self.url, version, self.headers)
             self.parser = httptools.HttpRequestParser(self)
             self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
             try:
                 if method == b"CONNECT":
                     raise httptools.HttpParserError("this server is no proxy")
-                self.parser.feed_data(b"\r\n".join([*lines, b"", b""]))
+                self.parser.feed_data(head)
                 self.parser.feed_data(rest)
             except httptools.HttpParserUpgrade as exc:
                 rest = rest[exc.args[0] :]
@@ -223,16 +243,9 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _find_fault(self) -> Callable[[], ApiError] | None:
         """Return what makes the error for what is wrong with the headers."""
-        version = self.scope["http_version"]
-        if version not in VERSIONS:
-            return partial(BadRequest, f"HTTP/{version} is not spoken here: use HTTP/1.1.")
-        if self._is_chunked and version == "1.0":
-            return partial(BadRequest, "HTTP/1.0 has no Transfer-Encoding: use HTTP/1.1.")
-        if self._hosts != 1 and (self._hosts or version == "1.1"):
-            return partial(BadRequest, f"There must be one Host header, got {self._hosts}.")
-        size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
-        if size > MAX_HEAD_BYTES:
-            return partial(BadRequest, HEAD_LIMIT)
+        fault = self._head.find_fault(self.scope["http_version"], self.url, self.headers)
+        if fault:
+            return fault
         if self._is_reserved and not self.url.startswith(PROBES):
             return partial(Overloaded, "All connections of this server are busy: try again.", 1)
         return None
@@ -245,14 +258,14 @@ class BoundedProtocol(HttpToolsProtocol):
             self._bodiless += self._read_bytes
         self._overhead += self._read_bytes - 2 * self._body_bytes
         if max(self._bodiless, self._overhead) > MAX_HEAD_BYTES:
-            self._fail(HEAD_LIMIT if self._head_is_open else FRAMING_LIMIT)
-        elif self._head_is_open and self._head_timer is None:
+            self._fail(HEAD_LIMIT if self._head.is_open else FRAMING_LIMIT)
+        elif self._head.is_open and self._head_timer is None:
             self._start_timer()
-        if self._head_is_open or self._bodiless or self.pipeline:
+        if self._head.is_open or self._bodiless or self.pipeline:
             self.others.hold(self, received + QUEUED_BYTES * len(self.pipeline))
 
     def _explain_error(self, error: httptools.HttpParserError) -> None:
-        if isinstance(error.__context__, _Refused):
+        if isinstance(error.__context__, Refused):
             self._fail(str(error.__context__))
         else:
             self._fail(f"The request is not valid HTTP/1.1 ({error}).")
@@ -263,7 +276,7 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         self._is_broken = True
         self._stop_timer()
-        if self._head_is_open or not self.cycle.more_body:  # the error belongs to no request yet
+        if self._head.is_open or not self.cycle.more_body:  # the error belongs to no request yet
             HttpToolsProtocol.on_message_begin(self)
             self.url = b"/"
             super().on_headers_complete()
@@ -289,14 +302,11 @@ class BoundedProtocol(HttpToolsProtocol):
             )
 
 
-class _Refused(Exception):
-    """A callback of the parser refuses what comes; the message is one sentence."""
-
-
 def install_protocol(settings: Settings, others: Connections) -> None:
     """Replace the protocol that uvicorn chooses by default. BentoML leaves it the choice."""
     BoundedProtocol.head_seconds = settings.request_timeout_ms / 1000
     BoundedProtocol.others = others
+    BoundedProtocol.turns = Turns()
     # uvicorn would make a log line for every request, only to drop it.
     access = logging.getLogger("uvicorn.access")
     access.handlers, access.propagate = [], False

@@ -6,12 +6,14 @@ Nothing here is large for a reason: each body is short, or its work is long for 
 import base64
 import gzip
 import json
+import struct
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 
+from tests.attacks import picture_files as files
 from tests.attacks.attack import MEGABYTE, Attack
 from tests.contract.tree import PICTURE
 from tests.server import Server, connect_client
@@ -156,6 +158,26 @@ def make_bomb(scale: float) -> bytes:
     return gzip.compress(bytes(int(100 * MEGABYTE * scale)), 9)
 
 
+def fill_bodies_and_decoders(server: Server, scale: float) -> list[str]:
+    """Send the longest binary body while PNGs with texts keep all decoders full."""
+    picture = files.insert_chunks([files.chunk(b"teSt", bytes(int(BATCH_BYTES * scale / 8)))])
+    elements = (struct.pack("<I", len(picture)) + picture) * 8
+    tensor = {
+        "name": "image",
+        "datatype": "BYTES",
+        "shape": [8],
+        "parameters": {"binary_data_size": len(elements)},
+    }
+    head = json.dumps({"inputs": [tensor]}).encode()
+    lengths = {"inference-header-content-length": str(len(head))}
+    texts = files.write_texts(60, 1_000_000)
+    long = repeat(INFER, lambda _: head + elements, lengths, 2)
+    full = repeat("/predict", lambda _: texts, {}, 8)
+    with ThreadPoolExecutor(2) as pool:
+        runs = [pool.submit(run, server, scale) for run in (long, full)]
+        return [sentence for run in runs for sentence in run.result()]
+
+
 def send_long_headers(server: Server, scale: float) -> list[str]:
     """Headers and queries as long as they may be, with as many entries as possible."""
     entries = int(60_000 * (0.5 + scale / 2))
@@ -215,6 +237,11 @@ ATTACKS = (
     Attack("a tensor of commas", repeat(INFER, make_commas, {}, 2)),
     Attack("a tensor of blanks", repeat(INFER, make_blanks, {}, 2)),
     Attack("a body that unpacks", repeat("/predict", make_bomb, {"content-encoding": "gzip"}, 4)),
+    Attack(
+        "the longest body beside full decoders",
+        fill_bodies_and_decoders,
+        settings={"decode_threads": 4},
+    ),
     Attack("long headers", send_long_headers, SMALL),
     Attack("long lengths of the JSON", send_long_lengths, SMALL),
     Attack("unknown labels", send_unknown_labels, SMALL),

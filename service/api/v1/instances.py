@@ -8,6 +8,7 @@ from typing import Any
 from service.api.image_body import ENCODED, describe_object, describe_options
 from service.api.operations import CONTENT_ENCODING, JsonObject, make_example_image
 from service.errors import ApiError, BadRequest, excerpt
+from service.http.body import Body
 from service.http.form import JSON_TYPE, Form, add_parameter, decode_base64_image
 from service.http.json_body import parse_json_object
 from service.parameters import MAX_BATCH_IMAGES, PredictOptions
@@ -17,7 +18,7 @@ INSTANCES, IMAGE, BASE64 = "instances", "image", "b64"
 MODEL = "model"
 
 
-def read_instances(body: bytes, model: str, max_image_bytes: int) -> Form:
+def read_instances(body: Body, model: str, max_image_bytes: int) -> Form:
     """Read the images of a request to `model`. An unreadable image is an error of its own.
 
     Raises:

@@ -20,6 +20,7 @@ from service.api.v2.signature import (
 )
 from service.api.v2.tensors import OutputTensor, read_call, write_answer
 from service.artifact.card import RegionTarget
+from service.http.body import Body
 from service.http.form import JSON_TYPE
 from service.http.response import encode_json
 from service.repository.model import Model
@@ -37,7 +38,7 @@ class InferRequest(NamedTuple):
     targets: Sequence[Sequence[int]] | Sequence[Sequence[RegionTarget]]
 
 
-def read_request(json_length: str, model: Model, max_bytes: int, body: bytes) -> InferRequest:
+def read_request(json_length: str, model: Model, max_bytes: int, body: Body) -> InferRequest:
     """Read a body; `json_length` is its `Inference-Header-Content-Length`, empty if none.
 
     Raises:

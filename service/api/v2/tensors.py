@@ -21,6 +21,7 @@ from service.api.v2.number_lists import flatten, read_integers
 from service.api.v2.schemas import AnsweredTensor, InferCall, InputTensor
 from service.errors import ApiError, BadRequest, PayloadTooLarge, excerpt
 from service.http.base64_text import describe_image_limit
+from service.http.body import Body, Part
 from service.http.form import decode_base64_image
 from service.http.json_body import LongList, LongText, parse_json_object
 
@@ -34,6 +35,10 @@ MAX_DIGITS = 19  # of a length, with its leading zeros
 LENGTH = struct.Struct("<I")  # before each element of BYTES in binary
 
 
+class BinaryData(Part):
+    """The values of an input as they were sent, after the JSON."""
+
+
 class OutputTensor(NamedTuple):
     """One output of a response: numbers, or texts of shape [N, M]."""
 
@@ -42,7 +47,7 @@ class OutputTensor(NamedTuple):
     is_binary: bool
 
 
-def read_call(body: bytes, json_length: str) -> InferCall:
+def read_call(body: Body, json_length: str) -> InferCall:
     """Read a request; `json_length` is its `Inference-Header-Content-Length`, empty if none.
 
     Raises:
@@ -65,7 +70,7 @@ def read_call(body: bytes, json_length: str) -> InferCall:
         call = InferCall.model_validate(document)
     except ValidationError as exc:
         raise BadRequest(_describe(exc)) from None
-    _attach_binary(call.inputs, memoryview(body)[end:])
+    _attach_binary(call.inputs, body, end)
     return call
 
 
@@ -76,14 +81,14 @@ def read_array(tensor: InputTensor) -> NDArray[Any]:
         BadRequest: There are too few or too many, or one is no integer of the datatype's range.
     """
     dtype = DTYPES[tensor.datatype]
-    if isinstance(tensor.data, memoryview):
+    if isinstance(tensor.data, BinaryData):
         wanted = prod(tensor.shape) * dtype.itemsize
         if len(tensor.data) != wanted:
             raise BadRequest(
                 f"The input '{tensor.name}' is {tensor.datatype} of shape {tensor.shape} and must "
                 f"have {wanted} binary bytes, got {len(tensor.data)} binary bytes."
             )
-        return np.frombuffer(tensor.data, dtype).reshape(tensor.shape)
+        return np.frombuffer(tensor.data.view, dtype).reshape(tensor.shape)
     low, high = int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
     try:
         values = _read_integers(tensor)
@@ -106,7 +111,7 @@ def read_elements(tensor: InputTensor, max_bytes: int) -> list[bytes]:
         BadRequest: There are too few or too many, or one is truncated or not base64.
         PayloadTooLarge: One has more than `max_bytes` bytes.
     """
-    if not isinstance(tensor.data, memoryview):
+    if not isinstance(tensor.data, BinaryData):
         elements = [decode_base64_image(text, max_bytes) for text in _read_texts(tensor)]
         for element in elements:
             if isinstance(element, ApiError):
@@ -115,17 +120,19 @@ def read_elements(tensor: InputTensor, max_bytes: int) -> list[bytes]:
     found: list[bytes] = []
     rest = tensor.data
     for number in range(prod(tensor.shape)):
-        length = LENGTH.unpack_from(rest)[0] if len(rest) >= LENGTH.size else len(rest)
+        view = rest.view
+        length = LENGTH.unpack_from(view)[0] if len(view) >= LENGTH.size else len(view)
         end = LENGTH.size + length
-        if len(rest) < end:
+        if len(view) < end:
             raise BadRequest(
                 f"The input '{tensor.name}' ends within its element {number}: send the length of "
                 "each element in 4 bytes, little-endian, and then its bytes."
             )
         if length > max_bytes:
             raise PayloadTooLarge(describe_image_limit(max_bytes))
-        found.append(bytes(rest[LENGTH.size : end]))
-        rest = rest[end:]
+        found.append(bytes(view[LENGTH.size : end]))
+        read, rest = rest.cut(end)
+        read.release()
     if rest:
         raise BadRequest(
             f"The input '{tensor.name}' has {len(rest)} bytes after its {len(found)} elements."
@@ -162,8 +169,9 @@ def write_answer(head: dict[str, Any], outputs: Sequence[OutputTensor]) -> tuple
     return b"".join((document, *blocks)), len(document) if blocks else None
 
 
-def _attach_binary(inputs: list[InputTensor], rest: memoryview) -> None:
+def _attach_binary(inputs: list[InputTensor], body: Body, start: int) -> None:
     """Give each input with a binary size its part of the bytes that follow the JSON."""
+    rest = BinaryData(body, start, len(body))
     for tensor in inputs:
         size = tensor.parameters.binary_data_size
         if (size is None) == (tensor.data is None):
@@ -178,7 +186,7 @@ def _attach_binary(inputs: list[InputTensor], rest: memoryview) -> None:
                 f"The input '{excerpt(tensor.name)}' must have {size} binary bytes, but "
                 f"{len(rest)} are left after the JSON and the inputs before it."
             )
-        tensor.data, rest = rest[:size], rest[size:]
+        tensor.data, rest = rest.cut(size)
     if rest:
         raise BadRequest(
             f"{len(rest)} bytes follow the last input: set Inference-Header-Content-Length to the "
@@ -189,7 +197,7 @@ def _attach_binary(inputs: list[InputTensor], rest: memoryview) -> None:
 def _read_integers(tensor: InputTensor) -> NDArray[np.int64]:
     """Return the integers in JSON, flat or nested, after a check of their type."""
     if isinstance(tensor.data, LongList):
-        return read_integers(tensor.data.content, tensor.name)
+        return read_integers(tensor.data.view, tensor.name)
     return np.array(_flatten(tensor, {int}, "integers"), np.int64)
 
 

@@ -167,7 +167,7 @@ def test_the_bytes_of_all_answers_are_reserved_first() -> None:
     admission = Admission(read_settings())
     with admission.admit(1, 10) as permit:
         reserve_answers(wanted, [()], model, False, permit)
-        assert admission.bytes >= 512 * 512 * 16 * 4
+        assert admission.memory.bytes >= 512 * 512 * 16 * 4
         with pytest.raises(PayloadTooLarge):
             reserve_answers(wanted, [()] * 64, model, False, permit)
-    assert admission.bytes == 0
+    assert admission.memory.bytes == 0

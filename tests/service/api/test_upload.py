@@ -10,6 +10,7 @@ from starlette.requests import ClientDisconnect
 
 from service.api.upload import INLINE_BYTES, INLINE_RAW_BYTES, UploadReception
 from service.errors import BadRequest, PayloadTooLarge
+from service.http.body import Body
 from service.http.request import Request
 from service.inference.admission import Admission
 from service.settings import Settings
@@ -52,7 +53,7 @@ def test_an_answered_upload_counts_and_gives_its_room_back() -> None:
 
     body, admission = asyncio.run(run())
     assert body == b"halfhalf"
-    assert (admission.images, admission.active_images, admission.bytes) == (0, 0, 0)
+    assert (admission.images, admission.active_images, admission.memory.bytes) == (0, 0, 0)
     assert admission.predict_wait() == 0
 
 
@@ -76,7 +77,7 @@ def test_a_failed_upload_gives_its_room_back(
         return admission
 
     admission = asyncio.run(run())
-    assert (admission.images, admission.active_images, admission.bytes) == (0, 0, 0)
+    assert (admission.images, admission.active_images, admission.memory.bytes) == (0, 0, 0)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +97,7 @@ def test_a_body_is_parsed_on_the_event_loop_only_if_that_is_short(
         message = {"type": "http.request", "body": bytes(size), "more_body": False}
         request = make_request([message], size)
 
-        def parse(_: bytes) -> threading.Thread:
+        def parse(_: Body) -> threading.Thread:
             return threading.current_thread()
 
         async with UploadReception(request, admission, size, parse, is_raw=is_raw) as (used, _):

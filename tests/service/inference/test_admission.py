@@ -6,8 +6,7 @@ from math import ceil
 import pytest
 
 from service.errors import Overloaded, PayloadTooLarge
-from service.inference.admission import KEPT_FOR_BODIES, YIELD_FROM_IMAGES, Admission
-from service.inference.room import take_turns
+from service.inference.admission import YIELD_FROM_IMAGES, Admission
 from service.settings import Settings
 
 PATIENT = 1e9
@@ -29,27 +28,27 @@ def test_a_full_queue_rejects_until_a_request_ends() -> None:
 def test_a_request_that_never_fits_is_too_large_rather_than_overloaded() -> None:
     admission = make_admission(max_queue_size=4, max_inflight_bytes=4000)
     with pytest.raises(PayloadTooLarge, match="bytes"):
-        admission.admit(admission.max_body_bytes + 1, PATIENT)
+        admission.admit(admission.memory.max_body_bytes + 1, PATIENT)
     with admission.admit(0, PATIENT) as permit, pytest.raises(PayloadTooLarge, match="images"):
         permit.add_images(4)
-    assert (admission.images, admission.bytes) == (0, 0)
+    assert (admission.images, admission.memory.bytes) == (0, 0)
 
 
 def test_bytes_are_limited_separately_from_images() -> None:
     admission = make_admission(max_inflight_bytes=4000)
-    permit = admission.admit(admission.max_body_bytes, PATIENT)
+    permit = admission.admit(admission.memory.max_body_bytes, PATIENT)
     with pytest.raises(Overloaded, match="bytes"):
         admission.admit(1, PATIENT)
     permit.release()
-    assert (admission.images, admission.bytes) == (0, 0)
+    assert (admission.images, admission.memory.bytes) == (0, 0)
 
 
 def test_the_default_limits_hold_the_largest_request_and_the_largest_image_together() -> None:
     settings = Settings.model_validate({})
     admission = Admission(settings)
     with admission.admit(settings.max_request_bytes, PATIENT):
-        asyncio.run(admission.reserve_pixels(4 * settings.max_image_pixels))
-    assert admission.bytes == 4 * settings.max_image_pixels
+        asyncio.run(admission.memory.reserve_pixels(4 * settings.max_image_pixels))
+    assert admission.memory.bytes == 4 * settings.max_image_pixels
 
 
 @pytest.mark.parametrize(
@@ -116,30 +115,10 @@ def test_of_a_batch_only_the_images_that_run_at_once_delay_others() -> None:
 def test_an_answer_without_a_permit_is_rejected_while_too_many_are_unread() -> None:
     admission = make_admission(max_inflight_bytes=400)
     admission.check_response(1000)  # alone, it finds room
-    admission.hold_response(60)
+    admission.memory.hold_response(60)
     admission.check_response(40)
     with pytest.raises(Overloaded, match="can't hold 41 more bytes"):
         admission.check_response(41)
-
-
-def test_calls_take_turns() -> None:
-    running, most = 0, 0
-    waits: list[tuple[float, float]] = []
-
-    async def call(number: int) -> int:
-        nonlocal running, most
-        running += 1
-        most = max(most, running)
-        await asyncio.sleep(0)
-        running -= 1
-        return number
-
-    async def test() -> list[int]:
-        return await asyncio.gather(*map(take_turns(call, 3, waits.append), range(10)))
-
-    assert asyncio.run(test()) == list(range(10))
-    assert most == 3
-    assert len(waits) == 7
 
 
 def test_slow_images_do_not_make_quick_answers_count_as_slow(
@@ -160,92 +139,11 @@ def test_slow_images_do_not_make_quick_answers_count_as_slow(
     assert admission.predict_wait() == pytest.approx(64 * 0.01)
 
 
-def test_a_cancelled_wait_for_pixels_lets_the_next_request_through() -> None:
-    admission = make_admission(max_inflight_bytes=4000, max_image_pixels=1)
-
-    async def test() -> None:
-        room = admission.max_bytes - admission.max_body_bytes
-        admission.admit(admission.max_body_bytes - 2, PATIENT)
-        await admission.reserve_pixels(room)
-        large, small = (asyncio.create_task(admission.reserve_pixels(size)) for size in (room, 2))
-        await asyncio.sleep(0)
-        large.cancel()
-        await small
-
-    asyncio.run(test())
-
-
-def test_requests_get_room_for_pixels_in_the_order_they_asked() -> None:
-    admission = make_admission(max_inflight_bytes=4000, max_image_pixels=1)
-    order: list[str] = []
-
-    async def take(name: str, size: int) -> None:
-        await admission.reserve_pixels(size)
-        order.append(name)
-
-    async def test() -> None:
-        room = admission.max_bytes - admission.max_body_bytes
-        admission.admit(admission.max_body_bytes, PATIENT)
-        await take("first", room)
-        waiting = [asyncio.create_task(take(name, 1)) for name in ("second", "third", "fourth")]
-        await asyncio.sleep(0)
-        assert order == ["first"]
-        waiting[0].cancel()
-        await asyncio.sleep(0)
-        admission.free_pixels(room)
-        await asyncio.gather(*waiting[1:])
-
-    asyncio.run(test())
-    assert order == ["first", "third", "fourth"]
-
-
-def test_small_pictures_pass_a_large_one_until_it_has_waited_long_enough(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    now = 0.0
-    monkeypatch.setattr("service.inference.admission.perf_counter", lambda: now)
-    admission = make_admission(
-        max_inflight_bytes=4000, max_image_pixels=500, request_timeout_ms=10_000
-    )
-    order: list[str] = []
-
-    async def take(name: str, size: int) -> None:
-        await admission.reserve_pixels(size)
-        order.append(name)
-
-    async def test() -> None:
-        nonlocal now
-        large = admission.max_pixel_bytes
-        await take("first large", large)
-        second = asyncio.create_task(take("second large", large))
-        await asyncio.sleep(0)
-        await take("small", 5)
-        now = 6.0  # more than half of the deadline
-        late = asyncio.create_task(take("late small", 5))
-        await asyncio.sleep(0)
-        assert order == ["first large", "small"]
-        admission.free_pixels(5)
-        admission.free_pixels(large)
-        await asyncio.gather(second, late)
-
-    asyncio.run(test())
-    assert order == ["first large", "small", "second large", "late small"]
-
-
-def test_pixels_leave_room_for_bodies() -> None:
-    admission = make_admission(max_inflight_bytes=4000, max_image_pixels=1)
-    assert admission.try_reserve_pixels(admission.max_pixel_bytes)
-    kept = admission.max_body_bytes // KEPT_FOR_BODIES
-    while admission.try_reserve_pixels(1):
-        pass
-    admission.admit(kept, PATIENT)
-
-
 def test_maps_of_an_answer_that_never_fit_are_rejected_with_what_to_do() -> None:
     admission = make_admission(max_inflight_bytes=4000)
     with admission.admit(10, PATIENT) as permit:
         permit.add_answer(100)
-        assert admission.bytes == 110
+        assert admission.memory.bytes == 110
         with pytest.raises(PayloadTooLarge, match="Ask for fewer maps"):
-            permit.add_answer(admission.max_body_bytes)
-    assert admission.bytes == 0
+            permit.add_answer(admission.memory.max_body_bytes)
+    assert admission.memory.bytes == 0

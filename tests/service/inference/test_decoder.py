@@ -10,8 +10,8 @@ from PIL import Image
 from service.errors import PayloadTooLarge
 from service.imaging.geometry import ShownSize
 from service.imaging.memory import Drawing
-from service.inference.admission import Admission
 from service.inference.decoder import Decoder, Upload, open_plain_image
+from service.inference.memory_budget import MemoryBudget
 from service.inference.room import Canvas, Place, Room
 from service.settings import Settings
 from tests.attacks import picture_files as files
@@ -22,10 +22,10 @@ SPEC = make_input(256, 224, 224)
 MAX_PIXELS = 50_000_000
 
 
-def make_decoder(**settings: int) -> tuple[Decoder, Admission]:
+def make_decoder(**settings: int) -> tuple[Decoder, MemoryBudget]:
     chosen = Settings.model_validate({"decode_threads": 1} | settings)
-    admission = Admission(chosen)
-    return Decoder(chosen, admission), admission
+    memory = MemoryBudget(chosen)
+    return Decoder(chosen, memory), memory
 
 
 @pytest.mark.parametrize(
@@ -70,46 +70,46 @@ def test_room_is_held_until_the_picture_is_drawn(file_format: str) -> None:
     content = encode(light(0, (800, 600)), file_format)
 
     async def test() -> None:
-        decoder, admission = make_decoder()
-        canvas = Canvas(Drawing(ShownSize(), is_repeated=False), Room(admission, is_drawn=True))
+        decoder, memory = make_decoder()
+        canvas = Canvas(Drawing(ShownSize(), is_repeated=False), Room(memory, is_drawn=True))
         with canvas.room:
             await decoder.decode(Upload(content, SPEC, canvas), Place(asyncio.Semaphore()))
-            assert admission.bytes == canvas.room.size >= 800 * 600 * 7
-        await wait_until_free(admission)
+            assert memory.bytes == canvas.room.size >= 800 * 600 * 7
+        await wait_until_free(memory)
 
     asyncio.run(test())
 
 
 def test_without_drawing_all_room_is_free_once_the_picture_is_decoded() -> None:
     async def test() -> None:
-        decoder, admission = make_decoder()
+        decoder, memory = make_decoder()
         upload = Upload(encode(light(0, (800, 600))), SPEC, None)
         await decoder.decode(upload, Place(asyncio.Semaphore()))
-        await wait_until_free(admission)
+        await wait_until_free(memory)
 
     asyncio.run(test())
 
 
 def test_a_drawing_that_can_never_fit_is_rejected_with_what_to_do() -> None:
     async def test() -> None:
-        decoder, admission = make_decoder(max_inflight_bytes=4_000_000, max_image_pixels=1_000_000)
-        canvas = Canvas(Drawing(ShownSize(4096), is_repeated=False), Room(admission, is_drawn=True))
+        decoder, memory = make_decoder(max_inflight_bytes=4_000_000, max_image_pixels=1_000_000)
+        canvas = Canvas(Drawing(ShownSize(4096), is_repeated=False), Room(memory, is_drawn=True))
         upload, place = (
             Upload(encode(Image.new("L", (28, 28))), SPEC, canvas),
             Place(asyncio.Semaphore()),
         )
         with canvas.room, pytest.raises(PayloadTooLarge, match="set 'size' to a smaller value"):
             await decoder.decode(upload, place)
-        assert admission.bytes == 0
+        assert memory.bytes == 0
 
     asyncio.run(test())
 
 
 def test_while_all_threads_are_overdue_the_decoder_is_not_ready() -> None:
     async def test() -> None:
-        decoder, admission = make_decoder()
+        decoder, memory = make_decoder()
         end = threading.Event()
-        room = Room(admission)
+        room = Room(memory)
         await room.reserve(1000)
         with room:
             work = asyncio.create_task(decoder.run_in_thread(end.wait, room))
@@ -120,10 +120,10 @@ def test_while_all_threads_are_overdue_the_decoder_is_not_ready() -> None:
         assert decoder.reasons_not_ready() == [
             "All threads are busy with images whose deadline is over."
         ]
-        assert admission.bytes == 1000, "the thread still uses its memory"
+        assert memory.bytes == 1000, "the thread still uses its memory"
         end.set()
         await wait_for(lambda: decoder.reasons_not_ready() == [])
-        await wait_until_free(admission)
+        await wait_until_free(memory)
 
     asyncio.run(test())
 
@@ -147,9 +147,9 @@ def test_work_that_waits_for_a_thread_and_is_cancelled_never_runs() -> None:
 
 def test_an_image_that_waits_for_room_leaves_its_place_to_others() -> None:
     async def test() -> None:
-        decoder, admission = make_decoder(max_image_pixels=1_000_000, max_inflight_bytes=8_000_000)
-        room = admission.max_pixel_bytes
-        assert admission.try_reserve_pixels(room)
+        decoder, memory = make_decoder(max_image_pixels=1_000_000, max_inflight_bytes=8_000_000)
+        room = memory.max_pixel_bytes
+        assert memory.try_reserve_pixels(room)
         slots = asyncio.Semaphore(1)
 
         async def decode() -> None:
@@ -160,7 +160,7 @@ def test_an_image_that_waits_for_room_leaves_its_place_to_others() -> None:
         waiting = asyncio.create_task(decode())
         await wait_for(lambda: not slots.locked())
         await slots.acquire()  # another image
-        admission.free_pixels(room)
+        memory.free_pixels(room)
         await asyncio.sleep(0.05)
         assert not waiting.done()
         slots.release()
@@ -174,7 +174,7 @@ def test_a_tiff_with_wild_tags_is_never_an_error_of_ours() -> None:
     good = files.describe_tiles(1, (128, 128), (128, 128), 8, 1, 128 * 128)
 
     async def test() -> None:
-        decoder, admission = make_decoder()
+        decoder, memory = make_decoder()
         for tag in (322, 323, 258, 277, 324, 278):
             for kind in range(1, 17):
                 content = files.write_tiff(good | {tag: (kind, 3, b"\xff" * 24)}, bytes(128 * 128))
@@ -184,7 +184,7 @@ def test_a_tiff_with_wild_tags_is_never_an_error_of_ours() -> None:
                 )
                 status = getattr(results[0], "status", 200)
                 assert status < 500, (tag, kind, results[0])
-        await wait_until_free(admission)
+        await wait_until_free(memory)
 
     asyncio.run(test())
 
@@ -195,5 +195,5 @@ async def wait_for(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
-async def wait_until_free(admission: Admission) -> None:
-    await wait_for(lambda: admission.bytes == 0)
+async def wait_until_free(memory: MemoryBudget) -> None:
+    await wait_for(lambda: memory.bytes == 0)

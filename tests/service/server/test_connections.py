@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from service.server import connections as module
-from service.server.connections import MAX_HELD_BYTES, RESERVED, Connections, count_descriptors
+from service.server.connections import MAX_HELD_BYTES, RESERVED, Connections
 from service.settings import Settings
 
 PATIENCE = 10
@@ -38,12 +38,18 @@ class Connection:
         self.since = since
         self.held_bytes = 0
         self.unfinished = True
+        self.questions = 0
+        self.is_discarded = False
 
     def waits_since(self) -> float | None:
         return self.since
 
     def is_unfinished(self) -> bool:
+        self.questions += 1
         return self.unfinished
+
+    def discard(self) -> None:
+        self.is_discarded = True
 
 
 @pytest.fixture
@@ -98,8 +104,12 @@ def test_while_all_are_busy_a_new_connection_is_for_probes(few: Connections) -> 
     assert not few.add(Connection())
 
 
-def test_the_limit_follows_the_descriptors_unless_it_is_set() -> None:
-    assert make_connections()._limit == count_descriptors() - 64
+@pytest.mark.parametrize(("descriptors", "limit"), [(70, 16), (1024, 960), (20_000, 2048)])
+def test_the_limit_follows_the_descriptors_unless_it_is_set(
+    descriptors: int, limit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "count_descriptors", lambda: descriptors)
+    assert make_connections()._limit == limit
     assert make_connections(max_connections=100)._limit == 100
 
 
@@ -171,3 +181,21 @@ def test_a_socket_says_how_many_bytes_its_client_has_received() -> None:
 
 
 REAL_COUNT = module.count_taken_bytes
+
+
+def test_what_an_aborted_connection_holds_is_forgotten_at_once() -> None:
+    first, second = Connection(), Connection()
+    many = make_connections()
+    for connection in (first, second):
+        many.add(connection)
+        many.hold(connection, MAX_HELD_BYTES // 2 + 1)
+    assert list_ends([first, second]) == ["aborted", ""]
+    assert (first.is_discarded, second.is_discarded) == (True, False)
+
+
+def test_a_full_house_is_not_asked_anew_for_every_byte() -> None:
+    holding = [Connection() for _ in range(300)]
+    many = make_connections()
+    for connection in holding:
+        many.hold(connection, MAX_HELD_BYTES // 256)
+    assert sum(connection.questions for connection in holding) < 10 * len(holding)

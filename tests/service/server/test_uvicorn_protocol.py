@@ -10,7 +10,9 @@ from uvicorn.server import ServerState
 
 from service.http.request import FAULT
 from service.server.connections import Connections
-from service.server.uvicorn_protocol import MAX_FIELDS, MAX_HEAD_BYTES, MAX_QUEUED, BoundedProtocol
+from service.server.head import MAX_FIELDS, MAX_HEAD_BYTES
+from service.server.turns import Turns
+from service.server.uvicorn_protocol import MAX_QUEUED, BoundedProtocol
 from service.settings import Settings
 
 START = b"POST /a?b=c HTTP/1.1\r\nHost: t\r\n"
@@ -82,6 +84,7 @@ def make_protocol(application: Any, head_seconds: float = 10.0) -> BoundedProtoc
     protocol = BoundedProtocol(config, ServerState(), {})
     protocol.head_seconds = head_seconds
     protocol.others = Connections(Settings.model_validate({}), lambda: False)
+    protocol.turns = Turns()
     protocol.connection_made(Transport())
     return protocol
 

@@ -1,0 +1,39 @@
+"""Work of many connections, done a few milliseconds at a time.
+
+What thousands of clients send at once would hold the event loop for long. So each connection takes
+turns, and the loop sees to everything else in between. This module knows no connections.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from time import perf_counter
+
+TURN_SECONDS = 0.005  # after which the event loop goes on with other things
+
+
+class Turns:
+    """Steps that wait for their turn, in order."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[Callable[[], None]] = deque()
+        self._is_scheduled = False
+
+    def add(self, step: Callable[[], None]) -> None:
+        """Call `step` soon, after those that wait already."""
+        self._waiting.append(step)
+        self._schedule()
+
+    def _schedule(self) -> None:
+        if self._waiting and not self._is_scheduled:
+            self._is_scheduled = True
+            asyncio.get_running_loop().call_soon(self._run)
+
+    def _run(self) -> None:
+        self._is_scheduled = False
+        end = perf_counter() + TURN_SECONDS
+        try:
+            while self._waiting and perf_counter() < end:
+                self._waiting.popleft()()
+        finally:
+            self._schedule()

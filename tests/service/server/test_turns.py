@@ -1,0 +1,42 @@
+"""Many steps are done a few milliseconds at a time, in order."""
+
+import asyncio
+from time import perf_counter
+
+from service.server.turns import TURN_SECONDS, Turns
+
+
+def test_other_work_runs_between_the_steps() -> None:
+    done: list[str] = []
+
+    def step(number: int) -> None:
+        end = perf_counter() + TURN_SECONDS
+        while perf_counter() < end:
+            pass
+        done.append(str(number))
+
+    async def run() -> None:
+        turns = Turns()
+        for number in range(3):
+            turns.add(lambda number=number: step(number))  # type: ignore[misc]
+        for _ in range(3):
+            await asyncio.sleep(0)
+            done.append("other")
+
+    asyncio.run(run())
+    assert done == ["0", "other", "1", "other", "2", "other"]
+
+
+def test_a_step_that_fails_does_not_stop_the_others() -> None:
+    done: list[str] = []
+
+    async def run() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda *_: done.append("fault"))
+        turns = Turns()
+        turns.add(lambda: [][0])
+        turns.add(lambda: done.append("other"))
+        for _ in range(3):
+            await asyncio.sleep(0)
+
+    asyncio.run(run())
+    assert done == ["fault", "other"]
