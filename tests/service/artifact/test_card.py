@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from service.artifact.card import MAX_EXAMPLE_BYTES, Card
 from tests.service.quadrants_model import LABELS, encode, light, make_card
 
-GOLDEN = {"image": "", "target": 0, "label": LABELS[0], "probabilities": [], "cam": []}
+GOLDEN = {"image": "", "target": 0, "label": LABELS[0], "probabilities": [1], "cam": [[0]]}
 IMAGE = base64.b64encode(encode(light(0))).decode()
 LARGE = base64.b64encode(b"\xff\xd8\xff" + bytes(MAX_EXAMPLE_BYTES // 2)).decode()
 
