@@ -91,7 +91,7 @@ class Settings(BaseSettings):
     max_connections: Annotated[int, Field(ge=16)] | Literal["auto"] = Field(
         AUTO,
         description="Maximum number of open connections. `auto` is the number of files that the "
-        "process may open (`ulimit -n`), less 64, and at most 2,048",
+        "process may open (`ulimit -n`), less 64",
     )
     model_poll_seconds: float = Field(
         2,

@@ -17,7 +17,6 @@ from service.telemetry import metrics
 
 SPARE_DESCRIPTORS = 64  # for files, pipes and the event loop
 WINDOWS_DESCRIPTORS = 8192  # Windows itself has no limit; this is the most of its C library
-MAX_CONNECTIONS = 2048  # by default: idle ones take 20 MB together
 RESERVED = 8  # of the connections: for probes, while all others are busy
 MAX_HELD_BYTES = 16_777_216  # of unfinished headers, queued requests and small unread answers
 UNCHECKED_BYTES = MAX_HELD_BYTES // 16  # asking all connections takes long
@@ -52,7 +51,7 @@ class Connections:
     def __init__(self, settings: Settings, is_short_of_room: Callable[[], bool]) -> None:
         """`is_short_of_room` says whether unread answers hold too much memory."""
         self._limit = (
-            min(max(count_descriptors() - SPARE_DESCRIPTORS, 2 * RESERVED), MAX_CONNECTIONS)
+            max(count_descriptors() - SPARE_DESCRIPTORS, 2 * RESERVED)
             if settings.max_connections == AUTO
             else settings.max_connections
         )

@@ -104,7 +104,7 @@ def test_while_all_are_busy_a_new_connection_is_for_probes(few: Connections) -> 
     assert not few.add(Connection())
 
 
-@pytest.mark.parametrize(("descriptors", "limit"), [(70, 16), (1024, 960), (20_000, 2048)])
+@pytest.mark.parametrize(("descriptors", "limit"), [(70, 16), (1024, 960), (20_000, 19_936)])
 def test_the_limit_follows_the_descriptors_unless_it_is_set(
     descriptors: int, limit: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
