@@ -313,12 +313,11 @@ def make_deeplab() -> nn.Module:
     network: nn.Module = deeplabv3_mobilenet_v3_large(
         weights=None, weights_backbone=None, num_classes=3
     )
-    # The classes of most pixels differ clearly, or rounding decides which pixels are explained.
-    nn.init.normal_(network.get_submodule("classifier.4").weight)  # type: ignore[arg-type]
     return network
 
 
 @pytest.mark.slow
+@pytest.mark.xfail(strict=True, raises=CheckError, reason="its maps deviate by 0.02 with 64 pixels")
 def test_torchvisions_deeplab_is_imported_with_its_default_layer(tmp_path: Path) -> None:
     folder = import_with(
         tmp_path,
