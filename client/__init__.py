@@ -1,6 +1,13 @@
 """A client for the service, for programs in Python: `Client`, and `AsyncClient` for asyncio."""
 
-from client.answers import Answer, Doubt, Explanation, Heatmap, Prediction, Verification
+from client.answers import (
+    Answer,
+    AnswerWarning,
+    Explanation,
+    Heatmap,
+    Prediction,
+    Verification,
+)
 from client.clients import AsyncClient, Client
 from client.errors import (
     BadRequest,
@@ -19,11 +26,11 @@ from client.errors import (
 
 __all__ = [
     "Answer",
+    "AnswerWarning",
     "AsyncClient",
     "BadRequest",
     "Client",
     "ConnectionFailed",
-    "Doubt",
     "Explanation",
     "Heatmap",
     "InvalidPicture",

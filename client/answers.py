@@ -4,6 +4,8 @@ import base64
 from dataclasses import dataclass
 from typing import Any
 
+from client.errors import BadRequest
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -15,7 +17,7 @@ class Prediction:
 
 
 @dataclass(frozen=True)
-class Doubt:
+class AnswerWarning:
     """A reason to doubt an answer: `code` is low_confidence or unfamiliar."""
 
     code: str
@@ -57,7 +59,7 @@ class Answer:
     predictions: list[Prediction]  # the most probable first
     width: int  # of the picture in pixels, as it is shown
     height: int
-    doubts: list[Doubt]
+    warnings: list[AnswerWarning]
     explanations: list[Explanation]  # empty after `predict`
 
     @property
@@ -76,18 +78,27 @@ class Heatmap:
     predicted_label: str
     target_label: str
     target_probability: float
-    doubts: list[str]  # the codes
+    warnings: list[str]  # the codes
 
 
 def read_answer(content: dict[str, Any], result: dict[str, Any]) -> Answer:
-    """Return the answer about one picture. `content` is the whole JSON, `result` its part."""
+    """Return the answer about one picture. `content` is the whole JSON, `result` its part.
+
+    Raises:
+        BadRequest: the model segments, so the answer has no predictions.
+    """
+    if "predictions" not in result:
+        raise BadRequest(
+            f"The model '{content['model']}' segments pictures, and this client reads the answers "
+            "of models that classify: name one of those with `model`."
+        )
     return Answer(
         content["model"],
         content["version"],
         [read_prediction(item) for item in result["predictions"]],
         result["image"]["width"],
         result["image"]["height"],
-        [Doubt(item["code"], item["message"]) for item in result.get("warnings", [])],
+        [AnswerWarning(item["code"], item["message"]) for item in result.get("warnings", [])],
         [read_explanation(item) for item in result.get("explanations", [])],
     )
 

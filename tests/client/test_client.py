@@ -67,6 +67,14 @@ def test_a_picture_may_be_a_file_or_bytes_or_pillows_or_an_array(
         assert caller.predict(picture).top.label == LABEL, kind
 
 
+def test_the_answer_of_a_model_that_segments_is_refused_with_a_sentence() -> None:
+    answer = {"model": "cells", "version": "1", "classes": [], "warnings": []}
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, json=answer))
+    refused = pytest.raises(BadRequest, match="'cells' segments pictures")
+    with Client(URL, transport=transport) as opened, refused:
+        opened.predict(encode(light(1)))
+
+
 @pytest.mark.parametrize("array", [np.zeros((2, 2, 2), np.uint8), np.zeros((0, 4), np.uint8)])
 def test_an_array_of_another_shape_is_refused(caller: Client, array: Picture) -> None:
     with pytest.raises(ValueError, match="shape"):
