@@ -1,4 +1,4 @@
-"""Turns off the reports that BentoML and onnxruntime send to their makers, unless told not to.
+"""Turns off the reports that BentoML and onnxruntime send to their makers.
 
 onnxruntime would also write an identifier of the machine to the home folder.
 """

@@ -53,10 +53,7 @@ def read_form(
     elif media_type == JSON_TYPE:
         form = _read_json(body, max_image_bytes)
     else:  # raw bytes; curl --data-binary calls them a form, others differently
-        is_long = len(body) > max_image_bytes
-        form = Form(
-            [PayloadTooLarge(describe_image_limit(max_image_bytes)) if is_long else body[:]]
-        )
+        form = Form([_read_raw(body, max_image_bytes)])
     for name, value in query:
         form.values[name].append(value)
     if len(form.values) > MAX_PARTS:
