@@ -157,6 +157,39 @@ def make_region_matrix(small: int, size: int, like: Tensor) -> Tensor:
     return inside.to(like.dtype) / (end - begin)[:, None].to(like.dtype)
 
 
+def index_put(
+    image: Tensor,  # (…, h, w)
+    indices: Sequence[Tensor | None],
+    values: Tensor,
+    accumulate: bool = False,
+) -> Any:
+    """Add values at rows and columns, by one constant matrix for each: the gradient of enlarging.
+
+    The exporter would scatter them. onnxruntime's ScatterND adds in several threads at once, and
+    loses what two of them add to one place.
+    """
+    chosen = [index for index in indices if index is not None]
+    is_last_two = len(indices) == image.ndim and [*indices[:-2]] == [None] * (image.ndim - 2)
+    if not accumulate or not is_last_two or len(chosen) != 2:
+        return NotImplemented
+    axes = max(index.ndim for index in chosen)
+    rows, columns = (index.reshape([1] * (axes - index.ndim) + [*index.shape]) for index in chosen)
+    split = max((axis + 1 for axis in range(axes) if rows.shape[axis] != 1), default=0)
+    if any(size != 1 for size in columns.shape[:split]):  # rows and columns depend on each other
+        return NotImplemented
+    (height, width), rest = image.shape[-2:], image.shape[:-2]
+    spread = values.expand(*rest, *rows.shape[:split], *columns.shape[split:])
+    spread = spread.reshape(*rest, rows.numel(), columns.numel()).mT
+    down, across = (
+        (index.reshape(-1, 1) % size == torch.arange(size, device=image.device)).to(values.dtype)
+        for index, size in ((rows, height), (columns, width))
+    )  # (rows, h), (columns, w)
+    # As products of two matrices: those of more axes would repeat the constant ones per picture.
+    count, h, w = math.prod(rest), rows.numel(), columns.numel()
+    back = (spread.reshape(count * w, h) @ down).reshape(*rest, w, height).mT
+    return image + (back.reshape(count * height, w) @ across).reshape(image.shape)
+
+
 def avg_pool3d_backward(
     gradient: Tensor,  # (N, C, d, h, w)
     image: Tensor,  # (N, C, D, H, W)
@@ -255,4 +288,6 @@ DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
     aten.avg_pool3d_backward.default: avg_pool3d_backward,
     aten.native_group_norm.default: native_group_norm,
     aten._adaptive_avg_pool2d_backward.default: adaptive_avg_pool2d_backward,
+    aten.index_put.default: index_put,
+    aten._unsafe_index_put.default: index_put,
 }

@@ -13,6 +13,7 @@ from training.gradcam.decompositions import (
     avg_pool3d_backward,
     convolution_backward,
     hardtanh_backward,
+    index_put,
     mish_backward,
     native_group_norm,
     silu_backward,
@@ -137,3 +138,29 @@ def test_mish() -> None:
     image = torch.linspace(-30, 30, 121).double()
     cotangent, expected = gradient(F.mish, image)
     assert torch.allclose(expected, mish_backward(cotangent, image), atol=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns"),
+    [
+        (torch.tensor([[0], [2], [2], [-1]]), torch.tensor([1, 1, 0])),
+        (torch.tensor([[[[0]], [[3]]], [[[1]], [[3]]]]), torch.tensor([[0, 1, 1], [4, 0, 1]])),
+    ],
+)
+def test_values_are_added_at_rows_and_columns(rows: torch.Tensor, columns: torch.Tensor) -> None:
+    """Several at one place, as where a picture is enlarged or its windows overlap."""
+    torch.manual_seed(0)
+    image = torch.randn(2, 3, 4, 5)
+    places = [None, None, rows, columns]
+    values = torch.randn(image[:, :, rows, columns].shape)
+    expected = torch.ops.aten.index_put.default(image, places, values, True)
+    assert torch.allclose(index_put(image, places, values, True), expected, atol=1e-6)
+
+
+def test_other_places_are_left_to_the_exporter() -> None:
+    """Where rows and columns depend on each other, or the values replace what is there."""
+    image, at = torch.zeros(1, 1, 4, 4), torch.tensor([0, 1])
+    values = torch.ones(1, 1, 2)
+    assert index_put(image, [None, None, at, at], values, True) is NotImplemented
+    assert index_put(image, [None, None, at[:, None], at], values, False) is NotImplemented
+    assert index_put(image, [at[:1]], image[:1], True) is NotImplemented

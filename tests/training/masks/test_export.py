@@ -317,7 +317,6 @@ def make_deeplab() -> nn.Module:
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(strict=True, raises=CheckError, reason="its maps deviate by 0.02 with 64 pixels")
 def test_torchvisions_deeplab_is_imported_with_its_default_layer(tmp_path: Path) -> None:
     folder = import_with(
         tmp_path,
