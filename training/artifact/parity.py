@@ -175,7 +175,7 @@ def reject_deviations(deviations: Deviations) -> None:
 
 
 def check_signature(proto: onnx.ModelProto, shapes: Mapping[str, tuple[Any, ...]] = SHAPES) -> None:
-    """Raise CheckError if inputs, outputs, opset or domains break the contract.
+    """Raise CheckError if inputs, outputs, opset, domains or operations break the contract.
 
     A size of a shape is a number, the name of one that varies, or `int` for any number.
     """
@@ -185,6 +185,11 @@ def check_signature(proto: onnx.ModelProto, shapes: Mapping[str, tuple[Any, ...]
     if domains != {("", 18)} or proto.functions:
         raise CheckError(
             f"The graph uses {sorted(domains)}. Only opset 18 of the standard domain is allowed."
+        )
+    if any(map(scatters_sums, proto.graph.node)):
+        raise CheckError(
+            "The graph adds values at places by ScatterND. The threads of onnxruntime lose some "
+            "where several go to one place. No file was written. Choose a later layer."
         )
     found = {
         value.name: [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim]
@@ -200,6 +205,13 @@ def check_signature(proto: onnx.ModelProto, shapes: Mapping[str, tuple[Any, ...]
         raise CheckError(
             f"The graph has inputs or outputs that are not allowed: {', '.join(found)}."
         )
+
+
+def scatters_sums(node: onnx.NodeProto) -> bool:
+    """Whether a node adds values at places, in the threads of onnxruntime's ScatterND."""
+    return node.op_type == "ScatterND" and any(
+        entry.name == "reduction" and entry.s == b"add" for entry in node.attribute
+    )
 
 
 def is_size(found: str | int, expected: object) -> bool:

@@ -5,7 +5,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from training.artifact.parity import check_parity
+from training.artifact.parity import check_parity, check_signature
 from training.errors import CheckError
 from training.graph.compilation import CompiledGraph, compile_graph, compile_prediction_graph
 from training.imaging.preprocessing import Pixels
@@ -83,3 +83,14 @@ def test_another_operator_set_is_found(
     node(compiled.proto, "probabilities").domain = "com.example"
     with pytest.raises(CheckError, match="Only opset 18"):
         check(compiled, lenet, grays)
+
+
+def test_sums_at_scattered_places_are_refused(compiled: CompiledGraph) -> None:
+    """The threads of onnxruntime lose some of them, so a small batch proves nothing."""
+    inputs = ["cam", "places", "values"]
+    check_signature(compiled.proto)
+    compiled.proto.graph.node.append(onnx.helper.make_node("ScatterND", inputs, ["sums"]))
+    check_signature(compiled.proto)
+    compiled.proto.graph.node[-1].attribute.append(onnx.helper.make_attribute("reduction", "add"))
+    with pytest.raises(CheckError, match="by ScatterND"):
+        check_signature(compiled.proto)
