@@ -61,9 +61,8 @@ class NeedsMore(NamedTuple):
 
 
 class Memory(NamedTuple):
-    """The bytes of a process: its address space, what of it may be written, and what it takes."""
+    """The bytes of a process: what may be written, and what it takes."""
 
-    space: int
     writable: int
     resident: int
 
@@ -126,7 +125,7 @@ def run_decoder(pipe: Connection) -> None:
 def measure_memory() -> Memory:
     """Return what this process has now."""
     fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return Memory(*(int(fields[name].split()[0]) * 1024 for name in ("VmSize", "VmData", "VmRSS")))
+    return Memory(*(int(fields[name].split()[0]) * 1024 for name in ("VmData", "VmRSS")))
 
 
 def answer_job(pipe: Connection, job: Job) -> None:
@@ -196,14 +195,15 @@ def cut_rows(size: Size) -> Iterator[tuple[int, int]]:
 def limit_use(base: Memory, more_bytes: int, cpu_seconds: int) -> None:
     """Have the kernel refuse more memory, and end this process after so much more CPU time.
 
-    The limit of the address space alone would not do: malloc has parts of it in reserve.
+    The limit is of what may be written. One of the address space would not do: malloc has parts
+    of it in reserve. Both together would not do either: where a process reaches the second, the
+    kernel no longer checks the first when malloc takes from its reserve.
     """
     import resource  # exists on Unix only
 
     used = resource.getrusage(resource.RUSAGE_SELF)
     seconds = int(used.ru_utime + used.ru_stime) + cpu_seconds + 1
     limits = {
-        resource.RLIMIT_AS: base.space + more_bytes,
         resource.RLIMIT_DATA: base.writable + more_bytes,
         resource.RLIMIT_CPU: seconds,
     }
