@@ -8,7 +8,7 @@ import re
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -196,12 +196,18 @@ def test_rows_past_their_deadline_are_not_run_but_counted(slow: Server) -> None:
     assert read_metric(slow, "sightglass_batch_size_sum") - run < 64
 
 
+def is_rejected(future: Future[httpx.Response]) -> bool:
+    """Return whether the answer is here, and is that there is no room."""
+    return future.done() and future.result().status_code == 429
+
+
 def test_a_wait_beyond_the_deadline_is_rejected_with_a_retry_time(slow: Server) -> None:
     for _ in range(3):  # the server must know its rate
         wait_answered(slow)
     with ThreadPoolExecutor(40) as others:
         burst = [others.submit(slow.client.post, "/predict", content=PICTURE) for _ in range(40)]
-        wait_until(lambda: count_images(slow) > 10)
+        # On a busy machine the known rate may let in fewer than ten, and the others are rejected.
+        wait_until(lambda: count_images(slow) > 10 or any(map(is_rejected, burst)))
         with connect(slow) as connection:
             start_post(connection, "/predict/batch", 67_108_865)
             hopeless, _, _ = read_answer(connection)
