@@ -108,6 +108,7 @@ def test_every_call_of_the_docs_can_be_tried(context: BrowserContext, site: Serv
         call = page.locator(f"[id='{name}']")
         if not call.evaluate("call => call.open"):
             call.locator("> summary").click()
+        call.locator("form").wait_for()  # made as soon as the browser says that it is open
         for field in call.locator(".field input[type=text][required]").all():
             wanted = (field.get_attribute("id") or "").removeprefix(f"{name}-")
             field.fill("look/base.css" if name == "part" else VALUES[wanted])

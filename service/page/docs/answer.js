@@ -44,7 +44,7 @@ const shorten = (text) => (text.length > MOST ? `${text.slice(0, MOST)}\n… ${t
 /** JSON on lines of its own, with each list of numbers on one. */
 function format(text) {
   try {
-    return JSON.stringify(JSON.parse(text), null, 2).replaceAll(/\[\s+(-?[\d.e+-]+,?\s*)+\]/g, (list) => list.replaceAll(/\s+/g, " "));
+    return JSON.stringify(JSON.parse(text), null, 2).replaceAll(/\[\s+[\d.e+-]+(,\s+[\d.e+-]+)*\s+\]/g, (list) => list.replaceAll(/\s+/g, " "));
   } catch {
     return text;
   }
