@@ -24,7 +24,7 @@ const { file, folder, camera, viewport } = elements;
 const isReady = ({ state }) => state === "ready";
 let colormaps;
 let currentCall = new AbortController();
-let latestChoice;
+let choice = null; // {shown, wanted}: the map asked for, until it is shown
 
 document.body.classList.toggle("embedded", location.pathname === "/embed");
 const pad = makePad(elements.pad, async () => open({ blob: await pad.read(), name: "drawing.png" }));
@@ -149,24 +149,28 @@ async function showAgain(shown) {
   });
 }
 
-/** Show another map of the answer; ask the service for it if it is not here yet. */
+/** Show another map of the answer; ask the service for it if it is not here yet. A change adds to a choice still being asked for. */
 function selectMap(change) {
   const { shown } = state;
-  const wanted = { target: shown.target, against: shown.against, region: shown.region, ...change };
+  const { target, against, region } = choice?.shown === shown ? choice.wanted : shown;
+  const wanted = { target, against, region, ...change };
   if (wanted.against === wanted.target) wanted.against = null;
-  latestChoice = wanted;
+  const current = (choice = { shown, wanted });
   return attempt(async () => {
-    const name = nameMap(wanted);
-    if (!shown.maps.has(name)) {
-      const found = await explainOne(shown.picture, shown.model, { ...wanted, size: shown.answer.image });
-      wanted.target = found.target.index; // of the region, if none was named
-      shown.maps.set(nameMap(wanted), found);
+    try {
+      if (!shown.maps.has(nameMap(wanted))) {
+        const found = await explainOne(shown.picture, shown.model, { ...wanted, size: shown.answer.image });
+        wanted.target = found.target.index; // of the region, if none was named
+        shown.maps.set(nameMap(wanted), found);
+      }
+      if (state.shown !== shown || choice !== current) return; // the person chose something else meanwhile
+      Object.assign(shown, wanted, { verification: null });
+      showTarget(selectMap, colormaps);
+      writeLink();
+    } finally {
+      if (choice === current) choice = null;
     }
-    if (state.shown !== shown || latestChoice !== wanted) return; // the person chose something else meanwhile
-    Object.assign(shown, wanted, { verification: null });
-    showTarget(selectMap, colormaps);
-    writeLink();
-  }, () => selectMap(change));
+  }, () => selectMap(wanted));
 }
 
 /** Ask why a part of a mask, or all of it, has its class. */

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 from PIL import Image, ImageColor
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from tests.page.conftest import PATIENCE_MS, Watch
 from tests.page.person import find_pressed, read_classes, read_heat, upload
@@ -111,6 +111,24 @@ def test_a_part_can_be_compared_checked_and_kept_as_curl(page: Page) -> None:
     page.locator("[name=view][value=parts]").check(force=True)
     page.locator("#copy").click()
     expect(page.locator("#curl")).to_contain_text("/segment -o")
+
+
+def test_a_choice_made_before_the_answer_keeps_what_was_asked_before_it(page: Page) -> None:
+    held: list[Route] = []
+
+    def hold_until_both_are_asked(route: Route) -> None:
+        held.append(route)
+        if len(held) == 2:
+            for each in held:
+                each.continue_()
+
+    page.route("**/gradcam", hold_until_both_are_asked)
+    with page.expect_request("**/gradcam"):
+        ask_at(page, 40, 40, to=(100, 200))
+    page.select_option("#against", label="blue")
+    expect(page.locator("#caption")).to_contain_text("“red” rather than “blue” in")
+    page.locator("#copy").click()
+    expect(page.locator("#curl")).to_contain_text("-F against_index=2 -F 'box=40,40,100,200'")
 
 
 def test_a_classifier_has_no_parts(browser: Browser, server: Server) -> None:
