@@ -46,14 +46,18 @@ export async function previewPicture(picture) {
   if (image.naturalWidth) placeStage(image.naturalWidth, image.naturalHeight);
 }
 
-/** The service draws pictures that the browser can't read (TIFF …) or would rotate differently. */
-export async function loadPicture(picture, model, { width, height }) {
+/**
+ * Show a picture with its answer, unless `signal` aborts.
+ * The service draws pictures that the browser can't read (TIFF …) or would rotate differently.
+ */
+export async function loadPicture(picture, model, { width, height }, signal) {
   const show = async (blob) => {
     await load(blob);
     return image.naturalWidth === width && image.naturalHeight === height;
   };
-  if (await show(picture.blob).catch(() => false)) return;
-  await show(await drawPicture(picture, { model: model.id, alpha: 0, size: 0 }));
+  if (signal.aborted || (await show(picture.blob).catch(() => false)) || signal.aborted) return;
+  const drawn = await drawPicture(picture, { model: model.id, alpha: 0, size: 0 }, "/gradcam", signal);
+  if (!signal.aborted) await show(drawn);
 }
 
 /** Draw the map of the shown target with the chosen view and colours. */
@@ -67,7 +71,8 @@ export function showMap(colormaps) {
   stage.classList.toggle("parts", isParts);
   placeMark(elements.region, region && (region.box ?? [...region.point, ...region.point]));
   elements.whole.hidden = !region;
-  for (const name of ["scale-row", "check"]) elements[name].hidden = isParts;
+  const tools = ["scale-row", "check", "show-box-tick", "show-lines-tick", "with-legend-tick", "colours"];
+  for (const name of tools) elements[name].hidden = isParts;
   if (isParts) return showParts(answer, model);
   const isSigned = view === SIGNED;
   const colours = colormaps[elements.colormap.value];

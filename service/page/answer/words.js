@@ -7,11 +7,11 @@ const METHODS = {
   "seg-hirescam": "HiResCAM over the pixels asked for",
 };
 
-/** A probability as a percentage. What is not quite nothing or all is not rounded to it. */
+/** A probability as a percentage. What is not quite nothing or all is not rounded to it. No line breaks in it. */
 export function formatPercent(share) {
-  const text = `${(100 * share).toFixed(1)} %`;
-  if (text === "0.0 %") return "< 0.1 %";
-  return text === "100.0 %" && share < 1 ? "> 99.9 %" : text;
+  const text = (100 * share).toFixed(1);
+  const bound = text === "0.0" ? "<\u00a00.1" : text === "100.0" && share < 1 ? ">\u00a099.9" : text;
+  return `${bound}\u00a0%`;
 }
 
 /** What the map shows, in one sentence. */
