@@ -39,7 +39,8 @@ async function start() {
   const link = readLink();
   for (;;) {
     state.models = await fetchModels();
-    if (state.models.some(isReady)) break;
+    const linked = state.models.find(({ id }) => id === link.model);
+    if (state.models.some(isReady) && linked?.state !== "loading") break;
     showError(describeUnready(state.models));
     await pause(LOADING_CHECK_MS);
   }
@@ -71,9 +72,9 @@ async function followLoading() {
 }
 
 function describeUnready(models) {
-  const failed = models.find(({ state }) => state === "failed");
   if (!models.length) return "There is no model yet. This page goes on as soon as there is one.";
-  return failed ? `No model can answer: ${failed.reason}` : "The model is being loaded. This page goes on as soon as it is ready.";
+  if (models.some(({ state }) => state === "loading")) return "The model is being loaded. This page goes on as soon as it is ready.";
+  return `No model can answer: ${models[0].reason}`;
 }
 
 function useModel(model) {

@@ -106,6 +106,23 @@ def test_a_service_that_is_gone_is_asked_until_it_is_back(page: Page) -> None:
     expect(page.locator("#error")).to_be_hidden()
 
 
+def test_an_address_waits_for_its_model_though_another_one_is_ready(page: Page) -> None:
+    states = ["loading", "ready"]
+
+    def load_gray(route: Route) -> None:
+        answer = route.fetch().json()
+        gray = next(model for model in answer["models"] if model["name"] == "gray")
+        gray["versions"][0]["state"] = states.pop(0) if states else "ready"
+        route.fulfill(json=answer)
+
+    other = page.context.new_page()
+    other.route("**/models", load_gray)
+    other.goto("/#model=gray/1&example=1")
+    expect(other.locator("#top-label")).to_have_text(LABELS[1])
+    expect(other.locator("#model")).to_have_value("gray/1")
+    assert states == []
+
+
 def test_a_picture_dropped_before_there_is_a_model_is_answered_afterwards(
     browser: Browser, tmp_path: Path
 ) -> None:
