@@ -191,9 +191,9 @@ def load(architecture: str) -> tuple[Classifier, Pixels, str]:
 
 @torch.no_grad()
 def fill_zeros(model: torch.nn.Module) -> None:
-    """Let weights that start as zeros, as those of many last layers do, be random."""
-    for weight in model.parameters():
-        if weight.ndim > 1 and not weight.any():
+    """Let weights that start as zeros, as those of many last layers and norms do, be random."""
+    for name, weight in model.named_parameters():
+        if name.endswith("weight") and not weight.any():
             torch.nn.init.normal_(weight, std=0.02)
 
 
