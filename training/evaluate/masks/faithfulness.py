@@ -6,6 +6,7 @@ fixed: as for classifiers otherwise.
 """
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from training.evaluate.faithfulness import (
     measure_picture,
     summarize_faithfulness,
 )
+from training.evaluate.mean_map import MAX_CLASSES, summarize_maps
 from training.evaluate.randomisation import find_randomisation_doubts, measure_randomisation
 from training.gradcam.heatmap import is_empty_map
 from training.gradcam.masks.compiler import MaskPlan
@@ -90,23 +92,25 @@ def measure_mask_maps(
     model: Classifier,
     plan: MaskPlan,
     test: MaskSplit,
+    labels: Sequence[str],
     measured_on: str,
     count: int,
     seed: int = 0,
 ) -> ExplanationMetrics:
-    """The card's `checks.faithfulness`, on a random sample of the held-out pictures."""
+    """The card's `checks.faithfulness` and `attention`, on a random sample of the test pictures."""
     started = time.monotonic()
     rows = np.random.default_rng(seed).permutation(len(test))[:count]
     pictures = np.asarray(test.pictures[np.sort(rows)])
     masks = [run_without_maps(run, picture[None]) for picture in pictures]
-    classes = masks[0][1].shape[1]
-    chosen = [find_largest(mask[0], classes, plan.background) for mask, *_ in masks]
-    cams = np.stack(
-        [
-            run(picture[None], np.array([[index]]), make_whole_regions(1, picture.shape))[2][0, 0]
-            for picture, (index, _) in zip(pictures, chosen, strict=True)
-        ]
-    )
+    chosen = [find_largest(mask[0], len(labels), plan.background) for mask, *_ in masks]
+    asked = [
+        list_classes(mask[0], index, len(labels))
+        for (mask, *_), (index, _) in zip(masks, chosen, strict=True)
+    ]
+    each = [
+        explain_classes(run, picture, own) for picture, own in zip(pictures, asked, strict=True)
+    ]
+    cams = np.stack([own[0] for own in each])  # (N, h, w), those of the largest classes
     found = measure_map_faithfulness(run, pictures, cams, chosen, seed)
     shuffled = run_mask_randomisation(model, plan, pictures, [index for index, _ in chosen], seed)
     some = f"{count:,} pictures of {measured_on} ({len(test):,})"
@@ -124,7 +128,23 @@ def measure_mask_maps(
         ],
         "seconds": round(time.monotonic() - started, 1),
     }
-    return ExplanationMetrics(figures, {}, found)
+    attention = summarize_maps(cams, np.array([index for index, _ in chosen]), labels)
+    by_class = summarize_maps(np.concatenate(each), np.concatenate(asked), labels)
+    return ExplanationMetrics(figures, attention | {"classes": by_class["classes"]}, found)
+
+
+def explain_classes(run: MaskRunner, picture: Pixels, classes: list[int]) -> NDArray[np.float32]:
+    """The map of each class over its own pixels, (T, h, w)."""
+    regions = make_whole_regions(len(classes), picture.shape).swapaxes(0, 1)  # (1, T, 5)
+    cams: NDArray[np.float32] = run(picture[None], np.array([classes]), regions)[2][0]
+    return cams
+
+
+def list_classes(mask: Pixels, largest: int, count: int) -> list[int]:
+    """The classes of a mask whose maps are averaged, the largest first."""
+    if count > MAX_CLASSES:  # the card has no means of each class
+        return [largest]
+    return [largest, *(index for index in np.unique(mask).tolist() if index != largest)]
 
 
 def find_effect_doubts(found: Faithfulness) -> list[str]:
