@@ -214,10 +214,9 @@ def test_maps_of_a_random_network_fail_the_check_of_faithfulness(exported: Expor
 def test_the_card_has_the_mean_map_of_each_class_over_its_own_pixels(exported: Exported) -> None:
     attention: Any = exported.card["attention"]
     run = open_mask_session(onnx.load(exported.folder / "model.onnx"))
-    rows = np.sort(np.random.default_rng(0).permutation(len(exported.test))[:3])
     maps: dict[int, list[Any]] = {}
     largest = []
-    for picture in exported.test.pictures[rows][:, None]:
+    for picture in exported.test.pictures[:, None]:
         mask = run(picture, np.zeros((1, 0), np.int64), np.zeros((1, 0, 5), np.int64))[0]
         region = np.array([[[-1, 0, 0, SPEC.width, SPEC.height]]])
         classes = np.unique(mask).tolist()
@@ -226,7 +225,7 @@ def test_the_card_has_the_mean_map_of_each_class_over_its_own_pixels(exported: E
             maps.setdefault(index, []).append(np.maximum(cam, 0) / cam.max())
         sizes = np.bincount(mask.ravel(), minlength=3)[1:]
         largest.append(maps[1 + int(sizes.argmax())][-1])
-    assert attention["maps"] == len(largest) == 3
+    assert attention["maps"] == len(largest) == len(exported.test)
     np.testing.assert_allclose(attention["mean"], np.mean(largest, 0), atol=1e-3)
     assert attention["classes"].keys() == {LABELS[index] for index in maps}
     for index, own in maps.items():

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from training.data.mask_folder import MaskSplit
-from training.evaluate.explanations import ExplanationMetrics
+from training.evaluate.explanations import AVERAGED_PER_MAP, ExplanationMetrics
 from training.evaluate.faithfulness import (
     CURVES,
     PARTS,
@@ -99,18 +99,16 @@ def measure_mask_maps(
 ) -> ExplanationMetrics:
     """The card's `checks.faithfulness` and `attention`, on a random sample of the test pictures."""
     started = time.monotonic()
-    rows = np.random.default_rng(seed).permutation(len(test))[:count]
-    pictures = np.asarray(test.pictures[np.sort(rows)])
-    masks = [run_without_maps(run, picture[None]) for picture in pictures]
-    chosen = [find_largest(mask[0], len(labels), plan.background) for mask, *_ in masks]
-    asked = [
-        list_classes(mask[0], index, len(labels))
-        for (mask, *_), (index, _) in zip(masks, chosen, strict=True)
-    ]
-    each = [
-        explain_classes(run, picture, own) for picture, own in zip(pictures, asked, strict=True)
-    ]
-    cams = np.stack([own[0] for own in each])  # (N, h, w), those of the largest classes
+    order = np.random.default_rng(seed).permutation(len(test))
+    pictures = np.asarray(test.pictures[np.sort(order[:count])])
+    masks = [run_without_maps(run, picture[None])[0][0] for picture in pictures]
+    chosen = [find_largest(mask, len(labels), plan.background) for mask in masks]
+    cams = np.concatenate(
+        [
+            explain_classes(run, picture, [index])
+            for picture, (index, _) in zip(pictures, chosen, strict=True)
+        ]
+    )
     found = measure_map_faithfulness(run, pictures, cams, chosen, seed)
     shuffled = run_mask_randomisation(model, plan, pictures, [index for index, _ in chosen], seed)
     some = f"{count:,} pictures of {measured_on} ({len(test):,})"
@@ -128,9 +126,29 @@ def measure_mask_maps(
         ],
         "seconds": round(time.monotonic() - started, 1),
     }
-    attention = summarize_maps(cams, np.array([index for index, _ in chosen]), labels)
-    by_class = summarize_maps(np.concatenate(each), np.concatenate(asked), labels)
-    return ExplanationMetrics(figures, attention | {"classes": by_class["classes"]}, found)
+    averaged = np.asarray(test.pictures[np.sort(order[: count * AVERAGED_PER_MAP])])
+    attention = average_maps_of_classes(run, averaged, labels, plan.background)
+    return ExplanationMetrics(figures, attention, found)
+
+
+def average_maps_of_classes(
+    run: MaskRunner, pictures: Pixels, labels: Sequence[str], background: int | None
+) -> dict[str, Any]:
+    """The card's `attention`: over the largest class of each picture, and over each of its classes.
+
+    Each map is that of a class over its own pixels.
+    """
+    classes, cams = [], []
+    for picture in pictures:
+        mask = run_without_maps(run, picture[None])[0][0]
+        largest, _ = find_largest(mask, len(labels), background)
+        classes.append(list_classes(mask, largest, len(labels)))
+        cams.append(explain_classes(run, picture, classes[-1]))
+    whole = summarize_maps(
+        np.stack([own[0] for own in cams]), np.array([own[0] for own in classes]), labels
+    )
+    every = summarize_maps(np.concatenate(cams), np.concatenate(classes), labels)
+    return whole | {"classes": every["classes"]}
 
 
 def explain_classes(run: MaskRunner, picture: Pixels, classes: list[int]) -> NDArray[np.float32]:
