@@ -45,8 +45,9 @@ class View(StrEnum):
 
 
 class Colormap(StrEnum):
-    """The colours of heat. The rows of the colormap file have this order."""
+    """The colours of heat."""
 
+    # in the order of the rows of the colormap file
     VIRIDIS = "viridis"
     TURBO = "turbo"
     GRAY = "gray"

@@ -2,24 +2,23 @@
 
 import { describeModel, listModels, listenForAbout } from "./answer/about.js";
 import { listenForClasses, offerLabels } from "./answer/classes.js";
-import { save } from "./answer/elements.js";
 import { clearAnswer, loadPicture, previewPicture, showAnswer, showMap, showTarget } from "./answer/show.js";
 import { describeCheck } from "./answer/words.js";
+import { listenForKeeping } from "./keep/buttons.js";
 import { remember } from "./keep/history.js";
 import { readLink, writeLink } from "./keep/link.js";
 import { isMaskModel, readMask } from "./masks/mask.js";
-import { listenForRegions, nameRegion } from "./masks/region.js";
+import { listenForRegions } from "./masks/region.js";
 import { makePad } from "./picture/draw.js";
 import { loadColormaps } from "./picture/map.js";
 import { acceptsDrawings, listExamples, listenForPictures, makeExamples } from "./picture/sources.js";
 import { listenForZoom } from "./picture/zoom.js";
 import { attempt, showError } from "./service/attempt.js";
-import { hasKey, pause, useKey } from "./service/call.js";
-import { drawPicture, explainOne, explainTop, fetchModels, nameTarget } from "./service/models.js";
+import { pause, useKey } from "./service/call.js";
+import { explainOne, explainTop, fetchModels } from "./service/models.js";
 import { elements, getView, nameMap, state } from "./state.js";
 
 const LOADING_CHECK_MS = 1000;
-const LEGEND_SIDE = 720; // pixels of a picture with a legend
 const { file, folder, camera, viewport } = elements;
 const isReady = ({ state }) => state === "ready";
 let colormaps;
@@ -40,7 +39,8 @@ async function start() {
   const link = readLink();
   for (;;) {
     state.models = await fetchModels();
-    if (state.models.some(isReady)) break;
+    const linked = state.models.find(({ id }) => id === link.model);
+    if (state.models.some(isReady) && linked?.state !== "loading") break;
     showError(describeUnready(state.models));
     await pause(LOADING_CHECK_MS);
   }
@@ -72,9 +72,9 @@ async function followLoading() {
 }
 
 function describeUnready(models) {
-  const failed = models.find(({ state }) => state === "failed");
   if (!models.length) return "There is no model yet. This page goes on as soon as there is one.";
-  return failed ? `No model can answer: ${failed.reason}` : "The model is being loaded. This page goes on as soon as it is ready.";
+  if (models.some(({ state }) => state === "loading")) return "The model is being loaded. This page goes on as soon as it is ready.";
+  return `No model can answer: ${models[0].reason}`;
 }
 
 function useModel(model) {
@@ -118,7 +118,7 @@ async function answer() {
       if (![0, 401, undefined].includes(error.status)) state.pending = null; // asking again would not help
       throw error;
     });
-    if (!state.drawing) await loadPicture(picture, model, found.image);
+    if (!state.drawing) await loadPicture(picture, model, found.image, signal);
     if (found.mask) await readMask(found);
     if (signal.aborted) return;
     state.pending = null;
@@ -140,9 +140,12 @@ function showAll() {
 async function showAgain(shown) {
   if (state.drawing) setDrawing(false);
   currentCall.abort();
+  currentCall = new AbortController();
+  const { signal } = currentCall;
   state.pending = null;
   await attempt(async () => {
-    await loadPicture(shown.picture, shown.model, shown.answer.image);
+    await loadPicture(shown.picture, shown.model, shown.answer.image, signal);
+    if (signal.aborted) return;
     if (state.model !== shown.model) useModel(shown.model);
     state.shown = shown;
     showAll();
@@ -180,6 +183,7 @@ function askAbout(region) {
 }
 
 function setDrawing(on) {
+  currentCall.abort();
   state.drawing = on;
   state.pending = null;
   elements.draw.ariaPressed = String(on);
@@ -201,21 +205,6 @@ function endDrawingThen(action) {
     return action(picture);
   };
 }
-
-function makeShownFields() {
-  const { model, target, against, region, answer } = state.shown;
-  if (getView() === "parts") return { model: model.id, alpha: elements.opacity.value };
-  return {
-    model: model.id,
-    ...nameTarget(target, against),
-    ...nameRegion(region, answer.image),
-    view: getView(),
-    alpha: elements.opacity.value,
-    colormap: elements.colormap.value,
-  };
-}
-
-const findDrawingPath = () => (getView() === "parts" ? "/segment" : "/gradcam");
 
 async function openMany(files) {
   const { openGallery } = await import("./many/gallery.js");
@@ -256,29 +245,7 @@ elements.check.addEventListener("click", () =>
     elements.verdict.textContent = shown.verification = describeCheck(verification);
   }),
 );
-elements.copy.addEventListener("click", async () => {
-  const { makeCurl } = await import("./keep/curl.js");
-  const line = await makeCurl(state.shown.picture, makeShownFields(), hasKey(), findDrawingPath());
-  elements.curl.textContent = line;
-  elements.curl.hidden = false;
-  await navigator.clipboard?.writeText(line).catch(() => getSelection().selectAllChildren(elements.curl));
-});
-elements.download.addEventListener("click", () =>
-  attempt(async () => {
-    const withLegend = elements["with-legend"].checked;
-    const fields = makeShownFields();
-    const blob = await drawPicture(state.shown.picture, withLegend ? { ...fields, size: LEGEND_SIDE } : fields, findDrawingPath());
-    if (!withLegend || getView() === "parts") return save(blob, "heatmap.png");
-    const { addLegend } = await import("./keep/legend.js");
-    save(await addLegend(blob), "heatmap.png");
-  }),
-);
-elements.report.addEventListener("click", () =>
-  attempt(async () => {
-    const { makeReport } = await import("./keep/report.js");
-    save(await makeReport(), "report.html");
-  }),
-);
+listenForKeeping();
 elements.compare.addEventListener("click", () =>
   attempt(async () => {
     const { openComparison } = await import("./compare/compare.js");

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
-from tests.server import Server
+from tests.server import Server, wait_until
 from tests.service.quadrants_model import LABELS, encode, light, write_model
 from tests.warm_process import start_worker
 
@@ -106,7 +106,14 @@ def site(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         write_model(folder / "models" / name / "model.onnx", **changes)
     with start_worker(folder / "models", folder, workers=1) as running:
         running.wait_ready()
+        wait_until(lambda: find_states(running) == ["ready"] * len(MODELS))
         yield running
+
+
+def find_states(server: Server) -> list[str]:
+    """The states of all versions. The default model is ready before the others are."""
+    models = server.client.get("/models").json()["models"]
+    return [version["state"] for model in models for version in model["versions"]]
 
 
 @pytest.fixture

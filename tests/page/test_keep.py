@@ -11,7 +11,7 @@ from PIL import Image
 from playwright.sync_api import FilePayload, Page, expect
 
 from tests.page.conftest import MODELS
-from tests.page.person import find_pressed, read_heat, upload
+from tests.page.person import choose_view, find_pressed, read_heat, upload
 from tests.server import Server
 from tests.service.quadrants_model import LABELS, encode, light
 from tests.warm_process import start_worker
@@ -29,7 +29,7 @@ def save(page: Page, button: str) -> str:
 def test_the_report_is_one_page_with_everything_about_the_answer(page: Page, folder: Path) -> None:
     upload(page, light(1), "<img src=x onerror=alert(1)>.png")
     page.locator("#check").click()
-    expect(page.locator("#verdict")).to_contain_text("Blurring the highlighted fifth")
+    expect(page.locator("#verdict")).to_contain_text("Blurring the hottest fifth of the picture")
     text = save(page, "#report")
     assert "<script" not in text
     assert not re.search(r'(?:src|href)="(?!data:)', text)
@@ -37,7 +37,12 @@ def test_the_report_is_one_page_with_everything_about_the_answer(page: Page, fol
     (folder / "report.html").write_text(text)
     kept.goto((folder / "report.html").as_uri())
     main = kept.locator("main")
-    for part in (LABELS[1], "Blurring the highlighted fifth", "Lights <i>in</i> colour", "UTC"):
+    for part in (
+        LABELS[1],
+        "Blurring the hottest fifth of the picture",
+        "Lights <i>in</i> colour",
+        "UTC",
+    ):
         expect(main).to_contain_text(part)
     expect(main).to_contain_text("<img src=x onerror=alert(1)>.png")
     expect(kept.locator("img")).to_have_count(3)
@@ -50,10 +55,10 @@ def test_an_address_brings_back_the_example_its_class_and_the_settings(page: Pag
     page.locator("#welcome-examples button").nth(1).click()
     expect(page.locator("#top-label")).to_have_text(LABELS[2])
     page.locator("#classes button").nth(2).click()
-    page.locator("[name=view][value=signed]").check(force=True)
+    choose_view(page, "signed")
     label, heat = find_pressed(page), read_heat(page)
     other = page.context.new_page()
-    other.goto(page.url)
+    other.goto(page.evaluate("location.href"))  # `page.url` may not know it yet
     expect(other.locator("#classes [aria-pressed=true] .label")).to_have_text(label)
     assert (read_heat(other) == heat).all()
 
@@ -102,7 +107,7 @@ def test_many_pictures_become_a_gallery_a_table_and_a_page(page: Page) -> None:
     page.set_input_files("#file", files)
     workbench = page.locator("#workbench")
     expect(workbench.get_by_role("status")).to_have_text(
-        "3 of 3 pictures are explained, 1 could not be."
+        "2 of 3 pictures are explained. 1 could not be."
     )
     expect(workbench.locator("li")).to_have_count(3)
     rows = list(csv.DictReader(io.StringIO(save(page, "text=Download CSV").lstrip("\ufeff"))))
@@ -128,6 +133,7 @@ def test_a_part_can_be_taken_away_and_both_answers_compared(page: Page) -> None:
     expect(page.locator("#workbench .lead")).to_contain_text(f"“{LABELS[3]}” keeps")
     page.get_by_label("Right: model").select_option("colours/1")
     expect(page.locator("#workbench .lead")).to_contain_text("Left: ")
+    page.locator(".sides .stage").first.scroll_into_view_if_needed()
     stage = page.locator(".sides .stage").first.bounding_box()
     assert stage
     page.mouse.move(stage["x"] + 0.5 * stage["width"], stage["y"] + 0.5 * stage["height"])
@@ -135,6 +141,28 @@ def test_a_part_can_be_taken_away_and_both_answers_compared(page: Page) -> None:
     page.mouse.move(stage["x"] + 0.9 * stage["width"], stage["y"] + 0.9 * stage["height"], steps=3)
     page.mouse.up()
     expect(captions.nth(1)).to_contain_text("without what you mark")
+
+
+def test_a_colour_means_the_same_on_both_sides_of_a_comparison(page: Page) -> None:
+    pixels = np.zeros((64, 64), np.uint8)
+    pixels[32:, 32:] = 200  # the whole of the last quarter
+    pixels[:16, :16] = 100  # a quarter of the first one
+    upload(page, Image.fromarray(pixels).convert("RGB"))
+    page.locator("#compare").click()
+    page.get_by_label("Right: class").fill(LABELS[0])
+    page.get_by_label("Right: class").press("Enter")
+    scale = page.locator("#workbench > p").first
+    expect(scale).to_contain_text("The right map is weaker: its maximum is 50.0 %")
+    left, right = "[aria-label=Left] canvas[role=img]", "[aria-label=Right] canvas[role=img]"
+    assert read_heat(page, left)[..., 3].max() == 255
+    assert abs(int(read_heat(page, right)[..., 3].max()) - 128) <= 2
+
+    page.get_by_label("Right: model").select_option("many/1")
+    expect(scale).to_contain_text("The left map is more spread out")
+    assert read_heat(page, right)[..., 3].max() == 255
+    assert 40 < read_heat(page, left)[..., 3].max() < 100  # a quarter, but for resizing
+    lines = "[aria-label=Left] canvas:not([role], .ground)"
+    assert read_heat(page, lines)[..., 3].max() > 0
 
 
 def test_the_page_weighs_less_than_40_kb(page: Page, site: Server) -> None:

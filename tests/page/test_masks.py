@@ -8,7 +8,7 @@ from PIL import Image, ImageColor
 from playwright.sync_api import Browser, Page, Route, expect
 
 from tests.page.conftest import PATIENCE_MS, Watch
-from tests.page.person import find_pressed, read_classes, read_heat, upload
+from tests.page.person import choose_view, find_pressed, read_classes, read_heat, upload
 from tests.server import Server
 from tests.service.mask_model import BLUE, LABELS, PALETTE, RED, paint, write_model
 from tests.warm_process import start_worker
@@ -59,7 +59,8 @@ def ask_at(page: Page, x: int, y: int, to: tuple[int, int] | None = None) -> Non
 
 def test_the_parts_have_their_colours_and_a_legend_that_hides_them(page: Page) -> None:
     assert read_classes(page) == ["red", "background", "blue"]  # the part explained comes first
-    expect(page.locator("#top-share")).to_have_text("50.0 % of the picture")
+    expect(page.locator("#warnings")).to_contain_text("does not notice pictures of another kind")
+    expect(page.locator("#top-share")).to_have_text("covers 50.0 % of the picture")
     layer = read_heat(page)
     height, width = layer.shape[:2]
     for label, (left, top, right, bottom) in BOXES:
@@ -69,6 +70,10 @@ def test_the_parts_have_their_colours_and_a_legend_that_hides_them(page: Page) -
     swatch = page.get_by_role("button", name="Show red on the picture")
     swatch.click()
     expect(swatch).to_have_attribute("aria-pressed", "false")
+    page.emulate_media(forced_colors="active")  # the legend keeps its colours
+    red, green, blue = ImageColor.getrgb(PALETTE[BLUE])[:3]
+    shown = page.get_by_role("button", name="Show blue on the picture")
+    expect(shown).to_have_css("background-color", f"rgb({red}, {green}, {blue})")
     hidden = read_heat(page)
     assert hidden[height // 2, width // 4, 3] == 0
     assert hidden[height * 3 // 4, width * 7 // 8, 3] == 255
@@ -77,6 +82,7 @@ def test_the_parts_have_their_colours_and_a_legend_that_hides_them(page: Page) -
 def test_a_click_asks_about_a_point_and_a_drag_about_a_box(page: Page) -> None:
     ask_at(page, 280, 200)
     expect(page.locator("#caption")).to_have_text("Evidence for “blue” at this point")
+    expect(page.locator("#place")).to_contain_text("The model gives “blue” 99.")
     assert find_pressed(page) == "blue"
     expect(page.locator("#region")).to_be_visible()
     ask_at(page, 0, 0, to=(80, 80))
@@ -101,14 +107,14 @@ def test_the_keyboard_asks_about_a_point(page: Page) -> None:
 
 def test_a_part_can_be_compared_checked_and_kept_as_curl(page: Page) -> None:
     ask_at(page, 40, 40, to=(100, 200))
-    expect(page.locator("#region")).to_be_visible()
+    expect(page.locator("#caption")).to_contain_text("Evidence for “red” in")
     page.select_option("#against", label="blue")
     expect(page.locator("#caption")).to_contain_text("“red” rather than “blue” in")
     page.locator("#check").click()
-    expect(page.locator("#verdict")).to_contain_text("Blurring the highlighted fifth")
+    expect(page.locator("#verdict")).to_contain_text("Blurring the hottest fifth of the picture")
     page.locator("#copy").click()
     expect(page.locator("#curl")).to_contain_text("box=40,40,100,200")
-    page.locator("[name=view][value=parts]").check(force=True)
+    choose_view(page, "parts")
     page.locator("#copy").click()
     expect(page.locator("#curl")).to_contain_text("/segment -o")
 

@@ -1,6 +1,5 @@
 """The page never falls silent and never loses a picture: busy, rejected, gone, no key, no model."""
 
-import time
 from pathlib import Path
 
 from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
@@ -61,30 +60,39 @@ def test_a_slow_answer_shows_that_the_model_is_busy(page: Page) -> None:
 
 
 def test_a_busy_service_is_asked_again_when_it_says_so(page: Page) -> None:
-    asked: list[float] = []
+    asked: list[str] = []
 
     def reject_once(route: Route) -> None:
-        asked.append(time.monotonic())
+        asked.append(route.request.url)
         if len(asked) == 1:
-            headers = {"retry-after": "1", "content-type": "application/json"}
+            headers = {"retry-after": "2", "content-type": "application/json"}
             route.fulfill(status=429, headers=headers, body=REJECTION)
         else:
             route.continue_()
 
+    page.clock.install(time=0)
+    page.clock.pause_at(1000)  # from here on the page's time passes by `run_for` only
     page.route(CALL, reject_once)
     choose(page, 0)
-    expect(page.locator("#busy-text")).to_contain_text("asked again in 1 s")
+    sentence = page.locator("#busy-text")
+    expect(sentence).to_have_text("The service is busy. It is asked again in 2 s.")
+    page.clock.run_for(999)
+    expect(sentence).to_have_text("The service is busy. It is asked again in 2 s.")
+    page.clock.run_for(1)
+    expect(sentence).to_have_text("The service is busy. It is asked again in 1 s.")
+    assert len(asked) == 1
+    page.clock.run_for(1000)
     expect(page.locator("#top-label")).to_have_text(LABELS[0])
-    assert asked[1] - asked[0] >= 1
+    assert len(asked) == 2
     expect(page.locator("#error")).to_be_hidden()
 
 
 def test_a_rejected_picture_leaves_the_old_answer_in_place(page: Page) -> None:
-    upload(page, light(2))
+    upload(page, light(2), "first.png")
     page.set_input_files("#file", {"name": "notes.txt", "mimeType": "", "buffer": b"no picture"})
     expect(page.locator("#error")).to_contain_text("JPEG")
     assert LABELS[2] == find_pressed(page)
-    expect(page.locator("#picture")).to_have_attribute("alt", "picture.png")
+    expect(page.locator("#picture")).to_have_attribute("alt", "first.png")
     page.locator("#classes button").nth(1).click()
     expect(page.locator("#error")).to_be_hidden()
 
@@ -96,6 +104,23 @@ def test_a_service_that_is_gone_is_asked_until_it_is_back(page: Page) -> None:
     page.context.set_offline(False)
     expect(page.locator("#top-label")).to_have_text(LABELS[1])
     expect(page.locator("#error")).to_be_hidden()
+
+
+def test_an_address_waits_for_its_model_though_another_one_is_ready(page: Page) -> None:
+    states = ["loading", "ready"]
+
+    def load_gray(route: Route) -> None:
+        answer = route.fetch().json()
+        gray = next(model for model in answer["models"] if model["name"] == "gray")
+        gray["versions"][0]["state"] = states.pop(0) if states else "ready"
+        route.fulfill(json=answer)
+
+    other = page.context.new_page()
+    other.route("**/models", load_gray)
+    other.goto("/#model=gray/1&example=1")
+    expect(other.locator("#top-label")).to_have_text(LABELS[1])
+    expect(other.locator("#model")).to_have_value("gray/1")
+    assert states == []
 
 
 def test_a_picture_dropped_before_there_is_a_model_is_answered_afterwards(
@@ -156,6 +181,10 @@ def test_one_of_a_thousand_classes_is_found_by_typing(page: Page) -> None:
     page.select_option("#model", "many/1")
     upload(page, light(0))
     expect(page.locator("#other")).to_be_hidden()
+    page.locator("#other-search").fill("kind")
+    page.locator("#other-search").press("Enter")
+    message = page.locator("#other-search").evaluate("field => field.validationMessage")
+    assert message == "Which one: kind 4, kind 5, kind 6, kind 7, kind 8 …?"
     page.locator("#other-search").fill("kind 777")
     page.locator("#other-search").press("Enter")
     expect(page.locator("#classes [aria-pressed=true] .label")).to_have_text("kind 777")

@@ -42,7 +42,7 @@ export function save(blob, name) {
   setTimeout(() => URL.revokeObjectURL(link.href), 1000);
 }
 
-/** Show the workbench below the page with these elements. Its style is loaded with its first use. */
+/** Show the workbench below the page with these elements, and go there. Its style is loaded with its first use. */
 export async function openWorkbench(workbench, elements) {
   if (!document.getElementById("workbench-style")) {
     const link = Object.assign(makeElement("link"), { id: "workbench-style", rel: "stylesheet", href: "/page/look/workbench.css" });
@@ -53,5 +53,6 @@ export async function openWorkbench(workbench, elements) {
   heading.tabIndex = -1;
   workbench.replaceChildren(...elements);
   workbench.hidden = false;
-  heading.focus();
+  heading.focus({ preventScroll: true });
+  heading.scrollIntoView();
 }

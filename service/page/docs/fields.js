@@ -79,5 +79,6 @@ function makeControl(name, schema, required) {
   }
   const isNumber = kinds.some(({ type }) => type === "integer" || type === "number");
   const hint = schema.default == null || schema.default.length === 0 ? "" : String(schema.default);
-  return Object.assign(makeElement("input"), { type: isNumber ? "number" : "text", step: "any", required, placeholder: hint });
+  const input = Object.assign(makeElement("input"), { type: "text", required, placeholder: hint });
+  return isNumber ? Object.assign(input, { type: "number", step: "any" }) : input;
 }

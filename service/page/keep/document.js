@@ -16,10 +16,15 @@ footer { margin-top: 32px; padding-top: 12px; border-top: 1px solid #d5dad7; }
 table { width: 100%; border-collapse: collapse; }
 th, td { padding: 6px 12px 6px 0; border-bottom: 1px solid #d5dad7; text-align: left; vertical-align: top;
   overflow-wrap: anywhere; }
-th { color: #566164; font-weight: 500; }
+th { color: #566164; font-weight: 500; overflow-wrap: normal; }
+td:first-child { min-width: 5em; }
 td.figure { font-variant-numeric: tabular-nums; white-space: nowrap; }
-td img { width: 96px; }
+td img { width: 96px; max-width: none; }
 .scale { width: 200px; height: 8px; }
+@media (max-width: 600px) {
+  th, td { padding-right: 8px; }
+  td img { width: 56px; }
+}
 @media print { body { margin: 0; max-width: none; } figure, tr { break-inside: avoid; } }
 `;
 const POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'";
@@ -58,7 +63,7 @@ export function addTable({ add }, parent, headings, rows) {
     const line = add(body, "tr");
     for (const cell of row) {
       if (cell?.src) add(add(line, "td"), "img", "", cell);
-      else add(line, "td", cell ?? "", /^[<>]?\s?[\d.]+ %$/.test(cell) ? { class: "figure" } : {});
+      else add(line, "td", cell ?? "", /^[<>]?\s?[\d.]+\s%$/.test(cell) ? { class: "figure" } : {});
     }
   }
 }

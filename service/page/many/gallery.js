@@ -84,7 +84,10 @@ function makeGallery(files, open) {
     await Promise.all(Array.from({ length: AT_ONCE }, work));
     cancel.hidden = meter.hidden = true;
     const failed = items.filter(({ error }) => error).length;
-    status.textContent = `${meter.value} of ${items.length} pictures are explained${failed ? `, ${failed} could not be` : ""}${signal.aborted ? ". Cancelled" : ""}.`;
+    const ends = [`${meter.value - failed} of ${items.length} pictures are explained.`];
+    if (failed) ends.push(`${failed} could not be.`);
+    if (signal.aborted) ends.push("Cancelled.");
+    status.textContent = ends.join(" ");
   };
   return { run, parts: [heading, status, meter, row, list] };
 }

@@ -1,18 +1,23 @@
 // Runs an action of a person: says that it is busy, what went wrong, and what happens next.
 
-import { elements } from "../state.js";
+import { elements, state } from "../state.js";
 import { ServiceError, listenForWaits, pause } from "./call.js";
 
 const BUSY_AFTER_MS = 150;
 const RETURN_CHECK_MS = 2000;
 let running = 0;
+let isLong = false; // what is running takes longer than BUSY_AFTER_MS
+let waitSeconds = 0; // until a busy service is asked again
 let watch = new AbortController();
 
 /** Run `action`. If the service is gone, run `again` when it is back. */
 export async function attempt(action, again = action) {
   watch.abort();
   elements.error.hidden = elements["key-form"].hidden = true;
-  const timer = setTimeout(() => showBusy(true), BUSY_AFTER_MS);
+  const timer = setTimeout(() => {
+    isLong = true;
+    showBusy();
+  }, BUSY_AFTER_MS);
   running++;
   try {
     await action();
@@ -20,7 +25,8 @@ export async function attempt(action, again = action) {
     if (error.name !== "AbortError") show(error, again);
   } finally {
     clearTimeout(timer);
-    if (--running === 0) showBusy(false);
+    if (--running === 0) isLong = false;
+    showBusy();
   }
 }
 
@@ -57,16 +63,19 @@ async function watchForReturn(again) {
   }
 }
 
-function showBusy(isBusy) {
+function showBusy() {
+  const isBusy = isLong || (running > 0 && waitSeconds > 0);
   elements.viewport.classList.toggle("busy", isBusy);
   elements.viewport.ariaBusy = String(isBusy);
-  elements["busy-text"].textContent = isBusy ? "The model is looking at the picture …" : "";
+  elements["busy-text"].textContent = isBusy ? describeBusy() : "";
+}
+
+function describeBusy() {
+  if (waitSeconds) return `The service is busy. It is asked again in ${waitSeconds} s.`;
+  return state.model ? "The model is looking at the picture …" : "Waiting for a model …";
 }
 
 listenForWaits((seconds) => {
-  if (!running) return;
-  elements["busy-text"].textContent = seconds
-    ? `The service is busy. It is asked again in ${seconds} s.`
-    : elements.viewport.ariaBusy === "true" ? "The model is looking at the picture …" : "";
+  waitSeconds = seconds;
+  showBusy();
 });
-

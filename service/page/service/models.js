@@ -43,8 +43,8 @@ export async function explainOne(picture, model, { target, against, region = nul
 }
 
 /** The picture drawn by the service. With `alpha` 0 it is the picture itself. */
-export async function drawPicture(picture, fields, path = "/gradcam") {
-  return (await send(picture, fields, "image/png", undefined, path)).blob();
+export async function drawPicture(picture, fields, path = "/gradcam", signal = undefined) {
+  return (await send(picture, fields, "image/png", signal, path)).blob();
 }
 
 export const nameTarget = (target, against) => ({
