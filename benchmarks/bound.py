@@ -35,12 +35,21 @@ def open_session(pictures: Pictures, threads: int) -> ort.InferenceSession:
 
 
 def infer(session: ort.InferenceSession, images: NDArray[np.uint8], targets: int = 0) -> list[int]:
-    """The most probable class of each of `images` (N, H, W, C), with `targets` maps each."""
+    """What tells the answers for `images` (N, H, W, C) apart, with `targets` maps each.
+
+    It is the most probable class, or how many pixels of a mask have the first class.
+    """
     target = np.full((len(images), targets), -1, np.int64)  # (N, T)
-    outputs = ("probabilities", "cam") if targets else ("probabilities",)
-    top: list[int] = (
-        session.run(outputs, {"image": images, "target": target})[0].argmax(axis=1).tolist()
-    )
+    feed = {"image": images, "target": target}
+    has_mask = len(session.get_inputs()) > len(feed)
+    if has_mask:
+        height, width = images.shape[1:3]
+        feed["region"] = np.full((*target.shape, 5), (-1, 0, 0, width, height), np.int64)
+    outputs = ["mask", "probabilities"] if has_mask else ["probabilities"]
+    answers = session.run([*outputs, "cam"] if targets else outputs, feed)[0]
+    if has_mask:
+        return [int(np.count_nonzero(mask == 0)) for mask in answers]
+    top: list[int] = answers.argmax(axis=1).tolist()
     return top
 
 
@@ -78,7 +87,7 @@ def decode_batch(pictures: Pictures, size: int) -> NDArray[np.uint8]:
 
 
 def find_answers(pictures: Pictures) -> tuple[Pictures, list[int]]:
-    """The right class of each picture. Pictures whose class depends on the decoder are left out."""
+    """The right answer to each picture, without pictures whose answer depends on the decoder."""
     session, found = open_session(pictures, 1), []
     plain, boxed = make_decoder(pictures, boxed=False), make_decoder(pictures, boxed=True)
     for content in pictures.files:

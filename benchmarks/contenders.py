@@ -113,14 +113,19 @@ def make_our_requests(
     accept: str = "*/*",
     kind: int = 0,
 ) -> list[Request]:
-    """Make requests to our own service. An answer must list the right label first."""
+    """Make requests to our own service.
+
+    An answer must list the right label first, or a class of a mask with the right number of pixels.
+    """
     path = f"{call}?model={pictures.model}{query}"
     headers = {"Content-Type": pictures.media_type, "Accept": accept}
     requests = []
     for content, top in zip(pictures.files, tops, strict=True):
-        label = pictures.labels[top]
+        label = pictures.labels[0 if pictures.segments else top]
         needle = f'"predictions":[{{"label":"{label}",'
-        if call == "/gradcam" and accept.startswith("image/"):
+        if pictures.segments:
+            needle = f',"pixels":{top},'
+        elif call == "/gradcam" and accept.startswith("image/"):
             needle = f"x-predicted-label: {quote(label, safe='')}\r\n"
         requests.append(Request(post(path, content, headers), needle.encode(), kind))
     return requests

@@ -28,6 +28,7 @@ ROOT = Path(__file__).parents[1]
 CACHE = ROOT / ".cache" / "bench"
 MODELS = CACHE / "models"
 DIGIT_MODELS = CACHE / "digit-models"
+MASK_MODELS = CACHE / "mask-models"
 PHOTOGRAPHS = ("dog_and_cat.jpg", "dragonfly.jpg", "parrot.jpg")
 DIGITS = 64
 SEED = 1
@@ -49,6 +50,11 @@ class Pictures:
         return read_card(ort.InferenceSession(self.path, providers=["CPUExecutionProvider"]))
 
     @property
+    def segments(self) -> bool:
+        """Whether the model gives each pixel a class."""
+        return self.card.get("task") == "segmentation"
+
+    @property
     def labels(self) -> list[str]:
         """The labels of the model."""
         labels: list[str] = self.card["labels"]
@@ -60,6 +66,19 @@ def make_digits() -> Pictures:
     source = random.Random(SEED)  # noqa: S311  # not used for secrets
     files = tuple(draw_digit(number % 10, source) for number in range(DIGITS))
     return Pictures("digit", "lenet5", find_model("lenet5"), "image/png", files)
+
+
+def make_cells() -> Pictures:
+    """The example of cells as PNGs of the model's size, turned and mirrored in every way."""
+    files = []
+    with Image.open(ROOT / "docs" / "examples" / "nuclei.png") as opened:
+        image = opened.convert("RGB")
+    for turned in (image, *(image.transpose(way) for way in Image.Transpose)):
+        file = io.BytesIO()
+        turned.save(file, "PNG")
+        files.append(file.getvalue())
+    path = find_model("nuclei", MASK_MODELS)
+    return Pictures("mask", "nuclei", path, "image/png", tuple(files))
 
 
 def read_card(session: ort.InferenceSession) -> dict[str, Any]:
@@ -94,7 +113,11 @@ def find_model(name: str, tree: Path = MODELS) -> Path:
 
 
 def make_models() -> None:
-    """Make a folder with LeNet-5, and one with ResNet-18 at 224 x 224 as well. Both are kept."""
+    """Make folders with LeNet-5, with the U-Net, and with LeNet-5 and ResNet-18 at 224 x 224.
+
+    They are kept.
+    """
+    shutil.copytree(ROOT / "models" / "nuclei", MASK_MODELS / "nuclei", dirs_exist_ok=True)
     for tree in (DIGIT_MODELS, MODELS):
         shutil.copytree(ROOT / "models" / "lenet5", tree / "lenet5", dirs_exist_ok=True)
     if find_model("resnet18").exists():

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.contenders import OURS
+from benchmarks.ratios import bound, is_rival
 from benchmarks.samples import Results, spread
-from benchmarks.targets import bound, is_rival
 
 TITLES = {
     "digit": "LeNet-5, 28x28 PNG",

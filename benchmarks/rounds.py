@@ -26,13 +26,15 @@ from benchmarks.contenders import (
 from benchmarks.material import (
     CACHE,
     DIGIT_MODELS,
+    MASK_MODELS,
     MODELS,
     Pictures,
+    make_cells,
     make_digits,
     make_models,
     make_photographs,
 )
-from benchmarks.ours import measure_ours
+from benchmarks.ours import JSON, MEDIUM_CLIENTS, measure_ours
 from benchmarks.precisions import make_precisions, measure_precisions
 from benchmarks.queueing import measure_queue
 from benchmarks.samples import Results, Sample
@@ -42,6 +44,7 @@ from benchmarks.trial import Trial
 
 RESULTS = CACHE / "results.json"
 CLIENTS = (1, 8, 32)
+MASK_TIME = 4  # a mask takes longer than a class, so its bound is measured for longer
 DEFAULT_MODEL = "squeezenet1_1"  # a server with the bundled models is ready once this one answers
 
 
@@ -71,6 +74,7 @@ def run(plan: Plan, path: Path, report: Callable[[str], None]) -> Results:
     answers = [find_answers(pictures) for pictures in made]
     kinds = [pictures for pictures, _ in answers]
     tops = {pictures.name: tops for pictures, tops in answers}
+    cells = find_answers(make_cells())
     for number in count(1):
         began = time.monotonic()
         recorder = Recorder(results, number, report)
@@ -84,6 +88,7 @@ def run(plan: Plan, path: Path, report: Callable[[str], None]) -> Results:
         measure_service(kinds, tops, plan, recorder)
         for contender in rotated[1::2]:
             measure_alternative(contender, kinds, tops, plan, recorder)
+        measure_masks(*cells, plan, recorder)
         measure_start(recorder)
         recorder.record_all(list(measure_explaining(kinds[1], plan.bound_seconds * 5)))
         recorder.record_all(list(measure_precisions(kinds[1], plan.bound_seconds * 5)))
@@ -163,6 +168,18 @@ def measure_service(
 def find_clients(pictures: Pictures, suited: Sequence[int], plan: Plan) -> list[int]:
     """The numbers of clients to measure. Large pictures get only the largest, unless `full`."""
     return [n for n in suited if plan.full or pictures.name != "large" or n == max(CLIENTS)]
+
+
+def measure_masks(cells: Pictures, tops: Sequence[int], plan: Plan, recorder: Recorder) -> None:
+    """Measure masks and their maps: the bound, then our service."""
+    with start_ours(MASK_MODELS, cells.model) as server:
+        trial = Trial(server, OURS, plan.seconds)
+        recorder.record_all(list(measure_bound(cells, plan.bound_seconds * MASK_TIME)))
+        for clients in CLIENTS:
+            requests = make_our_requests(cells, tops)
+            recorder.record(trial.load(cells.name, requests, clients))
+        maps = make_our_requests(cells, tops, "/gradcam", accept=JSON)
+        recorder.record(trial.load(f"{cells.name} gradcam json", maps, MEDIUM_CLIENTS))
 
 
 def measure_start(recorder: Recorder) -> None:

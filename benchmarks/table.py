@@ -6,10 +6,16 @@ from pathlib import Path
 
 from benchmarks import precisions, queueing
 from benchmarks.contenders import OURS
+from benchmarks.ratios import bound, is_rival
 from benchmarks.samples import Results, Spread, spread
-from benchmarks.targets import TARGETS, bound, is_rival
+from benchmarks.targets import TARGETS
 
-CASES = {"digit": "LeNet-5, 28x28 PNG", "photo": "ResNet-18, 500x375", "large": "… 2000x1500"}
+CASES = {
+    "digit": "LeNet-5, 28x28 PNG",
+    "photo": "ResNet-18, 500x375",
+    "large": "… 2000x1500",
+    "mask": "U-Net, 256x256 PNG",
+}
 CLIENTS = (1, 8, 32)
 LOAD_HEAD = ("requests/s", "p50 ms", "p95 ms", "p99 ms", "errors", "CPU ms", "client ms", "MB")
 LOAD_FIGURES = ("rps", "p50", "p95", "p99", "errors", "server_cpu_ms", "client_cpu_ms", "peak_mb")

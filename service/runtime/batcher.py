@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from math import ceil
 from time import perf_counter
 from typing import NamedTuple
 
@@ -38,10 +39,10 @@ class Batcher:
     """Feeds `run(image [N, H, W, C], target [N, T])`, one batch at a time, from one queue.
 
     While a batch runs, the next one is handed over as soon as it is full. A smaller one waits for
-    the run to end, so that it can still grow. If there are several replicas and a backlog,
-    `run_replica` runs parts of a batch instead. Each replica continues with its next part without
-    waiting for the others, until the backlog is gone. Once a run raises `DeviceLost`, all rows are
-    rejected.
+    the run to end, so that it can still grow. If there are several replicas and rows for each of
+    them, `run_replica` runs parts of a batch instead. Each replica continues with its next part
+    without waiting for the others, as long as there are rows for all that are free. Once a run
+    raises `DeviceLost`, all rows are rejected.
     """
 
     def __init__(
@@ -109,15 +110,19 @@ class Batcher:
 
     def _choose_batch_size(self) -> int:
         """Return how many rows the next batch may have; 0 if it must wait."""
-        waiting = len(self._rows)
+        waiting, part = len(self._rows), self._policy.replica_batch_size
+        free = self._policy.replicas - self._running
         if self._running:
-            may_start = self._use_replicas and self._running < self._policy.max_running
-            is_full = waiting >= self._policy.replica_batch_size
-            return self._policy.replica_batch_size if may_start and is_full else 0
+            if not self._use_replicas or self._running >= self._policy.max_running:
+                return 0
+            if free <= 0:  # the next part is ready when a replica becomes free
+                return part if waiting >= part else 0
+            if waiting < free:  # a run on all cores answers so few rows sooner
+                return 0
         if waiting < self.max_batch_size and self._wait_for_more():
             return 0
-        self._use_replicas = self._policy.replicas == 1 or waiting >= self._policy.backlog_rows
-        return self._policy.replica_batch_size if self._use_replicas else self.max_batch_size
+        self._use_replicas = waiting >= free
+        return min(part, ceil(waiting / free)) if self._use_replicas else self.max_batch_size
 
     def _wait_for_more(self) -> bool:
         """Return whether the oldest row may still wait for others; if so, set a timer."""
@@ -146,9 +151,10 @@ class Batcher:
     def _take_equal_rows(self, limit: int) -> list[Row]:
         """Take the oldest row and others that ask for as many maps as it does.
 
-        Padding would cost as much as the maps that are asked for. The rows and their maps together
-        are at most `limit`, so a batch needs no more memory than one with a map for each row.
+        Padding would cost as much as the maps that are asked for. There are at most as many maps as
+        rows in a full batch, so a batch needs no more memory than a full one with a map for each.
         """
+        full = self._policy.replica_batch_size if self._use_replicas else self.max_batch_size
         batch: list[Row] = []
         others: list[Row] = []
         while self._rows and len(batch) < limit:
@@ -156,7 +162,7 @@ class Batcher:
             if row.answer.done():
                 continue
             if not batch:
-                limit = max(1, limit // max(1, len(row.targets)))
+                limit = min(limit, max(1, full // max(1, len(row.targets))))
             if not batch or len(row.targets) == len(batch[0].targets):
                 batch.append(row)
             else:

@@ -5,7 +5,6 @@ from functools import cached_property
 from math import ceil
 
 BATCHES_IN_PREPARATION = 4  # prepared, waiting or running at the same time
-BACKLOG_BATCHES = 2  # waiting batches from which each replica runs its own part
 BATCHES_PER_REPLICA = 2  # one runs, one is ready for when the event loop is busy
 
 
@@ -15,7 +14,7 @@ class BatchPolicy:
 
     max_batch_size: int
     max_queue_delay: float = 0.0  # seconds that a row may wait for others; 0: run at once
-    replicas: int = 1  # runs at the same time when there is a backlog
+    replicas: int = 1  # runs at the same time when there are rows for each
     run_inline: bool = False  # run on the event loop, because a thread would take longer
     min_targets: int = 0  # maps of each row, even if nobody asked for one
     has_regions: bool = False  # each target has a region, so a padded one would cost a map
@@ -29,11 +28,6 @@ class BatchPolicy:
     def max_running(self) -> int:
         """Batches that may be handed to the replicas at the same time."""
         return BATCHES_PER_REPLICA * self.replicas
-
-    @cached_property
-    def backlog_rows(self) -> int:
-        """Waiting rows from which each replica runs its own part."""
-        return BACKLOG_BATCHES * self._rows_at_once
 
     @cached_property
     def rows_in_preparation(self) -> int:

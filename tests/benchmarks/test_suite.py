@@ -1,26 +1,31 @@
 """The benchmarks measure what they claim, on a small scale. No test depends on a speed."""
 
 import dataclasses
+import io
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from benchmarks import precisions
 from benchmarks.__main__ import PAGES
 from benchmarks.bound import find_answers, measure_bound
-from benchmarks.client import Request
+from benchmarks.client import Load, Request, send_load
 from benchmarks.contenders import OURS, make_our_requests
-from benchmarks.material import Pictures
+from benchmarks.material import Pictures, make_cells
 from benchmarks.ours import mix
 from benchmarks.plot import draw
 from benchmarks.queueing import measure_queue
+from benchmarks.ratios import bound, cost_of_maps
 from benchmarks.samples import Results, Sample, read_results
 from benchmarks.server import Server
 from benchmarks.table import write_pages
 from benchmarks.targets import TARGETS
 from benchmarks.trial import Trial
 from tests.server import LaunchedServer
+from tests.service import mask_model
 from tests.service.quadrants_model import encode, light
+from tests.warm_process import start_worker
 
 SECONDS = 0.3
 
@@ -71,6 +76,49 @@ def test_an_open_loop_sends_at_its_own_rate(trial: Trial, pictures: Pictures) ->
     sample = trial.pace("photo paced 80 %", make_our_requests(*find_answers(pictures)), 100)
     assert sample.figures["errors"] == 0
     assert sample.figures["rps"] * SECONDS <= 100 * SECONDS + 1
+
+
+def test_a_mask_is_right_if_a_class_has_the_right_number_of_pixels(tmp_path: Path) -> None:
+    mask_model.write_model(tmp_path / "models" / "cells" / "1" / "model.onnx")
+    path = tmp_path / "models" / "cells" / "1" / "model.onnx"
+    boxes = ((0, 0, 8, 8), (4, 4, 20, 12))
+    files = tuple(encode(mask_model.paint((mask_model.RED, box), size=(32, 24))) for box in boxes)
+    found, tops = find_answers(Pictures("mask", "cells", path, "image/png", files))
+    assert tops == [32 * 24 - 64, 32 * 24 - 128]
+    with start_worker(tmp_path / "models", tmp_path) as server:
+        server.wait_ready()
+        for call in ("/predict", "/gradcam"):
+            right = make_our_requests(found, tops, call, accept="application/json")
+            wrong = make_our_requests(found, tops[::-1], call, accept="application/json")
+            assert not send_until_answered(server.port, right).errors
+            assert send_until_answered(server.port, wrong).errors
+
+
+def send_until_answered(port: int, requests: list[Request]) -> Load:
+    """Send a short load, again if the machine had no time for it."""
+    for _ in range(20):
+        load = send_load(port, requests, 2, SECONDS, 0)
+        if load.answers or load.errors:
+            break
+    return load
+
+
+def test_the_bound_of_masks_is_that_of_their_best_layout(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    mask_model.write_model(path)
+    picture = encode(mask_model.paint((mask_model.RED, (0, 0, 8, 8)), size=(32, 24)))
+    results = Results(
+        {}, measure_bound(Pictures("mask", "cells", path, "image/png", (picture,)), 0.002)
+    )
+    most = bound(results, "mask")[0]
+    assert most == max(s.figures["rps"] for s in results.samples if "together" in s.who)
+    assert cost_of_maps("mask")(results)[0] > 0
+
+
+def test_the_cells_are_pictures_of_the_bundled_model_s_size() -> None:
+    files = make_cells().files
+    assert len({*files}) == len(files) == 8
+    assert {Image.open(io.BytesIO(file)).size for file in files} == {(256, 256)}
 
 
 def test_one_request_in_five_of_a_mix_is_a_map() -> None:

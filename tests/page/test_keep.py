@@ -29,7 +29,7 @@ def save(page: Page, button: str) -> str:
 def test_the_report_is_one_page_with_everything_about_the_answer(page: Page, folder: Path) -> None:
     upload(page, light(1), "<img src=x onerror=alert(1)>.png")
     page.locator("#check").click()
-    expect(page.locator("#verdict")).to_contain_text("Blurring the highlighted fifth")
+    expect(page.locator("#verdict")).to_contain_text("Blurring the hottest fifth of the picture")
     text = save(page, "#report")
     assert "<script" not in text
     assert not re.search(r'(?:src|href)="(?!data:)', text)
@@ -37,7 +37,12 @@ def test_the_report_is_one_page_with_everything_about_the_answer(page: Page, fol
     (folder / "report.html").write_text(text)
     kept.goto((folder / "report.html").as_uri())
     main = kept.locator("main")
-    for part in (LABELS[1], "Blurring the highlighted fifth", "Lights <i>in</i> colour", "UTC"):
+    for part in (
+        LABELS[1],
+        "Blurring the hottest fifth of the picture",
+        "Lights <i>in</i> colour",
+        "UTC",
+    ):
         expect(main).to_contain_text(part)
     expect(main).to_contain_text("<img src=x onerror=alert(1)>.png")
     expect(kept.locator("img")).to_have_count(3)

@@ -59,7 +59,8 @@ def ask_at(page: Page, x: int, y: int, to: tuple[int, int] | None = None) -> Non
 
 def test_the_parts_have_their_colours_and_a_legend_that_hides_them(page: Page) -> None:
     assert read_classes(page) == ["red", "background", "blue"]  # the part explained comes first
-    expect(page.locator("#top-share")).to_have_text("50.0 % of the picture")
+    expect(page.locator("#warnings")).to_contain_text("does not notice pictures of another kind")
+    expect(page.locator("#top-share")).to_have_text("covers 50.0 % of the picture")
     layer = read_heat(page)
     height, width = layer.shape[:2]
     for label, (left, top, right, bottom) in BOXES:
@@ -81,6 +82,7 @@ def test_the_parts_have_their_colours_and_a_legend_that_hides_them(page: Page) -
 def test_a_click_asks_about_a_point_and_a_drag_about_a_box(page: Page) -> None:
     ask_at(page, 280, 200)
     expect(page.locator("#caption")).to_have_text("Evidence for “blue” at this point")
+    expect(page.locator("#place")).to_contain_text("The model gives “blue” 99.")
     assert find_pressed(page) == "blue"
     expect(page.locator("#region")).to_be_visible()
     ask_at(page, 0, 0, to=(80, 80))
@@ -109,7 +111,7 @@ def test_a_part_can_be_compared_checked_and_kept_as_curl(page: Page) -> None:
     page.select_option("#against", label="blue")
     expect(page.locator("#caption")).to_contain_text("“red” rather than “blue” in")
     page.locator("#check").click()
-    expect(page.locator("#verdict")).to_contain_text("Blurring the highlighted fifth")
+    expect(page.locator("#verdict")).to_contain_text("Blurring the hottest fifth of the picture")
     page.locator("#copy").click()
     expect(page.locator("#curl")).to_contain_text("box=40,40,100,200")
     choose_view(page, "parts")

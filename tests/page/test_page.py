@@ -75,11 +75,39 @@ def test_clicking_a_class_shows_its_own_map_without_another_request(page: Page) 
     assert requests == []
 
 
+def test_how_to_read_an_answer_stays_at_hand(page: Page) -> None:
+    hint = page.locator("#hint dl")
+    expect(hint).to_be_visible()
+    upload(page, light(3, (80, 40)))
+    expect(hint).to_be_hidden()
+    page.locator("#hint summary").click()
+    expect(hint).to_contain_text("Cool parts were ignored")
+    upload(page, light(3, (32, 32)), "whole.png")
+    expect(hint).to_be_visible()
+
+
+def test_what_the_model_does_not_see_is_said(page: Page) -> None:
+    note = page.get_by_text("The model sees the bright part only.")
+    upload(page, light(3, (32, 32)), "whole.png")
+    expect(note).to_be_hidden()
+    upload(page, light(3, (80, 40)), "wide.png")
+    expect(note).to_be_visible()
+
+
+def test_words_say_where_the_hottest_place_is(page: Page) -> None:
+    picture = light(3, (96, 96), level=250)
+    picture.paste((120, 120, 120), (0, 0, 48, 48))  # a weaker light at the upper left
+    upload(page, picture)
+    expect(page.locator("#place")).to_contain_text(
+        "The strongest evidence lies in the lower right."
+    )
+
+
 def test_a_map_can_be_checked_and_the_next_class_clears_the_verdict(page: Page) -> None:
     upload(page, light(1, level=90))
     page.locator("#check").click()
     verdict = page.locator("#verdict")
-    expect(verdict).to_contain_text("Blurring the highlighted fifth")
+    expect(verdict).to_contain_text("Blurring the hottest fifth of the picture")
     expect(verdict).to_contain_text("Blurring the coldest fifth")
     page.locator("#classes button").nth(1).click()
     expect(verdict).to_have_text("")
@@ -315,12 +343,12 @@ def test_everything_works_by_keyboard(page: Page) -> None:
     tab_to("[name=view]")
     page.keyboard.press("ArrowRight")
     expect(page.locator("[name=view][value=signed]")).to_be_checked()
-    tab_to("#show-box")
+    tab_to("#show-lines")
     tab_to("#opacity")
     page.keyboard.press("ArrowRight")
     expect(page.locator("#opacity-value")).to_have_text("65 %")
-    tab_to("#copy")
     tab_to("#download")
+    tab_to("#copy")
 
 
 def test_the_page_asks_for_a_key_only_if_needed_and_keeps_it_for_the_session(

@@ -181,6 +181,10 @@ def test_one_of_a_thousand_classes_is_found_by_typing(page: Page) -> None:
     page.select_option("#model", "many/1")
     upload(page, light(0))
     expect(page.locator("#other")).to_be_hidden()
+    page.locator("#other-search").fill("kind")
+    page.locator("#other-search").press("Enter")
+    message = page.locator("#other-search").evaluate("field => field.validationMessage")
+    assert message == "Which one: kind 4, kind 5, kind 6, kind 7, kind 8 …?"
     page.locator("#other-search").fill("kind 777")
     page.locator("#other-search").press("Enter")
     expect(page.locator("#classes [aria-pressed=true] .label")).to_have_text("kind 777")

@@ -47,6 +47,7 @@ from training.networks.weight_files import read_state_dict
 from training.networks.weights import load_into_network
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "architectures-measured.md"
+REFUSED = "not exported"
 PARITY, METHODS_TABLE = "parity", "methods"
 METHODS_HEAD = (
     "| architecture | weights | layer | map | HiResCAM's compiler | cam | torch's own cam | "
@@ -191,9 +192,9 @@ def load(architecture: str) -> tuple[Classifier, Pixels, str]:
 
 @torch.no_grad()
 def fill_zeros(model: torch.nn.Module) -> None:
-    """Let weights that start as zeros, as those of many last layers do, be random."""
-    for weight in model.parameters():
-        if weight.ndim > 1 and not weight.any():
+    """Let weights that start as zeros, as those of many last layers and norms do, be random."""
+    for name, weight in model.named_parameters():
+        if name.endswith("weight") and not weight.any():
             torch.nn.init.normal_(weight, std=0.02)
 
 
@@ -252,12 +253,18 @@ def keep(row: str, name: str) -> None:
     begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
     before, _, rest = PAGE.read_text().partition(begin)
     table, _, after = rest.partition(end)
-    rows = {key(old): old for old in table.splitlines()[2:]} | {key(row): row}
+    known = {key(old): old for old in table.splitlines()[2:] if not was_refused(old, key(row)[0])}
+    rows = known | {key(row): row}
     order = {f"`{name}`": place for place, name in enumerate(ALL)}
-    lines = sorted(rows, key=lambda known: order.get(known[0], len(order)))
+    lines = sorted(rows, key=lambda found: order.get(found[0], len(order)))
     body = "".join(f"{rows[known]}\n" for known in lines)
     head = HEAD if name == PARITY else METHODS_HEAD
     PAGE.write_text(f"{before}{begin}{head}{body}{end}{after}")
+
+
+def was_refused(row: str, architecture: str) -> bool:
+    """Whether a row says that this network was not exported, at whatever layer."""
+    return key(row)[0] == architecture and REFUSED in row
 
 
 def key(row: str) -> tuple[str, str]:
@@ -279,7 +286,7 @@ def main() -> None:
                 row = (line_of_methods if compares else line)(architecture, layer)
             except Exception as fault:
                 said = (str(fault) or type(fault).__name__).splitlines()[0][:150]
-                row = f"| `{architecture}` | - | `{layer}` | not exported: {said} |" + " |" * 7
+                row = f"| `{architecture}` | - | `{layer}` | {REFUSED}: {said} |" + " |" * 7
             print(row, flush=True)  # noqa: T201
             keep(row, METHODS_TABLE if compares else PARITY)
 

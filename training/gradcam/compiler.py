@@ -21,6 +21,7 @@ from torch.fx.experimental.symbolic_shapes import (
     StatelessSymbolicContext,
 )
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.overrides import TorchFunctionMode
 
 from training.gradcam.alpha import ForwardPass, make_alpha_method
 from training.gradcam.decompositions import DECOMPOSITIONS
@@ -31,6 +32,7 @@ from training.gradcam.simplify import simplify_graph
 from training.networks.classifier import compute_probabilities
 
 LINEAR = F.linear
+AVERAGE_POOL = F.adaptive_avg_pool2d
 ExplainedForward = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, ...]]
 
 
@@ -109,14 +111,56 @@ def apply_linear(
     return input @ weight.t() + bias
 
 
+def apply_average_pool(
+    input: torch.Tensor,  # noqa: A002 (called like torch's own)
+    output_size: Any,
+) -> torch.Tensor:
+    """An average pool of (…, H, W) to an output size.
+
+    Where channels are last in memory, torch's own changes the strides of a 1x1 output in place. The
+    gradient of that has no translation.
+    """
+    if output_size in (1, (1, 1), [1, 1]):
+        return input.mean((-2, -1), keepdim=True)
+    return AVERAGE_POOL(input, output_size)
+
+
+class PlainAssignments(TorchFunctionMode):
+    """`x += y` and the like give a new tensor where x is a part of another one.
+
+    The gradient of changing a part in place has no translation. A network that reads the whole
+    afterwards is traced wrongly, which the checks of the graph find.
+    """
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        if func in PLAIN_ASSIGNMENTS and args[0]._is_view() and args[0].requires_grad:
+            func = PLAIN_ASSIGNMENTS[func]
+        return func(*args, **(kwargs or {}))
+
+
+PLAIN_ASSIGNMENTS: dict[Callable[..., Any], Callable[..., Any]] = {
+    torch.Tensor.add_: torch.Tensor.add,
+    torch.Tensor.sub_: torch.Tensor.sub,
+    torch.Tensor.mul_: torch.Tensor.mul,
+    torch.Tensor.div_: torch.Tensor.div,
+}
+
+
 @contextmanager
 def trace_plain_operations() -> Iterator[None]:
     """Let traced networks use plain operations, which have gradients and any batch size."""
     fused = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
-    F.linear = apply_linear
+    F.linear, F.adaptive_avg_pool2d = apply_linear, apply_average_pool
     try:
         with (
+            PlainAssignments(),
             # Functions that the network compiles are traced like all others.
             torch._dynamo.config.patch(error_on_nested_fx_trace=False),
             # Torch's kernels in C++ would fix sizes that vary.
@@ -127,4 +171,4 @@ def trace_plain_operations() -> Iterator[None]:
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)
-        F.linear = LINEAR
+        F.linear, F.adaptive_avg_pool2d = LINEAR, AVERAGE_POOL

@@ -27,11 +27,6 @@ def simplify_graph(graph: GraphModule) -> GraphModule:
         source = node.args[0] if node.args else None
         if node.target in copies or (node.target in SHAPE_OPERATIONS and keeps_shape(node, source)):
             node.replace_all_uses_with(source)
-        elif node.target is aten.as_strided_.default and keeps_order(node, source):
-            node.replace_all_uses_with(source)
-            graph.graph.erase_node(
-                node
-            )  # it works in place, so dead code elimination would keep it
         elif node.target in (aten.view.default, aten._unsafe_view.default):
             node.target = aten.reshape.default  # without the copies, strides differ
         elif node.target is aten.permute.default:
@@ -50,9 +45,7 @@ def simplify_graph(graph: GraphModule) -> GraphModule:
 def changes_in_place(graph: GraphModule) -> bool:
     """Whether an operation writes into its input, so that a copy may have to differ from it."""
     return any(
-        isinstance(node.target, torch._ops.OpOverload)
-        and node.target._schema.is_mutable
-        and node.target is not aten.as_strided_.default
+        isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable
         for node in graph.graph.nodes
     )
 
@@ -99,21 +92,6 @@ def keeps_shape(node: Node, source: object) -> bool:
     before, after = source.meta["val"].shape, node.meta["val"].shape
     return len(before) == len(after) and all(
         statically_known_true(a == b) for a, b in zip(before, after, strict=True)
-    )
-
-
-def keeps_order(node: Node, source: object) -> bool:
-    """Whether new strides keep every number in place: they may differ only where the size is 1.
-
-    Torch's average pooling of a channels-last map gives its 1x1 result such strides.
-    """
-    if not isinstance(source, Node) or not keeps_shape(node, source):
-        return False
-    value, strides = source.meta["val"], node.args[2]
-    assert isinstance(strides, list | tuple)
-    return all(
-        statically_known_true(size == 1) or statically_known_true(before == after)
-        for size, before, after in zip(value.shape, value.stride(), strides, strict=True)
     )
 
 

@@ -3,6 +3,7 @@
 Knows nothing of cards, checks or folders.
 """
 
+import re
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -85,7 +86,7 @@ def export_prediction_graph(
 
 
 def name_dimensions(model: ir.Model) -> None:
-    """Name the dynamic dimensions in all shapes: N for the batch, T for the targets."""
+    """Name the dynamic dimensions in all shapes: N for the batch, T for the targets, also N*T."""
     target = next(value for value in model.graph.inputs if value.name == "target")
     assert target.shape is not None
     names = dict(zip((str(size) for size in target.shape), ("N", "T"), strict=True))
@@ -94,8 +95,13 @@ def name_dimensions(model: ir.Model) -> None:
         *(output for node in model.graph for output in node.outputs),
     }:
         if value.shape is not None:
-            sizes = [s if isinstance(s, int) else names.get(str(s), str(s)) for s in value.shape]
+            sizes = [s if isinstance(s, int) else rename_sizes(str(s), names) for s in value.shape]
             value.shape = ir.Shape(sizes)
+
+
+def rename_sizes(term: str, names: dict[str, str]) -> str:
+    """A term of symbolic sizes, such as `s1*s2`, with other names for them."""
+    return re.sub(r"\w+", lambda found: names.get(found[0], found[0]), term)
 
 
 def fix_reshape_sizes(model: ir.Model) -> None:
@@ -165,7 +171,7 @@ def strip_metadata(model: ir.Model) -> onnx.ModelProto:
         for value in values:
             value.ClearField("metadata_props")
             value.ClearField("doc_string")
-    proto.graph.ClearField("value_info")
+    keep_repeated_shapes(proto.graph)
     proto.graph.ClearField("metadata_props")
     proto.ClearField("metadata_props")
     proto.graph.name = "classifier"
@@ -173,6 +179,23 @@ def strip_metadata(model: ir.Model) -> onnx.ModelProto:
     proto.ir_version = 10
     onnx.checker.check_model(proto)
     return proto
+
+
+def keep_repeated_shapes(graph: onnx.GraphProto) -> None:
+    """Keep the shapes of rows that are repeated once per target; remove all others.
+
+    onnxruntime 1.31 reshapes two blocked maps before it adds them unless it knows that they have
+    equally many rows, and that reshape does not run on no rows.
+    """
+    reshaped = {name for node in graph.node if node.op_type == "Reshape" for name in node.output}
+    kept = [
+        value
+        for value in graph.value_info
+        if value.name in reshaped
+        and any("*" in size.dim_param for size in value.type.tensor_type.shape.dim[:1])
+    ]
+    del graph.value_info[:]
+    graph.value_info.extend(kept)
 
 
 def store_half_weights(proto: onnx.ModelProto) -> None:

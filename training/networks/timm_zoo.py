@@ -21,16 +21,25 @@ def build_timm(name: str, classes: int, options: dict[str, Any]) -> nn.Module:
     return network
 
 
+AFTER_THE_STAGES = {
+    "SwinTransformer": "norm",
+    "ResNetV2": "norm",
+    "HighResolutionNet": "final_layer",
+}
+
+
 def find_timm_layer(network: nn.Module) -> str | None:
     """The default target layer, or None if the network is not timm's or has no known stages.
 
     It is the last stage. Of a vision transformer it is the first norm of the last block, because
-    that block's outputs of places do not reach the logits. Of a Swin it is the norm at the end.
+    that block's outputs of places do not reach the logits. Of a Swin and a ResNet v2 it is the norm
+    after the last stage, and of an HRNet the layer after it, because the stage outputs a list.
     """
     if not type(network).__module__.startswith("timm."):
         return None
-    if type(network).__name__.startswith("SwinTransformer"):
-        return "norm"
+    for family, layer in AFTER_THE_STAGES.items():
+        if type(network).__name__.startswith(family) and hasattr(network, layer):
+            return layer
     blocks = [*getattr(network, "blocks", ())]
     # Attention of a class token follows XCiT's blocks, so their outputs of places count.
     if blocks and hasattr(blocks[-1], "norm1") and not hasattr(network, "cls_attn_blocks"):

@@ -20,17 +20,16 @@ export function listModels(models) {
 /** Fill the dialog about the chosen model. */
 export function describeModel(model) {
   const { card, name, version, sha256, provider } = model;
-  const { training, metrics, confidence, labels } = card;
+  const { confidence, labels } = card;
   elements["about-title"].textContent = nameModel(model);
   elements["about-summary"].textContent = card.summary ?? "";
-  const accuracy = metrics?.accuracy ?? metrics?.subset_accuracy ?? metrics?.pixel_accuracy;
   elements["about-facts"].replaceChildren(
     ...makePairs(
       [
-        ["Right", accuracy === undefined ? null : `${formatPercent(accuracy)} of ${isMaskModel(model) ? "the pixels of " : ""}${metrics.pictures.toLocaleString("en")} pictures: ${metrics.measured_on}`],
-        ["Learned from", training.data ?? training.origin],
-        ["Knows", `${labels.length.toLocaleString("en")} classes: ${labels.slice(0, 10).join(", ")}${labels.length > 10 ? " …" : ""}`],
-        ["Sees", `${card.input.width} × ${card.input.height} pixels, ${card.input.mode === "L" ? "gray" : "colour"}`],
+        ["How often right", describeAccuracy(card)],
+        ["Learned from", describeTraining(card)],
+        ["Answers with", `${labels.length.toLocaleString("en")} classes: ${labels.slice(0, 10).join(", ")}${labels.length > 10 ? " …" : ""}`],
+        ["Looks at", `${card.input.width} × ${card.input.height} pixels, ${card.input.mode === "L" ? "gray" : "colour"}`],
         ["Warns", isMaskModel(model) ? null : describeWarnings(confidence)],
         ["License", card.license],
         ["File", `${name}/${version}, ${card.architecture}, on ${provider}, sha256 ${sha256?.slice(0, 12)}…`],
@@ -41,13 +40,25 @@ export function describeModel(model) {
   elements["about-doubts"].replaceChildren(...doubts.map((doubt) => makeElement("li", doubt)));
 }
 
+/** How often a model was right, and on which pictures; null if that was not measured. */
+export function describeAccuracy(card) {
+  const { metrics } = card;
+  const accuracy = metrics?.accuracy ?? metrics?.subset_accuracy ?? metrics?.pixel_accuracy;
+  if (accuracy === undefined) return null;
+  const pixels = isMaskModel({ card }) ? "the pixels of " : "";
+  return `${formatPercent(accuracy)} of ${pixels}${metrics.pictures.toLocaleString("en")} pictures: ${metrics.measured_on}`;
+}
+
+/** The data or the weights that a model was made of. */
+export const describeTraining = ({ training }) => training.data ?? training.origin;
+
 function listDoubts(card) {
   const { checks, metrics, metrics_reason: reason, labels } = card;
   const count = labels.length.toLocaleString("en");
   const found = (checks?.faithfulness?.doubts ?? []).map((doubt) => `Its maps: ${doubt}.`);
   return [
     isMaskModel({ card })
-      ? `It gives every pixel one of its ${count} classes, also when the picture shows none of them.`
+      ? `It gives every pixel one of its ${count} classes, also when the picture shows none of them. It gives no warnings.`
       : `It always answers with one of its ${count} classes, also when the picture shows none of them.`,
     ...(metrics ? [] : [`How often it is right was not measured${reason ? `: ${reason}` : ""}.`]),
     ...found,

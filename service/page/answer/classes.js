@@ -30,12 +30,18 @@ export function listenForClasses(select) {
     const [menu, search] = [elements[name], elements[`${name}-search`]];
     menu.addEventListener("change", () => choose(name, menu.value === "" ? null : Number(menu.value)));
     search.addEventListener("change", () => {
-      const index = findLabel(search.value);
-      search.setCustomValidity(search.value && index === null ? "Choose a class from the list." : "");
-      if (!search.reportValidity()) return;
-      choose(name, index);
+      const found = search.value.trim() ? findLabels(search.value) : [null];
+      search.setCustomValidity(found.length === 1 ? "" : askForOne(found));
+      if (search.reportValidity()) choose(name, found[0]);
     });
   }
+}
+
+function askForOne(found) {
+  const { labels } = state.shown.model.card;
+  if (!found.length) return "Choose a class from the list.";
+  const names = found.slice(0, 5).map((index) => labels[index]);
+  return `Which one: ${names.join(", ")}${found.length > names.length ? " …" : ""}?`;
 }
 
 /** Show the classes as buttons. The one whose map is shown is pressed. `redraw` is for masks, whose classes can be hidden. */
@@ -56,13 +62,16 @@ export function listClasses(select, redraw) {
   elements["against-search"].value = against === null ? "" : model.card.labels[against];
 }
 
-function findLabel(text) {
+/**
+ * The indices of the labels that a text may mean, from the labels of the chosen model: the very label,
+ * else those with the text as a whole word, else those that begin with it.
+ */
+function findLabels(text) {
   const wanted = text.trim().toLowerCase();
-  if (!wanted) return null;
   const labels = state.shown.model.card.labels.map((label) => label.toLowerCase());
-  const exact = labels.indexOf(wanted);
-  const index = exact >= 0 ? exact : labels.findIndex((label) => label.startsWith(wanted));
-  return index >= 0 ? index : null;
+  const find = (isMeant) => labels.flatMap((label, index) => (isMeant(label) ? [index] : []));
+  const ways = [(label) => label === wanted, (label) => label.split(/[^\p{L}\p{N}]+/u).includes(wanted), (label) => label.startsWith(wanted)];
+  return ways.map(find).find((found) => found.length) ?? [];
 }
 
 function makeClass({ index, label, probability }, isPressed, select) {

@@ -10,7 +10,7 @@ import { elements, getShownMap, getView, state } from "../state.js";
 import { listClasses } from "./classes.js";
 import { makePairs, placeOnPicture } from "./elements.js";
 import { showWarnings } from "./warnings.js";
-import { describeConfidence, describeMap, describeOrigin, formatPercent } from "./words.js";
+import { describeCertainty, describeConfidence, describeMap, describeOrigin, formatPercent } from "./words.js";
 
 const HEAT_SIDES = [448, 1024]; // smallest and largest longer side of the drawn map
 const { stage, picture: image, heat, lines } = elements;
@@ -23,19 +23,20 @@ export function showAnswer() {
   placeStage(width, height);
   image.alt = picture.name;
   elements.crop.hidden = crop[2] - crop[0] > width - 1 && crop[3] - crop[1] > height - 1;
+  elements["crop-note"].hidden = elements.crop.hidden;
   placeOnPicture(elements.crop, crop, answer.image);
   const factor = Math.min(Math.max(Math.max(width, height), HEAT_SIDES[0]), HEAT_SIDES[1]) / Math.max(width, height);
   for (const canvas of [heat, lines]) {
     canvas.width = Math.max(1, Math.round(width * factor));
     canvas.height = Math.max(1, Math.round(height * factor));
   }
+  if (elements.result.hidden) elements.hint.open = false; // later it is as the person left it
   elements.result.hidden = false;
-  elements.hint.hidden = elements.curl.hidden = true;
   const [top] = answer.predictions;
   elements["top-label"].textContent = top.label;
   elements["top-share"].textContent = isMaskModel(model)
-    ? `${formatPercent(top.share)} of the picture`
-    : `${formatPercent(top.probability)} · ${describeConfidence(top.probability, answer.warnings.length > 0)}`;
+    ? `covers ${formatPercent(top.share)} of the picture`
+    : `${formatPercent(top.probability)} · ${describeConfidence(top.probability, answer.warnings)}`;
   elements.timings.replaceChildren(...makePairs(answer.timings.map(([name, ms]) => [name, `${ms.toFixed(1)} ms`])));
   showWarnings(answer, model);
 }
@@ -71,10 +72,12 @@ export function showMap(colormaps) {
   stage.classList.toggle("parts", isParts);
   placeMark(elements.region, region && (region.box ?? [...region.point, ...region.point]));
   elements.whole.hidden = !region;
+  elements.curl.hidden = true; // it is of what was shown before
   const tools = ["scale-row", "check", "show-box-tick", "show-lines-tick", "with-legend-tick", "colours"];
   for (const name of tools) elements[name].hidden = isParts;
   if (isParts) return showParts(answer, model);
   const isSigned = view === SIGNED;
+  elements["show-box-tick"].hidden = isSigned;
   const colours = colormaps[elements.colormap.value];
   const { input } = model.card;
   const projectOn = (view) =>
@@ -92,7 +95,8 @@ export function showMap(colormaps) {
   if (explanation.box) placeOnPicture(elements.box, explanation.box, answer.image);
   elements.caption.textContent = describeMap(explanation, isSigned);
   elements.caption.classList.toggle("empty", explanation.empty);
-  elements.place.textContent = explanation.empty ? "" : describePlace(isSigned ? projectOn("overlay") : projected);
+  const place = explanation.empty ? "" : describePlace(isSigned ? projectOn("overlay") : projected);
+  elements.place.textContent = `${describeCertainty(explanation)} ${place}`.trim();
   elements.origin.textContent = describeOrigin(explanation);
   elements.verdict.textContent = verification ?? "";
 }
@@ -122,7 +126,9 @@ export function clearAnswer() {
   state.shown = null;
   placeMark(elements.region, null);
   stage.hidden = elements.result.hidden = elements.box.hidden = elements.crop.hidden = lines.hidden = true;
-  elements.hint.hidden = elements.welcome.hidden = false;
+  elements.hint.open = true;
+  elements.welcome.hidden = false;
+  elements["crop-note"].hidden = true;
   elements.warnings.replaceChildren();
   heat.width = heat.width; // setting the width clears a canvas
   elements.caption.textContent = elements.verdict.textContent = elements.place.textContent = "";

@@ -22,6 +22,10 @@ export function describeMap({ target, against, empty, region }, isSigned) {
   return isSigned ? `Evidence for and against ${subject}` : `Evidence for ${subject}`;
 }
 
+/** How sure the model is of a part of a mask, in one sentence. */
+export const describeCertainty = ({ target, region }) =>
+  region ? `The model gives “${target.label}” ${formatPercent(target.probability)} there.` : "";
+
 /** The method of a map and the layer that it explains. */
 export const describeOrigin = ({ method, layer }) => `${METHODS[method]} at layer ${layer}`;
 
@@ -39,13 +43,15 @@ export function describeCheck({ probability, hot_blurred: hot, cold_blurred: col
   const [hotLoss, coldLoss] = [probability - hot, probability - cold];
   const counts = hotLoss > probability / 4 && hotLoss > 2 * Math.max(coldLoss, 0);
   return (
-    `Blurring the highlighted fifth ${change(hot)}${counts ? ": it counts." : ": this proves little."}` +
+    `Blurring the hottest fifth of the picture ${change(hot)}${counts ? ": it counts." : ": the answer does not hang on it."}` +
     ` Blurring the coldest fifth ${change(cold)}.`
   );
 }
 
 /** Rather how sure the model is, in words. */
-export function describeConfidence(probability, isDoubtful) {
-  if (isDoubtful) return "not sure";
+export function describeConfidence(probability, warnings) {
+  const codes = warnings.map(({ code }) => code);
+  if (codes.includes("low_confidence")) return "not sure";
+  if (codes.length) return "do not trust it";
   return probability >= 0.95 ? "very sure" : probability >= 0.7 ? "quite sure" : "leaning this way";
 }

@@ -1,5 +1,6 @@
 // The report of one answer: a page to print, file or send.
 
+import { describeAccuracy, describeTraining } from "../answer/about.js";
 import { nameModel, describeConfidence, describeMap, describeOrigin, formatPercent } from "../answer/words.js";
 import { isMaskModel } from "../masks/mask.js";
 import { elements, getShownMap, getView, state } from "../state.js";
@@ -19,7 +20,7 @@ export async function makeReport() {
   const made = makeDocument(`${top.label}: ${picture.name}`);
   const { add, main } = made;
   add(main, "h1", top.label);
-  const worth = isMask ? "of the picture" : describeConfidence(top.probability, answer.warnings.length > 0);
+  const worth = isMask ? "of the picture" : describeConfidence(top.probability, answer.warnings);
   add(main, "p", `${formatPercent(top.probability)}, ${worth}`, { class: "lead" });
   for (const { message } of answer.warnings) add(main, "p", message, { class: "warning" });
 
@@ -33,7 +34,7 @@ export async function makeReport() {
   }
   if (elements.place.textContent) add(main, "p", elements.place.textContent);
   add(main, "h2", "Check");
-  add(main, "p", verification ?? "The map was not checked.");
+  add(main, "p", verification ?? "Nobody pressed “Check this”.");
 
   add(main, "h2", "Classes");
   addTable(made, main, ["Class", isMask ? "Of the picture" : "Confidence"], answer.predictions.map(({ label, probability }) => [label, formatPercent(probability)]));
@@ -44,6 +45,8 @@ export async function makeReport() {
     ["File, sha256", model.sha256],
     ["Method", describeOrigin(explanation)],
     ["Summary", model.card.summary],
+    ["How often right", describeAccuracy(model.card)],
+    ["Learned from", describeTraining(model.card)],
     ["Picture", `${picture.name}, ${answer.image.width} × ${answer.image.height} pixels`],
     ["Date", new Date().toISOString().slice(0, 16).replace("T", " ") + " UTC"],
   ].filter(([, value]) => value));

@@ -12,19 +12,17 @@ const SHARES = [
   [Infinity, "most of the picture"],
 ];
 
-/** One sentence: where a projected map has at least half of its maximum, and how much that is. */
+/** One sentence: where a projected map has its maximum, and how much of the picture has at least half of that. */
 export function describePlace({ width, height, values }) {
-  let [count, x, y] = [0, 0, 0];
+  let [count, peak] = [0, 0];
   for (let i = 0; i < values.length; i++) {
-    if (values[i] < 0.5) continue;
-    count++;
-    x += i % width;
-    y += Math.floor(i / width);
+    if (values[i] >= 0.5) count++;
+    if (values[i] > values[peak]) peak = i;
   }
   if (!count) return "";
-  const third = (sum, side) => Math.min(2, Math.floor((3 * sum) / count / side));
-  const [row, column] = [ROWS[third(y, height)], COLUMNS[third(x, width)]];
+  const third = (at, side) => Math.floor((3 * at) / side);
+  const [row, column] = [ROWS[third(Math.floor(peak / width), height)], COLUMNS[third(peak % width, width)]];
   const name = row === "middle" && column === "centre" ? "centre" : `${row} ${column}`;
   const share = SHARES.find(([most]) => count / values.length < most)[1];
-  return `The strongest evidence lies in the ${name}: ${share}.`;
+  return `The strongest evidence lies in the ${name}. The warm part is ${share}.`;
 }

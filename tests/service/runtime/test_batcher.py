@@ -195,14 +195,25 @@ def test_an_inline_run_takes_all_ready_rows_and_needs_no_thread() -> None:
 
 
 class Replicated:
-    """A model with replicas: records what ran on all cores and what on one; each can be held."""
+    """A model with replicas: records what ran on all cores and what on one; each can be held.
 
-    def __init__(self, replicas: int = 2, barrier: threading.Barrier | None = None) -> None:
+    A part with the row `held` waits until `released` is set.
+    """
+
+    def __init__(
+        self,
+        replicas: int = 2,
+        barrier: threading.Barrier | None = None,
+        held: int | None = None,
+    ) -> None:
         self.whole, self.parts = Model(), Model()
+        self.released = threading.Event()
 
         def run_replica(image: NDArray[np.uint8], target: NDArray[np.int64]) -> Outputs:
             if barrier:
                 barrier.wait(10)  # breaks unless as many run at the same time
+            if held in image[:, 0, 0, 0]:
+                self.released.wait(10)
             return self.parts.run(image, target)
 
         policy = BatchPolicy(4, replicas=replicas)
@@ -218,12 +229,12 @@ class Replicated:
         return [read(answer) for answer in await asyncio.gather(*answers)]
 
 
-def test_with_a_backlog_each_replica_runs_parts_and_the_rest_runs_on_all_cores() -> None:
+def test_with_rows_for_each_replica_all_run_parts_until_no_row_is_left() -> None:
     async def body() -> None:
         replicated = Replicated()
         assert await replicated.ask(range(10)) == list(range(10))
-        assert replicated.whole.batches == [[0], [9]]
-        assert sorted(replicated.parts.batches) == [[1, 2], [3, 4], [5, 6], [7, 8]]
+        assert replicated.whole.batches == [[0]]
+        assert sorted(replicated.parts.batches) == [[1, 2], [3, 4], [5, 6], [7, 8], [9]]
 
     asyncio.run(body())
 
@@ -251,12 +262,35 @@ def test_each_replica_has_its_next_part_ready_while_the_loop_is_busy() -> None:
     asyncio.run(body())
 
 
-def test_without_a_backlog_a_batch_runs_on_all_cores() -> None:
+def test_replicas_that_are_free_share_the_rows_evenly() -> None:
     async def body() -> None:
         replicated = Replicated()
-        assert await replicated.ask(range(8)) == list(range(8))
-        assert replicated.whole.batches == [[0], [1, 2, 3, 4], [5, 6, 7]]
+        assert await replicated.ask(range(4)) == list(range(4))
+        assert sorted(replicated.parts.batches) == [[1, 2], [3]]
+
+    asyncio.run(body())
+
+
+def test_fewer_rows_than_replicas_run_on_all_cores() -> None:
+    async def body() -> None:
+        replicated = Replicated(replicas=4)
+        assert await replicated.ask(range(4)) == list(range(4))
+        assert replicated.whole.batches == [[0], [1, 2, 3]]
         assert replicated.parts.batches == []
+
+    asyncio.run(body())
+
+
+def test_rows_that_are_too_few_for_the_free_replicas_wait_for_all_cores() -> None:
+    async def body() -> None:
+        replicated = Replicated(replicas=3, held=3)
+        answers = [replicated.batcher.submit(make_row(value)) for value in range(4)]
+        await asyncio.gather(*answers[:3])  # the third replica still runs
+        answers.append(replicated.batcher.submit(make_row(4)))
+        assert len(replicated.batcher) == 1
+        replicated.released.set()
+        assert [read(answer) for answer in await asyncio.gather(*answers)] == list(range(5))
+        assert replicated.whole.batches == [[0], [4]]
 
     asyncio.run(body())
 

@@ -16,6 +16,7 @@ from torchvision.models.swin_transformer import (
 )
 
 from training.artifact.parity import check_parity
+from training.errors import CheckError
 from training.gradcam.reference import find_layer
 from training.graph.compilation import compile_graph, compile_prediction_graph
 from training.graph.session import open_session
@@ -87,6 +88,49 @@ def conv(*arguments: int, **options: str) -> nn.Module:
     return nn.Sequential(nn.Conv2d(8, 8, *arguments, **options), nn.Tanh())  # type: ignore[arg-type]
 
 
+class LastInMemory(nn.Module):
+    """A norm over the channels, which leaves them last in memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        return found
+
+
+class ChangedInPlace(nn.Module):
+    """Adds to a part of a tensor in place, as GhostNet does."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.cat([x, x.sin()], 1)[:, 2:10]
+        y += x.tanh()
+        return y
+
+
+class Shortcut(nn.Module):
+    """Two ways of as many rows each, one of which begins with a pool, as in a ResNet-D."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.way, self.pool = conv(3, 2, 1), nn.Sequential(nn.AvgPool2d(2), nn.Conv2d(8, 8, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = (self.way(x) + self.pool(x)).relu()
+        return found
+
+
+class ReadAsAWhole(nn.Module):
+    """Changes a part in place and reads the whole."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x.sin()
+        part = y[:, :4]
+        part += x[:, 4:].tanh()
+        return y
+
+
 QUICK: dict[str, Callable[[], nn.Module]] = {
     "padding": lambda: Chain(nn.ZeroPad2d((1, 0, 2, 1)), conv(4, padding="same")),
     "channels last": ChannelsLast,
@@ -99,6 +143,11 @@ SLOW: dict[str, Callable[[], nn.Module]] = {
     ),
     "unfolding": lambda: Chain(Unfolded(), conv(3)),
     "group norm": lambda: Chain(conv(3), nn.GroupNorm(2, 8), conv(3, 2), nn.GroupNorm(4, 8)),
+    "pool of channels last in memory": lambda: Chain(
+        *(conv(3), LastInMemory(), nn.AdaptiveAvgPool2d(1), conv(1))
+    ),
+    "shortcut that begins with a pool": lambda: Chain(Shortcut(), conv(3)),
+    "part changed in place": lambda: Chain(ChangedInPlace(), conv(3)),
     "adaptive pool": lambda: Chain(conv(3), nn.AdaptiveAvgPool2d(5), conv(1)),
     "counted pool": lambda: Chain(conv(3), nn.AvgPool2d(2, 2, 0, True, False), conv(1)),
     "local response norm": lambda: Chain(conv(3), nn.LocalResponseNorm(3), conv(3)),
@@ -134,6 +183,13 @@ def test_what_follows_the_layer_is_traced_for_any_batch(name: str) -> None:
     """Also for none, where onnxruntime's fused products and empty reshapes fail."""
     torch.manual_seed(0)
     check((QUICK | SLOW)[name](), "features")
+
+
+@pytest.mark.slow
+def test_a_part_that_is_changed_in_place_and_read_as_a_whole_is_refused() -> None:
+    torch.manual_seed(0)
+    with pytest.raises(CheckError, match="deviates"):
+        check(Chain(ReadAsAWhole(), conv(3)), "features")
 
 
 @pytest.mark.slow

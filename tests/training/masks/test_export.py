@@ -30,6 +30,7 @@ from training.evaluate.masks.overlap import compute_mask_metrics, place_mask
 from training.export.import_network import ImportRequest
 from training.export.masks.import_network import import_mask_network
 from training.export.masks.request import MaskExportRequest, check_mask_request
+from training.fit.loop import fit
 from training.fit.search import search_hyperparameters
 from training.gradcam.masks.reference import MaskQuestion, explain_mask
 from training.graph.mask_graph import MaskOptions, make_mask_plan
@@ -37,6 +38,7 @@ from training.graph.session import open_mask_session
 from training.imaging.preprocessing import load_pixels
 from training.imaging.synthetic import generate_images
 from training.networks.classifier import Classifier, build_classifier
+from training.report.model_card import read_card
 
 
 def test_training_learns_the_masks_and_keeps_the_epoch_with_the_highest_miou(
@@ -46,6 +48,17 @@ def test_training_learns_the_masks_and_keeps_the_epoch_with_the_highest_miou(
     mious = [epoch["val_miou"] for epoch in torch.load(exported.run / "last.pt")["history"]]
     assert max(mious) > 0.8
     assert state["epoch"] == int(np.argmax(mious)) + 1
+
+
+def test_training_in_16_bits_learns_the_masks_and_keeps_weights_of_32(
+    exported: Exported, tmp_path: Path
+) -> None:
+    config = replace(exported.config, precision="bf16")
+    figures = fit(config, load_dataset(config), tmp_path)
+    assert figures["train_loss"] != exported.figures["train_loss"]
+    assert figures["val_miou"] == pytest.approx(exported.figures["val_miou"], abs=0.1)
+    weights = torch.load(tmp_path / "best.pt", weights_only=True)["weights"]
+    assert {w.dtype for w in weights.values() if w.is_floating_point()} == {torch.float32}
 
 
 def test_the_card_has_the_keys_and_figures_of_the_interface(exported: Exported) -> None:
@@ -191,11 +204,34 @@ def test_maps_of_a_random_network_fail_the_check_of_faithfulness(exported: Expor
         p = found.logits.softmax(1)
         return [p.argmax(1).to(torch.uint8).numpy(), p.numpy(), found.cam.numpy()]
 
-    maps = measure_mask_maps(run, model, plan, exported.test, "the test split", 6)
+    maps = measure_mask_maps(run, model, plan, exported.test, LABELS, "the test split", 6)
     assert any("takes only" in doubt for doubt in maps.figures["doubts"])
     own = exported.card["checks"]
     assert isinstance(own, dict)
     assert not any("takes only" in doubt for doubt in own["faithfulness"]["doubts"])
+
+
+def test_the_card_has_the_mean_map_of_each_class_over_its_own_pixels(exported: Exported) -> None:
+    attention: Any = exported.card["attention"]
+    run = open_mask_session(onnx.load(exported.folder / "model.onnx"))
+    maps: dict[int, list[Any]] = {}
+    largest = []
+    for picture in exported.test.pictures[:, None]:
+        mask = run(picture, np.zeros((1, 0), np.int64), np.zeros((1, 0, 5), np.int64))[0]
+        region = np.array([[[-1, 0, 0, SPEC.width, SPEC.height]]])
+        classes = np.unique(mask).tolist()
+        cams = {k: run(picture, np.array([[k]]), region)[2][0, 0] for k in classes}
+        for index, cam in cams.items():
+            maps.setdefault(index, []).append(np.maximum(cam, 0) / cam.max())
+        sizes = np.bincount(mask.ravel(), minlength=3)[1:]
+        largest.append(maps[1 + int(sizes.argmax())][-1])
+    assert attention["maps"] == len(largest) == len(exported.test)
+    np.testing.assert_allclose(attention["mean"], np.mean(largest, 0), atol=1e-3)
+    assert attention["classes"].keys() == {LABELS[index] for index in maps}
+    for index, own in maps.items():
+        found = attention["classes"][LABELS[index]]
+        assert found["count"] == len(own)
+        np.testing.assert_allclose(found["mean"], np.mean(own, 0), atol=1e-3)
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
@@ -318,13 +354,31 @@ def make_deeplab() -> nn.Module:
     return network
 
 
+def make_fcn() -> nn.Module:
+    """With the second head that torchvision trains it with."""
+    from torchvision.models.segmentation import fcn_resnet50
+
+    torch.manual_seed(0)
+    network: nn.Module = fcn_resnet50(
+        weights=None, weights_backbone=None, num_classes=3, aux_loss=True
+    )
+    return network
+
+
 @pytest.mark.slow
-def test_torchvisions_deeplab_is_imported_with_its_default_layer(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("network", "layer"), [("make_deeplab", "backbone.16"), ("make_fcn", "backbone.layer4")]
+)
+def test_torchvisions_networks_are_imported_with_their_default_layers(
+    tmp_path: Path, network: str, layer: str
+) -> None:
     folder = import_with(
         tmp_path,
         "background\ndisk\nsquare\n",
-        architecture="tests.training.masks.test_export:make_deeplab",
+        architecture=f"tests.training.masks.test_export:{network}",
         size=64,
         layer=None,
     )
-    assert (folder / "model.onnx").is_file()
+    card: dict[str, Any] = read_card((folder / "model.onnx").read_bytes())
+    assert card["gradcam"]["layer"] == layer
+    assert card["checks"]["cam"] < 1e-4

@@ -35,7 +35,18 @@ def imitate(name: str, **parts: object) -> nn.Module:
             ),
             "blocks.0",
         ),
-        (imitate("SwinTransformerV2", feature_info=[{"module": "layers.3"}]), "norm"),
+        (
+            imitate("SwinTransformerV2", norm=nn.ReLU(), feature_info=[{"module": "layers.3"}]),
+            "norm",
+        ),
+        (imitate("SwinTransformerV2Cr", feature_info=[{"module": "stages.3"}]), "stages.3"),
+        (imitate("ResNetV2", norm=nn.ReLU(), feature_info=[{"module": "stages.3"}]), "norm"),
+        (
+            imitate(
+                "HighResolutionNet", final_layer=nn.ReLU(), feature_info=[{"module": "stage4"}]
+            ),
+            "final_layer",
+        ),
         (imitate("ResNet", feature_info=[{"module": "act1"}, {"module": "layer4"}]), "layer4"),
         (
             imitate(

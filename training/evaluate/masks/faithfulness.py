@@ -6,6 +6,7 @@ fixed: as for classifiers otherwise.
 """
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from training.data.mask_folder import MaskSplit
-from training.evaluate.explanations import ExplanationMetrics
+from training.evaluate.explanations import AVERAGED_PER_MAP, ExplanationMetrics
 from training.evaluate.faithfulness import (
     CURVES,
     PARTS,
@@ -23,6 +24,7 @@ from training.evaluate.faithfulness import (
     measure_picture,
     summarize_faithfulness,
 )
+from training.evaluate.mean_map import MAX_CLASSES, summarize_maps
 from training.evaluate.randomisation import find_randomisation_doubts, measure_randomisation
 from training.gradcam.heatmap import is_empty_map
 from training.gradcam.masks.compiler import MaskPlan
@@ -90,20 +92,20 @@ def measure_mask_maps(
     model: Classifier,
     plan: MaskPlan,
     test: MaskSplit,
+    labels: Sequence[str],
     measured_on: str,
     count: int,
     seed: int = 0,
 ) -> ExplanationMetrics:
-    """The card's `checks.faithfulness`, on a random sample of the held-out pictures."""
+    """The card's `checks.faithfulness` and `attention`, on a random sample of the test pictures."""
     started = time.monotonic()
-    rows = np.random.default_rng(seed).permutation(len(test))[:count]
-    pictures = np.asarray(test.pictures[np.sort(rows)])
-    masks = [run_without_maps(run, picture[None]) for picture in pictures]
-    classes = masks[0][1].shape[1]
-    chosen = [find_largest(mask[0], classes, plan.background) for mask, *_ in masks]
-    cams = np.stack(
+    order = np.random.default_rng(seed).permutation(len(test))
+    pictures = np.asarray(test.pictures[np.sort(order[:count])])
+    masks = [run_without_maps(run, picture[None])[0][0] for picture in pictures]
+    chosen = [find_largest(mask, len(labels), plan.background) for mask in masks]
+    cams = np.concatenate(
         [
-            run(picture[None], np.array([[index]]), make_whole_regions(1, picture.shape))[2][0, 0]
+            explain_classes(run, picture, [index])
             for picture, (index, _) in zip(pictures, chosen, strict=True)
         ]
     )
@@ -124,7 +126,43 @@ def measure_mask_maps(
         ],
         "seconds": round(time.monotonic() - started, 1),
     }
-    return ExplanationMetrics(figures, {}, found)
+    averaged = np.asarray(test.pictures[np.sort(order[: count * AVERAGED_PER_MAP])])
+    attention = average_maps_of_classes(run, averaged, labels, plan.background)
+    return ExplanationMetrics(figures, attention, found)
+
+
+def average_maps_of_classes(
+    run: MaskRunner, pictures: Pixels, labels: Sequence[str], background: int | None
+) -> dict[str, Any]:
+    """The card's `attention`: over the largest class of each picture, and over each of its classes.
+
+    Each map is that of a class over its own pixels.
+    """
+    classes, cams = [], []
+    for picture in pictures:
+        mask = run_without_maps(run, picture[None])[0][0]
+        largest, _ = find_largest(mask, len(labels), background)
+        classes.append(list_classes(mask, largest, len(labels)))
+        cams.append(explain_classes(run, picture, classes[-1]))
+    whole = summarize_maps(
+        np.stack([own[0] for own in cams]), np.array([own[0] for own in classes]), labels
+    )
+    every = summarize_maps(np.concatenate(cams), np.concatenate(classes), labels)
+    return whole | {"classes": every["classes"]}
+
+
+def explain_classes(run: MaskRunner, picture: Pixels, classes: list[int]) -> NDArray[np.float32]:
+    """The map of each class over its own pixels, (T, h, w)."""
+    regions = make_whole_regions(len(classes), picture.shape).swapaxes(0, 1)  # (1, T, 5)
+    cams: NDArray[np.float32] = run(picture[None], np.array([classes]), regions)[2][0]
+    return cams
+
+
+def list_classes(mask: Pixels, largest: int, count: int) -> list[int]:
+    """The classes of a mask whose maps are averaged, the largest first."""
+    if count > MAX_CLASSES:  # the card has no means of each class
+        return [largest]
+    return [largest, *(index for index in np.unique(mask).tolist() if index != largest)]
 
 
 def find_effect_doubts(found: Faithfulness) -> list[str]:

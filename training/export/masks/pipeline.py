@@ -124,7 +124,7 @@ def measure_masks(
     if test is not None and request.maps:
         request.say(f"trying the maps of {min(request.maps, len(test))} pictures")
         maps = measure_mask_maps(
-            run, request.model, graph.plan, test, request.measured_on, request.maps
+            run, request.model, graph.plan, test, labels, request.measured_on, request.maps
         )
         checks["faithfulness"] = maps.figures
     else:
@@ -192,6 +192,7 @@ def describe_masks(request: MaskExportRequest, measured: MeasuredMasks) -> dict[
         golden=make_mask_golden_tests(measured.run, request.samples[:32], info.input, info.labels),
         metrics=metrics,
         unmeasured=request.unmeasured,
+        attention=None if measured.maps is None else measured.maps.attention,
     )
     card = make_card(info, measured.graph.plan, request.precision, findings)
     palette = {"palette": make_palette(info.labels), "background": request.background}
