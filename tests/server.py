@@ -46,6 +46,22 @@ class Server:
         whole = self.read_log().rpartition("\n")[0]
         return [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
 
+    def wait_logged(self, *texts: str) -> str:
+        """Wait until the log has all the texts, and return it. A line may come after its answer."""
+        wait_until(lambda: all(text in self.read_log() for text in texts), describe=self.read_log)
+        return self.read_log()
+
+    def wait_events(
+        self, is_meant: Callable[[dict[str, Any]], bool], count: int = 1
+    ) -> list[dict[str, Any]]:
+        """Wait until the log has `count` lines that are meant, and return all of them."""
+
+        def find() -> list[dict[str, Any]]:
+            return [event for event in self.read_events() if is_meant(event)]
+
+        wait_until(lambda: len(find()) >= count, describe=self.read_log)
+        return find()
+
     def wait_ready(self) -> None:
         """Wait until the default model can answer."""
         wait_until(self._is_ready, describe=lambda: f"not ready:\n{self.read_log()}")

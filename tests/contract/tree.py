@@ -44,6 +44,9 @@ class Tree:
         """Predict an image whose top left quarter is bright."""
         return self.server.client.post("/predict", content=PICTURE, params=options)
 
-    def read_events(self, name: str) -> list[dict[str, Any]]:
-        """Return the log lines about a model, such as `name/1`."""
-        return [event for event in self.server.read_events() if event.get("model") == name]
+    def wait_event(self, model: str, event: str) -> dict[str, Any]:
+        """Wait for the one log line of this event about a model, such as `name/1`."""
+        [found] = self.server.wait_events(
+            lambda line: line.get("model") == model and line["event"] == event
+        )
+        return found

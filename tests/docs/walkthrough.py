@@ -33,7 +33,7 @@ from tests.docs.http_answers import is_same_answer, run_curl
 from tests.docs.pages import is_same_picture, read_directives
 from tests.docs.tables import renew_tables
 from tests.package.wheel import write_installed_package
-from tests.server import ROOT, Server, start_server, wait_until
+from tests.server import ROOT, Server, start_server
 from tests.warm_process import start_worker
 
 PART = re.compile(
@@ -149,8 +149,7 @@ class Walk:
             self.server = self.find_launched()
         server = self.server
         assert server
-        wait_until(lambda: LAST_HINT in server.read_log(), describe=server.read_log)
-        hints = server.read_log().partition(ANNOUNCED)[2].partition(LAST_HINT)[0]
+        hints = server.wait_logged(LAST_HINT).partition(ANNOUNCED)[2].partition(LAST_HINT)[0]
         return self.put_back(ANNOUNCED + hints + LAST_HINT)
 
     def change_server(self, settings: str) -> None:

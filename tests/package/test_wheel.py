@@ -62,8 +62,8 @@ def test_the_wheel_serves_the_bundled_models_from_an_empty_folder(
         page = ROOT / "service" / "page"
         assert server.client.get("/").content == (page / "index.html").read_bytes()
         assert server.client.get("/page/icon.svg").content == (page / "icon.svg").read_bytes()
-        wait_until(lambda: "-o heatmap.png" in server.read_log())
-        [shown] = [line for line in server.read_log().splitlines() if line.endswith("/predict")]
+        log = server.wait_logged("-o heatmap.png")
+        [shown] = [line for line in log.splitlines() if line.endswith("/predict")]
         assert Path(shown.split("image=@")[1].split()[0]).is_file()
         server.stop()
     assert list(empty.iterdir()) == []

@@ -12,7 +12,7 @@ from PIL import Image
 
 from tests.contract.artifacts import wait_loaded
 from tests.contract.wire import read_metric
-from tests.server import Server, wait_until
+from tests.server import Server
 from tests.service.quadrants_model import (
     add_familiarity,
     encode,
@@ -179,11 +179,5 @@ def test_the_log_and_a_counter_say_which_warnings_were_given(judging: Server) ->
     judging.client.post("/predict/batch", files=files, headers=identifier)
     assert read_metric(judging, "sightglass_warnings_total", **labels) == before + 2
 
-    def find_line() -> dict[str, Any] | None:
-        lines = [line for line in judging.read_log().splitlines() if "two-are-strange" in line]
-        return json.loads(lines[0]) if lines else None
-
-    wait_until(lambda: find_line() is not None)
-    line = find_line()
-    assert line
+    [line] = judging.wait_events(lambda event: event.get("request_id") == "two-are-strange")
     assert line["warnings"] == ["unfamiliar", "low_confidence"]

@@ -48,7 +48,7 @@ def test_a_device_out_of_memory_is_reset_once_and_the_second_failure_ends_the_pr
     assert client.post("/predict", content=PICTURE).status_code == 200
     assert bursting.find_workers() == [worker]
     assert read_metric(bursting, "sightglass_device_failures_total", model="main") == 1
-    assert '"event":"device failed"' in bursting.read_log()
+    bursting.wait_logged('"event":"device failed"')
 
     with connect(bursting) as connection:  # both at once: the process ends half a second later
         start_post(connection, "/predict", len(POISONED))
@@ -66,7 +66,7 @@ def test_a_device_out_of_memory_is_reset_once_and_the_second_failure_ends_the_pr
         return bool(bursting.find_workers()) and bursting.find_workers() != [worker]
 
     wait_until(is_replaced, describe=bursting.read_log)
-    assert '"event":"giving up"' in bursting.read_log()
+    bursting.wait_logged('"event":"giving up"')
     bursting.wait_ready()
     assert client.post("/predict", content=PICTURE).status_code == 200
 
@@ -137,7 +137,7 @@ def test_the_provider_that_auto_chose_is_shown_everywhere(
         [version] = server.client.get("/models/quadrants").json()["versions"]
         assert version["provider"] == "cuda"
         assert read_metric(server, "sightglass_model_info", provider="cuda") == 1
-        assert '"provider":"cuda"' in server.read_log()
+        server.wait_logged('"provider":"cuda"')
 
 
 @pytest.mark.skipif(has_cuda(), reason="auto would choose the GPU of this machine")
@@ -146,4 +146,4 @@ def test_without_a_gpu_auto_chooses_the_cpu_and_shows_it_everywhere(server: Serv
     [version] = server.client.get("/models/quadrants").json()["versions"]
     assert version["provider"] == "cpu"
     assert read_metric(server, "sightglass_model_info", provider="cpu") >= 1
-    assert '"provider":"cpu"' in server.read_log()
+    server.wait_logged('"provider":"cpu"')

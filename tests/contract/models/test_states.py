@@ -80,7 +80,7 @@ def test_without_its_default_model_the_service_is_not_ready(
         readiness = server.client.get("/readyz")
         assert readiness.status_code == 503
         assert "'nobody'" in readiness.json()["reasons"][0]
-        assert "The default model 'nobody' is not in" in server.read_log()
+        server.wait_logged("The default model 'nobody' is not in")
         named = server.client.post("/predict", content=PICTURE, params={"model": "quadrants"})
         wait_until(
             lambda: server.client.get("/models/quadrants").json()["versions"][0]["state"] == "ready"
@@ -118,8 +118,8 @@ def test_a_new_version_answers_once_it_is_ready_and_the_old_one_until_then(tree:
     assert tree.predict(model="grown/2").status_code == 503
     tree.wait("ready", "grown", 2)
     assert tree.predict(model="grown").json()["version"] == "2"
-    events = [event["event"] for event in tree.read_events("grown/2")]
-    assert events[:2] == ["model loading", "model ready"]
+    lines = tree.server.wait_events(lambda line: line.get("model") == "grown/2", 2)
+    assert [line["event"] for line in lines[:2]] == ["model loading", "model ready"]
 
 
 def test_a_copied_folder_is_a_new_version(tree: Tree) -> None:
@@ -178,8 +178,7 @@ def test_an_invalid_replacement_is_reported_and_the_old_file_still_serves(tree: 
     assert str(tree.path("kept")) in failed["reason"]
     assert failed["sha256"] == good["sha256"]  # the hash of the model that still answers
     assert tree.predict(model="kept").status_code == 200
-    [event] = [e for e in tree.read_events("kept/1") if e["event"] == "model failed"]
-    assert event["reason"] == failed["reason"]
+    assert tree.wait_event("kept/1", "model failed")["reason"] == failed["reason"]
     write_model(tree.path("kept"), labels=OTHER_LABELS)
     assert tree.wait("ready", "kept")["reason"] is None
     assert tree.predict(model="kept").json()["predictions"][0]["label"] == "north west"
@@ -206,7 +205,7 @@ def test_after_a_version_is_removed_the_one_before_answers(tree: Tree) -> None:
     shutil.rmtree(tree.folder / "shrunk")
     tree.wait(None, "shrunk")
     assert tree.predict(model="shrunk").status_code == 404
-    assert "model removed" in {event["event"] for event in tree.read_events("shrunk/1")}
+    tree.wait_event("shrunk/1", "model removed")
 
 
 def test_without_the_default_model_it_is_not_ready_until_the_model_is_back(tree: Tree) -> None:
@@ -225,8 +224,7 @@ def test_files_that_do_not_match_the_layout_are_ignored(tree: Tree) -> None:
     tree.wait("ready", "after")
     names = {model["name"] for model in tree.server.client.get("/models").json()["models"]}
     assert not names & {place.partition("/")[0] for place in places}
-    for place in places:
-        assert f"{place}/model.onnx is not served" in tree.server.read_log()
+    tree.server.wait_logged(*(f"{place}/model.onnx is not served" for place in places))
 
 
 def test_without_polling_new_models_are_not_loaded(quadrants_dir: Path, tmp_path: Path) -> None:

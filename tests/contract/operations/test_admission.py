@@ -276,7 +276,7 @@ def test_a_failing_batch_is_halved_until_only_the_bad_row_fails(fragile: Server)
     assert codes == [None] * 5 + ["internal"] + [None] * 2
     assert all(r["predictions"][0]["index"] == 0 for r in results if "error" not in r)
     assert read_metric(fragile, "sightglass_failed_total") == failed + 1
-    event = next(event for event in fragile.read_events() if event["event"] == "image failed")
+    event = fragile.wait_events(lambda event: event["event"] == "image failed")[0]
     assert event["request_id"] == "culprit"
     assert "Gather" in event["exception"]
 

@@ -56,7 +56,4 @@ def test_a_request_that_is_no_http_is_a_line_of_the_log(server: Server) -> None:
     with socket.create_connection(("127.0.0.1", server.port)) as connection:
         connection.sendall(b"no HTTP\r\n\r\n")
         connection.recv(1000)
-    wait_until(
-        lambda: any(event.get("method") == "_OTHER" for event in server.read_events()),
-        describe=server.read_log,
-    )
+    server.wait_events(lambda event: event.get("method") == "_OTHER")

@@ -16,13 +16,9 @@ CALLS = ("/predict", "/gradcam", "/predict/batch", "/gradcam/batch")
 
 def find_line(server: Server, request_id: str) -> dict[str, Any]:
     """Return the one log line of a request."""
-
-    def find() -> list[dict[str, Any]]:
-        requests = [event for event in server.read_events() if event["event"] == "request"]
-        return [request for request in requests if request["request_id"] == request_id]
-
-    wait_until(lambda: bool(find()), describe=server.read_log)
-    [line] = find()
+    [line] = server.wait_events(
+        lambda event: event["event"] == "request" and event["request_id"] == request_id
+    )
     return line
 
 

@@ -110,7 +110,7 @@ def test_a_killed_launcher_drains_the_workers_and_leaves_no_file(
         server.process.kill()
         server.process.wait()
         wait_ended(family)
-        assert '"draining"' in server.read_log()
+        server.wait_logged('"draining"')
         assert list((tmp_path / "tmp").iterdir()) == []
 
 
@@ -149,7 +149,7 @@ def test_a_worker_that_hangs_is_replaced(tmp_path: Path, monkeypatch: pytest.Mon
         wait_ended([worker, helper])
         wait_until(lambda: server.read_log().count('"event":"ready"') == 2)
         assert server.client.post("/predict", content=PICTURE).status_code == 200
-        assert '"event":"worker hangs"' in server.read_log()
+        server.wait_logged('"event":"worker hangs"')
 
 
 @pytest.mark.slow  # a stopped worker ends only after the same 20 s
@@ -195,11 +195,8 @@ def test_a_full_disk_ends_no_worker_and_is_said_in_the_log(
             assert server.client.post("/gradcam", content=PICTURE).status_code == 200
             assert read_metric(server, "sightglass_metrics_complete") == 0
             assert read_metric(server, "sightglass_requests_total", route="/gradcam") == 1
-            reasons = [
-                one["reason"]
-                for one in server.read_events()
-                if one["event"] == "metrics not shared"
-            ]
+            lines = server.wait_events(lambda line: line["event"] == "metrics not shared")
+            reasons = [line["reason"] for line in lines]
             assert all("No space left on device" in reason for reason in reasons)
             assert len(reasons) == 1
     finally:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.contract.tree import PICTURE
-from tests.server import ROOT, Server, wait_until
+from tests.server import ROOT, Server
 
 PAGES = [ROOT / "SECURITY.md", ROOT / "docs" / "explanation" / "security-limits.md"]
 
@@ -71,5 +71,5 @@ def test_the_log_has_no_picture_content_and_no_parameters(server: Server) -> Non
     server.client.post("/gradcam", content=PICTURE, params={"target": label_mark})
     server.client.get("/models", params={query_mark: "1"}, headers={"user-agent": agent_mark})
     server.client.get("/models", headers={"x-request-id": "the-last"})
-    wait_until(lambda: "the-last" in server.read_log())
-    assert [mark for mark in marks if mark in server.read_log()] == []
+    log = server.wait_logged("the-last")
+    assert [mark for mark in marks if mark in log] == []

@@ -102,7 +102,7 @@ def test_an_unknown_setting_is_a_warning_with_the_nearest_name(
     typos = {"max_batchsize": 4, "colour": "blue"}
     with start_worker(quadrants_dir, tmp_path, **injected, **typos) as server:
         server.wait_ready()
-        warned = [one for one in server.read_events() if one["event"] == "unknown setting"]
+        warned = server.wait_events(lambda one: one["event"] == "unknown setting", len(typos))
     assert [one["reason"] for one in warned] == [
         "There is no setting SIGHTGLASS_COLOUR, so it has no effect.",
         "There is no setting SIGHTGLASS_MAX_BATCHSIZE, so it has no effect. "

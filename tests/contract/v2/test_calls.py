@@ -16,7 +16,7 @@ from tests.contract.artifacts import POISON
 from tests.contract.v2.conftest import MAX_QUEUE_SIZE, MAX_REQUEST_BYTES
 from tests.contract.v2.inputs import make_pixels
 from tests.contract.wire import read_metric
-from tests.server import Server, wait_until
+from tests.server import Server
 from tests.service.quadrants_model import encode, light
 from tests.warm_process import start_worker
 
@@ -233,8 +233,7 @@ def test_rows_are_counted_and_logged_like_those_of_the_native_api(server: Server
     assert read_metric(server, "sightglass_batch_size_sum", model="quadrants") == rows + 2
     assert read_metric(server, "sightglass_empty_maps_total", model="quadrants") == empty + 1
     assert read_metric(server, "sightglass_queue_images") == 0
-    wait_until(lambda: "oip-1" in server.read_log())
-    [line] = [event for event in server.read_events() if event.get("request_id") == "oip-1"]
+    [line] = server.wait_events(lambda event: event.get("request_id") == "oip-1")
     assert (line["route"], line["images"]) == ("/v2/models/{name}/infer", 2)
     assert (line["model"], line["version"]) == ("quadrants", "1")
 

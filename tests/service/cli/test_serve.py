@@ -56,8 +56,7 @@ def test_ctrl_c_while_draining_ends_the_service_at_once(slow_draining: LaunchedS
 def test_the_ready_message_has_a_curl_command_that_works(
     launched: LaunchedServer, tmp_path: Path
 ) -> None:
-    wait_until(lambda: "-o heatmap.png\n" in launched.read_log(), describe=launched.read_log)
-    message = launched.read_log().partition("is ready on")[2].splitlines()
+    message = launched.wait_logged("-o heatmap.png\n").partition("is ready on")[2].splitlines()
     command = next(line for line in message if "/predict" in line)
     (tmp_path / "picture.jpg").write_bytes(encode(light(1)))
     run = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, check=True)

@@ -110,12 +110,12 @@ def test_a_drawing_that_can_never_fit_is_rejected_with_what_to_do() -> None:
 def test_while_all_threads_are_overdue_the_decoder_is_not_ready() -> None:
     async def test() -> None:
         decoder, memory = make_decoder()
-        end = threading.Event()
+        started, end = threading.Event(), threading.Event()
         room = Room(memory)
         await room.reserve(1000)
         with room:
-            work = asyncio.create_task(decoder.run_in_thread(end.wait, room))
-            await asyncio.sleep(0.05)
+            work = asyncio.create_task(decoder.run_in_thread(lambda: hold(started, end), room))
+            await wait_for(started.is_set)
             assert decoder.reasons_not_ready() == []
             work.cancel()
             await asyncio.gather(work, return_exceptions=True)
@@ -133,8 +133,9 @@ def test_while_all_threads_are_overdue_the_decoder_is_not_ready() -> None:
 def test_work_that_waits_for_a_thread_and_is_cancelled_never_runs() -> None:
     async def test() -> None:
         decoder, _ = make_decoder()
-        end, ran = threading.Event(), threading.Event()
-        first = asyncio.create_task(decoder.run_in_thread(end.wait, None))
+        started, end, ran = threading.Event(), threading.Event(), threading.Event()
+        first = asyncio.create_task(decoder.run_in_thread(lambda: hold(started, end), None))
+        await wait_for(started.is_set)
         second = asyncio.create_task(decoder.run_in_thread(ran.set, None))
         await asyncio.sleep(0.05)
         second.cancel()
@@ -189,6 +190,12 @@ def test_a_tiff_with_wild_tags_is_never_an_error_of_ours() -> None:
         await wait_until_free(memory)
 
     asyncio.run(test())
+
+
+def hold(started: threading.Event, end: threading.Event) -> None:
+    """Keep a thread busy until `end`."""
+    started.set()
+    end.wait()
 
 
 async def wait_for(condition: Callable[[], bool]) -> None:
