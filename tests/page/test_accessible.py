@@ -200,8 +200,8 @@ def test_the_docs_answer_gradcam_with_a_picture(context: BrowserContext) -> None
     page.locator("#gradcam button.primary").click()
     expect(page.locator("#gradcam .status")).to_contain_text("200")
     picture = page.locator("#gradcam .answer img")
+    expect(picture).to_have_js_property("naturalWidth", 300)  # 0 until it is decoded
     expect(picture).to_be_visible()
-    assert picture.evaluate("image => image.naturalWidth") == 300
 
 
 @pytest.mark.slow
