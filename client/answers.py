@@ -1,10 +1,18 @@
 """What the service answers, as typed objects. Keys that a newer service adds are passed over."""
 
 import base64
+import io
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from client.errors import BadRequest
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+Box = tuple[int, int, int, int]  # left, top, right, bottom; right and bottom are exclusive
+OUTSIDE = 255  # the value of a mask where the model does not see the picture
 
 
 @dataclass(frozen=True)
@@ -14,6 +22,41 @@ class Prediction:
     label: str
     index: int
     probability: float
+
+
+@dataclass(frozen=True)
+class ClassShare:
+    """What a model that segments says of one class."""
+
+    label: str
+    index: int  # its value in the mask
+    share: float  # of the pixels that the model saw, 0 to 1
+    pixels: int
+    box: Box  # around all its pixels, in pixels of the picture
+    probability: float  # the mean over its pixels
+
+
+@dataclass(frozen=True)
+class Mask:
+    """A drawn mask: with the view `mask` the classes as values, with `overlay` over the picture."""
+
+    content: bytes  # the encoded picture
+    media_type: str
+    model: str  # name/version
+
+    def read_classes(self) -> "NDArray[np.uint8]":
+        """Return the index of each pixel's class, (height, width). 255: the model sees nothing.
+
+        Raises:
+            ValueError: it is drawn over the picture, so its values are no classes.
+        """
+        import numpy as np
+        from PIL import Image
+
+        with Image.open(io.BytesIO(self.content)) as image:
+            if image.mode != "P":
+                raise ValueError('Only a mask drawn with `view="mask"` has the classes as values.')
+            return np.asarray(image)
 
 
 @dataclass(frozen=True)
@@ -28,26 +71,45 @@ class AnswerWarning:
 class Verification:
     """The target's probability, and with the hottest or the coldest fifth of the map blurred.
 
-    The blurred ones are None if the map is empty.
+    The blurred ones are None if the map is empty, and all if the region has no pixels.
     """
 
-    probability: float
+    probability: float | None
     hot_blurred: float | None
     cold_blurred: float | None
+
+
+@dataclass(frozen=True)
+class Target:
+    """An explained class. A model that segments gives the mean probability over the region."""
+
+    label: str
+    index: int
+    probability: float | None  # None if the region has no pixels
+
+
+@dataclass(frozen=True)
+class Region:
+    """The pixels that a map of a model that segments explains."""
+
+    of: str | None  # the class of the pixels; None: of any
+    box: Box | None  # in pixels of the picture; None if the model does not see it
+    pixels: int  # of the model's input
 
 
 @dataclass(frozen=True)
 class Explanation:
     """Where the evidence for one target is."""
 
-    target: Prediction
-    against: Prediction | None
+    target: Target
+    against: Target | None
     layer: str
     cam: list[list[float]]  # (h, w): the graph's signed values at the target layer's resolution
     empty: bool
-    box: tuple[int, int, int, int] | None  # left, top, right, bottom in pixels of the picture
+    box: Box | None  # around the hottest part, in pixels of the picture
     picture: bytes | None  # a PNG, if `view` was named
     verification: Verification | None  # if `verify` was set
+    region: Region | None  # if the model segments
 
 
 @dataclass(frozen=True)
@@ -56,7 +118,9 @@ class Answer:
 
     model: str
     version: str
-    predictions: list[Prediction]  # the most probable first
+    predictions: list[Prediction]  # the most probable first; empty if the model segments
+    classes: list[ClassShare]  # the largest first; empty if the model classifies
+    mask: Mask | None  # if `mask` was set
     width: int  # of the picture in pixels, as it is shown
     height: int
     warnings: list[AnswerWarning]
@@ -64,7 +128,16 @@ class Answer:
 
     @property
     def top(self) -> Prediction:
-        """The most probable label."""
+        """The most probable label.
+
+        Raises:
+            BadRequest: the model segments, so its answer has classes and no predictions.
+        """
+        if not self.predictions:
+            raise BadRequest(
+                f"The model '{self.model}' segments pictures, so no label is the most probable: "
+                "read `classes`, or name a model that classifies with `model`."
+            )
         return self.predictions[0]
 
 
@@ -77,25 +150,22 @@ class Heatmap:
     model: str  # name/version
     predicted_label: str
     target_label: str
-    target_probability: float
+    target_probability: float | None  # None if the region has no pixels
     warnings: list[str]  # the codes
 
 
 def read_answer(content: dict[str, Any], result: dict[str, Any]) -> Answer:
-    """Return the answer about one picture. `content` is the whole JSON, `result` its part.
-
-    Raises:
-        BadRequest: the model segments, so the answer has no predictions.
-    """
-    if "predictions" not in result:
-        raise BadRequest(
-            f"The model '{content['model']}' segments pictures, and this client reads the answers "
-            "of models that classify: name one of those with `model`."
-        )
+    """Return the answer about one picture. `content` is the whole JSON, `result` its part."""
+    model, version = content["model"], content["version"]
+    mask = None
+    if "mask" in result:
+        mask = Mask(base64.b64decode(result["mask"]), "image/png", f"{model}/{version}")
     return Answer(
-        content["model"],
-        content["version"],
-        [read_prediction(item) for item in result["predictions"]],
+        model,
+        version,
+        [read_prediction(item) for item in result.get("predictions", [])],
+        [read_class(item) for item in result.get("classes", [])],
+        mask,
         result["image"]["width"],
         result["image"]["height"],
         [AnswerWarning(item["code"], item["message"]) for item in result.get("warnings", [])],
@@ -108,20 +178,43 @@ def read_prediction(item: dict[str, Any]) -> Prediction:
     return Prediction(item["label"], item["index"], item["probability"])
 
 
+def read_class(item: dict[str, Any]) -> ClassShare:
+    """Return one class of a mask."""
+    return ClassShare(
+        item["label"],
+        item["index"],
+        item["share"],
+        item["pixels"],
+        tuple(item["box"]),
+        item["probability"],
+    )
+
+
 def read_explanation(item: dict[str, Any]) -> Explanation:
     """Return the explanation of one target."""
-    verification = item.get("verification")
+    verification, region = item.get("verification"), item.get("region")
     return Explanation(
-        target=read_prediction(item["target"]),
-        against=read_prediction(item["against"]) if item["against"] else None,
+        target=read_target(item["target"]),
+        against=read_target(item["against"]) if item["against"] else None,
         layer=item["layer"],
         cam=item["cam"],
         empty=item["empty"],
-        box=tuple(item["box"]) if item["box"] else None,
+        box=read_box(item["box"]),
         picture=base64.b64decode(item["picture"]) if "picture" in item else None,
         verification=Verification(
             verification["probability"], verification["hot_blurred"], verification["cold_blurred"]
         )
         if verification
         else None,
+        region=Region(region["of"], read_box(region["box"]), region["pixels"]) if region else None,
     )
+
+
+def read_target(item: dict[str, Any]) -> Target:
+    """Return one explained class."""
+    return Target(item["label"], item["index"], item["probability"])
+
+
+def read_box(sides: Any) -> Box | None:
+    """Return a box of the answer."""
+    return tuple(sides) if sides else None

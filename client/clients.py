@@ -9,10 +9,10 @@ from typing import Any, Generic, Self, Unpack
 import httpx
 
 from client import flows
-from client.answers import Answer, Heatmap
+from client.answers import Answer, Heatmap, Mask
 from client.errors import ConnectionFailed, SightglassError, Timeout
 from client.flows import Flow, Outcome, Reply, Request, Result, Wait
-from client.options import ExplainOptions, PredictOptions
+from client.options import ExplainOptions, PredictOptions, SegmentOptions
 from client.pictures import Picture
 
 TIMEOUT = 30.0  # seconds for one request; the service's own limit is 10 by default
@@ -65,6 +65,12 @@ class Client:
     ) -> Heatmap:
         """Return the picture with its heatmap, encoded. Raises `SightglassError`."""
         return self._run(flows.ask_heatmap(picture, media_type, options, self.max_wait))
+
+    def segment(
+        self, picture: Picture, media_type: str = "image/png", **options: Unpack[SegmentOptions]
+    ) -> Mask:
+        """Return the class of each pixel as a drawn mask. Raises `SightglassError`."""
+        return self._run(flows.ask_mask(picture, media_type, options, self.max_wait))
 
     def list_models(self) -> list[dict[str, Any]]:
         """Return each model with its versions, as `GET /models` does. Raises `SightglassError`."""
@@ -144,6 +150,12 @@ class AsyncClient:
     ) -> Heatmap:
         """Return the picture with its heatmap, encoded. Raises `SightglassError`."""
         return await self._run(flows.ask_heatmap(picture, media_type, options, self.max_wait))
+
+    async def segment(
+        self, picture: Picture, media_type: str = "image/png", **options: Unpack[SegmentOptions]
+    ) -> Mask:
+        """Return the class of each pixel as a drawn mask. Raises `SightglassError`."""
+        return await self._run(flows.ask_mask(picture, media_type, options, self.max_wait))
 
     async def list_models(self) -> list[dict[str, Any]]:
         """Return each model with its versions, as `GET /models` does. Raises `SightglassError`."""

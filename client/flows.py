@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeVar
 from urllib.parse import unquote
 
-from client.answers import Answer, Heatmap, read_answer
+from client.answers import Answer, Heatmap, Mask, read_answer
 from client.errors import ConnectionFailed, ServiceFailure, SightglassError, TooLarge, make_error
-from client.options import ExplainOptions, PredictOptions, make_fields
+from client.options import ExplainOptions, PredictOptions, SegmentOptions, make_fields
 from client.pictures import Picture, encode_picture
 
 BATCH_IMAGES = 64  # the service takes no more in one request
@@ -116,6 +116,7 @@ def ask_heatmap(
     sent, fields = (encode_picture(picture),), make_fields(options)
     reply = yield from ask(Request("POST", "/gradcam", sent, fields, media_type), max_wait)
     headers = reply.headers
+    probability = headers.get("x-target-probability")
     try:
         return Heatmap(
             reply.content,
@@ -123,9 +124,21 @@ def ask_heatmap(
             headers["x-model"],
             unquote(headers["x-predicted-label"]),
             unquote(headers["x-target-label"]),
-            float(headers["x-target-probability"]),
+            float(probability) if probability else None,
             [code.strip() for code in headers.get("x-warnings", "").split(",") if code.strip()],
         )
+    except KeyError as exc:
+        raise ServiceFailure(f"The answer has no header {exc}.", reply.status) from None
+
+
+def ask_mask(
+    picture: Picture, media_type: str, options: SegmentOptions, max_wait: float
+) -> Flow[Mask]:
+    """Ask for a drawn mask."""
+    sent, fields = (encode_picture(picture),), make_fields(options)
+    reply = yield from ask(Request("POST", "/segment", sent, fields, media_type), max_wait)
+    try:
+        return Mask(reply.content, reply.headers["content-type"], reply.headers["x-model"])
     except KeyError as exc:
         raise ServiceFailure(f"The answer has no header {exc}.", reply.status) from None
 

@@ -1,7 +1,9 @@
 """The parameters of a call, as the service names them."""
 
 from collections.abc import Sequence
-from typing import Literal, TypedDict
+from typing import Literal, TypeAlias, TypedDict
+
+PLACES = ("box", "point")  # parameters that are one list of numbers
 
 
 class PredictOptions(TypedDict, total=False):
@@ -9,6 +11,16 @@ class PredictOptions(TypedDict, total=False):
 
     model: str  # "name" or "name/version"
     top_k: int  # number of labels; 0 is all
+    mask: bool  # also return the mask, if the model segments
+
+
+class SegmentOptions(TypedDict, total=False):
+    """Parameters of a drawn mask. What is left out has the service's default."""
+
+    model: str
+    view: Literal["overlay", "mask"]  # over the picture, or a PNG whose values are classes
+    alpha: float  # opacity of the mask over the picture, 0 to 1
+    size: int  # longer side of the drawn picture in pixels; 0 is that of the picture
 
 
 class ExplainOptions(PredictOptions, total=False):
@@ -19,6 +31,9 @@ class ExplainOptions(PredictOptions, total=False):
     target_top: int  # this many of the most probable labels
     against: str  # explain the target rather than this label
     against_index: int
+    box: Sequence[float]  # left, top, right, bottom of the region, if the model segments
+    point: Sequence[float]  # x, y: the same for one pixel
+    of: str  # only the pixels of this class
     view: Literal["overlay", "heatmap", "signed"]
     box_threshold: float  # 0.05 to 0.95
     alpha: float  # opacity of the hottest point, 0 to 1
@@ -27,15 +42,19 @@ class ExplainOptions(PredictOptions, total=False):
     verify: bool
 
 
-def make_fields(options: PredictOptions | ExplainOptions) -> dict[str, str | list[str]]:
+Options: TypeAlias = PredictOptions | ExplainOptions | SegmentOptions
+
+
+def make_fields(options: Options) -> dict[str, str | list[str]]:
     """Return the form fields of the parameters."""
-    return {name: make_field(value) for name, value in options.items() if value is not None}
+    return {name: make_field(name, value) for name, value in options.items() if value is not None}
 
 
-def make_field(value: object) -> str | list[str]:
+def make_field(name: str, value: object) -> str | list[str]:
     """Return the text of one parameter, or a list if it is repeated."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, list | tuple):
-        return [str(item) for item in value]
+        items = [str(item) for item in value]
+        return ",".join(items) if name in PLACES else items
     return str(value)

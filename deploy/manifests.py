@@ -1,8 +1,9 @@
 """Validates the Kubernetes manifests against the API's own schemas, without a cluster or network.
 
 It validates what `kubectl apply -k` would send, built by kustomize or kubectl. If neither is
-installed, it validates the files as they are and says so. Kubernetes' schemas do not contain
-KServe's, so of an InferenceService it validates only the pod, which is most of it.
+installed, it validates the files as they are and says so. Kubernetes' schemas contain neither
+KServe's nor KEDA's. So of an InferenceService it validates only the pod, which is most of it, and
+of a ScaledObject the autoscaler that KEDA makes of it.
 """
 
 import shutil
@@ -22,6 +23,7 @@ KUSTOMIZATIONS = {
     "gpu": ["../gpu"],
     "base with models-volume": ["../base", "../models-volume"],
     "gpu with models-image": ["../gpu", "../models-image"],
+    "base with queue-length": ["../base", "../queue-length"],
 }
 VERSIONS = ("1.30", "1.37")  # the oldest whose preStop hooks can sleep, and the newest
 KSERVE_FIELDS = {
@@ -32,6 +34,11 @@ KSERVE_FIELDS = {
 }  # fields that a pod does not have
 
 Document = dict[str, Any]
+
+
+# Fields of a ScaledObject and of its triggers that the manifests may use.
+KEDA_FIELDS = {"scaleTargetRef", "minReplicaCount", "maxReplicaCount", "pollingInterval"}
+TRIGGER_FIELDS = {"type", "metricType", "metadata"}
 
 
 class ManifestError(Exception):
@@ -106,6 +113,8 @@ def validate(source: str, documents: list[Document]) -> None:
     """
     for document in documents:
         name = f"{source}: {document['kind']} {document['metadata'].get('name', '')}".strip()
+        if document["kind"] == "ScaledObject":
+            document = make_autoscaler(name, document)
         for version in VERSIONS:
             try:
                 kubernetes_validate.validate(document, version, strict=True)
@@ -113,6 +122,45 @@ def validate(source: str, documents: list[Document]) -> None:
                 field = ".".join(map(str, exc.path)) or "top level"
                 sentence = f"{name} is not a valid manifest for Kubernetes {version}"
                 raise ManifestError(f"{sentence}, {field}: {exc.message}.") from None
+
+
+def make_autoscaler(name: str, scaled: Document) -> Document:
+    """The autoscaler that KEDA makes of a ScaledObject.
+
+    Raises:
+        ManifestError: it has a field that is not known here.
+    """
+    spec = dict(scaled["spec"])
+    config = spec.pop("advanced", {}).get("horizontalPodAutoscalerConfig", {})
+    triggers = spec.pop("triggers")
+    unknown = sorted(spec.keys() - KEDA_FIELDS)
+    unknown += sorted(field for trigger in triggers for field in trigger.keys() - TRIGGER_FIELDS)
+    if unknown:
+        raise ManifestError(f"{name} has fields that are not known here: {', '.join(unknown)}.")
+    return {
+        "apiVersion": "autoscaling/v2",
+        "kind": "HorizontalPodAutoscaler",
+        "metadata": {"name": f"keda-hpa-{scaled['metadata']['name']}"},
+        "spec": {
+            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment"}
+            | spec["scaleTargetRef"],
+            "minReplicas": spec["minReplicaCount"],
+            "maxReplicas": spec["maxReplicaCount"],
+            "metrics": [make_metric(number, trigger) for number, trigger in enumerate(triggers)],
+            **config,
+        },
+    }
+
+
+def make_metric(number: int, trigger: Document) -> Document:
+    """The metric of an autoscaler that KEDA makes of a trigger."""
+    kind, metadata, target = trigger["type"], trigger["metadata"], {"type": trigger["metricType"]}
+    if kind == "cpu":
+        target["averageUtilization"] = int(metadata["value"])
+        return {"type": "Resource", "resource": {"name": kind, "target": target}}
+    target["averageValue"] = metadata["threshold"]
+    metric = {"name": f"s{number}-{kind}"}
+    return {"type": "External", "external": {"metric": metric, "target": target}}
 
 
 def validate_kserve(folder: Path) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """The OpenAPI description of a body that carries images: multipart, JSON or raw bytes."""
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,11 +34,8 @@ class ImageBody:
 
     def describe_parameters(self) -> list[JsonObject]:
         """Return the parameters of the URL, because a raw body has no other place, and headers."""
-        in_query = [
-            {"name": name, "in": "query", "description": schema["description"], "schema": schema}
-            for name, schema in describe_options(self.options).items()
-        ]
-        return [*in_query, CONTENT_ENCODING]
+        options = describe_options(self.options).items()
+        return [*(describe_in_query(name, schema) for name, schema in options), CONTENT_ENCODING]
 
     def describe_content(self) -> JsonObject:
         """Return the schema of the body by media type."""
@@ -59,6 +57,19 @@ class ImageBody:
         if not self.is_batch:
             content["application/octet-stream"] = {"schema": BINARY}
         return content
+
+
+def describe_in_query(name: str, schema: JsonObject) -> JsonObject:
+    """Return the description of a parameter in the URL.
+
+    Its default is in words only. Generated clients send each default that they find, and the form
+    or JSON has the same parameter, which would then be given twice.
+    """
+    default, description = schema.get("default"), schema["description"]
+    if default not in (None, []):
+        description += f". Default: {json.dumps(default)}"
+    schema = {key: value for key, value in schema.items() if key != "default"}
+    return {"name": name, "in": "query", "description": description, "schema": schema}
 
 
 def describe_options(options: type[ModelOptions]) -> JsonObject:

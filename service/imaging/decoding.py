@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from PIL import (
+    AvifImagePlugin,
     BmpImagePlugin,
     GifImagePlugin,
     Image,
@@ -28,7 +29,7 @@ from service.artifact.card import InputSpec
 from service.errors import ImageTooLarge, InvalidImage, UnsupportedMediaType
 from service.imaging.color_modes import Converter, choose_converter, convert_and_resize
 from service.imaging.deep_color import load_pixels
-from service.imaging.file_kinds import UnsupportedKind, open_file
+from service.imaging.file_kinds import UnsupportedKind, find_branded_format, open_file
 from service.imaging.geometry import Box, Size, find_crop
 
 RIFF = b"RIFF"
@@ -36,12 +37,14 @@ FORMATS = {  # format: the first bytes of its files
     "JPEG": (b"\xff\xd8\xff",),
     "PNG": (b"\x89PNG\r\n\x1a\n",),
     "WEBP": (RIFF,),
+    "AVIF": (),  # it has brands
     "GIF": (b"GIF87a", b"GIF89a"),
     "BMP": (b"BM",),
     "TIFF": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
 }
 SIGNATURES = tuple(signature for signatures in FORMATS.values() for signature in signatures)
 PLUGINS = (  # imported here, because Pillow imports all its plugins at the first unknown file
+    AvifImagePlugin,
     BmpImagePlugin,
     GifImagePlugin,
     JpegImagePlugin,
@@ -63,6 +66,8 @@ ORIENTATIONS: dict[int, tuple[Image.Transpose, bool, bool, bool]] = {
 }
 # Up to twice its limit Pillow only warns; then our own check rejects the picture.
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+# As many pictures are decoded at a time as there are cores for them. Each thread costs memory.
+AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 
 
 @dataclass(frozen=True)
@@ -193,7 +198,7 @@ def _describe_too_large(size: str, max_pixels: int) -> str:
 def _has_known_signature(content: bytes) -> bool:
     if content.startswith(RIFF):  # WebP is one of many RIFF formats
         return content[8:12] == b"WEBP"
-    return content.startswith(SIGNATURES)
+    return content.startswith(SIGNATURES) or find_branded_format(content) in FORMATS
 
 
 def _describe_broken(reason: object) -> str:

@@ -1,14 +1,15 @@
 """Opens picture files, and says which whole files are of a kind that cannot be decoded.
 
 Pillow reads some TIFF files wrongly, and others not at all. This module corrects that before a
-pixel is decoded. It knows nothing of models or requests. The service and the training have the same
-copy of it, because neither imports the other.
+pixel is decoded. AVIF and HEIC have no signature at their start, so it reads their brands. It knows
+nothing of models or requests. The service and the training have the same copy of it, because
+neither imports the other.
 """
 
 import io
 import struct
 
-from PIL import Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
+from PIL import Image, ImageFile, TiffImagePlugin, UnidentifiedImageError, features
 
 TIFF_SIGNATURES = tuple(TiffImagePlugin.PREFIXES)
 BITS, COMPRESSION, PHOTOMETRIC, SAMPLES, PLANAR = 258, 259, 262, 277, 284  # TIFF tags
@@ -30,6 +31,12 @@ ACCEPTED_TIFF = (
     "Convert it to gray (8 to 32 bits, or floating point), a palette, RGB or CMYK (8 or 16 bits)."
 )
 ACCEPTED_JPEG = "Convert it to a JPEG in gray, RGB or CMYK with 8 bits, or to a PNG or TIFF."
+BRANDS = {  # of files of the ISO base media format: the format
+    **dict.fromkeys((b"avif", b"avis"), "AVIF"),
+    **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"), "HEIF"),
+}
+MAX_BRAND_BYTES = 256
+ACCEPTED_BRANDS = "Convert it to a JPEG, PNG or WebP."
 MAX_BANDS = 1000  # of a TIFF that may be whole
 MAX_MARKERS = 1000  # of a JPEG that are searched for its kind
 FRAME_MARKERS = (*range(0xC0, 0xC4), *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0))
@@ -104,10 +111,19 @@ def open_file(content: bytes, formats: tuple[str, ...] | None = None) -> ImageFi
     try:
         return Image.open(io.BytesIO(content), formats=formats)
     except UnidentifiedImageError:
-        kind = _describe_jpeg(content)
+        kind = _describe_jpeg(content) or _describe_branded(content)
         if kind:
             raise UnsupportedKind(kind) from None
         raise
+
+
+def find_branded_format(content: bytes) -> str:
+    """ "AVIF" or "HEIF", by what the first box of the file says; empty for all others."""
+    if content[4:8] != b"ftyp":
+        return ""
+    end = min(int.from_bytes(content[:4]), MAX_BRAND_BYTES)
+    brands = [content[start : start + 4] for start in (8, *range(16, end, 4))]
+    return next((BRANDS[brand] for brand in brands if brand in BRANDS), "")
 
 
 def _describe_tiff(tags: TiffImagePlugin.ImageFileDirectory_v2) -> str:
@@ -138,4 +154,14 @@ def _describe_jpeg(content: bytes) -> str:
             found = f"with {head[9]} components of {head[4]} bits"
             return f"a JPEG {found}, which cannot be decoded. {ACCEPTED_JPEG}"
         position += 2 + int.from_bytes(head[2:4])
+    return ""
+
+
+def _describe_branded(content: bytes) -> str:
+    """What is missing to decode this AVIF or HEIC; empty if it is none, or a broken one."""
+    name = find_branded_format(content)
+    if name == "HEIF":
+        return f"a HEIC, which cannot be decoded here. {ACCEPTED_BRANDS}"
+    if name == "AVIF" and not features.check("avif"):
+        return f"an AVIF, which the Pillow that is installed cannot decode. {ACCEPTED_BRANDS}"
     return ""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from math import ceil, prod
 
 from PIL import Image
+from PIL.AvifImagePlugin import AvifImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
@@ -20,7 +21,7 @@ from service.imaging.color_modes import BAND_PIXELS
 from service.imaging.decoding import find_draft_scale
 from service.imaging.deep_color import has_deep_color
 from service.imaging.geometry import ShownSize, Size
-from service.imaging.structure import count_lossless_bytes
+from service.imaging.structure import count_avif_plane_bytes, count_lossless_bytes
 
 BYTES_PER_PIXEL = {
     "1": 1,
@@ -37,6 +38,9 @@ WEBP_EXTRA_BYTES = 12  # per pixel: two canvases in libwebp and the bytes that i
 # Usual encoders write fewer groups than these.
 GROUP_SIDE, GROUP_BITS, MAX_GROUPS = 4, 20, 1024
 GROUP_BYTES = 20_600  # of tables
+# Per pixel of an AVIF: the decoder has the planes twice if it adds film grain, and its own tables.
+AVIF_PLANES, AVIF_TABLE_BYTES = 2, 1
+AVIF_ROW = 128  # the decoder's pictures have whole blocks of these sides
 BMP_EXTRA_BYTES = 2  # per pixel: a run-length encoded file is unpacked and copied
 COEFFICIENT_BYTES = 2  # per sample of a JPEG
 SOS_TAIL = 3  # bytes after the components in the start of a JPEG's scan
@@ -152,6 +156,8 @@ def _estimate_extra_bytes(image: Image.Image) -> int:
     if image.format == "WEBP":
         groups = min(_count_groups(image), MAX_GROUPS)
         return WEBP_EXTRA_BYTES * pixels + GROUP_BYTES * groups
+    if image.format == "AVIF":
+        return _count_avif_bytes(image)
     if image.format == "BMP":
         return BMP_EXTRA_BYTES * pixels
     if isinstance(image, JpegImageFile):
@@ -168,6 +174,17 @@ def _count_groups(image: Image.Image) -> int:
     assert isinstance(image.fp, io.BytesIO)
     in_pixels = ceil(image.width / GROUP_SIDE) * ceil(image.height / GROUP_SIDE)
     return min(in_pixels, 8 * count_lossless_bytes(image.fp.getvalue()) // GROUP_BITS)
+
+
+def _count_avif_bytes(image: Image.Image) -> int:
+    """The planes of luma, chroma and alpha, and the bytes that are made of them."""
+    assert isinstance(image, AvifImageFile)
+    assert isinstance(image.fp, io.BytesIO)
+    bands = len(image.getbands())
+    planes = count_avif_plane_bytes(image.fp.getvalue(), "A" in image.getbands())
+    width, height = (ceil(side / AVIF_ROW) * AVIF_ROW for side in image.size)
+    pixels = image.width * image.height
+    return ceil(width * height * (AVIF_PLANES * planes + AVIF_TABLE_BYTES)) + bands * pixels
 
 
 def _is_sequential(image: JpegImageFile) -> bool:

@@ -30,6 +30,10 @@ START_OF_SCAN = 0xFFDA
 FRAMES = {*range(0xFFC0, 0xFFD0)} - {0xFFC4, 0xFFC8, 0xFFCC}
 EXIF_SEGMENT = 0xFFE1
 EXIF = b"Exif\0\0"
+AV1_CONFIGURATION = re.compile(rb"av1C")
+# Samples per pixel of the three planes, by whether chroma is halved along x (2) and along y (1).
+CHROMA_SAMPLES = (3.0, 3.0, 2.0, 1.5)
+MAX_PLANE_BYTES = 8.0  # 12 bits of luma, two planes of chroma and alpha
 # After a scan's pixels, in which each 0xff is followed by 0 or is one of the eight restart markers:
 NEXT_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
 END_OF_IMAGE = 0xFFD9
@@ -178,6 +182,20 @@ def count_lossless_bytes(content: bytes) -> int:
         size += length if kind in (b"VP8L", b"ALPH") else 0
         position += 8 + length + length % 2
     return size
+
+
+def count_avif_plane_bytes(content: bytes, has_alpha: bool) -> float:
+    """The bytes per pixel of the planes of an AVIF, by the configurations of its AV1 streams."""
+    configurations = [content[found.end() :][:4] for found in AV1_CONFIGURATION.finditer(content)]
+    if not 0 < len(configurations) <= PLAIN_PARTS:
+        return MAX_PLANE_BYTES
+    largest = 0.0
+    for configuration in configurations:
+        flags = configuration[2] if len(configuration) > 2 else 0b0100_0000
+        depth = 2 if flags & 0b0100_0000 else 1  # bytes of a number
+        samples = 1.0 if flags & 0b0001_0000 else CHROMA_SAMPLES[flags >> 2 & 3]
+        largest = max(largest, depth * (samples + has_alpha))
+    return largest
 
 
 def _describe_parts(parts: str, most: int) -> str:

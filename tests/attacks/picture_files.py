@@ -208,3 +208,21 @@ def _list_webp_bits(side: int, groups: int) -> Iterator[str]:
         group = min(block, groups - 1)
         yield f"{group & 255:08b}{group >> 8:08b}"
     yield one_symbol * 5 * groups
+
+
+def write_larger_avif(stored: tuple[int, int], announced: tuple[int, int]) -> bytes:
+    """An AVIF of one colour whose header announces another size than its stream has."""
+    content = encode(Image.new("L", stored, 90), "AVIF", speed=10, subsampling="4:0:0")
+    size = content.index(b"ispe") + 8
+    return content[:size] + struct.pack(">II", *announced) + content[size + 8 :]
+
+
+def write_avif_frames(count: int) -> bytes:
+    """An animated AVIF whose tables announce so many frames of a byte each."""
+    frames = [Image.new("RGB", (16, 16), (level, 0, 0)) for level in (0, 90)]
+    content = bytearray(encode(frames[0], "AVIF", save_all=True, append_images=frames[1:]))
+    per_chunk = content.index(b"stsc") + 16
+    content[per_chunk : per_chunk + 4] = struct.pack(">I", count)
+    sizes = content.index(b"stsz") + 8  # that of all frames, and their number
+    content[sizes : sizes + 8] = struct.pack(">II", 1, count)
+    return bytes(content) + bytes(count)

@@ -165,6 +165,10 @@ ATTACKS = (
     Attack("codes of a lossless WebP", partial(
         send_copies, lambda: files.write_code_groups(1024, 65_536),
     )),
+    Attack("AVIF larger than its header says", partial(
+        send_copies, lambda: files.write_larger_avif((9000, 7000), (64, 64)),
+    )),
+    Attack("frames of an AVIF", partial(send_copies, lambda: files.write_avif_frames(2_500_000))),
     Attack("TIFF with tags of wrong types", send_wrong_types),
     Attack("pictures that need all memory", crowd_room, settings={"request_timeout_ms": 10_000}),
     describe_slow("TIFF with one tile many times", lambda: files.write_tiles(

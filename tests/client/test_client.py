@@ -67,14 +67,6 @@ def test_a_picture_may_be_a_file_or_bytes_or_pillows_or_an_array(
         assert caller.predict(picture).top.label == LABEL, kind
 
 
-def test_the_answer_of_a_model_that_segments_is_refused_with_a_sentence() -> None:
-    answer = {"model": "cells", "version": "1", "classes": [], "warnings": []}
-    transport = httpx.MockTransport(lambda _: httpx.Response(200, json=answer))
-    refused = pytest.raises(BadRequest, match="'cells' segments pictures")
-    with Client(URL, transport=transport) as opened, refused:
-        opened.predict(encode(light(1)))
-
-
 @pytest.mark.parametrize("array", [np.zeros((2, 2, 2), np.uint8), np.zeros((0, 4), np.uint8)])
 def test_an_array_of_another_shape_is_refused(caller: Client, array: Picture) -> None:
     with pytest.raises(ValueError, match="shape"):
@@ -95,7 +87,9 @@ def test_an_explanation_has_its_map_and_what_was_asked_for(caller: Client) -> No
     assert found.picture
     assert Image.open(io.BytesIO(found.picture)).format == "PNG"
     assert found.verification
+    assert found.verification.probability is not None
     assert 0 <= found.verification.probability <= 1
+    assert (found.region, answer.classes, answer.mask) == (None, [], None)
     two = caller.explain(encode(light(1)), target=[LABEL, "top left"]).explanations
     assert [explanation.target.label for explanation in two] == [LABEL, "top left"]
 
@@ -105,6 +99,7 @@ def test_a_heatmap_is_a_picture_with_its_labels(caller: Client) -> None:
     assert Image.open(io.BytesIO(heatmap.content)).format == "WEBP"
     assert (heatmap.media_type, heatmap.model) == ("image/webp", "quadrants/1")
     assert heatmap.target_label == heatmap.predicted_label == LABEL
+    assert heatmap.target_probability is not None
     assert 0 < heatmap.target_probability <= 1
 
 

@@ -23,7 +23,7 @@ MODEL_SIZE = (32, 32)
 
 
 def turn(shown: Image.Image, orientation: int, file_format: str = "PNG") -> bytes:
-    """Return a lossless file that stores the image with this EXIF orientation."""
+    """Return a file that stores the image with this EXIF orientation, lossless if it can be."""
     how = STORE[orientation]
     stored = shown if how is None else shown.transpose(how)
     exif = Image.Exif()

@@ -1,5 +1,6 @@
 """The check rejects manifests that Kubernetes would reject, and a stop has enough time."""
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -12,6 +13,7 @@ from deploy.manifests import (
     ManifestError,
     build,
     find_builder,
+    make_autoscaler,
     read_documents,
     validate_kserve,
     validate_kubernetes,
@@ -69,6 +71,55 @@ def test_a_wrong_field_in_an_overlay_is_rejected(folder: Path) -> None:
 def test_a_kustomization_that_cannot_be_built_is_rejected(folder: Path) -> None:
     replace_text(folder / "kubernetes/gpu/kustomization.yaml", "../base", "../bass")
     with pytest.raises(ManifestError, match="can't be built"):
+        validate_all(folder)
+
+
+def build_scaled(folder: Path) -> dict[str, Any]:
+    """What a user gets who scales on the queue, by its kind."""
+    assert BUILDER
+    text = build(BUILDER, folder / "kubernetes", ["../base", "../queue-length"])
+    return {document["kind"]: document for document in read_documents(text)}
+
+
+@needs_kustomize
+def test_one_autoscaler_alone_scales_on_the_queue() -> None:
+    """KEDA makes one of its own, with the limits of the base's and its metric of the CPU."""
+    found = build_scaled(DEPLOY)
+    assert "HorizontalPodAutoscaler" not in found
+    scaled = found["ScaledObject"]
+    assert scaled["spec"]["scaleTargetRef"]["name"] == found["Deployment"]["metadata"]["name"]
+    [own] = read_documents((DEPLOY / "kubernetes/base/autoscaling.yaml").read_text())
+    made = make_autoscaler("", scaled)["spec"]
+    assert {k: made[k] for k in ("minReplicas", "maxReplicas", "scaleTargetRef")} == {
+        k: own["spec"][k] for k in ("minReplicas", "maxReplicas", "scaleTargetRef")
+    }
+    assert own["spec"]["metrics"][0] in made["metrics"]
+
+
+@needs_kustomize
+def test_the_queue_is_asked_for_by_a_metric_that_the_service_has() -> None:
+    [queue, _] = build_scaled(DEPLOY)["ScaledObject"]["spec"]["triggers"]
+    [name] = re.findall(r"sightglass_\w+", queue["metadata"]["query"])
+    assert name in (ROOT / "docs" / "reference" / "metrics.md").read_text()
+    assert int(queue["metadata"]["threshold"]) < read_settings().max_queue_size
+
+
+@needs_kustomize
+@pytest.mark.parametrize(
+    ("right", "wrong", "message"),
+    [
+        ("stabilizationWindowSeconds", "stabilisationWindowSeconds", "stabilisationWindow"),
+        ("maxReplicaCount", "maxReplicas", "not known here: maxReplicas"),
+        ("metricType: AverageValue", "metricType: 1", "is not of type 'string'"),
+        ("metadata:\n        serverAddress", "metadat: {}\n      metadata:\n        serverAddress",
+         "not known here: metadat"),
+    ],
+)  # fmt: skip
+def test_a_wrong_field_of_the_scaled_object_is_rejected(
+    folder: Path, right: str, wrong: str, message: str
+) -> None:
+    replace_text(folder / "kubernetes/queue-length/scaledobject.yaml", right, wrong)
+    with pytest.raises(ManifestError, match=message):
         validate_all(folder)
 
 

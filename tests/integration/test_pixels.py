@@ -117,14 +117,18 @@ def test_a_tiff_of_any_depth_is_shown_upright(name: str, orientation: int) -> No
 
 @pytest.mark.parametrize("orientation", STORE)
 @pytest.mark.parametrize("depth", [8, 16])
-@pytest.mark.parametrize("file_format", ["PNG", "WEBP", "JPEG"])
+@pytest.mark.parametrize("file_format", ["PNG", "WEBP", "JPEG", "AVIF"])
 def test_a_picture_of_any_format_is_shown_upright(
     file_format: str, depth: int, orientation: int
 ) -> None:
     if depth == 16 and file_format != "PNG":
         pytest.skip("only PNG and TIFF have 16 bits")
     image = Image.fromarray(store(GRAY, 2**depth - 1, f"u{depth // 8}"))
-    check(turn(image, orientation, file_format), GRAY, 5 if file_format == "JPEG" else ROUNDING)
+    check(
+        turn(image, orientation, file_format),
+        GRAY,
+        5 if file_format in ("JPEG", "AVIF") else ROUNDING,
+    )
 
 
 @pytest.mark.parametrize(("white", "tolerance"), [(65535, 1.01), (4095, ROUNDING), (255, ROUNDING)])
@@ -169,7 +173,7 @@ def test_a_color_png_of_16_bits_has_its_levels(white: int, tolerance: float) -> 
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "PA"])
-@pytest.mark.parametrize("file_format", ["TIFF", "PNG", "JPEG", "WEBP", "GIF", "BMP"])
+@pytest.mark.parametrize("file_format", ["TIFF", "PNG", "JPEG", "WEBP", "AVIF", "GIF", "BMP"])
 def test_both_sides_make_the_same_pixels_of_every_mode_and_format(
     file_format: str, mode: str
 ) -> None:

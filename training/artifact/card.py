@@ -15,6 +15,8 @@ from training.gradcam.plan import Plan
 from training.imaging.preprocessing import Input
 
 METADATA_KEY = "sightglass"
+DOMAIN = "sightglass"  # of the model, as ONNX calls the maker's namespace
+NAMED_LABELS = 10  # in the description
 REPORTED_TOOLS = (
     "torch",
     "torchvision",
@@ -93,10 +95,34 @@ def make_card(
     }
 
 
-def attach_card(proto: onnx.ModelProto, content: dict[str, Any]) -> None:
-    """Write the card into the model's metadata."""
+def attach_card(proto: onnx.ModelProto, content: dict[str, Any], version: int) -> None:
+    """Write the card into the model's metadata, and what other tools show of a model.
+
+    The bytes follow from the arguments alone.
+    """
     text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     onnx.helper.set_model_props(proto, {METADATA_KEY: text})
+    proto.domain, proto.model_version = DOMAIN, version
+    proto.doc_string = describe_card(content)
+
+
+def describe_card(content: dict[str, Any]) -> str:
+    """The card in a few sentences."""
+    labels, gradcam = content["labels"], content["gradcam"]
+    named = ", ".join(labels[:NAMED_LABELS]) + (", …" if len(labels) > NAMED_LABELS else "")
+    title = [f"{content['title']}."] if "title" in content else []
+    summary = [content["summary"]] if "summary" in content else []
+    return " ".join(
+        [
+            *title,
+            *summary,
+            f"A {content['task']} model, {content['architecture']}, with {len(labels)} labels: "
+            f"{named}.",
+            f"Its output `cam` explains the layer {gradcam['layer']} by {gradcam['method']}.",
+            f"License: {content['license']}.",
+            f"The metadata entry `{METADATA_KEY}` has the card as JSON.",
+        ]
+    )
 
 
 def find_installed_version(package: str) -> str | None:

@@ -72,10 +72,10 @@ def annotate_model(request: AnnotateRequest) -> Path:
                 "--title, --summary or --examples."
             )
         proto, card["confidence"] = measure_thresholds(request, card, proto)
-    attach_card(proto, card)
     model, report = request.file.parents[1], request.file.parent / "report"
 
-    def fill(folder: Path) -> None:
+    def fill(folder: Path, version: int) -> None:
+        attach_card(proto, card, version)
         (folder / "model.onnx").write_bytes(proto.SerializeToString())
         if report.is_dir():
             shutil.copytree(report, folder / "report")

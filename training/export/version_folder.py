@@ -21,11 +21,11 @@ from training.report.plots import save_report_plots, save_risk_coverage
 
 def write_version(request: ExportRequest, measured: MeasuredGraph) -> Path:
     """Attach the card to the graph, and write the file and its report; returns the folder."""
-    attach_card(measured.served.proto, describe_graph(request, measured))
+    proto, card = measured.served.proto, describe_graph(request, measured)
 
-    def fill(folder: Path) -> None:
-        content = measured.served.proto.SerializeToString()
-        (folder / "model.onnx").write_bytes(content)
+    def fill(folder: Path, version: int) -> None:
+        attach_card(proto, card, version)
+        (folder / "model.onnx").write_bytes(proto.SerializeToString())
         if measured.evaluation is not None:
             save_report_plots(
                 folder / "report",
@@ -63,17 +63,16 @@ def describe_graph(request: ExportRequest, measured: MeasuredGraph) -> dict[str,
     return make_card(info, served.plan, request.precision, findings)
 
 
-def place_version(model: Path, version: int | None, fill: Callable[[Path], None]) -> Path:
+def place_version(model: Path, version: int | None, fill: Callable[[Path, int], None]) -> Path:
     """Fill a temporary folder and rename it to the version, by default the next free one."""
     model.mkdir(parents=True, exist_ok=True)
+    if version is None:
+        version = max((int(p.name) for p in model.iterdir() if p.name.isdigit()), default=0) + 1
     partial = model / f".part-{os.getpid()}"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
     try:
-        fill(partial)
-        if version is None:
-            versions = [int(p.name) for p in model.iterdir() if p.name.isdigit()]
-            version = max(versions, default=0) + 1
+        fill(partial, version)
         folder = model / str(version)
         if folder.exists():
             shutil.rmtree(folder / "report", ignore_errors=True)

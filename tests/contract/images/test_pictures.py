@@ -50,9 +50,11 @@ def read_quarters(server: Server, content: bytes) -> list[float]:
         ("TIFF", {}),
         ("TIFF", {"compression": "tiff_lzw"}),
         ("TIFF", {"compression": "jpeg"}),
+        ("AVIF", {"quality": 90}),
+        ("AVIF", {"quality": 90, "subsampling": "4:4:4"}),
     ],
 )
-def test_jpeg_png_webp_gif_bmp_and_tiff_are_accepted(
+def test_jpeg_png_webp_avif_gif_bmp_and_tiff_are_accepted(
     server: Server, file_format: str, options: dict[str, Any]
 ) -> None:
     seen = read_quarters(server, encode(LIGHT, file_format, **options))
@@ -64,7 +66,7 @@ def test_an_mpo_is_read_as_its_first_jpeg(server: Server) -> None:
     assert read_quarters(server, mpo) == pytest.approx([0, 1, 0, 0], abs=0.02)
 
 
-@pytest.mark.parametrize("file_format", ["GIF", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("file_format", ["GIF", "PNG", "WEBP", "AVIF", "TIFF"])
 def test_an_animation_is_read_as_its_first_frame(server: Server, file_format: str) -> None:
     frames = [LIGHT, light(2, LIGHT.size), paint(255, LIGHT.size)]
     assert read_quarters(server, animate(frames, file_format)) == pytest.approx(
@@ -84,9 +86,12 @@ def test_exif_orientation_is_applied(server: Server, orientation: int, file_form
     assert reported == {"width": 64, "height": 48}
 
 
+@pytest.mark.parametrize("file_format", ["JPEG", "AVIF"])
 @pytest.mark.parametrize("orientation", STORE)
-def test_exif_orientation_of_a_jpeg_is_applied(server: Server, orientation: int) -> None:
-    content = turn(light(1, (64, 48)), orientation, "JPEG")
+def test_exif_orientation_of_a_lossy_picture_is_applied(
+    server: Server, orientation: int, file_format: str
+) -> None:
+    content = turn(light(1, (64, 48)), orientation, file_format)
     drawn = read(server.client.post("/gradcam?size=0&alpha=0", content=content).content)
     assert drawn.shape == (48, 64, 3)
     difference = drawn.astype(int) - np.asarray(light(1, (64, 48)))
@@ -108,6 +113,13 @@ def test_transparent_pixels_are_composed_on_white(server: Server, file_format: s
     options = {"lossless": True, "exact": True} if file_format == "WEBP" else {}
     seen = read_quarters(server, encode(halve(clear, half), file_format, **options))
     assert seen == pytest.approx([1, 128 / 255, 1, 128 / 255], abs=0.005)
+
+
+def test_transparent_pixels_of_an_avif_are_composed_on_white(server: Server) -> None:
+    clear, half = paint((0, 0, 0, 0), mode="RGBA"), paint((0, 0, 0, 127), mode="RGBA")
+    content = encode(halve(clear, half), "AVIF", quality=100, subsampling="4:4:4")
+    seen = read_quarters(server, content)
+    assert seen == pytest.approx([1, 128 / 255, 1, 128 / 255], abs=0.02)
 
 
 @pytest.mark.parametrize("mode", ["LA", "PA"])
@@ -197,31 +209,33 @@ def test_pictures_of_any_shape_are_accepted(server: Server, size: tuple[int, int
         b"RIFF\x24\0\0\0WAVEfmt \x10\0\0\0",
         encode(LIGHT, "ICO"),
         encode(LIGHT, "PPM"),
-        b"\0\0\0\x20ftypavif",
+        b"\0\0\0\x20ftypisom" + bytes(20),
     ],
-    ids=["text", "nul", "pdf", "svg", "wav", "ico", "ppm", "avif"],
+    ids=["text", "nul", "pdf", "svg", "wav", "ico", "ppm", "mp4"],
 )
 def test_bytes_in_no_accepted_format_are_unsupported(server: Server, content: bytes) -> None:
     response = server.client.post("/predict", content=content)
     assert response.status_code == 415
     assert response.json()["error"]["code"] == "unsupported_media_type"
-    assert "JPEG, PNG, WEBP, GIF, BMP, TIFF" in response.json()["error"]["message"]
+    assert "JPEG, PNG, WEBP, AVIF, GIF, BMP, TIFF" in response.json()["error"]["message"]
 
 
 NOISE = Image.effect_noise((300, 200), 80).convert("RGB")
+TRUNCATED = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF")
 
 
 @pytest.mark.parametrize("call", ["/predict", "/gradcam"])
 @pytest.mark.parametrize(
     "content",
     [
-        *(cut_short(encode(NOISE, name)) for name in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")),
+        *(cut_short(encode(NOISE, name)) for name in TRUNCATED),
         encode(NOISE, "PNG")[:20],
         encode(NOISE, "PNG").replace(b"IDAT", b"IDAT\xff\xff", 1),
         b"\xff\xd8\xff",
         b"GIF89a",
+        b"\0\0\0\x20ftypavif",
     ],
-    ids=["jpeg", "png", "webp", "gif", "bmp", "tiff", "header", "corrupt", "start", "gif start"],
+    ids=[*TRUNCATED, "header", "corrupt", "start", "gif start", "avif start"],
 )
 def test_a_truncated_or_corrupt_picture_is_invalid(
     server: Server, content: bytes, call: str

@@ -130,7 +130,7 @@ def test_a_file_that_is_no_image_differs_from_a_broken_image(
         decode(content)
 
 
-@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP"])
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP", "AVIF", "GIF", "TIFF", "BMP"])
 def test_a_truncated_picture_is_rejected(file_format: str) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
     content = encode(Image.fromarray(noise), file_format)

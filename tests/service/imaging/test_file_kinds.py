@@ -5,10 +5,11 @@ import struct
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import AvifImagePlugin, Image
 
 from service.errors import InvalidImage, UnsupportedMediaType
 from service.imaging.decoding import decode_image, open_image
+from service.imaging.file_kinds import find_branded_format
 from tests import tiff
 from tests.service.imaging.test_geometry import make_input
 from tests.service.quadrants_model import encode
@@ -67,6 +68,29 @@ def test_a_whole_file_of_an_unsupported_kind_is_described(kind: str) -> None:
         open_image(KINDS[kind], MAX_PIXELS)
     assert caught.value.message.startswith(f"The content is a {kind}")
     assert "Convert it to " in caught.value.message
+
+
+@pytest.mark.parametrize("brands", [b"heic\0\0\0\0mif1heic", b"mif1\0\0\0\0mif1heix"])
+def test_a_heic_must_be_converted(brands: bytes) -> None:
+    content = (8 + len(brands)).to_bytes(4) + b"ftyp" + brands + bytes(100)
+    with pytest.raises(UnsupportedMediaType) as caught:
+        open_image(content, MAX_PIXELS)
+    assert caught.value.message == (
+        "The content is a HEIC, which cannot be decoded here. Convert it to a JPEG, PNG or WebP."
+    )
+
+
+def test_an_avif_is_named_where_pillow_cannot_decode_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(AvifImagePlugin, "SUPPORTED", False)
+    monkeypatch.setattr("service.imaging.file_kinds.features.check", lambda _: False)
+    with pytest.raises(UnsupportedMediaType, match="an AVIF, which the Pillow that is installed"):
+        open_image(encode(Image.new("L", (9, 9)), "AVIF"), MAX_PIXELS)
+
+
+def test_a_box_that_says_it_is_short_has_no_further_brands() -> None:
+    content = (16).to_bytes(4) + b"ftypmp42" + bytes(4) + b"avif"
+    assert find_branded_format(content) == ""
+    assert find_branded_format((20).to_bytes(4) + content[4:]) == "AVIF"
 
 
 @pytest.mark.parametrize("content", [b"II*\0", tiff.write_tiff(BYTES[..., :5])[:100]])

@@ -91,6 +91,15 @@ PICTURES: dict[str, Callable[[], bytes]] = {
     "WebP, animated": lambda: encode(
         draw("RGB"), "WEBP", method=0, save_all=True, append_images=[draw("RGBA")]
     ),
+    "AVIF": lambda: encode(draw("RGB"), "AVIF", speed=10),
+    "AVIF, gray": lambda: encode(draw("L"), "AVIF", speed=10),
+    "AVIF, alpha, dense": lambda: encode(draw("RGBA"), "AVIF", speed=10, subsampling="4:4:4"),
+    "AVIF, film grain": lambda: encode(
+        draw("RGB"), "AVIF", speed=10, advanced={"film-grain-test": "1"}
+    ),
+    "AVIF, animated": lambda: encode(
+        draw("RGB"), "AVIF", speed=10, save_all=True, append_images=[draw("RGB").rotate(90)]
+    ),
     "BMP": lambda: encode(draw("RGB"), "BMP"),
     **{f"TIFF {mode}": partial(draw_tiff, mode) for mode in ("F", "CMYK")},
     "TIFF, one strip": lambda: encode(

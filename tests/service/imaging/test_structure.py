@@ -13,6 +13,7 @@ from service.imaging.structure import (
     MAX_CHUNKS,
     MAX_SCANS,
     MAX_SEGMENTS,
+    count_avif_plane_bytes,
     count_passes,
     is_tiny_plain,
 )
@@ -137,6 +138,32 @@ def test_every_cut_of_a_plain_file_is_read_without_an_error() -> None:
         content = PLAIN[name]()
         for length in range(0, len(content), 7):
             count_passes(content[:length])
+
+
+@pytest.mark.parametrize(
+    ("mode", "subsampling", "expected"),
+    [
+        ("L", "4:0:0", 1),
+        ("RGB", "4:2:0", 1.5),
+        ("RGB", "4:2:2", 2),
+        ("RGB", "4:4:4", 3),
+        ("RGBA", "4:2:0", 2.5),
+    ],
+)
+def test_planes_of_an_avif_are_counted_as_its_streams_store_them(
+    mode: str, subsampling: str, expected: float
+) -> None:
+    content = encode(PHOTO.convert(mode), "AVIF", subsampling=subsampling)
+    assert count_avif_plane_bytes(content, "A" in mode) == expected
+    deep = bytearray(content)
+    deep[content.index(b"av1C") + 6] |= 0b0100_0000
+    assert count_avif_plane_bytes(bytes(deep), "A" in mode) == 2 * expected
+
+
+def test_an_avif_whose_streams_say_nothing_is_taken_for_the_largest_kind() -> None:
+    assert count_avif_plane_bytes(b"", False) == 8
+    assert count_avif_plane_bytes(b"av1C" * 1000, False) == 8
+    assert count_avif_plane_bytes(b"av1C", False) == 6
 
 
 def encode_digit(file_format: str, **options: Any) -> bytes:

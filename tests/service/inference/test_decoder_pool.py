@@ -62,7 +62,7 @@ def decode(pool: DecoderPool, job: Job) -> Picture | NeedsMore:
     return pool.submit(job)[0].result(PATIENCE)
 
 
-@pytest.mark.parametrize("file_format", ["GIF", "TIFF", "BMP", "PNG"])
+@pytest.mark.parametrize("file_format", ["GIF", "TIFF", "BMP", "PNG", "AVIF"])
 def test_a_process_gives_the_same_picture_as_a_thread(pool: DecoderPool, file_format: str) -> None:
     content = encode(light(2, (1500, 900)), file_format)
     expected = decode_image(open_image(content, 50_000_000), SPEC, DRAWING.shown_size)
@@ -107,6 +107,26 @@ def test_codes_of_a_webp_take_no_more_memory_than_is_reserved(pool: DecoderPool)
     assert isinstance(needed, NeedsMore)
     with pytest.raises(InvalidImage):
         decode(pool, make_job(hostile, reserved=needed.size))
+
+
+def test_an_avif_larger_than_its_header_says_takes_no_more_memory_than_is_reserved(
+    pool: DecoderPool,
+) -> None:
+    """Its header says 64 x 64, its stream has 63 million pixels: 95 MB where 9 are reserved."""
+    hostile = files.write_larger_avif((9000, 7000), (64, 64))
+    assert open_image(hostile, 50_000_000).size == (64, 64)
+    with pytest.raises(InvalidImage):
+        decode(pool, make_job(hostile, reserved=9 * MEGABYTE))
+    honest = encode(light(1, (900, 700)), "AVIF")
+    needed = decode(pool, make_job(honest, reserved=MEGABYTE))
+    assert isinstance(needed, NeedsMore)
+    assert isinstance(decode(pool, make_job(honest, reserved=needed.size)), Picture)
+
+
+def test_frames_of_an_avif_take_no_more_memory_than_is_reserved(pool: DecoderPool) -> None:
+    """A table announces two million frames, for which libavif wants 100 bytes each."""
+    with pytest.raises(InvalidImage):
+        decode(pool, make_job(files.write_avif_frames(2_000_000), reserved=9 * MEGABYTE))
 
 
 def test_a_lossless_webp_of_a_usual_program_has_enough_memory(pool: DecoderPool) -> None:

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from tests.server import ROOT
-from training.artifact.card import attach_card
+from training.artifact.card import attach_card, describe_card
 from training.artifact.introduction import IntroductionRequest
 from training.errors import UserError
 from training.export.annotate import AnnotateRequest, annotate_model
@@ -45,7 +45,7 @@ def file(compiled: CompiledGraph, tmp_path: Path) -> Path:
         "tools": {}, "checks": {},
         "metrics": None, "golden": [{"cam": np.zeros((10, 10)).tolist()}], "own": "kept",
     }  # fmt: skip
-    attach_card(compiled.proto, card)
+    attach_card(compiled.proto, card, 1)
     path = tmp_path / "models" / "digits" / "1" / "model.onnx"
     path.parent.mkdir(parents=True)
     path.write_bytes(compiled.proto.SerializeToString())
@@ -115,6 +115,38 @@ def test_texts_for_people_are_written_without_measuring_anything(file: Path) -> 
     before, after = read_card(file), read_card(folder / "model.onnx")
     assert after.pop("annotated")
     assert after == {**before, "title": "Digits", "summary": "Reads digits."}
+
+
+def test_the_files_own_fields_say_what_it_is(file: Path) -> None:
+    """Tools that know nothing of the card show them."""
+    introduction = IntroductionRequest("Digits", "Reads digits.")
+    folder = annotate_model(AnnotateRequest(file, introduction=introduction, say=quietly))
+    written = onnx.load(folder / "model.onnx")
+    assert (written.domain, written.model_version) == ("sightglass", 2)
+    assert written.doc_string == (
+        "Digits. Reads digits. A multiclass model, lenet5, with 10 labels: 0, 1, 2, 3, 4, 5, 6, 7, "
+        "8, 9. Its output `cam` explains the layer features.act2 by gradcam. License: none. "
+        "The metadata entry `sightglass` has the card as JSON."
+    )
+
+
+def test_writing_a_file_again_changes_no_byte(file: Path) -> None:
+    content = file.read_bytes()
+    proto = onnx.load_from_string(content)
+    attach_card(proto, read_card(file), 1)
+    assert proto.SerializeToString() == content
+
+
+def test_a_description_names_ten_labels_at_most() -> None:
+    labels = [f"kind {i}" for i in range(1000)]
+    found = describe_card(
+        {
+            "labels": labels, "task": "multiclass", "architecture": "net", "license": "MIT",
+            "gradcam": {"layer": "a", "method": "hirescam"},
+        }
+    )  # fmt: skip
+    assert "with 1000 labels: kind 0, " in found
+    assert "kind 9, …. Its output" in found
 
 
 def test_a_model_of_masks_has_no_thresholds() -> None:

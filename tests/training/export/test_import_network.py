@@ -77,6 +77,10 @@ def test_a_users_network_is_exported(ask: Callable[..., ImportRequest]) -> None:
     assert found["metrics"] is None
     assert "--pictures" in str(found["metrics_reason"])
     assert found["license"] == "MIT"
+    proto = onnx.load(folder / "model.onnx")
+    assert (proto.domain, proto.model_version) == ("sightglass", 1)
+    assert "3 labels: Katze, 犬, emu." in proto.doc_string
+    assert "License: MIT." in proto.doc_string
 
 
 def test_hirescam_is_gradcam_where_both_are_the_same_map(

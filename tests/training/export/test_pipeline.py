@@ -61,6 +61,7 @@ def test_versions_count_up_and_a_given_version_is_replaced(
     assert make(lenet, grays, tmp_path, version=1) == folders[0]
     assert (folders[0] / "model.onnx").stat().st_ino != before
     assert sorted(p.name for p in (tmp_path / "digits").iterdir()) == ["1", "2"]
+    assert [read(folder)[0].model_version for folder in folders] == [1, 2]
 
 
 @pytest.mark.slow

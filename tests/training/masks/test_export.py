@@ -82,6 +82,9 @@ def test_the_card_has_the_keys_and_figures_of_the_interface(exported: Exported) 
     cost = card["gradcam"]["cost"]
     assert cost.keys() == {"plain_ms", "explained_ms", "ratio", "without_targets"}
     assert min(cost.values()) > 0
+    proto = onnx.load(exported.folder / "model.onnx")
+    assert (proto.domain, str(proto.model_version)) == ("sightglass", exported.folder.name)
+    assert proto.doc_string.startswith("A segmentation model, unet, with 3 labels: ")
     page = (exported.folder / "report" / "README.md").read_text()
     assert "for each pixel, one of 3" in page
     assert all((exported.folder / "report" / name).is_file() for name in ("mask_maps.png",))

@@ -160,9 +160,10 @@ def compare_miou(request: MaskExportRequest, evaluation: MaskEvaluation) -> dict
 def write_masks(request: MaskExportRequest, measured: MeasuredMasks) -> Path:
     """Attach the card to the graph, and write the file and its report; returns the folder."""
     proto = measured.graph.proto
-    attach_card(proto, describe_masks(request, measured))
+    card = describe_masks(request, measured)
 
-    def fill(folder: Path) -> None:
+    def fill(folder: Path, version: int) -> None:
+        attach_card(proto, card, version)
         (folder / "model.onnx").write_bytes(proto.SerializeToString())
         if measured.evaluation is not None:
             save_mask_plots(
