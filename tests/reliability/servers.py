@@ -14,6 +14,7 @@ from typing import Any
 
 import psutil
 
+from tests.contract.artifacts import wait_loaded
 from tests.reliability.photographs import make_form
 from tests.reliability.stock_bento import MODEL_VARIABLE
 from tests.server import ROOT, LaunchedServer, Server, find_free_port, run_server, start_server
@@ -26,7 +27,7 @@ STOP_SECONDS = 30  # until stock BentoML is killed
 
 @contextlib.contextmanager
 def start(subject: str, folder: Path, **settings: Any) -> Iterator[LaunchedServer]:
-    """Start a server and wait until it is ready. `settings` apply to Sightglass only."""
+    """Start a server and wait until all its models are loaded. `settings` are Sightglass's only."""
     if subject == STOCK:
         with start_stock(folder) as server:
             yield server
@@ -34,7 +35,7 @@ def start(subject: str, folder: Path, **settings: Any) -> Iterator[LaunchedServe
     chosen: dict[str, Any] = {"default_model": PHOTOGRAPHS} | settings
     models = Path(str(chosen.pop("models_dir", ROOT / "models")))
     with start_server(models, folder, **chosen) as server:
-        server.wait_ready()
+        wait_loaded(server)
         yield server
 
 
