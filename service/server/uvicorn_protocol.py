@@ -91,7 +91,11 @@ class BoundedProtocol(HttpToolsProtocol):
             self._parse(data)
             return
         view = memoryview(data)
-        for start in range(0, len(data), SLICE_BYTES):
+        end = -1 if self._unparsed else data.find(BLANK_LINE, 0, SHORT_BYTES)
+        begin = 0 if end < 0 else end + len(BLANK_LINE)
+        if begin:  # a short head, which the picture often follows at once
+            self._parse(view[:begin])
+        for start in range(begin, len(data), SLICE_BYTES):
             part = view[start : start + SLICE_BYTES]
             is_body = self.cycle and self.cycle.more_body and not self._head.is_open
             if is_body and not self._unparsed:  # its reader limits how much comes at a time
