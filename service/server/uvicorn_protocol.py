@@ -38,6 +38,7 @@ CHUNK_BYTES = 64  # that a chunk counts as, besides its size: a line of text is 
 SLICE_BYTES = 32_768  # of what was received, parsed before the limits are looked at
 SHORT_BYTES = 4096  # parsed at once, without waiting for a turn, if it has few blank lines
 BLANK_LINE, FEW_BLANK_LINES = b"\r\n\r\n", 2  # one ends a head, and one the head of a form's part
+CONTENT_LENGTH = b"\r\ncontent-length:"
 MAX_QUEUED = 32  # requests on one connection that wait for an earlier one
 QUEUED_BYTES = 4096  # that such a request takes, beyond what was sent
 UNKNOWN_METHOD = "_OTHER"  # OpenTelemetry's name for it
@@ -91,8 +92,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._parse(data)
             return
         view = memoryview(data)
-        end = -1 if self._unparsed else data.find(BLANK_LINE, 0, SHORT_BYTES)
-        begin = 0 if end < 0 else end + len(BLANK_LINE)
+        begin = 0 if self._unparsed else find_body(data)
         if begin:  # a short head, which the picture often follows at once
             self._parse(view[:begin])
         for start in range(begin, len(data), SLICE_BYTES):
@@ -304,6 +304,13 @@ class BoundedProtocol(HttpToolsProtocol):
             self._fail(
                 f"The headers did not arrive within {self.head_seconds:g} s: send them faster."
             )
+
+
+def find_body(data: bytes) -> int:
+    """Return where the body begins after a short head that announces one; 0 if there is none."""
+    end = data.find(BLANK_LINE, 0, SHORT_BYTES)
+    announced = end > 0 and CONTENT_LENGTH in data[:end].lower()
+    return end + len(BLANK_LINE) if announced else 0
 
 
 def install_protocol(settings: Settings, others: Connections) -> None:
