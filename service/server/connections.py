@@ -10,6 +10,7 @@ import socket
 import struct
 import sys
 from collections.abc import Callable
+from operator import itemgetter
 from typing import Protocol
 
 from service.settings import AUTO, Settings
@@ -57,8 +58,8 @@ class Connections:
         )
         self._patience = settings.request_timeout_ms / 1000
         self._is_short_of_room = is_short_of_room
-        self._open: set[Connection] = set()
-        self._reserved: dict[Connection, None] = {}  # a dictionary keeps the order
+        self._open: dict[Connection, None] = {}  # a dictionary keeps the order
+        self._reserved: dict[Connection, None] = {}
         self._holding: dict[Connection, None] = {}
         self._held_bytes = 0
         self._unchecked_bytes = 0  # held since all were asked whether they still hold them
@@ -71,12 +72,12 @@ class Connections:
             if len(self._reserved) >= RESERVED:
                 self._close(next(iter(self._reserved)))
             self._reserved[connection] = None
-        self._open.add(connection)
+        self._open[connection] = None
         return is_reserved
 
     def remove(self, connection: Connection) -> None:
         """Forget a connection that was lost or is to be."""
-        self._open.discard(connection)
+        self._open.pop(connection, None)
         self._reserved.pop(connection, None)
         self._taken.pop(connection, None)
         self.free(connection)
@@ -138,13 +139,18 @@ class Connections:
                 self._abort(connection, "unread")
 
     def _close_oldest(self) -> bool:
-        """Close those that have waited longest for their clients. Return whether there is one."""
+        """Close those that have waited longest for their clients. Return whether there is one.
+
+        The loop's clock stands still while it accepts several, so the order in which they came
+        decides between equal times.
+        """
         waiting = [
-            (since, id(connection), connection)
+            (since, connection)
             for connection in self._open
             if (since := connection.waits_since()) is not None
         ]
-        for _, _, connection in heapq.nsmallest(1 + len(self._open) // 64, waiting):
+        count = 1 + len(self._open) // 64
+        for _, connection in heapq.nsmallest(count, waiting, key=itemgetter(0)):
             self._close(connection)
         return bool(waiting)
 

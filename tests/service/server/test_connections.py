@@ -85,6 +85,13 @@ def test_a_full_server_closes_the_connection_that_has_waited_longest(few: Connec
     assert list_ends(opened) == ["", "closed", "", "closed", *[""] * 4]
 
 
+def test_of_those_that_came_at_once_the_first_is_closed(few: Connections) -> None:
+    opened = [Connection(1.0) for _ in range(8)]
+    for connection in (*reversed(opened), Connection(1.0), Connection(1.0)):
+        few.add(connection)
+    assert list_ends(opened) == [*[""] * 6, "closed", "closed"]
+
+
 def test_one_that_does_not_read_is_aborted_because_it_would_never_close(few: Connections) -> None:
     unread = Connection(0, unsent=1)
     for connection in [unread, *(Connection(1) for _ in range(8))]:
