@@ -1,6 +1,7 @@
 """With a model that segments, a person sees parts of a picture and asks why each is what it is."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -117,6 +118,23 @@ def test_a_part_can_be_compared_checked_and_kept_as_curl(page: Page) -> None:
     choose_view(page, "parts")
     page.locator("#copy").click()
     expect(page.locator("#curl")).to_contain_text("/segment -o")
+
+
+def test_of_a_part_without_pixels_no_certainty_is_said(page: Page) -> None:
+    page.route("**/gradcam", lambda route: route.fulfill(json=take_pixels(route.fetch().json())))
+    ask_at(page, 40, 40, to=(100, 200))
+    expect(page.locator("#caption")).to_have_text(
+        "There is no evidence for “red”, so the map is empty."
+    )
+    expect(page.locator("#place")).to_have_text("")
+
+
+def take_pixels(answer: dict[str, Any]) -> dict[str, Any]:
+    """The answer as it is for a region in which no pixel has the class."""
+    [explanation] = answer["explanations"]
+    explanation["region"]["pixels"], explanation["target"]["probability"] = 0, None
+    explanation |= {"empty": True, "box": None}
+    return answer
 
 
 def test_a_choice_made_before_the_answer_keeps_what_was_asked_before_it(page: Page) -> None:

@@ -22,9 +22,9 @@ export function describeMap({ target, against, empty, region }, isSigned) {
   return isSigned ? `Evidence for and against ${subject}` : `Evidence for ${subject}`;
 }
 
-/** How sure the model is of a part of a mask, in one sentence. */
+/** How sure the model is of a part of a mask, in one sentence; nothing if the part has no pixels. */
 export const describeCertainty = ({ target, region }) =>
-  region ? `The model gives “${target.label}” ${formatPercent(target.probability)} there.` : "";
+  region?.pixels ? `The model gives “${target.label}” ${formatPercent(target.probability)} there.` : "";
 
 /** The method of a map and the layer that it explains. */
 export const describeOrigin = ({ method, layer }) => `${METHODS[method]} at layer ${layer}`;
