@@ -29,7 +29,7 @@ from service.repository.repository import Repository
 from service.server.access import Cors
 from service.server.connections import Connections
 from service.server.dispatcher import Dispatcher
-from service.server.tracing import open_tracer
+from service.server.otel.recorder import open_recorder
 from service.settings import Settings, describe_unknown_settings
 from service.telemetry.log import configure_log, flush_log, with_fields
 from service.telemetry.metrics import DROPPED_LINES
@@ -48,13 +48,15 @@ class Application:
         self._repository = Repository(settings)
         self._repository.sandbox.start()
         self._admission = Admission(settings)
-        self._tracer = open_tracer()
         classifier = Classifier(settings, self._admission)
         classifier.decoder.start_processes()
+        self._recorder = open_recorder()  # it starts threads, after which no process is forked
         endpoints = make_endpoints(
             settings, self._lifecycle, self._repository, self._admission, classifier
         )
-        dispatcher = Dispatcher(settings, self._lifecycle, endpoints, self._admission, self._tracer)
+        dispatcher = Dispatcher(
+            settings, self._lifecycle, endpoints, self._admission, self._recorder
+        )
         self.connections = Connections(settings, self._admission.memory.is_short_of_room)
         origins = settings.cors_origins
         self._http_app: ASGIApp = Cors(dispatcher, origins) if origins else dispatcher
@@ -87,8 +89,8 @@ class Application:
             finally:
                 for task in tasks:
                     task.cancel()
-                if self._tracer:
-                    self._tracer.close()
+                if self._recorder:
+                    self._recorder.close()
                 flush_log()
 
     async def _watch_runs(self) -> None:
