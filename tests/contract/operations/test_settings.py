@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from service.settings import Settings, SettingsError, read_settings
+from service.settings import Settings, SettingsError, apply_bundled_default, read_settings
 from tests.contract.tree import PICTURE
 from tests.server import start_server
 from tests.warm_process import start_worker
@@ -91,6 +91,35 @@ def test_lists_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.api_keys == ("key-1", "key-2")
     assert settings.public_paths == ()
     assert "key-1" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("models", "environment", "default"),
+    [
+        (("birds", "squeezenet1_1"), {}, "squeezenet1_1"),
+        (("birds", "squeezenet1_1"), {"DEFAULT_MODEL": ""}, "squeezenet1_1"),
+        (("birds",), {"DEFAULT_MODEL": ""}, None),
+        (("birds",), {"DEFAULT_MODEL": "bees"}, "bees"),
+        (("birds", "squeezenet1_1"), {"MODELS_DIR": "models"}, None),
+    ],
+)
+def test_the_photo_model_is_the_default_only_where_it_is_and_nothing_else_is_set(
+    models: tuple[str, ...],
+    environment: dict[str, str],
+    default: str | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Compose sets an empty default if it is given none, and puts the models into this folder."""
+    for name in models:
+        (tmp_path / "models" / name).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("service.settings.BUNDLED_MODELS", tmp_path / "models")
+    for name, value in environment.items():
+        monkeypatch.setenv(f"SIGHTGLASS_{name}", value)
+    settings = apply_bundled_default(read_settings())
+    assert settings.default_model == default
+    assert settings.models_dir == Path("models")
 
 
 def test_an_unknown_setting_is_a_warning_with_the_nearest_name(
