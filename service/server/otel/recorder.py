@@ -4,6 +4,7 @@ A slow or dead collector loses spans and measurements, but delays no response.
 """
 
 from threading import Thread
+from time import monotonic
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -42,8 +43,9 @@ class RequestRecorder:
         closing = [Thread(target=part.close, name="collector", daemon=True) for part in self._parts]
         for thread in closing:
             thread.start()
+        end = monotonic() + CLOSE_SECONDS
         for thread in closing:
-            thread.join(CLOSE_SECONDS)
+            thread.join(max(0.0, end - monotonic()))
 
 
 def open_recorder() -> RequestRecorder | None:
