@@ -157,7 +157,8 @@ def _open_measured(content: bytes, artifact: Artifact, settings: Settings) -> Se
         del session  # frees its memory first
         return OnnxSession(content, artifact, settings.device, cores)
     full = choose_batch_size(settings, session.provider)
-    session.run_inline = measure_run(session, artifact, full, 1) < MAX_INLINE_SECONDS
+    if artifact.is_steady:
+        session.run_inline = measure_run(session, artifact, full, 1) < MAX_INLINE_SECONDS
     return session
 
 
