@@ -14,7 +14,7 @@ PULL_EPILOG = """examples:
   sightglass pull hf://someone/birds@v2
   sightglass pull s3://bucket/models/birds/3
   sightglass pull https://example.org/birds.onnx --sha256 9f86d0…
-  sightglass pull oci://ghcr.io/someone/birds:v2 --public-key someone.pem
+  sightglass pull oci://registry.example.org/someone/birds:v2 --public-key someone.pem
   sightglass pull runs/birds.onnx --name birds --version 4
 
 Access: HF_TOKEN for Hugging Face; what docker login stored for oci://; for s3:// and gs:// what
