@@ -37,7 +37,10 @@ def choose_example(page, number=0):
 def draw(page, name, **options):
     """A screenshot with 256 colours, which takes half of the bytes."""
     shot = Image.open(io.BytesIO(page.screenshot(**options))).convert("RGB")
-    shot.quantize(256).save(PICTURES / name, optimize=True)
+    palette = shot.quantize(
+        256, Image.Quantize.MAXCOVERAGE
+    )  # keeps rare colours, such as the heat's
+    shot.quantize(palette=palette).save(PICTURES / name, optimize=True)
 
 
 def draw_at(page, selector, name, width, height):
