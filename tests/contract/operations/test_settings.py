@@ -6,7 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from service.settings import Settings, SettingsError, apply_bundled_default, read_settings
+from service.settings import (
+    BUNDLED_DEFAULT,
+    Settings,
+    SettingsError,
+    apply_bundled_default,
+    read_settings,
+)
 from tests.contract.tree import PICTURE
 from tests.server import start_server
 from tests.warm_process import start_worker
@@ -96,11 +102,11 @@ def test_lists_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("models", "environment", "default"),
     [
-        (("birds", "squeezenet1_1"), {}, "squeezenet1_1"),
-        (("birds", "squeezenet1_1"), {"DEFAULT_MODEL": ""}, "squeezenet1_1"),
+        (("birds", BUNDLED_DEFAULT), {}, BUNDLED_DEFAULT),
+        (("birds", BUNDLED_DEFAULT), {"DEFAULT_MODEL": ""}, BUNDLED_DEFAULT),
         (("birds",), {"DEFAULT_MODEL": ""}, None),
         (("birds",), {"DEFAULT_MODEL": "bees"}, "bees"),
-        (("birds", "squeezenet1_1"), {"MODELS_DIR": "models"}, None),
+        (("birds", BUNDLED_DEFAULT), {"MODELS_DIR": "models"}, None),
     ],
 )
 def test_the_photo_model_is_the_default_only_where_it_is_and_nothing_else_is_set(
