@@ -56,7 +56,7 @@ def grpc_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address for gRPC of a worker with the bundled models."""
     pytest.importorskip("h2", reason="the extra grpc is not installed")
     port, folder = find_free_port(), tmp_path_factory.mktemp("grpc")
-    settings = {"grpc_port": port, "default_model": "squeezenet1_1"}
+    settings = {"grpc_port": port, "default_model": "efficientnet_lite0"}
     with start_worker(ROOT / "models", folder, **settings) as running:
         running.wait_ready()
         yield f"127.0.0.1:{port}"
