@@ -30,6 +30,7 @@ DEFAULTS: dict[str, object] = {
     "MAX_REQUEST_BYTES": 67_108_864,
     "MAX_IMAGE_PIXELS": 50_000_000,
     "MAX_CONNECTIONS": "auto",
+    "GRPC_PORT": 0,
     "MODEL_POLL_SECONDS": 2,
     "DRAIN_SECONDS": 5,
     "API_KEYS": (),
