@@ -153,6 +153,11 @@ class Settings(BaseSettings):
             return tuple(item.strip() for item in value.split(",") if item.strip())
         return value
 
+    @field_validator("default_model")
+    @classmethod
+    def _take_empty_for_unset(cls, value: str | None) -> str | None:
+        return value or None  # Compose can't leave out a variable
+
     @field_validator("frame_ancestors")
     @classmethod
     def _check_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -205,11 +210,10 @@ def apply_bundled_default(settings: Settings) -> Settings:
     A folder `models` of the current folder comes before the bundled one. The bundled photo model
     is the default model where it is one of the models.
     """
-    if {"default_model", "models_dir"} & settings.model_fields_set:
+    if settings.default_model is not None or "models_dir" in settings.model_fields_set:
         return settings
     folder = settings.models_dir if settings.models_dir.exists() else BUNDLED_MODELS
-    own = folder.resolve() != BUNDLED_MODELS.resolve() and not (folder / BUNDLED_DEFAULT).exists()
-    default = None if own else BUNDLED_DEFAULT
+    default = BUNDLED_DEFAULT if (folder / BUNDLED_DEFAULT).exists() else None
     return settings.model_copy(update={"models_dir": folder, "default_model": default})
 
 

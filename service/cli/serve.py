@@ -25,7 +25,7 @@ from service.cli.grpc_port import check_grpc_port
 from service.cli.ready import ReadyMessage, announce_ready, make_url
 from service.cli.workers import choose_workers
 from service.machine import adopt_orphans, end_with_parent
-from service.server.tracing import make_exporters
+from service.server.otel.exporters import make_exporters
 from service.settings import (
     BUNDLED_DEFAULT,
     BUNDLED_MODELS,

@@ -31,7 +31,7 @@ from service.repository.repository import Repository
 from service.server.access import Cors
 from service.server.connections import Connections
 from service.server.dispatcher import Dispatcher
-from service.server.tracing import open_tracer
+from service.server.otel.recorder import open_recorder
 from service.settings import Settings, describe_unknown_settings
 from service.telemetry.log import configure_log, flush_log, with_fields
 from service.telemetry.metrics import DROPPED_LINES
@@ -53,13 +53,15 @@ class Application:
         self._repository = Repository(settings)
         self._repository.sandbox.start()
         self._admission = Admission(settings)
-        self._tracer = open_tracer()
         classifier = Classifier(settings, self._admission)
         classifier.decoder.start_processes()
+        self._recorder = open_recorder()  # it starts threads, after which no process is forked
         endpoints = make_endpoints(
             settings, self._lifecycle, self._repository, self._admission, classifier
         )
-        dispatcher = Dispatcher(settings, self._lifecycle, endpoints, self._admission, self._tracer)
+        dispatcher = Dispatcher(
+            settings, self._lifecycle, endpoints, self._admission, self._recorder
+        )
         self.connections = Connections(settings, self._admission.memory.is_short_of_room)
         self._grpc = self._open_grpc(settings, classifier) if settings.grpc_port else None
         origins = settings.cors_origins
@@ -95,8 +97,8 @@ class Application:
             finally:
                 for task in tasks:
                     task.cancel()
-                if self._tracer:
-                    self._tracer.close()
+                if self._recorder:
+                    self._recorder.close()
                 flush_log()
 
     async def _receive_event(self, receive: Receive) -> Message:
@@ -114,7 +116,9 @@ class Application:
         parts = (settings, self._repository, self._admission, classifier)
         status = StatusEndpoints(self._repository, self._lifecycle, self._admission, classifier)
         endpoints = GrpcEndpoints(*parts, status, V2Endpoints(*parts, status)).endpoints()
-        dispatcher = Dispatcher(settings, self._lifecycle, endpoints, self._admission, self._tracer)
+        dispatcher = Dispatcher(
+            settings, self._lifecycle, endpoints, self._admission, self._recorder
+        )
         return GrpcListener(
             settings, dispatcher, self._lifecycle, self._admission, self.connections
         )

@@ -30,7 +30,8 @@ from service.http.response import send_response
 from service.inference.admission import Admission
 from service.lifecycle import Lifecycle
 from service.server.access import PREFLIGHT, ApiKeys, answer_preflight
-from service.server.tracing import RequestTracer
+from service.server.otel.attributes import Outcome
+from service.server.otel.recorder import RequestRecorder
 from service.settings import Settings
 from service.telemetry import metrics
 from service.telemetry.log import log_request, with_fields
@@ -50,7 +51,7 @@ class Dispatcher:
         lifecycle: Lifecycle,
         endpoints: Sequence[Route],
         admission: Admission,
-        tracer: RequestTracer | None = None,
+        recorder: RequestRecorder | None = None,
     ) -> None:
         self.timeout_seconds = settings.request_timeout_ms / 1000
         self.api_keys = ApiKeys(settings.api_keys, settings.public_paths)
@@ -64,7 +65,7 @@ class Dispatcher:
         self._with_parameters = [endpoint for endpoint in endpoints if endpoint.param_convertors]
         self._methods = sorted({endpoint.method for endpoint in endpoints})
         self._admission = admission
-        self._tracer = tracer
+        self._recorder = recorder
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -113,7 +114,7 @@ class Dispatcher:
         code: str | None,
         seconds: float,
     ) -> None:
-        """Count the outcome of a request, and write its log line and its trace.
+        """Count the outcome of a request, and write its log line, and tell a collector.
 
         `seconds` is the time until the answer was there. Taking it is up to the client.
         """
@@ -132,9 +133,10 @@ class Dispatcher:
         fields |= {f"{stage}_ms": _to_ms(spent) for stage, spent in request.timings.seconds.items()}
         fields["total_ms"] = _to_ms(seconds)
         log_request(fields)
-        if self._tracer:
+        if self._recorder:
             known_route = endpoint.path if endpoint else None
-            self._tracer.record_request(request, known_route, status, code, seconds)
+            sent = None if status == CLIENT_CLOSED else status
+            self._recorder.record_request(request, Outcome(known_route, sent, code, seconds))
 
     async def _answer(self, request: Request, endpoint: Route | None, is_allowed: bool) -> Response:
         request.check_protocol()
