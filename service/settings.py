@@ -50,10 +50,11 @@ class Settings(BaseSettings):
         description="Model for requests that name none. If unset, the first by name among those "
         "that are ready, until it is removed",
     )
-    device: Literal["auto", "cpu", "cuda"] = Field(
+    device: Literal["auto", "cpu", "openvino", "cuda"] = Field(
         "auto",
-        description="`auto` uses a GPU if one works and logs its choice. `cuda` stops the start "
-        "if no GPU works",
+        description="`auto` uses a GPU if one works and logs its choice. `cpu` is onnxruntime. "
+        "`openvino` is OpenVINO on the CPU, and needs the extra `openvino`. `cuda` stops the "
+        "start if no GPU works",
     )
     max_batch_size: PositiveOrAuto = Field(
         AUTO,

@@ -23,7 +23,8 @@ from service.repository.golden import (
     run_golden_tests,
 )
 from service.repository.memory import MEGABYTE, PeakMemory
-from service.runtime.session import OnnxSession, choose_batch_size
+from service.runtime.engine import ONNXRUNTIME, Session
+from service.runtime.opening import choose_batch_size, choose_engine
 from service.settings import Settings
 
 MAX_THREADS = 2  # more would slow down what is served meanwhile
@@ -40,8 +41,8 @@ class TriedModel(NamedTuple):
     pictures: Pictures  # of the golden tests
 
 
-def try_model_file(settings: Settings, path: Path) -> bytes:
-    """Validate the file, run it on the CPU, and return what `unpack_trial` reads.
+def try_model_file(settings: Settings, path: Path, engine: str = ONNXRUNTIME) -> bytes:
+    """Validate the file, run it on the CPU with `engine`, and return what `unpack_trial` reads.
 
     Raises:
         InvalidArtifact: the file cannot be served; the message says why.
@@ -49,7 +50,8 @@ def try_model_file(settings: Settings, path: Path) -> bytes:
     artifact, content = read_artifact(path)
     size = len(content)
     pictures = decode_golden_pictures(artifact)
-    session = OnnxSession(content, artifact, "cpu", min(count_cores(), MAX_THREADS))
+    threads = min(count_cores(), MAX_THREADS)
+    session = choose_engine(content, artifact, "cpu", engine)(threads, 1)
     del content
     run_all_batches(session, artifact, pictures, choose_batch_size(settings, "cpu"))
     header = {"size": size, "sha256": artifact.sha256, "map_shape": artifact.map_shape}
@@ -77,7 +79,7 @@ def unpack_trial(path: Path, answer: bytes) -> TriedModel:
 
 
 def run_all_batches(
-    session: OnnxSession, artifact: Artifact, pictures: Pictures, max_batch_size: int
+    session: Session, artifact: Artifact, pictures: Pictures, max_batch_size: int
 ) -> None:
     """Run the golden tests, then each kind of batch, and compare the memory that they take.
 
@@ -89,7 +91,7 @@ def run_all_batches(
     """
     peak = PeakMemory()
     try:
-        run_golden_tests(artifact, pictures, session.run)
+        run_golden_tests(artifact, pictures, session.run, session.engine.precision)
         check_outputs(session.run(*artifact.make_batch(1, 0)), artifact, 1, 0)
         one = peak.measure()
         for rows, targets in list_batches(artifact, max_batch_size):
@@ -104,7 +106,7 @@ def run_all_batches(
                 )
     except (InvalidArtifact, MemoryError):
         raise
-    except Exception as exc:  # onnxruntime's exceptions have no common base class
+    except Exception as exc:  # the engines' exceptions have no common base class
         raise InvalidArtifact(f"{artifact.path} cannot be run: {exc}") from None
 
 
