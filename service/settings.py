@@ -52,9 +52,10 @@ class Settings(BaseSettings):
     )
     device: Literal["auto", "cpu", "openvino", "cuda"] = Field(
         "auto",
-        description="`auto` uses a GPU if one works and logs its choice. `cpu` is onnxruntime. "
-        "`openvino` is OpenVINO on the CPU, and needs the extra `openvino`. `cuda` stops the "
-        "start if no GPU works",
+        description="`auto` uses a GPU if one works, else for each model the faster of onnxruntime "
+        "and OpenVINO if that is installed, and logs its choice. `cpu` is onnxruntime. `openvino` "
+        "is OpenVINO and stops the start if it is not installed. `cuda` stops the start if no GPU "
+        "works",
     )
     max_batch_size: PositiveOrAuto = Field(
         AUTO,
@@ -168,6 +169,14 @@ def read_settings() -> Settings:
         return Settings()  # type: ignore[call-arg]  # the environment supplies the fields
     except ValidationError as exc:
         raise SettingsError(_describe_first_error(exc)) from None
+
+
+def find_cache_folder() -> Path | None:
+    """Return the folder for what may be deleted at any time, or None if the user has no home."""
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sightglass"
+    except RuntimeError:
+        return None
 
 
 def describe_unknown_settings() -> list[str]:

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.server import ROOT, LaunchedServer, Server, start_server
+from tests.server import DEVICE, ROOT, LaunchedServer, Server, start_server
 from tests.service.quadrants_model import write_model
 from tests.warm_process import start_worker
 
 # torch imports triton for GPU kernels, which no test uses. At exit triton prints its leaks.
 sys.modules["triton"] = None  # type: ignore[assignment]
+os.environ.setdefault("SIGHTGLASS_DEVICE", DEVICE)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:

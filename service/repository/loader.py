@@ -5,7 +5,7 @@ from pathlib import Path
 
 from service.artifact.card import Artifact, InvalidArtifact
 from service.artifact.regular_file import read_regular_file
-from service.repository.engines import choose_engine
+from service.repository.engines.choice import choose_engine
 from service.repository.golden import Pictures, check_outputs, run_golden_tests
 from service.repository.memory import return_free_memory
 from service.repository.sandbox import Sandbox
@@ -22,12 +22,13 @@ def load_model_file(path: Path, settings: Settings, sandbox: Sandbox) -> tuple[A
         InvalidArtifact: the file cannot be served; the message says why.
         DeviceError: the device that the settings require does not work.
     """
-    (artifact, size, pictures), engine, reason = choose_engine(path, settings, sandbox)
+    choice = choose_engine(path, settings, sandbox)
+    artifact, size, pictures = choice.tried
     content = read_regular_file(path, size)
     if sha256(content).hexdigest() != artifact.sha256:
         raise InvalidArtifact(f"{path} changed while it was being validated.")
-    session = open_session(content, artifact, settings, engine)
-    session.engine = session.engine._replace(reason=reason)
+    session = open_session(content, artifact, settings, choice.engine)
+    session.engine = session.engine._replace(speedup=choice.speedup, reason=choice.reason)
     del content
     return_free_memory()  # glibc would keep twice the model's size
     warm_up(session, artifact, pictures, choose_batch_size(settings, session.provider))

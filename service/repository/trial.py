@@ -15,6 +15,7 @@ from service.artifact.card import Artifact, Card, InvalidArtifact
 from service.artifact.validation import read_artifact
 from service.machine import count_cores
 from service.parameters import MAX_TARGETS
+from service.repository.engines.measurements import Measurement
 from service.repository.golden import (
     GoldenPicture,
     Pictures,
@@ -23,7 +24,8 @@ from service.repository.golden import (
     run_golden_tests,
 )
 from service.repository.memory import MEGABYTE, PeakMemory
-from service.runtime.engine import ONNXRUNTIME, Session
+from service.runtime.comparison import measure_speedup
+from service.runtime.engine import COMPARE, ONNXRUNTIME, OPENVINO, Session
 from service.runtime.opening import choose_batch_size, choose_engine
 from service.settings import Settings
 
@@ -41,23 +43,51 @@ class TriedModel(NamedTuple):
     pictures: Pictures  # of the golden tests
 
 
-def try_model_file(settings: Settings, path: Path, engine: str = ONNXRUNTIME) -> bytes:
-    """Validate the file, run it on the CPU with `engine`, and return what `unpack_trial` reads.
+def try_model_file(settings: Settings, path: Path, task: str = ONNXRUNTIME) -> bytes:
+    """Validate the file and run it on the CPU.
+
+    `task` is an engine, then the answer is for `unpack_trial`. Or it is `COMPARE`, then it is for
+    `unpack_measurement`.
 
     Raises:
         InvalidArtifact: the file cannot be served; the message says why.
     """
     artifact, content = read_artifact(path)
-    size = len(content)
     pictures = decode_golden_pictures(artifact)
-    threads = min(count_cores(), MAX_THREADS)
-    session = choose_engine(content, artifact, "cpu", engine)(threads, 1)
+    max_batch_size = choose_batch_size(settings, "cpu")
+    if task == COMPARE:
+        return compare_engines(artifact, content, pictures, max_batch_size)
+    size = len(content)
+    session = open_for_trial(content, artifact, task, min(count_cores(), MAX_THREADS))
     del content
-    run_all_batches(session, artifact, pictures, choose_batch_size(settings, "cpu"))
+    run_all_batches(session, artifact, pictures, max_batch_size)
     header = {"size": size, "sha256": artifact.sha256, "map_shape": artifact.map_shape}
     lines = (to_json(header), to_json(artifact.raw_card))
     arrays = (array for picture in pictures for array in picture if array is not None)
     return b"\n".join((*lines, b"".join(array.tobytes() for array in arrays)))
+
+
+def open_for_trial(content: bytes, artifact: Artifact, engine: str, threads: int) -> Session:
+    """Open a session of that engine on the CPU."""
+    return choose_engine(content, artifact, "cpu", engine)(threads, 1)
+
+
+def compare_engines(
+    artifact: Artifact, content: bytes, pictures: Pictures, max_batch_size: int
+) -> bytes:
+    """Try a file that onnxruntime can serve in OpenVINO, and measure both on one thread."""
+    try:
+        fast = open_for_trial(content, artifact, OPENVINO, 1)
+        run_all_batches(fast, artifact, pictures, max_batch_size)
+    except InvalidArtifact as exc:
+        return to_json(Measurement(None, str(exc)))
+    slow = open_for_trial(content, artifact, ONNXRUNTIME, 1)
+    return to_json(Measurement(measure_speedup(fast, slow, artifact, max_batch_size)))
+
+
+def unpack_measurement(answer: bytes) -> Measurement:
+    """Return what comparing both engines gave."""
+    return Measurement(*from_json(answer))
 
 
 def unpack_trial(path: Path, answer: bytes) -> TriedModel:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from service.artifact.card import Artifact
 
 ONNXRUNTIME, OPENVINO = "onnxruntime", "openvino"
+COMPARE = "compare"  # a trial of OpenVINO that measures both
 REGION_RANK = 3  # of an array of targets that have regions
 
 

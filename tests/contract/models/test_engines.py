@@ -8,7 +8,9 @@ import pytest
 from onnx import helper, numpy_helper
 from PIL import Image
 
+from service.repository.engines.choice import MIN_SPEEDUP
 from service.runtime.openvino import is_installed
+from service.runtime.session import has_cuda
 from tests.contract.tree import PICTURE
 from tests.contract.wire import read_metric
 from tests.server import Server
@@ -23,6 +25,7 @@ from tests.service.quadrants_model import (
 )
 from tests.warm_process import start_worker
 
+without_gpu = pytest.mark.skipif(has_cuda(), reason="auto would choose the GPU")
 pytestmark = pytest.mark.skipif(not is_installed(), reason="needs the package openvino")
 
 
@@ -53,8 +56,21 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with start_worker(models, folder, device="openvino", default_model="main") as server:
         server.wait_ready()
         for name in ("main", "other", "masks"):
-            server.wait_logged(f'"event":"model ready","model":"{name}/1"')
+            server.wait_logged(f'"model":"{name}/1","provider"')
         yield server
+
+
+@pytest.fixture(scope="module")
+def automatic(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A worker that chooses itself and has an empty cache folder."""
+    folder = tmp_path_factory.mktemp("automatic")
+    write_model(folder / "models" / "main" / "1" / "model.onnx")
+    write_without_openvino(folder / "models" / "other" / "1" / "model.onnx")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        with start_worker(folder / "models", folder, device="auto") as server:
+            server.wait_logged('"model":"main/1","provider"', '"model":"other/1","provider"')
+            yield server
 
 
 @pytest.mark.parametrize("name", ["main", "masks"])
@@ -105,3 +121,31 @@ def test_a_mask_is_explained_by_openvino(served: Server) -> None:
     explained = served.client.post("/gradcam?model=masks", content=picture, headers=headers)
     assert explained.status_code == 200
     assert len(explained.json()["explanations"]) == 1
+
+
+@without_gpu
+def test_auto_measures_both_engines_and_shows_what_it_chose(automatic: Server) -> None:
+    [version] = automatic.client.get("/models/main").json()["versions"]
+    engine = version["engine"]
+    assert engine["speedup"] > 0
+    assert engine["name"] == ("openvino" if engine["speedup"] >= MIN_SPEEDUP else "onnxruntime")
+    assert f"{engine['speedup']} times as fast" in engine["reason"]
+    shown = read_metric(automatic, "sightglass_model_openvino_speedup", model="main")
+    assert shown == engine["speedup"]
+    assert read_metric(automatic, "sightglass_model_info", engine=engine["name"]) >= 1
+    [line] = [event for event in automatic.read_events() if event.get("model") == "main/1"][-1:]
+    assert line["engine"] == engine
+
+
+@without_gpu
+def test_auto_serves_what_openvino_cannot_run(automatic: Server) -> None:
+    [version] = automatic.client.get("/models/other").json()["versions"]
+    assert version["engine"]["name"] == "onnxruntime"
+    assert version["engine"]["speedup"] is None
+    assert "is rejected by OpenVINO" in version["engine"]["reason"]
+
+
+@without_gpu
+def test_what_was_measured_is_kept_for_the_next_start(automatic: Server) -> None:
+    folder = automatic.log_path.parent / "cache" / "sightglass" / "engines"
+    assert len(list(folder.glob("*.json"))) == 2
