@@ -19,6 +19,7 @@ from service import __version__
 from service.inference.admission import Admission
 from service.repository.attention import BORDER_SHARE, MAPS, SHARES
 from service.repository.model import Model
+from service.runtime.openvino import find_version
 from service.schemas import EngineEntry, ModelEntry
 from service.telemetry.metrics import INFLIGHT_BYTES, QUEUE_LENGTH
 from service.telemetry.shared import SHARING, report_no_room
@@ -62,6 +63,7 @@ class BuildInfo(Collector):
             "version": __version__,
             "python": platform.python_version(),
             "onnxruntime": onnxruntime.__version__,
+            "openvino": find_version() or "",
         }
         info = GaugeMetricFamily(
             "sightglass_build_info", "1, with the versions as labels", labels=list(versions)

@@ -7,7 +7,7 @@ if the processor does, else in 32 bits.
 import os
 import sys
 from functools import cache
-from importlib.util import find_spec
+from importlib.metadata import PackageNotFoundError, version
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
@@ -90,9 +90,17 @@ class OpenVinoSession:
         self._compiled.release_memory()
 
 
+def find_version() -> str | None:
+    """Return the version of the package, or None if it is not installed."""
+    try:
+        return version(OPENVINO)
+    except PackageNotFoundError:
+        return None
+
+
 def is_installed() -> bool:
     """Return whether the package is there."""
-    return find_spec(OPENVINO) is not None
+    return find_version() is not None
 
 
 def require_openvino() -> None:

@@ -1,5 +1,6 @@
 """A model in OpenVINO answers as in onnxruntime, within what bfloat16 rounds."""
 
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,6 +19,7 @@ from service.runtime.opening import open_session
 from service.runtime.openvino import (
     OpenVinoSession,
     is_installed,
+    load_core,
     parse_graph,
     require_openvino,
 )
@@ -184,3 +186,19 @@ def test_without_the_package_the_device_is_an_error_that_says_what_to_install(
     monkeypatch.setattr(openvino_module, "is_installed", lambda: False)
     with pytest.raises(DeviceError, match=r"Install sightglass\[openvino\]"):
         require_openvino()
+
+
+@needs_openvino
+def test_nothing_that_reports_to_its_makers_is_imported() -> None:
+    load_core()
+    assert not [name for name in sys.modules if name.startswith("openvino_telemetry")]
+
+
+@needs_openvino
+def test_a_process_that_was_forked_later_says_so_and_does_not_hang(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    load_core()
+    monkeypatch.setattr("os.getpid", lambda: -1)
+    with pytest.raises(RuntimeError, match="before this process was forked"):
+        load_core()
