@@ -20,6 +20,8 @@ from service.settings import AUTO, Settings
 MIN_MULTITHREADED_SECONDS = 0.001  # a shorter run ends before other threads wake up
 MAX_INLINE_SECONDS = 0.001  # for a full batch with maps; the event loop is blocked meanwhile
 MEASURED_RUNS = 5
+ROWS_COMPARED = 4  # in a batch, with as many single rows
+ROW_OVERHEAD = 0.0003  # seconds of handing over and answering a run
 MAX_REPLICATED_BYTES = 128 << 20  # of a file; a larger one would take too much memory twice
 
 OpenWith = Callable[
@@ -70,13 +72,17 @@ def _open_measured(
     if session.provider != "cpu":
         session.sizes = list_sizes(choose_batch_size(settings, session.provider))
         return session
-    if cores > 1 and measure_run(session, artifact) >= MIN_MULTITHREADED_SECONDS:
+    seconds = measure_run(session, artifact)
+    if cores > 1 and seconds >= MIN_MULTITHREADED_SECONDS:
         if file_bytes <= MAX_REPLICATED_BYTES:
-            return ReplicatedSession(open_with(cores, 1), session, cores)
+            shared = open_with(cores, 1)
+            batched = measure_run(session, artifact, ROWS_COMPARED) / ROWS_COMPARED
+            return ReplicatedSession(shared, session, cores, batched - seconds > ROW_OVERHEAD)
         del session  # frees its memory first
         return open_with(cores, 1)
     full = choose_batch_size(settings, session.provider)
-    session.run_inline = measure_run(session, artifact, full, 1) < MAX_INLINE_SECONDS
+    if artifact.is_steady:
+        session.run_inline = measure_run(session, artifact, full, 1) < MAX_INLINE_SECONDS
     return session
 
 

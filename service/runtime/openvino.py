@@ -40,6 +40,7 @@ class OpenVinoSession:
     sizes: tuple[int, ...] = ()  # every batch size is as fast to start
     run_inline = False
     replicas = 1
+    rows_alone = False
 
     def __init__(
         self, model: "openvino.Model", artifact: Artifact, threads: int, streams: int = 1

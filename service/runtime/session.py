@@ -31,6 +31,7 @@ class OnnxSession:
     sizes: tuple[int, ...] = ()  # every batch size is as fast to start
     run_inline = False
     replicas = 1
+    rows_alone = False
 
     def __init__(self, content: bytes, artifact: Artifact, device: str, threads: int) -> None:
         """Load `content`, the bytes that were validated; `threads` is for runs on a CPU.
@@ -78,8 +79,9 @@ class ReplicatedSession:
     sizes: tuple[int, ...] = ()
     run_inline = False
 
-    def __init__(self, shared: Session, single: Session, replicas: int) -> None:
+    def __init__(self, shared: Session, single: Session, replicas: int, rows_alone: bool) -> None:
         """`shared` runs on all cores, `single` on one."""
+        self.rows_alone = rows_alone
         self.provider, self.engine = shared.provider, shared.engine
         self.run, self.run_replica = shared.run, single.run
         self.replicas = replicas

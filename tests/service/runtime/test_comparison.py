@@ -45,6 +45,8 @@ def test_the_fastest_round_of_each_counts_and_the_first_run_does_not(
             return super().run(image, target)
 
     monkeypatch.setattr(comparison, "read_cpu_seconds", clock.read)
-    fast, slow = TimedSession(9, 9, 2, 2, 1), TimedSession(1, 1, 5, 5, 3)
+    # Runs in turn: four to warm up, then two of one row, two of four rows, and so on.
+    fast = TimedSession(9, 9, 9, 9, 2, 2, 8, 8, 2, 2, 4)
+    slow = TimedSession(0, 0, 0, 0, 3, 3, 24, 24)
     assert measure_speedup(fast, slow, artifact, 4) == 3
-    assert set(batches) == {(4, 0), (4, 1)}
+    assert set(batches) == {(1, 0), (1, 1), (4, 0), (4, 1)}
