@@ -12,7 +12,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 AUTO: Final = "auto"
 BUNDLED_MODELS = Path(__file__).parents[1] / "models"  # in this repository, or in the wheel
-BUNDLED_DEFAULT = "squeezenet1_1"  # one of them
+BUNDLED_DEFAULT = "efficientnet_lite0"  # one of them
 PREFIX = "SIGHTGLASS_"
 OTHERS = {"SIGHTGLASS_DATA", "SIGHTGLASS_IMAGE", "SIGHTGLASS_KEY"}  # training, compose, clients
 # Kubernetes sets these in every container that can see a Service with the name `sightglass`.

@@ -79,7 +79,7 @@ def launched(
 def bundled_worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A worker with the bundled models; the default model is for photographs."""
     folder = tmp_path_factory.mktemp("bundled")
-    with start_worker(ROOT / "models", folder, default_model="squeezenet1_1") as running:
+    with start_worker(ROOT / "models", folder, default_model="efficientnet_lite0") as running:
         running.wait_ready()
         yield running
 
@@ -88,6 +88,6 @@ def bundled_worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]
 def bundled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LaunchedServer]:
     """The service as `make serve` starts it; the default model is for photographs."""
     folder = tmp_path_factory.mktemp("bundled")
-    with start_server(ROOT / "models", folder, default_model="squeezenet1_1") as running:
+    with start_server(ROOT / "models", folder, default_model="efficientnet_lite0") as running:
         running.wait_ready()
         yield running
