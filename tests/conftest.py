@@ -16,6 +16,9 @@ from tests.warm_process import start_worker
 sys.modules["triton"] = None  # type: ignore[assignment]
 os.environ.setdefault("SIGHTGLASS_DEVICE", DEVICE)
 
+# grpcio, which tests of gRPC use as a client, would hold every later fork in the same process.
+os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
+
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
     """Return what shares the tests among the processes, in place of xdist's own."""
