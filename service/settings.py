@@ -51,10 +51,12 @@ class Settings(BaseSettings):
         description="Model for requests that name none. If unset, the first by name among those "
         "that are ready, until it is removed",
     )
-    device: Literal["auto", "cpu", "cuda"] = Field(
+    device: Literal["auto", "cpu", "openvino", "cuda"] = Field(
         "auto",
-        description="`auto` uses a GPU if one works and logs its choice. `cuda` stops the start "
-        "if no GPU works",
+        description="`auto` uses a GPU if one works, else for each model the faster of onnxruntime "
+        "and OpenVINO if that is installed, and logs its choice. `cpu` is onnxruntime. `openvino` "
+        "is OpenVINO and stops the start if it is not installed. `cuda` stops the start if no GPU "
+        "works",
     )
     max_batch_size: PositiveOrAuto = Field(
         AUTO,
@@ -178,6 +180,14 @@ def read_settings() -> Settings:
         return Settings()  # type: ignore[call-arg]  # the environment supplies the fields
     except ValidationError as exc:
         raise SettingsError(_describe_first_error(exc)) from None
+
+
+def find_cache_folder() -> Path | None:
+    """Return the folder for what may be deleted at any time, or None if the user has no home."""
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sightglass"
+    except RuntimeError:
+        return None
 
 
 def describe_unknown_settings() -> list[str]:

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.server import ROOT, LaunchedServer, Server, start_server
+from tests.server import DEVICE, ROOT, LaunchedServer, Server, start_server
 from tests.service.quadrants_model import write_model
 from tests.warm_process import start_worker
 
 # torch imports triton for GPU kernels, which no test uses. At exit triton prints its leaks.
 sys.modules["triton"] = None  # type: ignore[assignment]
+os.environ.setdefault("SIGHTGLASS_DEVICE", DEVICE)
 
 # grpcio, which tests of gRPC use as a client, would hold every later fork in the same process.
 os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"

@@ -68,6 +68,10 @@ def serve(host: str, port: int) -> int:
         from service.runtime.device import require_cuda  # onnxruntime loads slowly
 
         require_cuda()
+    if settings.device == "openvino":
+        from service.runtime.openvino import require_openvino
+
+        require_openvino()
     workers = choose_workers(settings)
     exit_at_signals()
     adopt_orphans()

@@ -9,8 +9,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from service.artifact.steadiness import is_steady
 from service.artifact.validation import read_artifact
-from service.runtime import session as session_module
-from service.runtime.session import open_session
+from service.runtime import opening
+from service.runtime.opening import open_session
 from service.settings import read_settings
 from tests.service.artifact.spoiled import write_spoiled
 from tests.service.quadrants_model import make_card, make_graph
@@ -94,7 +94,7 @@ def multiply_matrices_of_white_pictures(model: onnx.ModelProto, _card: object) -
 def test_only_a_steady_model_runs_on_the_event_loop(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steady: bool
 ) -> None:
-    monkeypatch.setattr(session_module, "measure_run", lambda *_: 0.0001)
+    monkeypatch.setattr(opening, "measure_run", lambda *_: 0.0001)
     path = tmp_path / "model.onnx"
     write_spoiled(path, (lambda *_: None) if steady else multiply_matrices_of_white_pictures)
     artifact, content = read_artifact(path)

@@ -9,15 +9,10 @@ import pytest
 
 from service.artifact.card import Artifact, InvalidArtifact
 from service.artifact.validation import read_artifact
-from service.runtime import session as session_module
+from service.runtime import opening
 from service.runtime.engine import Session
-from service.runtime.session import (
-    OnnxSession,
-    ReplicatedSession,
-    choose_batch_size,
-    has_cuda,
-    open_session,
-)
+from service.runtime.opening import choose_batch_size, open_session
+from service.runtime.session import OnnxSession, ReplicatedSession, has_cuda
 from service.settings import DeviceError, read_settings
 from tests.service.quadrants_model import write_model
 
@@ -39,9 +34,9 @@ def open_with(
     monkeypatch.setenv("SIGHTGLASS_DEVICE", "cpu")
     for name, value in settings.items():
         monkeypatch.setenv(f"SIGHTGLASS_{name.upper()}", value)
-    monkeypatch.setattr(session_module, "count_cores", lambda: 4)
+    monkeypatch.setattr(opening, "count_cores", lambda: 4)
     measure = run_seconds if callable(run_seconds) else lambda *_: run_seconds
-    monkeypatch.setattr(session_module, "measure_run", measure)
+    monkeypatch.setattr(opening, "measure_run", measure)
     return open_session(*model, read_settings())
 
 
@@ -81,7 +76,7 @@ def test_rows_run_alone_if_each_takes_longer_in_a_batch(
 def test_a_slow_model_that_is_too_large_for_replicas_uses_all_cores(
     model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session_module, "MAX_REPLICATED_BYTES", 10)
+    monkeypatch.setattr(opening, "MAX_REPLICATED_BYTES", 10)
     session = open_with(model, monkeypatch, 1)
     assert isinstance(session, OnnxSession)
     assert (session.run_inline, session.replicas) == (False, 1)
