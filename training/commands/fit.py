@@ -49,26 +49,24 @@ def add_config_arguments(command: argparse.ArgumentParser) -> None:
 
 
 def run_fit(arguments: argparse.Namespace) -> None:
-    from training.config import load_config
+    from training.config_file import load_config
     from training.data.datasets import load_dataset
     from training.fit.distributed import check_device, get_rank
     from training.fit.loop import fit
+    from training.fit.scores import PHRASES, get_best_measure
 
     config = load_config(arguments.config, arguments.set)
     check_device(config.device)
     folder = arguments.out or Path("runs") / config.name
     fit(config, load_dataset(config), folder, arguments.resume)
     if get_rank() == 0:
-        measure = (
-            "highest mIoU on validation"
-            if config.task == "segmentation"
-            else "lowest validation loss"
-        )
-        print(f"{folder / 'best.pt'} is the state with the {measure}.")
+        measure, sign = get_best_measure(config)
+        most = "lowest" if sign > 0 else "highest"
+        print(f"{folder / 'best.pt'} is the state with the {most} {PHRASES[measure]}.")
 
 
 def run_tune(arguments: argparse.Namespace) -> None:
-    from training.config import load_config
+    from training.config_file import load_config
     from training.data.datasets import load_dataset
     from training.fit.distributed import check_device
     from training.fit.search import search_hyperparameters

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from training.config import load_config
+from training.config_file import load_config
 from training.data import image_folder
 from training.data.csv_table import read_csv_table
 from training.data.datasets import load_dataset

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from training.config import Config, load_config
+from training.config import Config
+from training.config_file import load_config
 from training.data import image_folder
 from training.data.datasets import (
     load_dataset,

@@ -21,7 +21,7 @@ from training.artifact.card import ModelInfo
 from training.artifact.mask_parity import check_mask_parity
 from training.artifact.palette import find_background, make_palette
 from training.commands.evaluate import run_evaluate
-from training.config import check_combinations
+from training.config_file import check_combinations
 from training.data.datasets import load_dataset
 from training.data.mask_folder import read_mask
 from training.errors import CheckError, UserError

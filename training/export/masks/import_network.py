@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from training.config import MAX_MASK_CLASSES
+from training.config_file import MAX_MASK_CLASSES
 from training.data.mask_folder import MaskSplit, list_masked_pictures, load_mask_split
 from training.errors import UserError
 from training.export.import_network import (
