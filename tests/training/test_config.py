@@ -50,7 +50,7 @@ def test_set_changes_fields_and_parts_of_fields() -> None:
         ("epochs=1.5", "`epochs` must be an integer of at least 1, got 1.5."),
         ("epochs=True", "`epochs` must be an integer of at least 1, got True."),
         ("batch_size=-3", "`batch_size` must be an integer of at least 1, got -3."),
-        ("precision=bf61", '`precision` must be fp32 or bf16, got "bf61".'),
+        ("precision=bf61", '`precision` must be fp32, bf16 or fp16, got "bf61".'),
         ("task=multi", '`task` must be multiclass, multilabel or segmentation, got "multi".'),
         ("momentum=2", "`momentum` must be a number of at least 0 and below 1, got 2."),
         ("average=2", "`average` must be a number of at least 0 and below 1, got 2."),

@@ -9,11 +9,12 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from training.config import Config
-from training.data.datasets import Dataset
+from training.data.datasets import Dataset, Split
 from training.errors import UserError
 from training.fit.checkpoint import load_checkpoint
 from training.fit.loop import fit, start_run
@@ -140,6 +141,19 @@ def test_the_best_epoch_is_chosen_by_the_named_measure(
     assert state["best_epoch"] == 1 + values.index(max(values))
     kept = load_checkpoint(tmp_path / "best.pt")[3]
     assert kept["epoch"] == state["best_epoch"]
+
+
+def test_several_labels_have_a_mean_average_precision(
+    quick: Config, strokes: Dataset, tmp_path: Path
+) -> None:
+    """It chooses the best epoch. A perfect ranking has 1."""
+    marked = {
+        name: Split(split.pictures, np.eye(2, dtype=np.float32)[split.labels])
+        for name, split in strokes.splits.items()
+    }
+    config = replace(quick, task="multilabel", best="mean_average_precision", average=0.0, epochs=8)
+    figures = fit(config, Dataset(marked, strokes.labels), tmp_path)
+    assert figures["val_mean_average_precision"] > 0.95
 
 
 def test_a_run_that_is_no_terminal_prints_one_line_per_epoch(

@@ -25,7 +25,7 @@ from tests.training.conftest import bars
 from training import config
 from training.fit import search, training_run
 
-def die(run):
+def die(run, progress):
     with sqlite3.connect(sys.argv[2].removeprefix("sqlite:///")) as database:
         while not database.execute("select 1 from trial_heartbeats").fetchone():
             time.sleep(0.1)
