@@ -58,6 +58,13 @@ class Config(Settings):
     one_neuron: bool = False  # two classes by one sigmoid neuron
     validation: Fraction = 0.1  # share of training to hold out if the data set has no such split
     test: Fraction = 0.2  # the same for the test split of a folder without splits
+    group: str = ""  # a column of the CSV, or a regular expression on the path of a picture
+    folds: Count = 0  # cross-validation: `validation` is then part `fold` of so many parts
+    fold: Count = 0
+    skip_unreadable: bool = False  # leave out pictures that cannot be decoded
+    skip_duplicates: bool = False  # leave out copies of pictures of another split
+    cache: NotNegative = 4.0  # gigabytes of decoded pictures on the disk; 0: decode each time
+    workers: Count | None = None  # processes that load pictures; None: 0, or on CUDA one per core
     seed: Seed = 0
 
     epochs: AtLeastOne = 30
@@ -203,6 +210,20 @@ def check_combinations(config: Config) -> None:
         )
     check_segmentation(config)
     segmentation = config.task == "segmentation"
+    mixable = (config.task, config.loss, config.one_neuron) == (
+        "multiclass",
+        "cross_entropy",
+        False,
+    )
+    if clash := config.augment.find_clash(segmentation, mixable):
+        raise UserError(clash)
+    if config.folds == 1 or not bool(config.folds) <= config.fold <= config.folds:
+        raise UserError(
+            "`folds` must be 0 or at least 2 and `fold` from 1 to `folds`, got "
+            f"folds={config.folds} and fold={config.fold}."
+        )
+    if config.group and config.data == "mnist":
+        raise UserError("`group` needs picture files, and data=mnist has none. Remove `group`.")
     clashes = {
         "task=segmentation and one_neuron": segmentation and config.one_neuron,
         "loss=focal and task=segmentation": config.loss == "focal" and segmentation,
@@ -223,11 +244,6 @@ def check_segmentation(config: Config) -> None:
         if config.labels:
             raise UserError(
                 f"labels={config.labels!r} is for task=segmentation. Other data name their own."
-            )
-        if config.augment.crop:
-            raise UserError(
-                f"augment.crop={config.augment.crop} is for task=segmentation, whose masks are cut "
-                "along with their pictures. Set it to 0."
             )
         return
     accepted = "two to 255 different names, one for each value of the masks"

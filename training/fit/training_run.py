@@ -14,8 +14,13 @@ from tqdm import tqdm
 
 from training.config import Config
 from training.data.datasets import Dataset
-from training.fit.batches import iterate_batches
-from training.fit.distributed import average_gradients, broadcast_from_first, get_rank
+from training.fit.distributed import (
+    average_gradients,
+    broadcast_from_first,
+    get_rank,
+    get_world_size,
+)
+from training.fit.loaders import make_loader
 from training.fit.optimizers import compute_rate_factor, make_loss, make_optimizer
 from training.fit.overlap import count_confusion, score_confusion
 from training.networks.classifier import Classifier
@@ -34,6 +39,9 @@ class TrainingRun:
     ) -> None:
         self.config, self.data, self.model, self.device = config, data, model, device
         self.train, self.val = data.splits["train"], data.splits["val"]
+        classes, share = len(data.labels), (get_rank(), get_world_size())
+        self.train_loader = make_loader(self.train, config, classes, device, share, train=True)
+        self.val_loader = make_loader(self.val, config, classes, device)
         self.averaged = copy.deepcopy(model).eval() if config.average else model
         shares = torch.from_numpy(self.train.class_shares(len(data.labels))).float().to(device)
         self.loss = make_loss(config, shares)
@@ -44,7 +52,7 @@ class TrainingRun:
             {"params": self.body, "share": config.body_rate},
         ]
         self.optimizer = make_optimizer(config, [group for group in groups if group["params"]])
-        self.steps = config.passes * len(self.train) // config.batch_size or 1
+        self.steps = len(self.train_loader)
         self.epochs_done = 0
         self.measure, self.sign = get_best_measure(config.task)
         self.best = float("inf")  # the least validation loss, or a measure with its sign changed
@@ -86,14 +94,12 @@ class TrainingRun:
     def train_epoch(self) -> float:
         """Take every step of one epoch; returns the mean loss of the batches."""
         config = self.config
-        torch.manual_seed(100_003 * config.seed + self.epochs_done)  # dropout uses this generator
-        order = torch.initial_seed()  # the same order in every process
-        torch.manual_seed(order + 7919 * get_rank())
-        rng = torch.Generator(self.device).manual_seed(torch.initial_seed() + 1)
+        # Dropout uses this generator. Each process has its own numbers.
+        torch.manual_seed(100_003 * config.seed + self.epochs_done + 7919 * get_rank())
         self.model.train()
         self.freeze_body(self.epochs_done < config.freeze_epochs)
         bar = tqdm(
-            iterate_batches(self.train, config.batch_size, order, config.passes),
+            self.train_loader.iterate(self.epochs_done),
             f"epoch {self.epochs_done + 1}/{config.epochs}",
             self.steps,
             leave=False,
@@ -102,7 +108,7 @@ class TrainingRun:
         total = 0.0
         for step, (image, label) in enumerate(bar):
             self.set_learning_rate((self.epochs_done + step / self.steps) / config.epochs)
-            total += self.train_step(image.to(self.device), label.to(self.device), rng)
+            total += self.train_step(image.to(self.device), label.to(self.device))
         return total / self.steps
 
     def set_learning_rate(self, done: float) -> None:
@@ -111,13 +117,9 @@ class TrainingRun:
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["share"]
 
-    def train_step(self, image: torch.Tensor, label: torch.Tensor, rng: torch.Generator) -> float:
+    def train_step(self, image: torch.Tensor, label: torch.Tensor) -> float:
         """One step of the optimizer on one batch; returns its loss."""
         config = self.config
-        if config.task == "segmentation":
-            image, label = config.augment.augment_with_masks(image, label, rng)
-        else:
-            image = config.augment(image, rng)
         with self.autocast():
             loss = self.loss(self.model(image), label)
         if config.l1:
@@ -160,7 +162,7 @@ class TrainingRun:
         classes = len(self.data.labels)
         confusion = torch.zeros(classes, classes, dtype=torch.int64)
         segmentation = self.config.task == "segmentation"
-        for image, label in iterate_batches(self.val, self.config.batch_size * 4):
+        for image, label in self.val_loader.iterate():
             label = label.to(self.device)
             with self.autocast():
                 logits = self.averaged(image.to(self.device))
