@@ -6,12 +6,13 @@ Knows nothing of batches, augmentation or networks.
 import gzip
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from torchvision import datasets
 
 from training.config import Config, get_data_folder
-from training.data.decoded.pictures import DecodedRows, FilePictures
+from training.data.decoded.pictures import DecodedRows, find_files
 from training.data.duplicates import check_copies, find_copies
 from training.data.splits import SplitRules, fill_splits
 from training.errors import UserError
@@ -45,9 +46,12 @@ class Split:
         return Split(select_rows(self.pictures, rows), self.labels[rows])
 
 
-def select_rows(pixels: Pixels, rows: np.ndarray) -> Pixels:
+def select_rows(pixels: Any, rows: np.ndarray) -> Pixels:
     """Some of the pictures or masks. Those of files are not read."""
-    return pixels.select(rows).as_array() if isinstance(pixels, DecodedRows) else pixels[rows]
+    if isinstance(pixels, DecodedRows):
+        return pixels.select(rows).as_array()
+    chosen: Pixels = pixels[rows]
+    return chosen
 
 
 @dataclass(frozen=True)
@@ -102,8 +106,8 @@ def load_training_dataset(config: Config) -> Dataset:
     paths: list[Path] = []
     splits: list[str] = []
     for name, split in data.splits.items():
-        if isinstance(split.pictures, FilePictures):
-            paths += [split.pictures.find_path(row) for row in range(len(split))]
+        if pictures := find_files(split.pictures):
+            paths += [pictures.find_path(row) for row in range(len(split))]
             splits += [name] * len(split)
     check_copies(find_copies(paths, np.array(splits)), paths, np.array(splits))
     return data

@@ -130,7 +130,10 @@ def drop_copies(paths: list[Path], splits: NDArray[np.str_]) -> None:
 def check_labels(table: PictureTable, splits: NDArray[np.str_], config: Config) -> None:
     """Raise UserError if a label has no picture to train on, or none in a split held out for it."""
     several = table.truth.ndim == 2
-    held = [name for name in ("val", "test") if name in splits and name not in table.given]
+    shares = {"val": config.validation or config.folds}
+    if (table.given == "").all():
+        shares["test"] = config.test
+    held = [name for name, share in shares.items() if share and name not in table.given]
     for name in ["train"] if several else ["train", *held]:
         truth = table.truth[splits == name]
         counts = truth.sum(0) if several else np.bincount(truth, minlength=len(table.labels))

@@ -103,7 +103,8 @@ def sample_groups(
     labels: NDArray[np.int64], share: float, seed: int, groups: NDArray[np.int64]
 ) -> NDArray[np.bool_]:
     """A random mask of the groups to hold out, about the same share of each class: (N,) bool."""
-    return deal_groups(labels, groups, np.array([share, 1 - share]), seed) == 0
+    held: NDArray[np.bool_] = deal_groups(labels, groups, np.array([share, 1 - share]), seed) == 0
+    return held
 
 
 def deal_folds(

@@ -6,6 +6,7 @@ pass, index). So they are the same to the bit with any number of workers, and in
 
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from torchvision.transforms import v2
 from training.config import Config
 from training.data.datasets import Split
 from training.data.decoded.masks import read_mask
-from training.data.decoded.pictures import FilePictures
+from training.data.decoded.pictures import find_files
 from training.data.mask_folder import MaskSplit
 from training.imaging.augmentation import Augmentation
 from training.imaging.decoding import decode_picture
@@ -128,8 +129,8 @@ class ShuffledBatches(EpochBatches):
         of_epoch = np.random.SeedSequence([self.seed, self.epoch])
         rng = np.random.default_rng(of_epoch)
         order = np.concatenate([rng.permutation(self.count) for _ in range(self.passes)])
-        seeds = of_epoch.generate_state(len(order), np.uint64).reshape(self.passes, -1)
-        seeds = np.take_along_axis(seeds, order.reshape(self.passes, -1), 1).ravel()
+        of_index = of_epoch.generate_state(len(order), np.uint64).reshape(self.passes, -1)
+        seeds = np.take_along_axis(of_index, order.reshape(self.passes, -1), 1).ravel()
         kept = len(self) * self.size
         yield from self.divide(order[:kept], seeds[:kept] >> np.uint64(1))  # torch takes 63 bits
 
@@ -152,13 +153,13 @@ class TrainingPictures(Dataset[Batch]):
     def __init__(self, split: Split, config: Config, classes: int) -> None:
         self.split, self.classes = split, classes
         self.transforms = PictureTransforms(config.augment, config.input)
-        self.whole = bool(config.augment.resized_crop) and isinstance(split.pictures, FilePictures)
+        self.files = find_files(split.pictures) if config.augment.resized_crop else None
         self.mix = make_mix(config.augment, classes)
 
     def __getitems__(self, rows: list[Row]) -> Batch:
         index = np.array([row for row, _ in rows])
         labels = self.split.labels[index]
-        pictures = None if self.whole else self.split.pictures[index]
+        pictures = None if self.files is not None else self.split.pictures[index]
         changed: list[torch.Tensor] = []
         masks: list[torch.Tensor] = []
         with torch.random.fork_rng(devices=[]):  # without workers, dropout uses the same generator
@@ -166,7 +167,7 @@ class TrainingPictures(Dataset[Batch]):
                 torch.default_generator.manual_seed(seed)
                 mask = torch.from_numpy(labels[place]) if labels.ndim == 3 else None
                 if pictures is None:
-                    picture, mask = self.open_file(row)
+                    picture, mask = self.crop_file(row)
                 else:
                     picture, mask = self.transforms.crop(to_pil_image(pictures[place]), mask)
                 pixels, mask = self.transforms(picture, mask)
@@ -178,14 +179,14 @@ class TrainingPictures(Dataset[Batch]):
                 image, label = self.mix(image.float(), label)
         return image.permute(0, 2, 3, 1), label
 
-    def open_file(self, row: int) -> tuple[Image.Image, torch.Tensor | None]:
+    def crop_file(self, row: int) -> tuple[Image.Image, torch.Tensor | None]:
         """A random crop of a file and of its mask."""
         split = self.split
-        assert isinstance(split.pictures, FilePictures)
-        path = split.pictures.find_path(row)
+        assert self.files is not None
+        path = self.files.find_path(row)
         if not isinstance(split, MaskSplit):
             return self.transforms.crop_file(path), None
-        picture = decode_picture(path, split.pictures.input_spec.mode)
+        picture = decode_picture(path, self.files.input_spec.mode)
         mask = read_mask(split.files[row], self.classes)
         return self.transforms.crop(picture, torch.from_numpy(mask))
 
@@ -200,5 +201,7 @@ def make_mix(augment: Augmentation, classes: int) -> v2.Transform | None:
     return v2.RandomChoice(mixes) if mixes else None
 
 
-def pass_on(batch: Batch) -> Batch:
-    return batch
+def pass_on(batch: Any) -> Batch:
+    """Nothing is left to collate: `__getitems__` makes a whole batch."""
+    whole: Batch = batch
+    return whole

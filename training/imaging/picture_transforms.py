@@ -154,7 +154,7 @@ def list_moves(augment: Augmentation, height: int, width: int) -> list[v2.Transf
 def find_reach(augment: Augmentation, side: int, other: int) -> int:
     """How far beyond an edge of this side the pixels may come from."""
     angles = np.radians(np.linspace(0, min(augment.rotate, 90), 91))
-    turned = (np.cos(angles) * side + np.sin(angles) * other).max() * (1 + augment.shear)
+    turned = float((np.cos(angles) * side + np.sin(angles) * other).max()) * (1 + augment.shear)
     reach = (turned / 2 + augment.shift * side) / (1 - augment.scale) - side / 2
     return min(math.ceil(reach), side - 1)
 

@@ -1,5 +1,6 @@
 """A random crop of a picture file: of a JPEG only as many pixels are decoded as the crop needs."""
 
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -27,25 +28,17 @@ def load_random_crop(path: Path, mode: str, crop: v2.RandomResizedCrop) -> Image
         box.update(crop.make_params([torch.empty(1, height, width, device="meta")]), of=height)
         fraction = min(box["height"] / size[0], box["width"] / size[1])
         if fraction >= 2:  # JPEGs can be decoded at a half, a quarter and an eighth
-            sides = (max(int(-(-side // fraction)), 1) for side in image.size)
-            image.draft(None, tuple(sides))
+            image.draft(None, (ceil(image.width / fraction), ceil(image.height / fraction)))
 
     image = decode_picture(path, mode, choose)
     scale = image.height / box["of"]
-    left, top = (
-        min(round(scale * box[name]), side - 1)
-        for name, side in (("left", image.width), ("top", image.height))
-    )
-    height, width = (max(round(scale * box[name]), 1) for name in ("height", "width"))
-    return v2.functional.resized_crop(
-        image,
-        top,
-        left,
-        min(height, image.height - top),
-        min(width, image.width - left),
-        list(size),
-        crop.interpolation,
-    )
+    left = min(round(scale * box["left"]), image.width - 1)
+    top = min(round(scale * box["top"]), image.height - 1)
+    right = min(max(round(scale * (box["left"] + box["width"])), left + 1), image.width)
+    bottom = min(max(round(scale * (box["top"] + box["height"])), top + 1), image.height)
+    cut = image.crop((left, top, right, bottom))
+    resized: Image.Image = v2.functional.resize(cut, list(size), crop.interpolation)
+    return resized
 
 
 def read_upright_size(image: Image.Image) -> tuple[int, int]:

@@ -1,6 +1,7 @@
 """Each augmentation changes pictures as documented."""
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -63,17 +64,19 @@ def test_turn_applies_one_of_eight_symmetries(grays: Pixels) -> None:
     assert len(seen) == 8
 
 
-def test_what_comes_in_from_outside_is_as_the_padding_says() -> None:
+@pytest.mark.parametrize(("padding", "least"), [("zeros", 0), ("border", 255), ("reflection", 255)])
+def test_what_comes_in_from_outside_is_as_the_padding_says(
+    padding: Literal["zeros", "border", "reflection"], least: int
+) -> None:
     """A white picture stays white, but with zeros."""
     white = np.full((16, 28, 28, 1), 255, np.uint8)
-    for padding, least in (("zeros", 0), ("border", 255), ("reflection", 255)):
-        augment = Augmentation(shift=0.3, rotate=45, scale=0.4, padding=padding)
-        assert min(int(each.min()) for each in change(augment, white)) == least
+    augment = Augmentation(shift=0.3, rotate=45, scale=0.4, padding=padding)
+    assert min(int(each.min()) for each in change(augment, white)) == least
 
 
 def test_fade_shrinks_the_range_and_keeps_its_order() -> None:
     """Black and white move inwards, by at most the given share."""
-    halves = np.repeat(np.uint8([0, 255]), 392).reshape(1, 28, 28, 1).repeat(64, 0)
+    halves = np.repeat(np.array([0, 255], np.uint8), 392).reshape(1, 28, 28, 1).repeat(64, 0)
     found = torch.stack(change(Augmentation(fade=0.3), halves)).flatten(1)
     black, white = found[:, 0], found[:, -1]
     assert black.min() >= 0

@@ -90,6 +90,11 @@ class FilePictures(DecodedRows):
         return type(self)(self.paths[rows], self.input_spec, self.store, self.slots[rows])
 
 
+def find_files(pictures: object) -> FilePictures | None:
+    """Pictures that are read like an array, if they are those of files."""
+    return pictures if isinstance(pictures, FilePictures) else None
+
+
 def read_pictures(
     paths: Sequence[Path],
     owner: Path,

@@ -39,7 +39,7 @@ class PixelStore:
         self.folder = CACHE_FOLDER.resolve()
         self.key = hashlib.sha256(repr((rules, shape)).encode()).hexdigest()[:24]
         self.shape, self.row_bytes = shape, math.prod(shape)
-        self.limit = int(limit * GIGABYTE)
+        self.limit = round(limit * GIGABYTE)
         self.pixels = self.folder / f"{self.key}.pixels"
         self.index = self.folder / f"{self.key}.index"
         self.in_use: IO[str] | None = None
@@ -81,9 +81,11 @@ class PixelStore:
         room = self.make_room(int(wanted.sum()) * self.row_bytes) // self.row_bytes
         self.index.touch()
         self.pixels.touch()
+        if alone and self.pixels.stat().st_size > room * self.row_bytes:
+            os.truncate(self.pixels, room * self.row_bytes)
         known = self.read_index(room)
         slots = np.array([known.get(name, UNKNOWN) for name in names], np.int64)
-        missing = np.flatnonzero((slots == UNKNOWN) | ((slots == DECODED) & wanted))
+        missing = list_missing(slots, wanted, room)
         faults: dict[int, str] = {}
         with self.index.open("a") as index, self.pixels.open("r+b", buffering=0) as pixels:
             if alone and len(missing):  # rows of files that are gone are free
@@ -98,7 +100,7 @@ class PixelStore:
                 slot = next(free, DECODED) if wanted[row] else DECODED
                 if slot >= 0:
                     pixels.seek(slot * self.row_bytes)
-                    pixels.write(np.ascontiguousarray(found))
+                    pixels.write(found.tobytes())
                 if slot != slots[row]:
                     slots[row] = slot
                     index.write(f"{names[row]} {slot}\n")
@@ -126,9 +128,8 @@ class PixelStore:
                 known[name] = int(slot)
                 owners[int(slot)] = name
         return {
-            name: slot
+            name: slot if owners[slot] == name and slot < rows else DECODED
             for name, slot in known.items()
-            if slot == DECODED or (owners[slot] == name and slot < rows)
         }
 
     def make_room(self, needed: int) -> int:
@@ -140,7 +141,7 @@ class PixelStore:
         for path in self.folder.iterdir():
             stores.setdefault(path.name.partition(".")[0], []).append(path)
         stores.pop(self.key, None)
-        sizes = {key: sum(map(measure_file, files)) for key, files in stores.items()}
+        sizes = {key: sum(map(measure_pixels, files)) for key, files in stores.items()}
         for key in sorted(stores, key=lambda key: max(map(find_age, stores[key]))):
             if sum(sizes.values()) + needed <= self.limit:
                 break
@@ -187,6 +188,14 @@ def decode_rows(
                 bar.update()
 
 
+def list_missing(slots: Slots, wanted: NDArray[np.bool_], room: int) -> NDArray[np.int64]:
+    """The files to decode: those that nobody has tried, and as many others as there is room for."""
+    unknown = slots == UNKNOWN
+    rest = max(room - int((slots >= 0).sum()) - int((unknown & wanted).sum()), 0)
+    stored_later = np.flatnonzero((slots == DECODED) & wanted)[:rest]
+    return np.union1d(np.flatnonzero(unknown), stored_later)
+
+
 def list_free_slots(taken: set[int], room: int) -> Iterator[int]:
     """The slots below `room` that no file has, from the first on."""
     return (slot for slot in range(room) if slot not in taken)
@@ -228,8 +237,9 @@ def remove_unused(files: list[Path]) -> bool:
     return True
 
 
-def measure_file(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
+def measure_pixels(path: Path) -> int:
+    """The size of a file of pixels; an index is small."""
+    return path.stat().st_size if path.exists() and path.suffix != ".index" else 0
 
 
 def find_age(path: Path) -> float:
