@@ -53,6 +53,13 @@ class Config(Settings):
     one_neuron: bool = False  # two classes by one sigmoid neuron
     validation: Fraction = 0.1  # share of training to hold out if the data set has no such split
     test: Fraction = 0.2  # the same for the test split of a folder without splits
+    group: str = ""  # a column of the CSV, or a regular expression on the path of a picture
+    folds: Count = 0  # cross-validation: `validation` is then part `fold` of so many parts
+    fold: Count = 0
+    skip_unreadable: bool = False  # leave out pictures that cannot be decoded
+    skip_duplicates: bool = False  # leave out copies of pictures of another split
+    cache: NotNegative = 4.0  # gigabytes of decoded pictures on the disk; 0: decode each time
+    workers: Count | None = None  # processes that load pictures; None: 0, or on CUDA one per core
     seed: Seed = 0
 
     epochs: AtLeastOne = 30

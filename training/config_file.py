@@ -112,6 +112,20 @@ def check_combinations(config: Config) -> None:
         accepted = f"{join_choices([*MEASURES[config.task]])} for task={config.task}"
         raise UserError(describe_value("best", accepted, config.best))
     segmentation = config.task == "segmentation"
+    mixable = (config.task, config.loss, config.one_neuron) == (
+        "multiclass",
+        "cross_entropy",
+        False,
+    )
+    if clash := config.augment.find_clash(segmentation, mixable):
+        raise UserError(clash)
+    if config.folds == 1 or not bool(config.folds) <= config.fold <= config.folds:
+        raise UserError(
+            "`folds` must be 0 or at least 2 and `fold` from 1 to `folds`, got "
+            f"folds={config.folds} and fold={config.fold}."
+        )
+    if config.group and config.data == "mnist":
+        raise UserError("`group` needs picture files, and data=mnist has none. Remove `group`.")
     clashes = {
         "task=segmentation and one_neuron": segmentation and config.one_neuron,
         "loss=focal and task=segmentation": config.loss == "focal" and segmentation,
@@ -132,11 +146,6 @@ def check_segmentation(config: Config) -> None:
         if config.labels:
             raise UserError(
                 f"labels={config.labels!r} is for task=segmentation. Other data name their own."
-            )
-        if config.augment.crop:
-            raise UserError(
-                f"augment.crop={config.augment.crop} is for task=segmentation, whose masks are cut "
-                "along with their pictures. Set it to 0."
             )
         return
     accepted = "two to 255 different names, one for each value of the masks"

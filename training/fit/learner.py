@@ -90,13 +90,13 @@ class Learner:
                 if isinstance(module, nn.modules.batchnorm._BatchNorm):
                     module.eval()
 
-    def train_step(self, batches: list[Batch], rng: torch.Generator) -> torch.Tensor:
+    def train_step(self, batches: list[Batch]) -> torch.Tensor:
         """One step of the optimizer on the gradients of some batches; returns their mean loss."""
         self.optimizer.zero_grad()
         total = torch.zeros((), device=self.device)
         for at, (image, label) in enumerate(batches, 1):
             with hold_gradients(self.forward, at < len(batches)):
-                loss = self.compute_loss(image.to(self.device), label.to(self.device), rng)
+                loss = self.compute_loss(image.to(self.device), label.to(self.device))
                 self.scaler.scale(loss / len(batches)).backward()  # type: ignore[no-untyped-call]
             total += loss.detach() / len(batches)
         if self.config.clip:
@@ -109,15 +109,9 @@ class Learner:
             self.average.update_parameters(self.model)
         return total
 
-    def compute_loss(
-        self, image: torch.Tensor, label: torch.Tensor, rng: torch.Generator
-    ) -> torch.Tensor:
-        """The loss of one augmented batch."""
+    def compute_loss(self, image: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+        """The loss of one batch."""
         config = self.config
-        if config.task == "segmentation":
-            image, label = config.augment.augment_with_masks(image, label, rng)
-        else:
-            image = config.augment(image, rng)
         with self.autocast():
             loss = self.loss(self.forward(image).float(), label)
         if config.l1:

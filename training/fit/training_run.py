@@ -13,10 +13,10 @@ import torch
 
 from training.config import Config
 from training.data.datasets import Dataset
-from training.fit.batches import iterate_batches
 from training.fit.checks import check_loss, explain_compiler
 from training.fit.distributed import average, gather, get_rank, get_world_size, share_buffers
 from training.fit.learner import Learner
+from training.fit.loaders import make_loader
 from training.fit.losses import make_loss
 from training.fit.progress import Progress, describe_epoch
 from training.fit.scores import Tally, get_best_measure, merge_tallies, take_share
@@ -38,10 +38,16 @@ class TrainingRun:
         device: torch.device,
     ) -> None:
         self.config, self.data, self.device = config, data, device
-        self.train = data.splits["train"]
-        self.val = take_share(data.splits["val"], config.batch_size, get_rank(), get_world_size())
-        shares = torch.from_numpy(self.train.class_shares(len(data.labels))).float().to(device)
-        self.batches = config.passes * len(self.train) // config.batch_size or 1
+        train, classes, share = (
+            data.splits["train"],
+            len(data.labels),
+            (get_rank(), get_world_size()),
+        )
+        self.train_loader = make_loader(train, config, classes, device, share, train=True)
+        val = take_share(data.splits["val"], config.batch_size, *share)
+        self.val_loader = make_loader(val, config, classes, device)
+        self.batches = len(self.train_loader)
+        shares = torch.from_numpy(train.class_shares(classes)).float().to(device)
         self.learner = Learner(config, model, head, make_loss(config, shares), device, self.batches)
         self.epochs_done = 0
         self.measure, self.sign = get_best_measure(config)
@@ -80,17 +86,15 @@ class TrainingRun:
     def train_epoch(self, progress: Progress) -> tuple[float, float]:
         """Take every step of one epoch; returns the mean loss of the steps and the last rate."""
         config, learner, epoch = self.config, self.learner, self.epochs_done + 1
-        torch.manual_seed(100_003 * config.seed + self.epochs_done)  # dropout uses this generator
-        order = torch.initial_seed()  # the same order in every process
-        torch.manual_seed(order + 7919 * get_rank())
-        rng = torch.Generator(self.device).manual_seed(torch.initial_seed() + 1)
+        # Dropout uses this generator. Each process has its own numbers.
+        torch.manual_seed(100_003 * config.seed + self.epochs_done + 7919 * get_rank())
         learner.begin_epoch(self.epochs_done)
-        batches = iterate_batches(self.train, config.batch_size, order, config.passes)
+        batches = self.train_loader.iterate(self.epochs_done)
         losses: list[torch.Tensor] = []
         rate = 0.0
         for group in group_batches(progress.follow(batches, epoch), config.accumulate):
             rate = learner.optimizer.param_groups[0]["lr"]
-            losses.append(learner.train_step(group, rng))
+            losses.append(learner.train_step(group))
             if len(losses) % CHECKED_STEPS == 0:
                 self.compute_mean_loss(losses, epoch)
         return self.compute_mean_loss(losses, epoch), rate
@@ -109,7 +113,7 @@ class TrainingRun:
         share_buffers(learner.kept)
         share_buffers(learner.model)
         tally = Tally(self.config, len(self.data.labels))
-        for image, label in iterate_batches(self.val, self.config.batch_size):
+        for image, label in self.val_loader.iterate():
             label = label.to(self.device)
             with learner.autocast():
                 logits = learner.kept(image.to(self.device)).float()

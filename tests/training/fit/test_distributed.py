@@ -15,8 +15,8 @@ from training.config import Config
 from training.data.datasets import Dataset
 from training.errors import UserError
 from training.fit import distributed
-from training.fit.batches import iterate_batches
 from training.fit.distributed import check_batch_size, find_unused_weights
+from training.fit.loaders import make_loader
 from training.fit.scores import Tally, merge_tallies, take_share
 
 SCRIPT = """
@@ -77,7 +77,7 @@ def test_shares_of_a_split_have_the_figures_of_the_whole(
         for rank in range(shares):
             tallies.append(Tally(config, 2))
             share = take_share(split, 5, rank, shares)
-            for image, label in iterate_batches(share, 5):
+            for image, label in make_loader(share, config, 2, torch.device("cpu")).iterate():
                 logits = image.float().mean((1, 2))[:, :1] * torch.tensor([0.01, -0.02])
                 loss = float(F.cross_entropy(logits, label))
                 tallies[-1].count(loss, logits, label)

@@ -31,10 +31,10 @@ from training.config import Config
 from training.fit.learner import Learner
 from training.fit.loop import fit
 
-def die(learner, batches, rng):
+def die(learner, batches):
     if next(steps) == 15:  # of 24
         os.kill(os.getpid(), signal.SIGKILL)
-    return remember(learner, batches, rng)
+    return remember(learner, batches)
 
 torch.set_num_threads(1)
 steps = itertools.count()

@@ -114,4 +114,5 @@ def load_test(
     """The user's pictures with masks, if any were given."""
     if request.pictures is None:
         return None
-    return load_mask_split(list_masked_pictures(request.pictures), input_spec, len(labels))
+    pairs = list_masked_pictures(request.pictures)
+    return load_mask_split(request.pictures, pairs, input_spec, len(labels))
