@@ -91,18 +91,19 @@ class TrainingRun:
         learner.begin_epoch(self.epochs_done)
         batches = self.train_loader.iterate(self.epochs_done)
         losses: list[torch.Tensor] = []
-        rate = 0.0
+        rate, when = 0.0, ""
         for group in group_batches(progress.follow(batches, epoch), config.accumulate):
             rate = learner.optimizer.param_groups[0]["lr"]
             losses.append(learner.train_step(group))
+            when = f"after {len(losses)} steps of epoch {epoch}"
             if len(losses) % CHECKED_STEPS == 0:
-                self.compute_mean_loss(losses, epoch)
-        return self.compute_mean_loss(losses, epoch), rate
+                self.compute_mean_loss(losses[-CHECKED_STEPS:], when)
+        return self.compute_mean_loss(losses, when), rate
 
-    def compute_mean_loss(self, losses: list[torch.Tensor], epoch: int) -> float:
-        """The mean loss of all steps and processes. DivergedError if it is not finite."""
+    def compute_mean_loss(self, losses: list[torch.Tensor], when: str) -> float:
+        """The mean loss of these steps, of all processes. DivergedError if it is not finite."""
         loss = average(float(torch.stack(losses).cpu().double().mean()), self.device)
-        check_loss(self.config, loss, f"after {len(losses)} steps of epoch {epoch}")
+        check_loss(self.config, loss, when)
         return loss
 
     @torch.no_grad()
