@@ -65,6 +65,7 @@ def make_model(
         choose_batch_size(settings, session.provider),
         settings.max_queue_delay_ms / 1000,
         session.replicas,
+        session.rows_alone,
         session.run_inline,
         min_targets=int(artifact.card.gradcam.compiler == CLOSED_FORM),
         has_regions=artifact.card.segments,

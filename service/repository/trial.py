@@ -52,7 +52,12 @@ def try_model_file(settings: Settings, path: Path) -> bytes:
     session = OnnxSession(content, artifact, "cpu", min(count_cores(), MAX_THREADS))
     del content
     run_all_batches(session, artifact, pictures, choose_batch_size(settings, "cpu"))
-    header = {"size": size, "sha256": artifact.sha256, "map_shape": artifact.map_shape}
+    header = {
+        "size": size,
+        "sha256": artifact.sha256,
+        "map_shape": artifact.map_shape,
+        "is_steady": artifact.is_steady,
+    }
     lines = (to_json(header), to_json(artifact.raw_card))
     arrays = (array for picture in pictures for array in picture if array is not None)
     return b"\n".join((*lines, b"".join(array.tobytes() for array in arrays)))
@@ -64,7 +69,8 @@ def unpack_trial(path: Path, answer: bytes) -> TriedModel:
     header, raw_card = from_json(header_line), from_json(card_line, cache_strings="keys")
     card = Card.model_validate(raw_card)
     height, width = header["map_shape"]
-    artifact = Artifact(path, header["sha256"], card, raw_card, (height, width))
+    facts = (header["sha256"], card, raw_card, (height, width), header["is_steady"])
+    artifact = Artifact(path, *facts)
     spec = card.input
     planes = spec.channels + card.segments  # after the pixels comes the mask
     size = spec.height * spec.width

@@ -42,6 +42,7 @@ class BoundSession:
     """
 
     run_inline = False  # a thread waits for the GPU
+    rows_alone = False
     replicas = 1
 
     def __init__(

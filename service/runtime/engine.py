@@ -50,6 +50,10 @@ class Session(Protocol):
     def replicas(self) -> int:
         """How many calls of `run_replica` may run at the same time."""
 
+    @property
+    def rows_alone(self) -> bool:
+        """Whether a replica runs rows one by one as fast as in a batch."""
+
     def run(self, image: NDArray[np.uint8], target: NDArray[np.int64]) -> AnyOutputs:
         """Run one batch: `image` [N, H, W, C], `target` [N, T] with -1 for a row's own top-1.
 

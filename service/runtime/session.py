@@ -19,6 +19,8 @@ PROVIDER_NAMES = {CUDA: "cuda", CPU: "cpu"}
 MIN_MULTITHREADED_SECONDS = 0.001  # a shorter run ends before other threads wake up
 MAX_INLINE_SECONDS = 0.001  # for a full batch with maps; the event loop is blocked meanwhile
 MEASURED_RUNS = 5
+ROWS_COMPARED = 4  # in a batch, with as many single rows
+ROW_OVERHEAD = 0.0003  # seconds of handing over and answering a run
 REGION_RANK = 3  # of an array of targets that have regions
 MAX_REPLICATED_BYTES = 128 << 20  # of a file; a larger one would take too much memory twice
 
@@ -29,6 +31,7 @@ class OnnxSession:
     sizes: tuple[int, ...] = ()  # every batch size is as fast to start
     run_inline = False
     replicas = 1
+    rows_alone = False
 
     def __init__(self, content: bytes, artifact: Artifact, device: str, threads: int) -> None:
         """Load `content`, the bytes that were validated; `threads` is for runs on a CPU.
@@ -72,8 +75,9 @@ class ReplicatedSession:
     sizes: tuple[int, ...] = ()
     run_inline = False
 
-    def __init__(self, shared: Session, single: Session, replicas: int) -> None:
+    def __init__(self, shared: Session, single: Session, replicas: int, rows_alone: bool) -> None:
         """`shared` runs on all cores, `single` on one."""
+        self.rows_alone = rows_alone
         self.provider = shared.provider
         self.run, self.run_replica = shared.run, single.run
         self.replicas = replicas
@@ -144,14 +148,17 @@ def _open_measured(content: bytes, artifact: Artifact, settings: Settings) -> Se
         session.sizes = list_sizes(choose_batch_size(settings, session.provider))
         return session
     cores = count_cores()
-    if cores > 1 and measure_run(session, artifact) >= MIN_MULTITHREADED_SECONDS:
+    seconds = measure_run(session, artifact)
+    if cores > 1 and seconds >= MIN_MULTITHREADED_SECONDS:
         if len(content) <= MAX_REPLICATED_BYTES:
             shared = OnnxSession(content, artifact, settings.device, cores)
-            return ReplicatedSession(shared, session, cores)
+            batched = measure_run(session, artifact, ROWS_COMPARED) / ROWS_COMPARED
+            return ReplicatedSession(shared, session, cores, batched - seconds > ROW_OVERHEAD)
         del session  # frees its memory first
         return OnnxSession(content, artifact, settings.device, cores)
     full = choose_batch_size(settings, session.provider)
-    session.run_inline = measure_run(session, artifact, full, 1) < MAX_INLINE_SECONDS
+    if artifact.is_steady:
+        session.run_inline = measure_run(session, artifact, full, 1) < MAX_INLINE_SECONDS
     return session
 
 

@@ -1,5 +1,6 @@
 """Which session is opened for a model, and what it says if that fails."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from service.settings import DeviceError, read_settings
 from tests.service.quadrants_model import write_model
 
 Model = tuple[bytes, Artifact]
+Measure = Callable[..., float]
 
 
 @pytest.fixture
@@ -31,14 +33,15 @@ def model(tmp_path: Path) -> Model:
 
 
 def open_with(
-    model: Model, monkeypatch: pytest.MonkeyPatch, run_seconds: float, **settings: str
+    model: Model, monkeypatch: pytest.MonkeyPatch, run_seconds: float | Measure, **settings: str
 ) -> Session:
-    """Open a session on four cores of which each run takes `run_seconds`."""
+    """Open a session on four cores. Each run takes `run_seconds`, or what that returns."""
     monkeypatch.setenv("SIGHTGLASS_DEVICE", "cpu")
     for name, value in settings.items():
         monkeypatch.setenv(f"SIGHTGLASS_{name.upper()}", value)
     monkeypatch.setattr(session_module, "count_cores", lambda: 4)
-    monkeypatch.setattr(session_module, "measure_run", lambda *_: run_seconds)
+    measure = run_seconds if callable(run_seconds) else lambda *_: run_seconds
+    monkeypatch.setattr(session_module, "measure_run", measure)
     return open_session(*model, read_settings())
 
 
@@ -61,6 +64,18 @@ def test_a_slow_model_has_a_replica_on_each_core(
     other: Any
     for one, other in zip(session.run(*batch)[:3], session.run_replica(*batch)[:3], strict=True):
         np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+@pytest.mark.parametrize(("batch_seconds", "expected"), [(0.041, False), (0.042, True)])
+def test_rows_run_alone_if_each_takes_longer_in_a_batch(
+    model: Model, monkeypatch: pytest.MonkeyPatch, batch_seconds: float, expected: bool
+) -> None:
+    def measure(_session: object, _artifact: object, size: int = 1, _targets: int = 0) -> float:
+        return 0.010 if size == 1 else batch_seconds
+
+    session = open_with(model, monkeypatch, measure)
+    assert isinstance(session, ReplicatedSession)
+    assert session.rows_alone == expected
 
 
 def test_a_slow_model_that_is_too_large_for_replicas_uses_all_cores(
