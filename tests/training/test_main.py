@@ -70,7 +70,7 @@ def test_a_folder_without_a_test_split_is_measured_on_its_validation_split(
             if (label, split) != ("green", "val"):
                 (tmp_path / "set" / split / label).mkdir(parents=True)
                 for i in range(count):
-                    image = Image.new("RGB", (30 + i, 40), colour)
+                    image = Image.new("RGB", (30 + i, 40 + count), colour)
                     image.save(tmp_path / "set" / split / label / f"{i}.png")
     config = tmp_path / "colours.py"
     config.write_text(
