@@ -119,13 +119,6 @@ def check_combinations(config: Config) -> None:
     )
     if clash := config.augment.find_clash(segmentation, mixable):
         raise UserError(clash)
-    if config.folds == 1 or not bool(config.folds) <= config.fold <= config.folds:
-        raise UserError(
-            "`folds` must be 0 or at least 2 and `fold` from 1 to `folds`, got "
-            f"folds={config.folds} and fold={config.fold}."
-        )
-    if config.group and config.data == "mnist":
-        raise UserError("`group` needs picture files, and data=mnist has none. Remove `group`.")
     clashes = {
         "task=segmentation and one_neuron": segmentation and config.one_neuron,
         "loss=focal and task=segmentation": config.loss == "focal" and segmentation,

@@ -121,17 +121,12 @@ def test_a_setting_that_would_be_ignored_is_refused(changes: list[str]) -> None:
         ("nuclei", ["augment.erase=0.5"], "augment.erase changes no masks"),
         ("nuclei", ["augment.resized_crop=0.5"], "augment.crop and augment.resized_crop cannot"),
         ("eurosat", ["augment.crop=32"], "augment.crop=32 is for task=segmentation"),
-        ("eurosat", ["folds=1", "fold=1"], "`folds` must be 0 or at least 2"),
-        ("eurosat", ["folds=5"], "`folds` must be 0 or at least 2 and `fold` from 1 to `folds`"),
-        ("eurosat", ["folds=5", "fold=6"], "got folds=5 and fold=6"),
-        ("eurosat", ["fold=2"], "got folds=0 and fold=2"),
-        ("lenet5", ["group=x"], "`group` needs picture files"),
     ],
 )
-def test_augmentation_and_folds_that_do_not_suit_are_refused(
+def test_augmentation_that_does_not_suit_is_refused(
     config: str, changes: list[str], sentence: str
 ) -> None:
-    """A change that the labels or the loss cannot follow, and a fold that is none."""
+    """A change that the labels or the loss cannot follow."""
     with pytest.raises(UserError) as refused:
         load_config(config, changes)
     assert sentence in str(refused.value)

@@ -136,6 +136,14 @@ def describe_labels(labels: tuple[str, ...], others: tuple[str, ...]) -> str:
 
 
 def make_split_rules(config: Config) -> SplitRules:
+    """The config's rules of splitting; UserError if they are none."""
+    if config.folds == 1 or not bool(config.folds) <= config.fold <= config.folds:
+        raise UserError(
+            "`folds` must be 0 or at least 2 and `fold` from 1 to `folds`, got "
+            f"folds={config.folds} and fold={config.fold}."
+        )
+    if config.group and config.data == "mnist":
+        raise UserError("`group` needs picture files, and data=mnist has none. Remove `group`.")
     return SplitRules(config.validation, config.test, config.seed, config.folds, config.fold)
 
 

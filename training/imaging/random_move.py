@@ -17,7 +17,7 @@ from torchvision.transforms import v2
 from training.imaging.augmentation import IGNORED, Augmentation
 
 
-class RandomMove(v2.Transform):
+class RandomMove(v2.Transform):  # type: ignore[misc]  # torchvision has no types
     """One affine transform for each picture."""
 
     _transformed_types = (Image.Image, tv_tensors.Mask)

@@ -8,8 +8,9 @@ from PIL import Image
 
 from training.config import Config
 from training.config_file import load_config
-from training.data.datasets import Dataset, find_files, load_dataset
+from training.data.datasets import Dataset, load_dataset
 from training.data.decoded import store
+from training.data.decoded.pictures import find_files
 from training.data.splits import SplitRules, fill_splits
 from training.errors import UserError
 
@@ -121,6 +122,22 @@ def test_each_row_is_validated_in_one_fold(grouped: bool) -> None:
             assert len(pairs) == 10
     assert all(each == tests[0] for each in tests)
     assert (validated == 1 - np.array(tests[0])).all()
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        (["folds=1", "fold=1"], "`folds` must be 0 or at least 2"),
+        (["folds=5"], "`folds` must be 0 or at least 2 and `fold` from 1 to `folds`"),
+        (["folds=5", "fold=6"], "got folds=5 and fold=6"),
+        (["fold=2"], "got folds=0 and fold=2"),
+        (["data=mnist", "group=x"], "`group` needs picture files"),
+    ],
+)
+def test_a_fold_that_is_none_is_refused(patients: Path, changes: list[str], sentence: str) -> None:
+    with pytest.raises(UserError) as refused:
+        load_dataset(make_config(patients, *changes))
+    assert sentence in str(refused.value)
 
 
 def test_a_label_with_too_few_pictures_is_named(patients: Path) -> None:
