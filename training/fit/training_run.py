@@ -38,11 +38,8 @@ class TrainingRun:
         device: torch.device,
     ) -> None:
         self.config, self.data, self.device = config, data, device
-        train, classes, share = (
-            data.splits["train"],
-            len(data.labels),
-            (get_rank(), get_world_size()),
-        )
+        train, classes = data.splits["train"], len(data.labels)
+        share = get_rank(), get_world_size()
         self.train_loader = make_loader(train, config, classes, device, share, train=True)
         val = take_share(data.splits["val"], config.batch_size, *share)
         self.val_loader = make_loader(val, config, classes, device)
