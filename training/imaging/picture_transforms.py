@@ -42,6 +42,8 @@ class PictureTransforms:
         mean = [255 * value for value in input_spec.mean]
         self.erase = v2.RandomErasing(augment.erase, value=mean)
         self.spread = upsample(cut[0]), upsample(cut[1])
+        rows, columns = ((torch.arange(side) * 2 + 1) / side - 1 for side in cut)
+        self.places = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), 2)  # (H, W, 2)
 
     def crop_file(self, path: Path) -> Image.Image:
         """A random crop of a file in the network's size."""
@@ -83,9 +85,7 @@ class PictureTransforms:
         high, wide = self.spread  # (H, 5), (W, 5)
         coarse = torch.randn(2, BENDS, BENDS) * 2 * self.augment.elastic
         moves = high @ coarse @ wide.T  # (2, H, W) in -1..1
-        rows, columns = ((torch.arange(n) * 2 + 1) / n - 1 for n in (x.shape[1], x.shape[2]))
-        places = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), 2)
-        grid = (places + moves.permute(1, 2, 0))[None]  # (1, H, W, 2)
+        grid = (self.places + moves.permute(1, 2, 0))[None]  # (1, H, W, 2)
         bent = F.grid_sample(
             x[None].float(), grid, "bilinear", self.augment.padding, align_corners=False
         )[0].clamp(0, 255)

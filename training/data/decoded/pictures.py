@@ -47,9 +47,9 @@ class DecodedRows(ABC):
         return len(self.slots)
 
     def __getitem__(self, rows: Any) -> Pixels:
-        """Decode a row, or the rows of a slice, of indices or of a mask."""
-        chosen = np.arange(len(self))[rows]
-        return self.read(chosen) if chosen.ndim else self.read(chosen[None])[0]
+        """Read a row, or the rows of a slice, of indices or of a mask."""
+        chosen = np.asarray(np.arange(len(self))[rows])
+        return self.read(chosen.ravel()).reshape(*chosen.shape, *self.store.shape)
 
     def read(self, rows: NDArray[np.int64]) -> Pixels:
         slots = self.slots[rows]
