@@ -12,8 +12,9 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 AUTO: Final = "auto"
 BUNDLED_MODELS = Path(__file__).parents[1] / "models"  # in this repository, or in the wheel
-BUNDLED_DEFAULT = "squeezenet1_1"  # one of them
+BUNDLED_DEFAULT = "efficientnet_lite0"  # one of them
 PREFIX = "SIGHTGLASS_"
+LISTEN_VARIABLE = "LAUNCHER_HOST"  # the address that the launcher listens on
 OTHERS = {"SIGHTGLASS_DATA", "SIGHTGLASS_IMAGE", "SIGHTGLASS_KEY"}  # training, compose, clients
 # Kubernetes sets these in every container that can see a Service with the name `sightglass`.
 INJECTED = re.compile(
@@ -104,6 +105,11 @@ class Settings(BaseSettings):
         ge=0,
         allow_inf_nan=False,
         description="Seconds that a stopping server keeps answering new requests",
+    )
+    grpc_port: Annotated[int, Field(ge=0, le=65_535)] = Field(
+        0,
+        description="Port of the Open Inference Protocol over gRPC, on the same host as HTTP. `0` "
+        "turns it off",
     )
     api_keys: CommaSeparated = Field(
         (),

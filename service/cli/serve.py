@@ -21,6 +21,7 @@ from typing import Any
 
 import psutil
 
+from service.cli.grpc_port import check_grpc_port
 from service.cli.ready import ReadyMessage, announce_ready, make_url
 from service.cli.workers import choose_workers
 from service.machine import adopt_orphans, end_with_parent
@@ -28,6 +29,7 @@ from service.server.tracing import make_exporters
 from service.settings import (
     BUNDLED_DEFAULT,
     BUNDLED_MODELS,
+    LISTEN_VARIABLE,
     ConfigurationError,
     Settings,
     apply_bundled_default,
@@ -60,6 +62,7 @@ def serve(host: str, port: int) -> int:
     """
     address = check_address(host, port)
     settings = apply_bundled_default(read_settings())
+    check_grpc_port(settings, address, port)
     make_exporters()  # the workers make their own; here a wrong setting is still one sentence
     if settings.device == "cuda":
         from service.runtime.device import require_cuda  # onnxruntime loads slowly
@@ -69,7 +72,7 @@ def serve(host: str, port: int) -> int:
     exit_at_signals()
     adopt_orphans()
     with make_folder() as folder:
-        environment = make_environment(settings, workers, folder)
+        environment = make_environment(settings, workers, folder) | {LISTEN_VARIABLE: address}
         is_bundled = settings.default_model == BUNDLED_DEFAULT
         ready = ReadyMessage(make_url(host, port), workers, is_bundled)
         for _ in range(START_ATTEMPTS):

@@ -152,7 +152,7 @@ class Repository:
         name, _, version = reference.partition("/")
         entries = [
             entry
-            for its, entry in self._versions.get(name, {}).items()
+            for its, entry in list(self._versions.get(name, {}).items())  # in a thread, they change
             if not version or str(its) == version
         ]
         if not entries:

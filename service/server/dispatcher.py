@@ -14,7 +14,7 @@ from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 
 from service.api.error_responses import make_error_response
-from service.api.routing import Endpoint
+from service.api.routing import Route
 from service.errors import (
     ApiError,
     InternalError,
@@ -48,7 +48,7 @@ class Dispatcher:
         self,
         settings: Settings,
         lifecycle: Lifecycle,
-        endpoints: Sequence[Endpoint],
+        endpoints: Sequence[Route],
         admission: Admission,
         tracer: RequestTracer | None = None,
     ) -> None:
@@ -88,7 +88,7 @@ class Dispatcher:
         await send_response(response, request, send, self._admission.memory.hold_response)
         self.record(request, endpoint, response.status_code, code, seconds)
 
-    def find_endpoint(self, scope: Scope) -> tuple[Endpoint | None, bool]:
+    def find_endpoint(self, scope: Scope) -> tuple[Route | None, bool]:
         """Return the endpoint of the path, and whether it is for the method, too."""
         if same_path := self._by_path.get(scope["path"]):  # most requests: no pattern to match
             for endpoint in same_path:
@@ -108,7 +108,7 @@ class Dispatcher:
     def record(
         self,
         request: Request,
-        endpoint: Endpoint | None,
+        endpoint: Route | None,
         status: int,
         code: str | None,
         seconds: float,
@@ -136,9 +136,7 @@ class Dispatcher:
             known_route = endpoint.path if endpoint else None
             self._tracer.record_request(request, known_route, status, code, seconds)
 
-    async def _answer(
-        self, request: Request, endpoint: Endpoint | None, is_allowed: bool
-    ) -> Response:
+    async def _answer(self, request: Request, endpoint: Route | None, is_allowed: bool) -> Response:
         request.check_protocol()
         if request.scope.get(PREFLIGHT):  # without a key, so the path must not matter
             return answer_preflight(request, self._methods)
@@ -174,7 +172,7 @@ class Dispatcher:
         return [endpoint.method for endpoint in self._endpoints if endpoint.path == path]
 
     def _explain_timeout(self, request: Request) -> ApiError:
-        milliseconds = round(self.timeout_seconds * 1000)
+        milliseconds = round(request.timeout_seconds * 1000)
         if request.method == "POST" and not request.body_is_read:
             return RequestTimeout(
                 f"The body did not arrive within {milliseconds} ms: send it faster."

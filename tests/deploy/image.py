@@ -144,7 +144,7 @@ def is_ready() -> bool:
 def test_the_image_explains_a_photograph_with_the_bundled_model(service: psutil.Process) -> None:
     answer = httpx.post(f"{URL}/gradcam", content=PICTURE, timeout=PATIENCE)
     assert answer.status_code == 200
-    assert answer.headers["x-model"].startswith("squeezenet1_1/")
+    assert answer.headers["x-model"].startswith("efficientnet_lite0/")
     assert answer.content.startswith(b"\x89PNG")
     assert service.is_running()
 

@@ -52,7 +52,7 @@ SERVE = re.compile(
 )
 ANNOUNCED = "Sightglass is ready"
 LAST_HINT = "-o heatmap.png\n"
-DEFAULT_MODEL = "squeezenet1_1"  # of `make serve`
+DEFAULT_MODEL = "efficientnet_lite0"  # of `make serve`
 VARYING = re.compile(r"epoch |[\d.]+ s: ")
 NUMBER = re.compile(r"\d+(?:[.,]\d+)*(?:e[-+]\d+)?")
 

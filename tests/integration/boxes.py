@@ -49,7 +49,7 @@ def main() -> None:
     digits = load_mnist(0, 0).get_split("test")
     quarters = open_session(quadrants_model.make_graph(quadrants_model.make_card()))
     show("drawn quarters", list(light_quarters(quarters)))
-    for name, pictures in (("squeezenet1_1", photographs), ("resnet18", land_use)):
+    for name, pictures in (("efficientnet_lite0", photographs), ("resnet18", land_use)):
         run, input_spec, labels = open_bundled(name)
         split = decode(pictures, input_spec, labels)
         show(f"{name}, mosaics", list(arrange_mosaics(run, split)))

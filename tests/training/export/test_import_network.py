@@ -83,6 +83,18 @@ def test_a_users_network_is_exported(ask: Callable[..., ImportRequest]) -> None:
     assert "License: MIT." in proto.doc_string
 
 
+@pytest.mark.parametrize(
+    ("given", "expected"), [("bicubic", "bicubic"), ("nearest", "nearest"), (None, "bilinear")]
+)
+def test_the_card_has_the_interpolation(
+    ask: Callable[..., ImportRequest], given: str | None, expected: str
+) -> None:
+    """It is the user's; without one it is the architecture's."""
+    input_spec = card(import_network(ask(interpolation=given)))["input"]
+    assert isinstance(input_spec, dict)
+    assert input_spec["interpolation"] == expected
+
+
 def test_hirescam_is_gradcam_where_both_are_the_same_map(
     ask: Callable[..., ImportRequest], capsys: pytest.CaptureFixture[str]
 ) -> None:
