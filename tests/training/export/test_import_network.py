@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from training.data import image_folder
+from training.data.decoded import store
 from training.errors import UserError
 from training.export.import_network import ImportRequest, import_network
 from training.export.labels import read_labels
@@ -42,7 +42,7 @@ def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Import
     (tmp_path / "mine.py").write_text(MODULE)
     (tmp_path / "labels.txt").write_text("Katze\n犬\n\nemu\n", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(image_folder, "CACHE_FOLDER", tmp_path / "cache")
+    monkeypatch.setattr(store, "CACHE_FOLDER", tmp_path / "cache")
     monkeypatch.delitem(sys.modules, "mine", raising=False)
     namespace: dict[str, Callable[[], torch.nn.Module]] = {}
     exec(MODULE, namespace)  # the same network, for its weights
