@@ -15,6 +15,7 @@ from service.imaging.decoding import Picture
 from service.inference.decoder_process import (
     Job,
     NeedsMore,
+    WornOut,
     receive_result,
     run_decoder,
     send_job,
@@ -47,6 +48,7 @@ class Decoding:
 
         Raises:
             InvalidImage, ImageTooLarge, UnsupportedMediaType: as decoding does.
+            WornOut: the process did not take the job.
             EOFError, OSError: the process has ended, or the job was stopped before.
         """
         with self._lock:
@@ -103,7 +105,11 @@ class DecoderPool:
             if decoder is None or not decoder.is_waiting():  # it was killed since its last job
                 decoder = self._replace(decoder)
             try:
-                return decoding.run(decoder, job)
+                try:
+                    return decoding.run(decoder, job)
+                except WornOut:
+                    decoder = self._replace(decoder)
+                    return decoding.run(decoder, job)
             except (EOFError, OSError, ValueError):
                 has_ended = True
                 raise InvalidImage(

@@ -35,6 +35,7 @@ from service.repository.memory import return_free_memory
 
 SPARE_BYTES = 32 << 20  # of a process, on top of what a picture needs, such as for its texts
 KEPT_BYTES = 4 << 20  # that an idle process may hold
+MAX_LOST_BYTES = 8 << 20  # of the room for the next pictures; a process that lost more is replaced
 BAND_BYTES = 1 << 20  # of a large picture that is sent at a time
 OUT_OF_MEMORY = (
     "Decoding the image takes more memory than its header announces. "
@@ -60,6 +61,10 @@ class NeedsMore(NamedTuple):
     size: int
 
 
+class WornOut(Exception):
+    """A process has too little memory left for another job."""
+
+
 class Memory(NamedTuple):
     """The bytes of a process: what may be written, and what it takes."""
 
@@ -82,9 +87,12 @@ def receive_result(pipe: Connection) -> Picture | NeedsMore:
 
     Raises:
         InvalidImage, ImageTooLarge, UnsupportedMediaType: as decoding does.
+        WornOut: the process did not take the job, and ends.
         EOFError, OSError: the process has ended.
     """
     answer = json.loads(pipe.recv_bytes())
+    if "worn_out" in answer:
+        raise WornOut
     if "needs" in answer:
         return NeedsMore(answer["needs"])
     for fault in FAULTS:
@@ -96,14 +104,23 @@ def receive_result(pipe: Connection) -> Picture | NeedsMore:
 
 
 def run_decoder(pipe: Connection) -> None:
-    """In the process: decode one picture after the other, until the pipe is closed."""
+    """In the process: decode one picture after the other, until the pipe is closed.
+
+    A picture that reached the limit may leave malloc with parts that it neither uses nor gives
+    back. They would be missing for the next picture. Such a process takes no more jobs and ends.
+    """
     make_expendable()
     warnings.simplefilter("ignore")  # Python would keep the text of each one for ever
     warm_up()
     return_free_memory()
     base = measure_memory()
+    is_worn_out = False
     while True:
         header = json.loads(pipe.recv_bytes())
+        if is_worn_out:
+            pipe.recv_bytes()
+            pipe.send_bytes(json.dumps({"worn_out": True}).encode())
+            return
         if drawing := header["drawing"]:
             for name in ("shown_size", "mask_size"):
                 drawing[name] = ShownSize(**drawing[name]) if drawing[name] else None
@@ -118,8 +135,11 @@ def run_decoder(pipe: Connection) -> None:
         except MemoryError:
             send_fault(pipe, InvalidImage(OUT_OF_MEMORY))
         gc.collect()  # a picture may be part of a cycle
-        if measure_memory().resident > base.resident + KEPT_BYTES:
+        memory = measure_memory()
+        if memory.resident > base.resident + KEPT_BYTES:
             return_free_memory()
+            memory = measure_memory()
+        is_worn_out = memory.writable > base.writable + MAX_LOST_BYTES
 
 
 def measure_memory() -> Memory:

@@ -103,11 +103,28 @@ def test_errors_are_those_of_decoding(
 
 
 def test_codes_of_a_webp_take_no_more_memory_than_is_reserved(pool: DecoderPool) -> None:
+    spoil_process(pool)
+
+
+def spoil_process(pool: DecoderPool) -> None:
+    """Have a process reach its limit in many small steps, which malloc keeps."""
     hostile = files.write_code_groups(1024, 65_536)
     needed = decode(pool, make_job(hostile, reserved=MEGABYTE))
     assert isinstance(needed, NeedsMore)
     with pytest.raises(InvalidImage):
         decode(pool, make_job(hostile, reserved=needed.size))
+
+
+@pytest.mark.parametrize("file_format", ["WEBP", "AVIF", HEIC])
+def test_a_picture_that_reached_its_limit_leaves_the_next_one_its_memory(
+    pool: DecoderPool, file_format: str
+) -> None:
+    honest = encode(light(1, (900, 700)), file_format)
+    spoil_process(pool)
+    needed = decode(pool, make_job(honest, reserved=MEGABYTE))
+    assert isinstance(needed, NeedsMore)
+    spoil_process(pool)
+    assert isinstance(decode(pool, make_job(honest, reserved=needed.size)), Picture)
 
 
 def test_an_avif_larger_than_its_header_says_takes_no_more_memory_than_is_reserved(
