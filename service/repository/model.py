@@ -8,6 +8,7 @@ from service.artifact.card import Artifact
 from service.artifact.layout import Key
 from service.imaging.mask import make_palette
 from service.repository.attention import Attention
+from service.repository.label_index import LabelIndex
 from service.runtime.batcher import BatchCallbacks, Batcher, DeviceLost
 from service.runtime.device import detect_device_loss
 from service.runtime.engine import Session
@@ -29,11 +30,7 @@ class Model:
     provider: str
     batcher: Batcher
     attention: Attention
-
-    @cached_property
-    def indices(self) -> dict[str, int]:
-        """Return the index of each label."""
-        return {label: index for index, label in enumerate(self.labels)}
+    label_index: LabelIndex
 
     @cached_property
     def segments(self) -> bool:
@@ -58,7 +55,7 @@ def make_model(
     settings: Settings,
     on_device_lost: Callable[[DeviceLost], None],
 ) -> Model:
-    """Put a loaded session behind a queue."""
+    """Put a loaded session behind a queue. With many labels this takes long."""
     name, version = key[0], str(key[1])
     attention = Attention(name, version, artifact)
     policy = BatchPolicy(
@@ -76,4 +73,5 @@ def make_model(
         callbacks,
         run_replica=detect_device_loss(session.run_replica),
     )
-    return Model(name, version, artifact, session.provider, batcher, attention)
+    label_index = LabelIndex(artifact.card.labels)
+    return Model(name, version, artifact, session.provider, batcher, attention, label_index)

@@ -228,10 +228,15 @@ class Repository:
         path = make_model_path(self._settings.models_dir, key)
         entry.is_queued = False
         reason = None
+        # Not the entry itself: a model that refers to itself would not be freed when it is removed.
+        on_device_lost = partial(self._recover, key)
+
+        def load() -> Model:
+            artifact, session = load_model_file(path, self._settings, self.sandbox)
+            return make_model(key, artifact, session, self._settings, on_device_lost)
+
         try:
-            artifact, session = await loop.run_in_executor(
-                self._loader, load_model_file, path, self._settings, self.sandbox
-            )
+            model = await loop.run_in_executor(self._loader, load)
         except Exception as exc:  # whatever one file does, the others are still served
             reason = shorten(str(exc), REASON_CHARACTERS)
         if reason is not None:
@@ -239,18 +244,15 @@ class Repository:
             log.error("model failed", extra=with_fields(model=_format_key(key), reason=reason))
             await loop.run_in_executor(self._loader, release_memory)
             return
-        # Not the entry itself: a model that refers to itself would not be freed when it is removed.
-        on_device_lost = partial(self._recover, key)
-        if entry.model and entry.model.artifact.sha256 != artifact.sha256:
+        sha256 = model.artifact.sha256
+        if entry.model and entry.model.artifact.sha256 != sha256:
             entry.model.attention.discard()
         self._unload(entry)
-        entry.model = make_model(key, artifact, session, self._settings, on_device_lost)
+        entry.model = model
         entry.state, entry.reason = "ready", None
         log.info(
             "model ready",
-            extra=with_fields(
-                model=_format_key(key), provider=session.provider, sha256=artifact.sha256
-            ),
+            extra=with_fields(model=_format_key(key), provider=model.provider, sha256=sha256),
         )
 
     def _recover(self, key: Key, lost: DeviceLost) -> None:

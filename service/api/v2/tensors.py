@@ -1,24 +1,21 @@
-"""The wire format of the Open Inference Protocol: read and write tensors, in JSON and binary.
+"""The wire format of the Open Inference Protocol: reads tensors, in JSON and binary.
 
 These are pure functions. They know datatypes, shapes and sizes, but nothing of models, images,
 queues or HTTP.
 """
 
 import struct
-from collections.abc import Sequence
-from itertools import chain
 from math import prod
 from reprlib import repr as shorten
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
-from pydantic_core import to_json
 
 from service.api.options import describe_rule
 from service.api.v2.number_lists import flatten, read_integers
-from service.api.v2.schemas import AnsweredTensor, InferCall, InputTensor
+from service.api.v2.schemas import InferCall, InputTensor
 from service.errors import ApiError, BadRequest, PayloadTooLarge, excerpt
 from service.http.base64_text import describe_image_limit
 from service.http.body import Body, Part
@@ -37,14 +34,6 @@ LENGTH = struct.Struct("<I")  # before each element of BYTES in binary
 
 class BinaryData(Part):
     """The values of an input as they were sent, after the JSON."""
-
-
-class OutputTensor(NamedTuple):
-    """One output of a response: numbers, or texts of shape [N, M]."""
-
-    name: str
-    values: NDArray[Any] | list[list[str]]
-    is_binary: bool
 
 
 def read_call(body: Body, json_length: str) -> InferCall:
@@ -140,35 +129,6 @@ def read_elements(tensor: InputTensor, max_bytes: int) -> list[bytes]:
     return found
 
 
-def write_answer(head: dict[str, Any], outputs: Sequence[OutputTensor]) -> tuple[bytes, int | None]:
-    """Return the body of a response, and the length of its JSON if binary data follows.
-
-    The JSON is written row by row: at once it would hold all other requests meanwhile.
-    """
-    described: list[bytes] = []
-    blocks: list[bytes] = []
-    for name, values, is_binary in outputs:
-        if isinstance(values, list):
-            tensor: AnsweredTensor = {
-                "name": name,
-                "datatype": BYTES,
-                "shape": [len(values), len(values[0])],
-            }
-        else:
-            datatype = "UINT8" if values.dtype == DTYPES["UINT8"] else "FP32"
-            tensor = {"name": name, "datatype": datatype, "shape": list(values.shape)}
-        if is_binary:
-            block = _write_elements(values) if isinstance(values, list) else _write_array(values)
-            blocks.append(block)
-            tensor["parameters"] = {"binary_data_size": len(block)}
-            described.append(to_json(tensor))
-        else:
-            described.append(b'%b,"data":[%b]}' % (to_json(tensor)[:-1], _write_rows(values)))
-    start: bytes = to_json({**head, "outputs": []})[:-2]
-    document = b"%b%b]}" % (start, b",".join(described))
-    return b"".join((document, *blocks)), len(document) if blocks else None
-
-
 def _attach_binary(inputs: list[InputTensor], body: Body, start: int) -> None:
     """Give each input with a binary size its part of the bytes that follow the JSON."""
     rest = BinaryData(body, start, len(body))
@@ -223,24 +183,6 @@ def _check_count(tensor: InputTensor, count: int) -> None:
             f"The input '{tensor.name}' of shape {tensor.shape} must have {prod(tensor.shape)} "
             f"values, got {count}."
         )
-
-
-def _write_array(values: NDArray[Any]) -> bytes:
-    if values.dtype == DTYPES["UINT8"]:
-        return values.tobytes()
-    return values.astype(DTYPES["FP32"], copy=False).tobytes()
-
-
-def _write_rows(values: NDArray[Any] | list[list[str]]) -> bytes:
-    """Return the items of a flat list in JSON, without its brackets."""
-    rows = values if isinstance(values, list) else (row.ravel().tolist() for row in values)
-    written = (to_json(row)[1:-1] for row in rows)
-    return b",".join(row for row in written if row)
-
-
-def _write_elements(texts: list[list[str]]) -> bytes:
-    elements = [text.encode() for text in chain.from_iterable(texts)]
-    return b"".join(LENGTH.pack(len(element)) + element for element in elements)
 
 
 def _describe(exc: ValidationError) -> str:

@@ -7,16 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from service.api.v2.output_tensors import OutputTensor, Texts, write_answer
 from service.api.v2.schemas import InputTensor
 from service.api.v2.tensors import (
     BinaryData,
-    OutputTensor,
     read_array,
     read_call,
     read_elements,
-    write_answer,
 )
 from service.errors import BadRequest
+from service.long_answers import PIECE_VALUES, AnswerBuffer
 
 
 def make_tensor(datatype: str, shape: list[int], data: object) -> InputTensor:
@@ -164,15 +164,18 @@ def test_a_long_invalid_value_is_shortened_in_the_error() -> None:
 
 def test_an_answer_lists_its_outputs_and_appends_binary_data() -> None:
     logits = np.array([[1.5, -2]], np.float32)
-    body, length = write_answer(
+    buffer = AnswerBuffer()
+    length = write_answer(
+        buffer,
         {"model_name": "m"},
         [
             OutputTensor("a", logits, True),
             OutputTensor("b", logits, False),
-            OutputTensor("c", [["ä", "bc"]], True),
-            OutputTensor("d", [["ä"]], False),
+            OutputTensor("c", Texts((1, 2), [["ä"], ["bc"]]), True),
+            OutputTensor("d", Texts((1, 2), [["ä"], ["bc"]]), False),
         ],
     )
+    body = buffer.getvalue()
     assert length is not None
     header = json.loads(body[:length])
     assert header["model_name"] == "m"
@@ -186,9 +189,31 @@ def test_an_answer_lists_its_outputs_and_appends_binary_data() -> None:
         [1, 2],
         {"binary_data_size": 12},
     )
-    assert (d["datatype"], d["data"]) == ("BYTES", ["ä"])
+    assert (d["datatype"], d["data"]) == ("BYTES", ["ä", "bc"])
     assert body[length:] == struct.pack("<2f", 1.5, -2) + b"\2\0\0\0\xc3\xa4\2\0\0\0bc"
 
 
 def test_an_answer_without_binary_data_has_no_json_length() -> None:
-    assert write_answer({}, [OutputTensor("a", [["b"]], False)])[1] is None
+    buffer = AnswerBuffer()
+    outputs = [OutputTensor("a", Texts((1, 1), [["b"]]), False)]
+    assert write_answer(buffer, {}, outputs) is None
+    assert json.loads(buffer.getvalue())["outputs"][0]["data"] == ["b"]
+
+
+def test_long_outputs_are_written_in_pieces_and_are_the_same() -> None:
+    values = np.arange(2 * PIECE_VALUES + 2, dtype=np.float32).reshape(2, -1)
+    mask = np.ones((1, PIECE_VALUES + 1), np.uint8)
+    none = np.empty((1, 0, 4, 4), np.float32)
+    buffer = AnswerBuffer()
+    outputs = [
+        OutputTensor("a", values, False),
+        OutputTensor("b", mask, True),
+        OutputTensor("c", values, True),
+        OutputTensor("d", none, False),
+    ]
+    length = write_answer(buffer, {}, outputs)
+    body = buffer.getvalue()
+    a, *_, d = json.loads(body[:length])["outputs"]
+    assert a["data"] == values.ravel().tolist()
+    assert body[length:] == mask.tobytes() + values.tobytes()
+    assert d["data"] == []

@@ -84,7 +84,7 @@ def test_a_model_is_found_by_name_by_version_and_by_default(
         "beta": ("beta", "1"),
     }
     assert found["beta"].labels == list(LABELS)
-    assert found["beta"].indices[LABELS[2]] == 2
+    assert found["beta"].label_index.indices[LABELS[2]] == 2
     assert [(model.name, model.version) for model in repository.loaded()] == [
         ("alpha", "2"),
         ("alpha", "10"),
