@@ -169,14 +169,19 @@ class BatchAnswer(TypedDict):
     results: list[Result | SegmentationResult | ErrorAnswer]
 
 
-class ModelVersion(TypedDict):
-    """One version of a model."""
+class VersionState(TypedDict):
+    """The state of one version of a model."""
 
     version: str
     state: Literal["ready", "loading", "failed"]
     reason: str | None
     provider: str | None
     sha256: str | None
+
+
+class ModelVersion(VersionState):
+    """One version of a model."""
+
     card: dict[str, Any] | None
 
 

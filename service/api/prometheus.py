@@ -18,8 +18,7 @@ from prometheus_client.registry import Collector
 from service import __version__
 from service.inference.admission import Admission
 from service.repository.attention import BORDER_SHARE, MAPS, SHARES
-from service.repository.model import Model
-from service.schemas import ModelEntry
+from service.repository.model import ListedModel, Model
 from service.telemetry.metrics import INFLIGHT_BYTES, QUEUE_LENGTH
 from service.telemetry.shared import SHARING, report_no_room
 
@@ -73,7 +72,7 @@ class BuildInfo(Collector):
 class ModelInfo(Collector):
     """One line per version: state and provider."""
 
-    def __init__(self, models: Sequence[ModelEntry]) -> None:
+    def __init__(self, models: Sequence[ListedModel]) -> None:
         self._models = models
 
     def collect(self) -> Iterator[Metric]:
@@ -121,7 +120,7 @@ class AttentionMetrics(Collector):
         yield from (shares, maps, reference)
 
 
-def render_metrics(models: Sequence[ModelEntry], loaded: Sequence[Model]) -> bytes:
+def render_metrics(models: Sequence[ListedModel], loaded: Sequence[Model]) -> bytes:
     """Return the page, of type `CONTENT_TYPE_LATEST`: the sum of all workers that share metrics.
 
     A worker that has no room to share them shows only its own. This takes milliseconds.

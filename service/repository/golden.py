@@ -120,10 +120,9 @@ def _find_difference(
     card = artifact.card
     if golden.label not in card.labels or not -1 <= golden.target < len(card.labels):
         return f"the model has no label '{golden.label}' or no target {golden.target}"
-    precision = str((card.model_extra or {}).get("precision", "fp32"))
-    if precision not in TOLERANCES:
-        return f"the card's precision '{precision}' is not one of {', '.join(TOLERANCES)}"
-    tolerance, cam_tolerance = TOLERANCES[precision]
+    if card.precision not in TOLERANCES:
+        return f"the card's precision '{card.precision}' is not one of {', '.join(TOLERANCES)}"
+    tolerance, cam_tolerance = TOLERANCES[card.precision]
     target = np.array([[golden.target]], np.int64)  # (1, 1)
     if golden.region and card.segments:
         target = np.array([[(golden.target, *golden.region)]], np.int64)  # (1, 1, 6)

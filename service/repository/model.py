@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
+from typing_extensions import TypedDict
+
 from service.artifact.card import Artifact
 from service.artifact.layout import Key
 from service.imaging.mask import make_palette
@@ -14,8 +16,24 @@ from service.runtime.device import detect_device_loss
 from service.runtime.engine import Session
 from service.runtime.policy import BatchPolicy
 from service.runtime.session import choose_batch_size
+from service.schemas import VersionState
 from service.settings import Settings
 from service.telemetry.metrics import BATCH_SIZE
+
+
+class ListedVersion(VersionState):
+    """One version in `/models`."""
+
+    card: bytes | None  # as JSON
+
+
+class ListedModel(TypedDict):
+    """One model in `/models`."""
+
+    name: str
+    default: bool
+    versions: list[ListedVersion]
+
 
 CLOSED_FORM = "closed-form"  # a compiler whose maps cost almost nothing
 

@@ -32,7 +32,8 @@ def run_attack(attack: Attack, folder: Path, form: Form) -> tuple[Observed, list
     settings = {"default_model": "quadrants", **attack.settings}
     with start_worker(models, folder, **settings) as server:
         server.wait_ready()
-        wait_until(partial(are_all_ready, server), describe=server.read_log)
+        if attack.write_models:
+            wait_until(partial(are_all_ready, server), describe=server.read_log)
         with watch(server, **attack.headers) as observed:
             seen = attack.run(server, form.scale)
         if not server.is_running():

@@ -48,7 +48,7 @@ from service.long_answers import PIECE_VALUES, AnswerBuffer, write_in_pieces
 from service.parameters import MAX_BATCH_IMAGES
 from service.repository.model import Model
 from service.repository.repository import Repository
-from service.schemas import ModelVersion
+from service.schemas import VersionState
 from service.settings import Settings
 
 SERVER: ServerMetadata = {
@@ -217,7 +217,7 @@ class V2Endpoints:
         return find_model(self._repository, f"{name}/{version}" if version else name, request)
 
 
-def _describe_entry(name: str, version: ModelVersion) -> IndexEntry:
+def _describe_entry(name: str, version: VersionState) -> IndexEntry:
     """Describe a version. If only its reload failed, it still serves, so it is ready."""
     is_served = version["provider"] is not None
     unserved: Literal["LOADING", "UNAVAILABLE"] = (
