@@ -13,9 +13,9 @@ from service.repository.attention import Attention
 from service.repository.label_index import LabelIndex
 from service.runtime.batcher import BatchCallbacks, Batcher, DeviceLost
 from service.runtime.device import detect_device_loss
-from service.runtime.engine import Session
+from service.runtime.engine import Engine, Session
+from service.runtime.opening import choose_batch_size
 from service.runtime.policy import BatchPolicy
-from service.runtime.session import choose_batch_size
 from service.schemas import VersionState
 from service.settings import Settings
 from service.telemetry.metrics import BATCH_SIZE
@@ -46,6 +46,7 @@ class Model:
     version: str
     artifact: Artifact
     provider: str
+    engine: Engine
     batcher: Batcher
     attention: Attention
     label_index: LabelIndex
@@ -80,6 +81,7 @@ def make_model(
         choose_batch_size(settings, session.provider),
         settings.max_queue_delay_ms / 1000,
         session.replicas,
+        session.rows_alone,
         session.run_inline,
         min_targets=int(artifact.card.gradcam.compiler == CLOSED_FORM),
         has_regions=artifact.card.segments,
@@ -92,4 +94,5 @@ def make_model(
         run_replica=detect_device_loss(session.run_replica),
     )
     label_index = LabelIndex(artifact.card.labels)
-    return Model(name, version, artifact, session.provider, batcher, attention, label_index)
+    provider, engine = session.provider, session.engine
+    return Model(name, version, artifact, provider, engine, batcher, attention, label_index)

@@ -25,6 +25,8 @@ from service.repository.recovery import Recovery
 from service.repository.sandbox import Sandbox
 from service.repository.trial import try_model_file
 from service.runtime.batcher import DeviceLost
+from service.runtime.engine import Engine
+from service.schemas import EngineEntry
 from service.settings import Settings
 from service.telemetry.log import with_fields
 from service.telemetry.metrics import DEVICE_FAILURES
@@ -152,7 +154,7 @@ class Repository:
         name, _, version = reference.partition("/")
         entries = [
             entry
-            for its, entry in self._versions.get(name, {}).items()
+            for its, entry in list(self._versions.get(name, {}).items())  # in a thread, they change
             if not version or str(its) == version
         ]
         if not entries:
@@ -261,7 +263,12 @@ class Repository:
         entry.state, entry.reason = "ready", None
         log.info(
             "model ready",
-            extra=with_fields(model=_format_key(key), provider=model.provider, sha256=sha256),
+            extra=with_fields(
+                model=_format_key(key),
+                provider=model.provider,
+                engine=_describe_engine(model.engine),
+                sha256=sha256,
+            ),
         )
 
     def _count_card_bytes(self, key: Key) -> int:
@@ -325,6 +332,12 @@ def _describe_version(version: int, entry: Entry) -> ListedVersion:
         "state": entry.state,
         "reason": entry.reason,
         "provider": model.provider if model else None,
+        "engine": _describe_engine(model.engine) if model else None,
         "sha256": model.artifact.sha256 if model else None,
         "card": model.artifact.public_card if model else None,
     }
+
+
+def _describe_engine(engine: Engine) -> EngineEntry:
+    name, precision, speedup, reason = engine
+    return {"name": name, "precision": precision, "speedup": speedup, "reason": reason}

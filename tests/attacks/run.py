@@ -29,7 +29,9 @@ def run_attack(attack: Attack, folder: Path, form: Form) -> tuple[Observed, list
     write_model(models / "quadrants" / "1" / "model.onnx")
     if attack.write_models:
         attack.write_models(models, form.scale)
-    settings = {"default_model": "quadrants", **attack.settings}
+    settings = {"default_model": "quadrants"} | {
+        name: value() if callable(value) else value for name, value in attack.settings.items()
+    }
     with start_worker(models, folder, **settings) as server:
         server.wait_ready()
         if attack.write_models:

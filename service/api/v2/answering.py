@@ -4,8 +4,8 @@ import asyncio
 from functools import partial
 from typing import Any
 
+from service.api.v2.answers import count_answer_bytes
 from service.api.v2.infer import InferRequest
-from service.api.v2.outputs import count_answer_bytes
 from service.api.v2.segmentation import segment_image
 from service.api.v2.signature import PROBABILITIES, Image
 from service.imaging.saliency import is_empty

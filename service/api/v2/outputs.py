@@ -1,107 +1,99 @@
-"""The outputs of an answer: how much they are, and the tensors that are made of the rows."""
+"""The output tensors of the Open Inference Protocol: written, in JSON and binary.
 
-from collections.abc import Iterator, Sequence
-from math import prod
-from typing import Any
+This module knows datatypes and shapes, but nothing of models, queues or HTTP.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic_core import to_json
 
-from service.api.v2.output_tensors import OutputTensor, Texts
-from service.api.v2.schemas import InferCall, WantedOutput
-from service.api.v2.signature import MAP, MASK, PROBABILITIES, SCORES
-from service.artifact.card import FAMILIARITY
-from service.inference.results import rank
-from service.repository.model import Model
-from service.runtime.row import AnyAnswer
-
-VALUES_PER_CLASS = 10  # a formatted text takes as long as so many numbers
-CLASSES_AT_ONCE = 2000
-# What an answer takes, from the rows to the body, with the same compressed.
-FLOAT_BYTES = 4
-BINARY_COPIES = 4
-FLOAT_TEXT_BYTES = 64
-MASK_TEXT_BYTES = 12
-CLASS_BYTES = 80  # of a class as text, besides its label
-LABEL_COPIES = 3
+from service.api.v2.schemas import AnsweredTensor
+from service.api.v2.tensors import BYTES, DTYPES, LENGTH
+from service.long_answers import PIECE_VALUES, AnswerBuffer
 
 
-def count_values(wanted: list[WantedOutput], answers: Sequence[AnyAnswer]) -> int:
-    """Return how many values the outputs have; a class in text counts as the numbers it costs."""
-    total = 0
-    for output in wanted:
-        count = output.parameters.classification
-        for answer in answers:
-            values: NDArray[np.float32] | np.float32 = getattr(answer, output.name)
-            total += values.size + min(count, values.size) * VALUES_PER_CLASS
-    return total
+class Texts(NamedTuple):
+    """Texts of shape [N, M], which are made a few at a time."""
+
+    shape: tuple[int, int]
+    pieces: Iterable[list[str]]
 
 
-def count_answer_bytes(
-    wanted: Sequence[WantedOutput],
-    targets: Sequence[Sequence[object]],
-    model: Model,
-    is_binary: bool,
-) -> int:
-    """Return the bytes that the answers take, from the rows to the body.
+class OutputTensor(NamedTuple):
+    """One output of a response: numbers or texts."""
 
-    `is_binary` is for the outputs that do not say. The rows of a model that classifies have all
-    outputs, whatever is wanted.
+    name: str
+    values: NDArray[Any] | Texts
+    is_binary: bool
+
+
+def write_answer(
+    buffer: AnswerBuffer, head: dict[str, Any], outputs: Sequence[OutputTensor]
+) -> int | None:
+    """Write the body of a response. Return the length of its JSON if binary data follows.
+
+    It is written in pieces: at once it would hold all other requests meanwhile.
     """
-    rows, labels = len(targets), len(model.labels)
-    size = model.artifact.card.input
-    pixels = rows * size.width * size.height
-    maps = sum(map(len, targets)) * prod(model.artifact.map_shape)
-    counts = dict.fromkeys(SCORES, rows * labels) | {FAMILIARITY: rows, MAP: maps, MASK: pixels}
-    if model.segments:
-        counts[PROBABILITIES] = labels * pixels
-    total = 0 if model.segments else FLOAT_BYTES * (2 * rows * labels + maps)
-    for output in wanted:
-        count, binary = counts[output.name], output.parameters.binary_data
-        classes = min(output.parameters.classification, labels)
-        if classes:
-            text = LABEL_COPIES * model.label_index.count_bytes(classes)
-            total += rows * (CLASS_BYTES * classes + text)
-        elif is_binary if binary is None else binary:
-            total += BINARY_COPIES * count * (1 if output.name == MASK else FLOAT_BYTES)
-        else:
-            total += count * (MASK_TEXT_BYTES if output.name == MASK else FLOAT_TEXT_BYTES)
-    return total
+    blocks: list[Iterable[bytes]] = []
+    buffer.write(to_json({**head, "outputs": []})[:-2])
+    for number, output in enumerate(outputs):
+        tensor = describe_output(output)
+        if output.is_binary:
+            size, block = write_block(output.values)
+            blocks.append(block)
+            tensor["parameters"] = {"binary_data_size": size}
+        buffer.write(b"%b%b" % (b"," if number else b"", to_json(tensor)[:-1]))
+        if not output.is_binary:
+            buffer.add(_write_list(output.values))
+        buffer.write(b"}")
+    buffer.write(b"]}")
+    length = buffer.tell()
+    buffer.add(chain.from_iterable(blocks))
+    return length if blocks else None
 
 
-def make_outputs(
-    call: InferCall, wanted: list[WantedOutput], answers: Sequence[AnyAnswer], labels: list[str]
-) -> list[OutputTensor]:
-    """Return the requested outputs of all rows, in JSON or binary as requested."""
-    outputs = []
-    for output in wanted:
-        rows = [getattr(answer, output.name) for answer in answers]
-        count = min(output.parameters.classification, len(labels))
-        values: Any
-        if count:
-            values = Texts((len(rows), count), _format_rows(rows, count, labels))
-        else:
-            values = np.stack(rows)  # (N, …)
-        is_binary = output.parameters.binary_data
-        if is_binary is None:
-            is_binary = call.parameters.binary_data_output
-        outputs.append(OutputTensor(output.name, values, is_binary))
-    return outputs
+def describe_output(output: OutputTensor) -> AnsweredTensor:
+    """Describe an output without its values."""
+    datatype, shape = _choose_datatype(output.values), list(output.values.shape)
+    return {"name": output.name, "datatype": datatype, "shape": shape}
 
 
-def _format_rows(
-    rows: Sequence[NDArray[np.float32]], count: int, labels: list[str]
-) -> Iterator[list[str]]:
-    """Yield the classes of all rows as texts, some at a time."""
-    for row in rows:
-        order = rank(row)[:count]
-        for start in range(0, count, CLASSES_AT_ONCE):
-            yield format_classes(row, order[start : start + CLASSES_AT_ONCE], labels)
+def write_block(values: NDArray[Any] | Texts) -> tuple[int, Iterable[bytes]]:
+    """Return the values of an output as binary data: the number of bytes, and the pieces."""
+    if isinstance(values, Texts):
+        blocks = [*map(_write_elements, values.pieces)]
+        return sum(map(len, blocks)), blocks
+    wanted = values.astype(DTYPES[_choose_datatype(values)], copy=False)
+    return wanted.nbytes, map(np.ndarray.tobytes, _cut(wanted))
 
 
-def format_classes(
-    values: NDArray[np.float32], order: NDArray[np.intp], labels: list[str]
-) -> list[str]:
-    """Return classes of one row's `values` (K,) as Triton does: `value:index:label`."""
-    ordered = zip(values[order].tolist(), order.tolist(), strict=True)
-    return [f"{value:.6f}:{index}:{labels[index]}" for value, index in ordered]
+def _choose_datatype(values: NDArray[Any] | Texts) -> str:
+    if isinstance(values, Texts):
+        return BYTES
+    return "UINT8" if values.dtype == DTYPES["UINT8"] else "FP32"
+
+
+def _write_list(values: NDArray[Any] | Texts) -> Iterator[bytes]:
+    """Yield the field `data` in JSON, with all values in one list."""
+    pieces = values.pieces if isinstance(values, Texts) else map(np.ndarray.tolist, _cut(values))
+    before = b',"data":['
+    for piece in pieces:
+        yield before + to_json(piece)[1:-1]
+        before = b","
+    yield b"]"
+
+
+def _cut(values: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """Yield the values in order, at least one time."""
+    flat = values.reshape(-1)
+    for start in range(0, max(1, len(flat)), PIECE_VALUES):
+        yield flat[start : start + PIECE_VALUES]
+
+
+def _write_elements(texts: Sequence[str]) -> bytes:
+    elements = [text.encode() for text in texts]
+    return b"".join(LENGTH.pack(len(element)) + element for element in elements)

@@ -1,4 +1,4 @@
-"""The wire format of the Open Inference Protocol: reads tensors, in JSON and binary.
+"""The input tensors of the Open Inference Protocol, in JSON and binary; see also `outputs`.
 
 These are pure functions. They know datatypes, shapes and sizes, but nothing of models, images,
 queues or HTTP.
@@ -54,13 +54,22 @@ def read_call(body: Body, json_length: str) -> InferCall:
                 f"body of {end} bytes, got '{excerpt(json_length)}'."
             )
         end = length
-    try:
-        document = parse_json_object(body, '{"inputs": […]}', length=end, has_numbers=True)
-        call = InferCall.model_validate(document)
-    except ValidationError as exc:
-        raise BadRequest(_describe(exc)) from None
+    document = parse_json_object(body, '{"inputs": […]}', length=end, has_numbers=True)
+    call = validate_call(document)
     _attach_binary(call.inputs, body, end)
     return call
+
+
+def validate_call(document: Any) -> InferCall:
+    """Return a request as the protocol describes it.
+
+    Raises:
+        BadRequest: A field is missing or wrong.
+    """
+    try:
+        return InferCall.model_validate(document)
+    except ValidationError as exc:
+        raise BadRequest(_describe(exc)) from None
 
 
 def read_array(tensor: InputTensor) -> NDArray[Any]:
@@ -96,10 +105,14 @@ def read_array(tensor: InputTensor) -> NDArray[Any]:
 def read_elements(tensor: InputTensor, max_bytes: int) -> list[bytes]:
     """Return the elements of a BYTES input whose shape was checked: raw, or base64 in JSON.
 
+    Over gRPC each may be a part of its own.
+
     Raises:
         BadRequest: There are too few or too many, or one is truncated or not base64.
         PayloadTooLarge: One has more than `max_bytes` bytes.
     """
+    if isinstance(tensor.data, list) and all(isinstance(item, Part) for item in tensor.data):
+        return _read_parts(tensor, max_bytes)
     if not isinstance(tensor.data, BinaryData):
         elements = [decode_base64_image(text, max_bytes) for text in _read_texts(tensor)]
         for element in elements:
@@ -155,10 +168,24 @@ def _attach_binary(inputs: list[InputTensor], body: Body, start: int) -> None:
 
 
 def _read_integers(tensor: InputTensor) -> NDArray[np.int64]:
-    """Return the integers in JSON, flat or nested, after a check of their type."""
+    """Return the integers, in JSON flat or nested, after a check of their type."""
+    if isinstance(tensor.data, np.ndarray):
+        return tensor.data
     if isinstance(tensor.data, LongList):
         return read_integers(tensor.data.view, tensor.name)
     return np.array(_flatten(tensor, {int}, "integers"), np.int64)
+
+
+def _read_parts(tensor: InputTensor, max_bytes: int) -> list[bytes]:
+    """Return the elements that each stand alone in the body."""
+    _check_count(tensor, len(tensor.data))
+    found: list[bytes] = []
+    for part in tensor.data:
+        if len(part) > max_bytes:
+            raise PayloadTooLarge(describe_image_limit(max_bytes))
+        found.append(bytes(part.view))
+        part.release()
+    return found
 
 
 def _read_texts(tensor: InputTensor) -> list[str | LongText]:

@@ -152,7 +152,7 @@ def test_regions_are_for_models_that_segment(segmenting: Server) -> None:
 
 def test_the_bytes_of_all_answers_are_reserved_first() -> None:
     """64 images of 16 MB each would not fit into the memory that there is."""
-    from service.api.v2.outputs import count_answer_bytes
+    from service.api.v2.answers import count_answer_bytes
     from service.api.v2.schemas import OutputParameters, WantedOutput
     from service.errors import PayloadTooLarge
     from service.inference.admission import Admission

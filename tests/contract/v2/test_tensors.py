@@ -7,14 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.api.v2.output_tensors import OutputTensor, Texts, write_answer
+from service.api.v2.outputs import OutputTensor, Texts, write_answer
 from service.api.v2.schemas import InputTensor
-from service.api.v2.tensors import (
-    BinaryData,
-    read_array,
-    read_call,
-    read_elements,
-)
+from service.api.v2.tensors import BinaryData, read_array, read_call, read_elements
 from service.errors import BadRequest
 from service.long_answers import PIECE_VALUES, AnswerBuffer
 

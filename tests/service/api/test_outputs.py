@@ -5,8 +5,8 @@ from typing import cast
 
 import numpy as np
 
-from service.api.v2.output_tensors import Texts
-from service.api.v2.outputs import count_answer_bytes, count_values, make_outputs
+from service.api.v2.answers import count_answer_bytes, count_values, make_outputs
+from service.api.v2.outputs import Texts
 from service.api.v2.schemas import InferCall, OutputParameters, WantedOutput
 from service.long_answers import PIECE_VALUES
 from service.repository.label_index import LabelIndex
