@@ -1,5 +1,6 @@
 """The wire format: written data is read back, and malformed data is rejected."""
 
+import base64
 import json
 import struct
 from typing import Any
@@ -142,6 +143,16 @@ def test_invalid_sizes_are_rejected(parameters: object, rest: bytes) -> None:
     document = make_body(tensor)
     with pytest.raises(BadRequest):
         read_call(document + rest, str(len(document)))
+
+
+def test_a_long_picture_in_base64_is_decoded_like_a_short_one() -> None:
+    pictures = [bytes(range(256)) * 1000, b"short"]
+    texts = [base64.b64encode(picture).decode() for picture in pictures]
+    for some in ([0], [0, 1]):
+        data = [texts[number] for number in some]
+        body = make_body({"name": "x", "datatype": "BYTES", "shape": [len(data)], "data": data})
+        [tensor] = read_call(body, "").inputs
+        assert read_elements(tensor, 1 << 20) == [pictures[number] for number in some]
 
 
 def test_data_given_twice_is_rejected() -> None:
