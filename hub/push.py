@@ -1,5 +1,6 @@
 """Publishes a version of a model on Hugging Face: file, signature, card as README.md, pictures."""
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,7 @@ def list_files(folder: Path, target: str) -> list[Any]:
     name, report = folder.absolute().parent.name, folder / "report"
     page = report / "README.md"
     text = page.read_text("utf-8") if page.exists() else f"# Model card: {name}\n"
-    readme = make_readme(name, artifact.raw_card, text, target)
+    readme = make_readme(name, json.loads(artifact.public_card), text, target)
     signatures = [path for path in [folder / SIGNATURE_FILE] if path.exists()]
     pictures = [path for pattern in PICTURES for path in sorted(report.glob(pattern))]
     return [

@@ -178,8 +178,8 @@ class EngineEntry(TypedDict):
     reason: str | None
 
 
-class ModelVersion(TypedDict):
-    """One version of a model."""
+class VersionState(TypedDict):
+    """The state of one version of a model."""
 
     version: str
     state: Literal["ready", "loading", "failed"]
@@ -187,6 +187,11 @@ class ModelVersion(TypedDict):
     provider: str | None
     engine: EngineEntry | None
     sha256: str | None
+
+
+class ModelVersion(VersionState):
+    """One version of a model."""
+
     card: dict[str, Any] | None
 
 

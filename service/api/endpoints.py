@@ -15,6 +15,7 @@ from service.api.image_body import ImageBody
 from service.api.image_receiver import ImageReceiver, ReadBody
 from service.api.operations import INFERENCE_ERRORS, PICTURE, JsonObject, Operation
 from service.api.options import read_options
+from service.api.results import encode_result, join_results, make_batch_head
 from service.api.routing import Endpoint
 from service.api.segmentation import check_task
 from service.api.upload import (
@@ -28,13 +29,13 @@ from service.errors import ApiError, BadRequest, InternalError
 from service.http.form import JSON_TYPE
 from service.http.negotiation import choose_media_type
 from service.http.request import Request
-from service.http.response import JSONResponse, encode_json
+from service.http.response import encode_json
 from service.imaging.heatmap import ENCODINGS
 from service.inference.admission import Admission, Permit
 from service.inference.classifier import Classifier
 from service.inference.explainer import Explainer, check_labels
 from service.inference.image_request import ExplainRequest, ImageRequest
-from service.inference.results import make_result
+from service.inference.results import count_result_bytes, make_any_result
 from service.inference.room import take_turns
 from service.inference.segmentation.explainer import RegionExplainer, check_region_labels
 from service.inference.segmentation.segmenter import Segmenter
@@ -50,6 +51,7 @@ PREDICT_ERRORS = (*INFERENCE_ERRORS, errors.NotAcceptable)
 EXPLAIN_ERRORS = (*PREDICT_ERRORS, errors.UnknownLabel)
 
 Options = TypeVar("Options", bound=PredictOptions)
+MakeHead = Callable[[Model], bytes]
 ClassifyImage = Callable[[bytes, Model, Options, Timings, Permit], Awaitable[AnyResult]]
 log = logging.getLogger(__name__)
 
@@ -105,12 +107,11 @@ class ImageEndpoints:
             await self._admission.yield_to_backlog()
             image, options = get_single_image(form), read_options(PredictOptions, form)
             model = self._find_model(options, request)
+            permit.add_answer(count_result_bytes(options, model))
             result = await self._predict(image, model, options, request.timings, permit)
-        note_warnings(request, result["warnings"])
-        answer: JsonObject = {"model": model.name, "version": model.version, **result}
-        if options.mask:
-            return Response(await self._encode(answer, options), media_type=JSON_TYPE)
-        return JSONResponse(answer)
+            note_warnings(request, result["warnings"])
+            answer: JsonObject = {"model": model.name, "version": model.version, **result}
+            return Response(await encode_result(answer, options), media_type=JSON_TYPE)
 
     async def gradcam(self, request: Request) -> Response:
         """`POST /gradcam`: explain the prediction of one image, as a picture or in numbers."""
@@ -121,6 +122,7 @@ class ImageEndpoints:
             if media_type != JSON_TYPE:
                 check_single_target(options)
             model = self._find_model(options, request)
+            permit.add_answer(count_result_bytes(options, model))
             explained = ImageRequest(image, model, options, request.timings, permit)
             if media_type == JSON_TYPE:
                 response = await self._explain(explained, request)
@@ -131,26 +133,26 @@ class ImageEndpoints:
 
     async def predict_batch(self, request: Request) -> Response:
         """`POST /predict/batch`: predict several images."""
-        return write_batch(*await self.predict_each(request))
+        return await self.predict_each(request, make_batch_head)
 
     async def gradcam_batch(self, request: Request) -> Response:
         """`POST /gradcam/batch`: explain several images in numbers."""
-        return write_batch(*await self.explain_each(request))
+        return await self.explain_each(request, make_batch_head)
 
     async def predict_each(
-        self, request: Request, read: ReadBody | None = None
-    ) -> tuple[Model, list[bytes]]:
-        """Return the model, and for each image its predictions or its error, in JSON.
+        self, request: Request, make_head: MakeHead, read: ReadBody | None = None
+    ) -> Response:
+        """Answer with the predictions or the error of each image, after what `make_head` returns.
 
         `read` reads the body. By default it is a form or the JSON of `/predict/batch`.
         """
-        return await self._answer_each(request, PredictOptions, self._predict, read)
+        return await self._answer_each(request, make_head, PredictOptions, self._predict, read)
 
     async def explain_each(
-        self, request: Request, read: ReadBody | None = None
-    ) -> tuple[Model, list[bytes]]:
-        """Return the same as `predict_each`, with explanations."""
-        return await self._answer_each(request, ExplainOptions, self._explain_one, read)
+        self, request: Request, make_head: MakeHead, read: ReadBody | None = None
+    ) -> Response:
+        """Answer in the same way, with explanations."""
+        return await self._answer_each(request, make_head, ExplainOptions, self._explain_one, read)
 
     def _find_model(self, options: PredictOptions, request: Request) -> Model:
         model = find_model(self._repository, options.model, request)
@@ -172,7 +174,7 @@ class ImageEndpoints:
             request = ImageRequest(content, model, options, timings, permit)
             return await self._segmenter.predict(request)
         classification = await self._classifier.classify(content, model, (), timings)
-        return make_result(classification, model, options.top_k)
+        return await make_any_result(classification, model, options.top_k)
 
     async def _explain_one(
         self,
@@ -190,7 +192,7 @@ class ImageEndpoints:
         note_warnings(request, result["warnings"])
         model = explained.model
         answer = {"model": model.name, "version": model.version, **result}
-        return Response(await self._encode(answer, explained.options), media_type=JSON_TYPE)
+        return Response(await encode_result(answer, explained.options), media_type=JSON_TYPE)
 
     async def _draw(self, explained: ExplainRequest, media_type: str, request: Request) -> Response:
         rendering = await self._choose_explainer(explained.model).draw(explained, media_type)
@@ -211,10 +213,11 @@ class ImageEndpoints:
     async def _answer_each(
         self,
         request: Request,
+        make_head: MakeHead,
         kind: type[Options],
         classify: ClassifyImage[Options],
         read: ReadBody | None,
-    ) -> tuple[Model, list[bytes]]:
+    ) -> Response:
         choose_media_type(request.header("accept"), [JSON_TYPE])
         async with self._receiver.receive_several(request, read) as (form, permit):
             await self._admission.yield_to_backlog()
@@ -224,6 +227,7 @@ class ImageEndpoints:
             if isinstance(options, ExplainOptions):  # an error of the request, not of one image
                 (check_region_labels if model.segments else check_labels)(options, model)
             add_images(request, permit, len(images), model)
+            permit.add_answer(len(images) * count_result_bytes(options, model))
 
             async def answer_image(image: bytes | ApiError) -> bytes:
                 try:
@@ -231,7 +235,7 @@ class ImageEndpoints:
                         raise image
                     result = await classify(image, model, options, request.timings, permit)
                     note_warnings(request, result["warnings"])
-                    return await self._encode(result, options)
+                    return await encode_result(result, options)
                 except ApiError as exc:
                     if isinstance(exc, InternalError):
                         log.exception("image failed", extra=with_fields(request_id=request.id))
@@ -240,21 +244,8 @@ class ImageEndpoints:
             at_once = model.batcher.rows_per_request
             answer = take_turns(answer_image, at_once, partial(request.timings.note, "queue"))
             # Encoded at once, the results of many images and labels would stop the event loop.
-            return model, await asyncio.gather(*map(answer, images))
-
-    async def _encode(self, answer: AnyResult | JsonObject, options: PredictOptions) -> bytes:
-        """Encode an answer as JSON. With pictures it is large, so a thread does it."""
-        if options.mask or (isinstance(options, ExplainOptions) and options.view is not None):
-            encode = partial(encode_json, answer)
-            return await self._classifier.decoder.run_in_thread(encode, None)
-        return encode_json(answer)
-
-
-def write_batch(model: Model, results: list[bytes]) -> Response:
-    """Make the response to a call with several images."""
-    head = encode_json({"model": model.name, "version": model.version})
-    content = b'%b,"results":[%b]}' % (head[:-1], b",".join(results))
-    return Response(content, media_type=JSON_TYPE)
+            results = await asyncio.gather(*map(answer, images))
+            return Response(await join_results(make_head(model), results), media_type=JSON_TYPE)
 
 
 def check_single_target(options: ExplainOptions) -> None:

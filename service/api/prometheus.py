@@ -18,9 +18,9 @@ from prometheus_client.registry import Collector
 from service import __version__
 from service.inference.admission import Admission
 from service.repository.attention import BORDER_SHARE, MAPS, SHARES
-from service.repository.model import Model
+from service.repository.model import ListedModel, Model
 from service.runtime.openvino import find_version
-from service.schemas import EngineEntry, ModelEntry
+from service.schemas import EngineEntry
 from service.telemetry.metrics import INFLIGHT_BYTES, QUEUE_LENGTH
 from service.telemetry.shared import SHARING, report_no_room
 
@@ -78,7 +78,7 @@ NO_ENGINE: EngineEntry = {"name": "", "precision": "", "speedup": None, "reason"
 class ModelInfo(Collector):
     """One line per version: state, provider and engine, and how much faster one engine was."""
 
-    def __init__(self, models: Sequence[ModelEntry]) -> None:
+    def __init__(self, models: Sequence[ListedModel]) -> None:
         self._models = models
 
     def collect(self) -> Iterator[Metric]:
@@ -136,7 +136,7 @@ class AttentionMetrics(Collector):
         yield from (shares, maps, reference)
 
 
-def render_metrics(models: Sequence[ModelEntry], loaded: Sequence[Model]) -> bytes:
+def render_metrics(models: Sequence[ListedModel], loaded: Sequence[Model]) -> bytes:
     """Return the page, of type `CONTENT_TYPE_LATEST`: the sum of all workers that share metrics.
 
     A worker that has no room to share them shows only its own. This takes milliseconds.

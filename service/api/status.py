@@ -19,6 +19,7 @@ from service.http.shared_result import SharedResult
 from service.inference.admission import Admission
 from service.inference.classifier import Classifier
 from service.lifecycle import Lifecycle
+from service.repository.model import ListedModel
 from service.repository.repository import Repository
 from service.schemas import AttentionAnswer, ModelEntry, Models, Readiness
 
@@ -32,6 +33,7 @@ VERSION: JsonObject = {
 
 
 MAX_CARD_BYTES = 16_777_216  # of all cards in one answer
+NO_CARD = b"null"
 
 
 class StatusEndpoints:
@@ -137,8 +139,8 @@ class StatusEndpoints:
         return Response(await self._page.get(), media_type=CONTENT_TYPE_LATEST)
 
 
-def encode_models(entries: Sequence[ModelEntry]) -> bytes:
-    """Return the entries as JSON. At once, their cards would stop the event loop.
+def encode_models(entries: Sequence[ListedModel]) -> bytes:
+    """Return the entries as JSON. Many of them would stop the event loop.
 
     The cards of the first versions have at most `MAX_CARD_BYTES` together. The others are null.
     """
@@ -147,9 +149,9 @@ def encode_models(entries: Sequence[ModelEntry]) -> bytes:
     for entry in entries:
         versions = []
         for version in entry["versions"]:
-            card = encode_json(version["card"] if left > 0 else None)
+            card = version["card"] or NO_CARD
             left -= len(card)
-            card = card if left >= 0 else b"null"
+            card = card if left >= 0 else NO_CARD
             rest = encode_json({name: part for name, part in version.items() if name != "card"})
             versions.append(b'%b,"card":%b}' % (rest[:-1], card))
         head = encode_json({name: part for name, part in entry.items() if name != "versions"})

@@ -41,7 +41,9 @@ def read_artifact(path: Path) -> tuple[Artifact, bytes]:
     map_shape = check_graph(path, model, card)
     _check_attention(path, card, map_shape)
     sha256 = hashlib.sha256(content).hexdigest()
-    return Artifact(path, sha256, card, raw_card, map_shape, is_steady(model.graph)), content
+    public_card = _make_public_card(raw_card)
+    facts = (sha256, card, public_card, map_shape, is_steady(model.graph))
+    return Artifact(path, *facts), content
 
 
 def _read_metadata(path: Path, model: onnx.ModelProto) -> dict[str, Any]:
@@ -61,6 +63,12 @@ def _read_metadata(path: Path, model: onnx.ModelProto) -> dict[str, Any]:
     if not isinstance(card, dict):
         raise InvalidArtifact(f"{path} has a card that is not a JSON object.")
     return card
+
+
+def _make_public_card(raw_card: dict[str, Any]) -> bytes:
+    """Return the card without the golden tests, which are most of it and help no client."""
+    public: bytes = to_json({name: part for name, part in raw_card.items() if name != "golden"})
+    return public
 
 
 def _check_number_of_values(path: Path, card: Any) -> None:

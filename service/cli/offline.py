@@ -7,6 +7,8 @@ from math import inf
 from pathlib import Path
 from typing import NamedTuple
 
+from pydantic_core import from_json
+
 from service.api.segmentation import check_task
 from service.artifact.layout import UnreadableTree, make_model_path, scan_tree
 from service.errors import ApiError
@@ -63,7 +65,7 @@ def check(models_dir: Path, settings: Settings) -> tuple[str, bool]:
 def _describe_model(path: Path, settings: Settings, sandbox: Sandbox) -> tuple[str, ...]:
     artifact, session = load_model_file(path, settings, sandbox)
     height, width = artifact.map_shape
-    metrics = artifact.card.metrics or {}
+    metrics = from_json(artifact.public_card)["metrics"] or {}
     evaluated = f"{metrics['pictures']} pictures" if "pictures" in metrics else "not evaluated"
     return (
         session.provider,

@@ -177,9 +177,8 @@ class Permit:
         most = self._admission.memory.max_body_bytes
         if self._body_bytes + size > most:
             raise PayloadTooLarge(
-                f"The request and the maps of its answer need {self._body_bytes + size} bytes, but "
-                f"this server has at most {most}. Ask for fewer maps, or set 'size' to a smaller "
-                "value."
+                f"The request and its answer need {self._body_bytes + size} bytes, but this server "
+                f"has at most {most}. Ask for fewer images, labels or maps, or a smaller 'size'."
             )
         self.add_body(size)
 

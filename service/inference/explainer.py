@@ -15,11 +15,12 @@ from service.inference.classifier import Classification, Classifier
 from service.inference.confidence import warn
 from service.inference.image_request import ExplainRequest, count_pixels
 from service.inference.results import (
+    MAX_LABELS_IN_ONE_RUN,
     check_label_index,
     describe_class,
     describe_target_map,
     find_label_index,
-    make_result,
+    make_any_result,
     rank,
     select_target_maps,
 )
@@ -38,11 +39,6 @@ from service.schemas import (
     Verification,
 )
 from service.telemetry import metrics
-
-# With up to this many labels the first run computes all maps. With more, the first run finds the
-# most probable labels and a second run computes their maps.
-MAX_LABELS_IN_ONE_RUN = 16
-NUMBER_BYTES = 64  # of one value of a map: a number of Python, its place in a list, its text
 
 
 class RenderedExplanation(NamedTuple):
@@ -72,9 +68,7 @@ class Explainer:
                 canvas = self._make_canvas(request, is_repeated)
                 stack.enter_context(canvas.room)
             classification, target_maps = await self._compute_target_maps(request, canvas)
-            result = make_result(classification, model, options.top_k)
-            numbers = sum(target_map.cam.size for target_map in target_maps)
-            request.permit.add_answer(NUMBER_BYTES * numbers)
+            result = await make_any_result(classification, model, options.top_k)
             explanations = await self._describe(request, classification, target_maps)
             if canvas:
                 picture = classification.picture

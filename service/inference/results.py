@@ -1,9 +1,8 @@
 """Makes what a client reads, predictions and explanations, from the outputs of one row."""
 
 from collections.abc import Sequence
-from difflib import get_close_matches
-from heapq import nlargest
-from itertools import pairwise
+from functools import partial
+from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,13 +14,22 @@ from service.imaging.saliency import Map, find_box, is_empty, normalize_cam
 from service.inference.classifier import Classification
 from service.inference.confidence import warn
 from service.inference.target_maps import TargetMap
+from service.long_answers import run_in_writer
+from service.parameters import ExplainOptions, PredictOptions
 from service.repository.model import Model
 from service.runtime.row import Answer
 from service.schemas import Explanation, Prediction, Result
 
-MAX_COMPARED = 100  # characters of an unknown label
-MAX_PAIRS = 8  # of its letters
-MAX_CANDIDATES = 16
+# With up to this many labels the first run computes all maps. With more, the first run finds the
+# most probable labels and a second run computes their maps.
+MAX_LABELS_IN_ONE_RUN = 16
+# What an answer takes while it is put together: the objects of Python, and their text twice.
+CLASS_BYTES = 400  # of a class with its numbers, besides its label
+LABEL_COPIES = 2
+NUMBER_BYTES = 64  # of one value of a map
+FLOAT_BYTES = 4
+INLINE_CLASSES = 2000  # made on the event loop; more take longer than a millisecond
+INLINE_NUMBERS = 20_000  # listed at once
 
 
 def find_label_index(label: str, model: Model) -> int:
@@ -30,29 +38,14 @@ def find_label_index(label: str, model: Model) -> int:
     Raises:
         UnknownLabel: there is no such label; the message suggests similar ones.
     """
-    if label in model.indices:
-        return model.indices[label]
-    similar = find_similar(label, model.labels) or model.labels[:3]
+    indices = model.label_index.indices
+    if label in indices:
+        return indices[label]
+    similar = model.label_index.find_similar(label) or model.labels[:3]
     raise UnknownLabel(
         f"The model '{model.name}' has no label '{excerpt(label)}'; did you mean one of: "
         f"{', '.join(similar)}?"
     )
-
-
-def find_similar(label: str, labels: Sequence[str]) -> list[str]:
-    """Up to three similar labels. Only the few that share most pairs of letters are compared.
-
-    To compare a label with all of a thousand would stop the event loop for a tenth of a second.
-    """
-    lower = label[:MAX_COMPARED].lower()
-    pairs = list(dict.fromkeys(map("".join, pairwise(lower))))
-    pairs = pairs[:: len(pairs) // MAX_PAIRS + 1]
-    nearest = nlargest(
-        MAX_CANDIDATES, labels, key=lambda other: sum(map(other.lower().__contains__, pairs))
-    )
-    short = {other[:MAX_COMPARED]: other for other in nearest}
-    matches = get_close_matches(label[:MAX_COMPARED], short, n=3, cutoff=0.5)
-    return [short[match] for match in matches]
 
 
 def check_label_index(index: int, model: Model) -> int:
@@ -95,6 +88,31 @@ def make_result(classification: Classification[Answer], model: Model, top_k: int
     }
 
 
+def count_result_bytes(options: PredictOptions, model: Model) -> int:
+    """The bytes that the result of one image takes at most while it is put together.
+
+    The pictures in it are counted when they are drawn.
+    """
+    classes = min(options.top_k or len(model.labels), len(model.labels))
+    total = CLASS_BYTES * classes + LABEL_COPIES * model.label_index.count_bytes(classes)
+    if isinstance(options, ExplainOptions):
+        maps = options.target_top or len(options.target) or 1
+        computed = 2 * maps  # each with the class that it is compared with
+        if len(model.labels) <= MAX_LABELS_IN_ONE_RUN:
+            computed = max(computed, len(model.labels))
+        total += prod(model.artifact.map_shape) * (NUMBER_BYTES * maps + FLOAT_BYTES * computed)
+    return total
+
+
+async def make_any_result(
+    classification: Classification[Answer], model: Model, top_k: int
+) -> Result:
+    """Return the same. If it has many classes, a thread makes it."""
+    if min(top_k or len(model.labels), len(model.labels)) <= INLINE_CLASSES:
+        return make_result(classification, model, top_k)
+    return await run_in_writer(partial(make_result, classification, model, top_k))
+
+
 def select_target_maps(
     classification: Classification[Answer],
     map_indices: Sequence[int],
@@ -134,10 +152,17 @@ def describe_target_map(
         "layer": gradcam.layer,
         "method": gradcam.method,
         "shape": (cam.shape[0], cam.shape[1]),
-        "cam": cam.tolist(),
+        "cam": list_rows(cam),
         "empty": is_empty(cam),
         "box": find_heat_box(cam, classification.picture, box_threshold),
     }
+
+
+def list_rows(cam: Map) -> list[list[float]]:
+    """The values of a map (h, w). At once, those of a large one would hold all other threads."""
+    rows: list[list[float]]
+    rows = cam.tolist() if cam.size <= INLINE_NUMBERS else [row.tolist() for row in cam]
+    return rows
 
 
 def find_heat_box(cam: Map, picture: Picture, threshold: float) -> tuple[int, int, int, int] | None:

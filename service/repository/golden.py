@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from service.artifact.card import Artifact, Card, Golden, InvalidArtifact
 from service.errors import ApiError, InvalidImage
 from service.imaging.decoding import decode_image, open_image
-from service.runtime.engine import AnyOutputs, MaskOutputs, Outputs, Run, read_precision
+from service.runtime.engine import AnyOutputs, MaskOutputs, Outputs, Run
 
 MAX_PIXELS = 1 << 24
 SHARE = 1e-3  # of the pixels: devices round differently where two classes are about equal
@@ -118,7 +118,7 @@ def run_golden_tests(
         InvalidArtifact: an answer differs by more than the tolerance of that precision, or of the
             file's if it is larger.
     """
-    precision = read_precision(artifact)
+    precision = artifact.card.precision
     if precision not in TOLERANCES:
         known = ", ".join(TOLERANCES)
         reason = f"the card's precision '{precision}' is not one of {known}"

@@ -32,6 +32,7 @@ def load_model_file(path: Path, settings: Settings, sandbox: Sandbox) -> tuple[A
     del content
     return_free_memory()  # glibc would keep twice the model's size
     warm_up(session, artifact, pictures, choose_batch_size(settings, session.provider))
+    artifact.card.golden.clear()  # of many labels they are large
     session.release_memory()
     return artifact, session
 

@@ -4,17 +4,36 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
+from typing_extensions import TypedDict
+
 from service.artifact.card import Artifact
 from service.artifact.layout import Key
 from service.imaging.mask import make_palette
 from service.repository.attention import Attention
+from service.repository.label_index import LabelIndex
 from service.runtime.batcher import BatchCallbacks, Batcher, DeviceLost
 from service.runtime.device import detect_device_loss
 from service.runtime.engine import Engine, Session
 from service.runtime.opening import choose_batch_size
 from service.runtime.policy import BatchPolicy
+from service.schemas import VersionState
 from service.settings import Settings
 from service.telemetry.metrics import BATCH_SIZE
+
+
+class ListedVersion(VersionState):
+    """One version in `/models`."""
+
+    card: bytes | None  # as JSON
+
+
+class ListedModel(TypedDict):
+    """One model in `/models`."""
+
+    name: str
+    default: bool
+    versions: list[ListedVersion]
+
 
 CLOSED_FORM = "closed-form"  # a compiler whose maps cost almost nothing
 
@@ -30,11 +49,7 @@ class Model:
     engine: Engine
     batcher: Batcher
     attention: Attention
-
-    @cached_property
-    def indices(self) -> dict[str, int]:
-        """Return the index of each label."""
-        return {label: index for index, label in enumerate(self.labels)}
+    label_index: LabelIndex
 
     @cached_property
     def segments(self) -> bool:
@@ -59,7 +74,7 @@ def make_model(
     settings: Settings,
     on_device_lost: Callable[[DeviceLost], None],
 ) -> Model:
-    """Put a loaded session behind a queue."""
+    """Put a loaded session behind a queue. With many labels this takes long."""
     name, version = key[0], str(key[1])
     attention = Attention(name, version, artifact)
     policy = BatchPolicy(
@@ -78,4 +93,6 @@ def make_model(
         callbacks,
         run_replica=detect_device_loss(session.run_replica),
     )
-    return Model(name, version, artifact, session.provider, session.engine, batcher, attention)
+    label_index = LabelIndex(artifact.card.labels)
+    provider, engine = session.provider, session.engine
+    return Model(name, version, artifact, provider, engine, batcher, attention, label_index)

@@ -12,26 +12,27 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from textwrap import shorten
-from typing import Any, Literal
+from typing import Literal
 
-from service.artifact.card import Artifact
+from service.artifact.card import InvalidArtifact
 from service.artifact.layout import FILE_NAME, Key, Stamp, make_model_path
 from service.errors import ModelNotFound, NotReady, excerpt
 from service.repository.default_model import DefaultModel
 from service.repository.folder import ModelFolder
 from service.repository.loader import load_model_file, release_memory
-from service.repository.model import Model, make_model
+from service.repository.model import ListedModel, ListedVersion, Model, make_model
 from service.repository.recovery import Recovery
 from service.repository.sandbox import Sandbox
 from service.repository.trial import try_model_file
 from service.runtime.batcher import DeviceLost
 from service.runtime.engine import Engine
-from service.schemas import EngineEntry, ModelEntry, ModelVersion
+from service.schemas import EngineEntry
 from service.settings import Settings
 from service.telemetry.log import with_fields
 from service.telemetry.metrics import DEVICE_FAILURES
 
 MAX_NAMED = 20  # models in a sentence
+MAX_CARDS_BYTES = 256 << 20  # of all models together
 REASON_CHARACTERS = 1000  # a message may quote the content of a file
 
 log = logging.getLogger(__name__)
@@ -193,7 +194,7 @@ class Repository:
         """Return all versions that can answer."""
         return [entry.model for _, entry in sorted(self._entries.items()) if entry.model]
 
-    def describe(self, name: str) -> ModelEntry:
+    def describe(self, name: str) -> ListedModel:
         """Return the entry of a model in `/models`.
 
         Raises:
@@ -207,7 +208,7 @@ class Repository:
             "versions": [_describe_version(*pair) for pair in self._versions[name].items()],
         }
 
-    def describe_all(self) -> list[ModelEntry]:
+    def describe_all(self) -> list[ListedModel]:
         """Return the entries of all models, sorted by name."""
         return [self.describe(name) for name in self.names()]
 
@@ -229,10 +230,24 @@ class Repository:
         path = make_model_path(self._settings.models_dir, key)
         entry.is_queued = False
         reason = None
+        # Not the entry itself: a model that refers to itself would not be freed when it is removed.
+        on_device_lost = partial(self._recover, key)
+
+        room = MAX_CARDS_BYTES - self._count_card_bytes(key)
+
+        def load() -> Model:
+            artifact, session = load_model_file(path, self._settings, self.sandbox)
+            if len(artifact.public_card) > room:
+                raise InvalidArtifact(
+                    f"The cards of all models have more than {MAX_CARDS_BYTES} bytes with {path}."
+                )
+            model = make_model(key, artifact, session, self._settings, on_device_lost)
+            gc.collect()
+            gc.freeze()  # later collections need not look at the model: with many labels it is slow
+            return model
+
         try:
-            artifact, session = await loop.run_in_executor(
-                self._loader, load_model_file, path, self._settings, self.sandbox
-            )
+            model = await loop.run_in_executor(self._loader, load)
         except Exception as exc:  # whatever one file does, the others are still served
             reason = shorten(str(exc), REASON_CHARACTERS)
         if reason is not None:
@@ -240,22 +255,26 @@ class Repository:
             log.error("model failed", extra=with_fields(model=_format_key(key), reason=reason))
             await loop.run_in_executor(self._loader, release_memory)
             return
-        # Not the entry itself: a model that refers to itself would not be freed when it is removed.
-        on_device_lost = partial(self._recover, key)
-        if entry.model and entry.model.artifact.sha256 != artifact.sha256:
+        sha256 = model.artifact.sha256
+        if entry.model and entry.model.artifact.sha256 != sha256:
             entry.model.attention.discard()
         self._unload(entry)
-        entry.model = make_model(key, artifact, session, self._settings, on_device_lost)
+        entry.model = model
         entry.state, entry.reason = "ready", None
         log.info(
             "model ready",
             extra=with_fields(
                 model=_format_key(key),
-                provider=session.provider,
-                engine=_describe_engine(session.engine),
-                sha256=artifact.sha256,
+                provider=model.provider,
+                engine=_describe_engine(model.engine),
+                sha256=sha256,
             ),
         )
+
+    def _count_card_bytes(self, key: Key) -> int:
+        """Count the bytes of all cards but the one of this version."""
+        models = [entry.model for other, entry in self._entries.items() if other != key]
+        return sum(len(model.artifact.public_card) for model in models if model)
 
     def _recover(self, key: Key, lost: DeviceLost) -> None:
         """Unload a version whose device failed and load it again; the second time, give up."""
@@ -306,7 +325,7 @@ def _format_key(key: Key) -> str:
     return f"{key[0]}/{key[1]}"
 
 
-def _describe_version(version: int, entry: Entry) -> ModelVersion:
+def _describe_version(version: int, entry: Entry) -> ListedVersion:
     model = entry.model
     return {
         "version": str(version),
@@ -315,15 +334,10 @@ def _describe_version(version: int, entry: Entry) -> ModelVersion:
         "provider": model.provider if model else None,
         "engine": _describe_engine(model.engine) if model else None,
         "sha256": model.artifact.sha256 if model else None,
-        "card": _make_public_card(model.artifact) if model else None,
+        "card": model.artifact.public_card if model else None,
     }
 
 
 def _describe_engine(engine: Engine) -> EngineEntry:
     name, precision, speedup, reason = engine
     return {"name": name, "precision": precision, "speedup": speedup, "reason": reason}
-
-
-def _make_public_card(artifact: Artifact) -> dict[str, Any]:
-    """Return the card without the golden tests, which are most of it and help no client."""
-    return {name: part for name, part in artifact.raw_card.items() if name != "golden"}

@@ -6,7 +6,7 @@ the worker itself never parses the file.
 """
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from pydantic_core import from_json, to_json
@@ -32,6 +32,14 @@ from service.settings import Settings
 MAX_THREADS = 2  # more would slow down what is served meanwhile
 SPARE_BYTES = 256 * MEGABYTE  # that any batch may take
 TARGETS_AND_BASELINES = 2 * MAX_TARGETS  # each with the class that it is compared with
+# What the worker needs of these is in the public card. As objects they may take 50 times as much.
+UNSERVED: dict[str, Any] = {
+    "training": {},
+    "metrics": None,
+    "checks": {},
+    "tools": {},
+    "examples": [],
+}
 SPARE_FACTOR = 2  # for what is left between the pieces of memory that a run takes
 
 
@@ -67,7 +75,8 @@ def try_model_file(settings: Settings, path: Path, task: str = ONNXRUNTIME) -> b
         "map_shape": artifact.map_shape,
         "is_steady": artifact.is_steady,
     }
-    lines = (to_json(header), to_json(artifact.raw_card))
+    served = artifact.card.model_copy(update=UNSERVED)
+    lines = (to_json(header), to_json(served, by_alias=True), artifact.public_card)
     arrays = (array for picture in pictures for array in picture if array is not None)
     return b"\n".join((*lines, b"".join(array.tobytes() for array in arrays)))
 
@@ -97,11 +106,10 @@ def unpack_measurement(answer: bytes) -> Measurement:
 
 def unpack_trial(path: Path, answer: bytes) -> TriedModel:
     """Return what `try_model_file` found out about a file."""
-    header_line, card_line, content = answer.split(b"\n", 2)
-    header, raw_card = from_json(header_line), from_json(card_line, cache_strings="keys")
-    card = Card.model_validate(raw_card)
+    header_line, card_line, public_card, content = answer.split(b"\n", 3)
+    header, card = from_json(header_line), Card.model_validate_json(card_line)
     height, width = header["map_shape"]
-    facts = (header["sha256"], card, raw_card, (height, width), header["is_steady"])
+    facts = (header["sha256"], card, public_card, (height, width), header["is_steady"])
     artifact = Artifact(path, *facts)
     spec = card.input
     planes = spec.channels + card.segments  # after the pixels comes the mask

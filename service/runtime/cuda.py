@@ -182,7 +182,7 @@ def open_bound(
     Raises:
         InvalidArtifact: onnxruntime rejects the graph.
     """
-    tuning = tuning or Tuning(nhwc=artifact.raw_card.get("precision") == "fp16")
+    tuning = tuning or Tuning(nhwc=artifact.card.precision == "fp16")
     provider = {"prefer_nhwc": str(int(tuning.nhwc))}
     capturing = {**provider, "enable_cuda_graph": "1"}
     if tuning.graphs and tuning.bound:

@@ -84,12 +84,7 @@ class Session(Protocol):
         """Return the memory that runs took and the next one takes again. None may be running."""
 
 
-def read_precision(artifact: Artifact) -> str:
-    """Return the precision that the card names."""
-    return str((artifact.card.model_extra or {}).get("precision", "fp32"))
-
-
 def describe_onnxruntime(artifact: Artifact) -> Engine:
     """Return how onnxruntime runs a model: weights that are stored in 16 bits become 32."""
-    precision = read_precision(artifact)
+    precision = artifact.card.precision
     return Engine(ONNXRUNTIME, "fp32" if precision == "w16" else precision)

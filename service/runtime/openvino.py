@@ -22,7 +22,6 @@ from service.runtime.engine import (
     Engine,
     MaskOutputs,
     Outputs,
-    read_precision,
 )
 from service.settings import DeviceError
 
@@ -62,7 +61,7 @@ class OpenVinoSession:
             self._compiled = core.compile_model(model, "CPU", settings)
         except Exception as exc:
             raise InvalidArtifact(f"{artifact.path} is rejected by OpenVINO: {exc}") from None
-        precision = read_precision(artifact)
+        precision = artifact.card.precision
         computed = "bf16" if has_bf16() else "fp32"
         self.engine = Engine(OPENVINO, precision if precision in QUANTIZED else computed)
         self._outputs = artifact.card.outputs

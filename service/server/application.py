@@ -6,7 +6,6 @@ application only takes part in the lifespan.
 
 import asyncio
 import contextlib
-import gc
 import logging
 from collections.abc import AsyncIterator
 from functools import partial
@@ -133,8 +132,6 @@ class Application:
         """Write a log line when the default model is ready."""
         while self._repository.reasons_not_ready():
             await asyncio.sleep(ANNOUNCE_POLL_SECONDS)
-        gc.collect()
-        gc.freeze()  # later collections need not look at what stays in memory
         model = self._repository.find(None)
         log.info("ready", extra=with_fields(default_model=model.name, provider=model.provider))
 

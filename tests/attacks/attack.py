@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from tests.attacks.watch import Observed
 from tests.server import Server
@@ -26,6 +27,7 @@ class Attack:
     # Of the server, in lower case; of a function, what it returns.
     settings: Mapping[str, object] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)  # of the good client
+    write_models: Callable[[Path, float], object] | None = None  # more models, before the start
 
 
 def find_missed(

@@ -1,9 +1,10 @@
 """All attacks, by their names."""
 
-from tests.attacks import bodies, grpc, pictures, repository, wire
+from tests.attacks import answers, bodies, grpc, pictures, repository, wire
 from tests.attacks.attack import Attack
 
 KINDS: tuple[tuple[Attack, ...], ...] = (
+    answers.ATTACKS,
     bodies.ATTACKS,
     grpc.ATTACKS,
     pictures.ATTACKS,

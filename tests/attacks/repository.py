@@ -25,6 +25,8 @@ MAX_WORKER_GROWN = 64 * MEGABYTE
 DIMENSIONS = 60_000
 ATTRIBUTES = 8_000_000
 GROWN_BYTES = 3 << 30
+CARD_VALUES = 480_000  # in 2 MB
+MAX_CARD_GROWN = 12 * MEGABYTE  # onnxruntime alone holds the card three times
 FOLDERS = 30_000
 FILES = 9000
 CROWDED_SECONDS = 3.0
@@ -124,6 +126,24 @@ def fill_card(server: Server, scale: float) -> list[str]:
     return expect_spoiled(server, "values", spoil, "values")
 
 
+def fill_valid_cards(server: Server, scale: float) -> list[str]:
+    """Write valid models whose cards have as many values as they may have, mostly empty lists."""
+    first = make_path(server, "full-0")
+    write_model(first.with_name("other"), training={"notes": [[]] * CARD_VALUES})
+    count = max(2, int(12 * scale))
+    paths = [first, *(make_path(server, f"full-{number}") for number in range(1, count))]
+    for path in paths[1:]:
+        os.link(first.with_name("other"), path)
+    first.with_name("other").rename(first)
+    before = measure(server)
+    faults = [fault for path in paths for fault in expect(server, path.parts[-3], "ready")]
+    for _ in range(int(100 * scale)):
+        server.client.get("/models")
+    if (grown := measure(server) - before) > max(MAX_WORKER_GROWN, count * MAX_CARD_GROWN):
+        faults.append(f"the worker grew by {grown // MEGABYTE} MB for {count} models")
+    return faults
+
+
 def crowd_folder(server: Server, scale: float) -> list[str]:
     """Make so many folders that listing them takes long."""
     models = find_models(server)
@@ -219,6 +239,7 @@ ATTACKS = tuple(
         grow_with_the_batch,
         hide_large_golden_picture,
         fill_card,
+        fill_valid_cards,
         crowd_folder,
         crowd_with_files,
     )

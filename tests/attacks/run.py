@@ -1,10 +1,12 @@
 """Runs an attack against a server of its own."""
 
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from tests.attacks.attack import MAX_LIVEZ_P99, Attack, find_missed
 from tests.attacks.watch import Observed, watch
+from tests.server import Server, wait_until
 from tests.service.quadrants_model import write_model
 from tests.warm_process import start_worker
 
@@ -25,13 +27,23 @@ def run_attack(attack: Attack, folder: Path, form: Form) -> tuple[Observed, list
     """Run an attack. Return what was observed, and a sentence for each bound that was missed."""
     models = folder / "models"
     write_model(models / "quadrants" / "1" / "model.onnx")
-    settings = {
+    if attack.write_models:
+        attack.write_models(models, form.scale)
+    settings = {"default_model": "quadrants"} | {
         name: value() if callable(value) else value for name, value in attack.settings.items()
     }
     with start_worker(models, folder, **settings) as server:
         server.wait_ready()
+        if attack.write_models:
+            wait_until(partial(are_all_ready, server), describe=server.read_log)
         with watch(server, **attack.headers) as observed:
             seen = attack.run(server, form.scale)
         if not server.is_running():
             seen.append("the server ended")
     return observed, find_missed(attack, observed, seen, form.max_livez_p99)
+
+
+def are_all_ready(server: Server) -> bool:
+    """Return whether all models of the server are ready."""
+    entries = server.client.get("/models").json()["models"]
+    return all(version["state"] == "ready" for model in entries for version in model["versions"])

@@ -51,21 +51,21 @@ def make_card(side: int = 32, mode: str = "RGB", **changes: Any) -> dict[str, An
     return card | changes
 
 
-def make_graph(card: dict[str, Any]) -> onnx.ModelProto:
-    """The graph for a card made by `make_card`."""
+def make_graph(card: dict[str, Any], grid: int = GRID) -> onnx.ModelProto:
+    """The graph for a card made by `make_card`. A `grid` of another size makes other maps."""
     side, channels = card["input"]["height"], len(card["input"]["mode"])
     height, width = card["input"]["height"], card["input"]["width"]
     labels = len(card["labels"])
-    masks = np.zeros((1, len(LABELS), GRID, GRID), np.float32)
+    masks = np.zeros((1, len(LABELS), grid, grid), np.float32)
     for label in range(len(LABELS)):
-        row, column = (label // 2) * GRID // 2, (label % 2) * GRID // 2
-        masks[0, label, row : row + GRID // 2, column : column + GRID // 2] = 1
+        row, column = (label // 2) * grid // 2, (label % 2) * grid // 2
+        masks[0, label, row : row + grid // 2, column : column + grid // 2] = 1
     weights = np.full((labels, len(LABELS)), -0.1, np.float32)  # label by channel
     weights[: len(LABELS)] += 1.1 * np.eye(len(LABELS), dtype=np.float32)[:labels]
     constants = {
         "masks": masks,
         "weights": weights,
-        "weights_t": np.ascontiguousarray(weights.T) * 10 / (GRID * GRID / 4),
+        "weights_t": np.ascontiguousarray(weights.T) * 10 / (grid * grid / 4),
         "byte": np.array(255, np.float32),
         "plane": np.array([1], np.int64),
         "columns": np.array([2, 3], np.int64),
@@ -78,15 +78,15 @@ def make_graph(card: dict[str, Any]) -> onnx.ModelProto:
             "AveragePool",
             ["gray"],
             ["grid"],
-            kernel_shape=[height // GRID, width // GRID],
-            strides=[height // GRID, width // GRID],
+            kernel_shape=[height // grid, width // grid],
+            strides=[height // grid, width // grid],
         ),
         helper.make_node("Mul", ["grid", "masks"], ["features"]),
         helper.make_node("ReduceSum", ["features", "columns"], ["sums"], keepdims=0),
         helper.make_node("MatMul", ["sums", "weights_t"], ["logits"]),
     ]
-    assert side % GRID == 0
-    return finish_graph(nodes, constants, (height, width, channels), GRID)
+    assert side % grid == 0
+    return finish_graph(nodes, constants, (height, width, channels), grid)
 
 
 def finish_graph(
@@ -163,8 +163,9 @@ def write_model(path: Path, **changes: Any) -> dict[str, Any]:
     golden = changes.pop("golden", None)
     side = changes.pop("side", 32)
     mode = changes.pop("mode", "RGB")
+    grid = changes.pop("grid", GRID)
     card = make_card(side, mode, **changes)
-    model = make_graph(card)
+    model = make_graph(card, grid)
     card["golden"] = golden if golden is not None else make_golden(model, card)
     save(model, card, path)
     return card

@@ -4,7 +4,6 @@ They share queue, limits and batches with all other calls, and what they say wit
 This module does not know how messages are written.
 """
 
-import asyncio
 from itertools import chain
 from typing import NamedTuple
 
@@ -28,15 +27,16 @@ from service.api.routing import Handler, Route
 from service.api.status import StatusEndpoints
 from service.api.upload import UploadReception, add_images, find_model, note_warnings
 from service.api.v2.answering import answer_images, warn_of
-from service.api.v2.endpoints import INDEX_BYTES, MAX_INLINE_VALUES, SERVER, V2Endpoints
+from service.api.v2.answers import count_values, make_outputs
+from service.api.v2.endpoints import INDEX_BYTES, SERVER, V2Endpoints
 from service.api.v2.infer import InferRequest, fit_request
-from service.api.v2.signature import count_values, make_outputs
 from service.http.body import Body
 from service.http.compression import decompress_body
 from service.http.request import Request
 from service.http.response import encode_json
 from service.inference.admission import Admission
 from service.inference.classifier import Classifier
+from service.long_answers import PIECE_VALUES, AnswerBuffer, write_in_pieces
 from service.repository.model import Model
 from service.repository.repository import Repository
 from service.settings import Settings
@@ -142,14 +142,15 @@ class GrpcEndpoints:
             call, wanted = inputs.call, inputs.wanted
             del inputs
 
-            def respond() -> Response:
+            def respond(buffer: AnswerBuffer) -> Response:
                 outputs = make_outputs(call, wanted, answers, model.labels)
                 text = encode_json(warnings).decode()
                 names = (model.name, model.version)
-                return Response(write_infer_response(call.id, names, outputs, is_raw, text))
+                write_infer_response(buffer, call.id, names, outputs, is_raw, text)
+                return Response(buffer.getvalue())
 
-            is_short = count_values(wanted, answers) <= MAX_INLINE_VALUES
-            return respond() if is_short else await asyncio.to_thread(respond)
+            is_short = count_values(wanted, answers) <= PIECE_VALUES
+            return respond(AnswerBuffer()) if is_short else await write_in_pieces(respond)
 
     def _read_inference(self, body: Body) -> Inference:
         """Read a message and find its model, whose name is in it. May run in a thread."""

@@ -17,8 +17,9 @@ from service.api.grpc.wire import (
     write_integers,
     write_text,
 )
-from service.api.v2.outputs import OutputTensor, describe_output, write_block
+from service.api.v2.outputs import OutputTensor, Texts, describe_output, write_block
 from service.api.v2.schemas import IndexEntry, ModelMetadata, ServerMetadata, TensorMetadata
+from service.long_answers import AnswerBuffer
 
 # The numbers of the fields of ModelInferResponse and of the messages in it.
 MODEL, VERSION, ID, PARAMETERS, OUTPUTS, RAW = range(1, 7)
@@ -28,13 +29,17 @@ UINT_CONTENTS, FP32_CONTENTS, BYTES_CONTENTS = 4, 6, 8
 
 
 def write_infer_response(
+    buffer: AnswerBuffer,
     request_id: str | None,
     model: tuple[str, str],
     outputs: Sequence[OutputTensor],
     is_raw: bool,
     warnings: str,
-) -> bytes:
-    """Write a ModelInferResponse; `model` is name and version, and `warnings` a text in JSON."""
+) -> None:
+    """Write a ModelInferResponse to `buffer`.
+
+    `model` is name and version, and `warnings` a text in JSON.
+    """
     parts = [
         write_text(MODEL, model[0]),
         write_text(VERSION, model[1]),
@@ -49,15 +54,17 @@ def write_infer_response(
         head = write_text(NAME, output.name) + write_text(DATATYPE, described["datatype"])
         head += write_integers(SHAPE, described["shape"])
         if is_raw:
-            block = write_block(output.values)
-            blocks += [write_head(RAW, len(block)), block]
+            length, pieces = write_block(output.values)
+            blocks += [write_head(RAW, length), *pieces]
             parts.append(write_bytes(OUTPUTS, head))
         else:
             contents = _write_contents(output.values)
-            contents_head = write_head(CONTENTS, len(contents))
-            size = len(head) + len(contents_head) + len(contents)
-            parts += [write_head(OUTPUTS, size), head, contents_head, contents]
-    return b"".join(parts + blocks)
+            length = sum(map(len, contents))
+            contents_head = write_head(CONTENTS, length)
+            size = len(head) + len(contents_head) + length
+            parts += [write_head(OUTPUTS, size), head, contents_head, *contents]
+    buffer.add(parts)
+    buffer.add(blocks)
 
 
 def write_liveness(is_so: bool) -> bytes:
@@ -100,12 +107,14 @@ def _write_tensor(tensor: TensorMetadata) -> bytes:
     return head + write_integers(SHAPE, tensor["shape"])
 
 
-def _write_contents(values: NDArray[Any] | list[list[str]]) -> bytes:
-    """Return an output's values as an InferTensorContents."""
-    if isinstance(values, list):
-        return b"".join(
-            write_bytes(BYTES_CONTENTS, text.encode()) for row in values for text in row
-        )
+def _write_contents(values: NDArray[Any] | Texts) -> list[bytes]:
+    """Return an output's values as an InferTensorContents, in pieces."""
+    if isinstance(values, Texts):
+        return [
+            b"".join(write_bytes(BYTES_CONTENTS, text.encode()) for text in texts)
+            for texts in values.pieces
+        ]
     if values.dtype == np.uint8:
-        return write_bytes(UINT_CONTENTS, pack_small_integers(values))
-    return write_bytes(FP32_CONTENTS, write_block(values))
+        return [write_bytes(UINT_CONTENTS, pack_small_integers(values))]
+    length, pieces = write_block(values)
+    return [write_head(FP32_CONTENTS, length), *pieces]

@@ -94,19 +94,14 @@ class V1Endpoints:
 
     async def predict(self, request: Request) -> Response:
         """`POST /v1/models/<name>:predict`: the most probable labels of several images."""
-        _, results = await self._images.predict_each(request, self._make_reader(request))
-        return write_results(b"predictions", results)
+        read = self._make_reader(request)
+        return await self._images.predict_each(request, lambda _: b'{"predictions":', read)
 
     async def explain(self, request: Request) -> Response:
         """`POST /v1/models/<name>:explain`: explain several images in numbers."""
-        _, results = await self._images.explain_each(request, self._make_reader(request))
-        return write_results(b"explanations", results)
+        read = self._make_reader(request)
+        return await self._images.explain_each(request, lambda _: b'{"explanations":', read)
 
     def _make_reader(self, request: Request) -> ReadBody:
         name = request.path_params["name"]
         return partial(read_instances, model=name, max_image_bytes=self._max_upload_bytes)
-
-
-def write_results(key: bytes, results: list[bytes]) -> Response:
-    """Make the response from the results in JSON."""
-    return Response(b'{"%b":[%b]}' % (key, b",".join(results)), media_type=JSON_TYPE)

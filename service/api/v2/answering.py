@@ -4,8 +4,9 @@ import asyncio
 from functools import partial
 from typing import Any
 
+from service.api.v2.answers import count_answer_bytes
 from service.api.v2.infer import InferRequest
-from service.api.v2.segmentation import reserve_answers, segment_image
+from service.api.v2.segmentation import segment_image
 from service.api.v2.signature import PROBABILITIES, Image
 from service.imaging.saliency import is_empty
 from service.inference.admission import Permit
@@ -24,9 +25,8 @@ async def answer_images(
 ) -> list[AnyAnswer]:
     """Return an answer for each image. If one fails, the call fails after the others end."""
     has_probabilities = any(output.name == PROBABILITIES for output in inputs.wanted)
-    if model.segments:
-        is_binary = inputs.call.parameters.binary_data_output
-        reserve_answers(inputs.wanted, inputs.targets, model, is_binary, permit)
+    is_binary = inputs.call.parameters.binary_data_output
+    permit.add_answer(count_answer_bytes(inputs.wanted, inputs.targets, model, is_binary))
 
     async def answer_image(image: Image, targets: Any) -> AnyAnswer:
         if model.segments:

@@ -4,7 +4,6 @@ These requests share queue, limits and batches with the other calls. `signature`
 a model has, and `tensors` knows how they are encoded.
 """
 
-import asyncio
 from functools import partial
 from itertools import chain
 from typing import Literal
@@ -17,6 +16,7 @@ from service.api.routing import Endpoint
 from service.api.status import StatusEndpoints
 from service.api.upload import UploadReception, add_images, find_model, note_warnings
 from service.api.v2.answering import answer_images, warn_of
+from service.api.v2.answers import count_values, make_outputs
 from service.api.v2.infer import JSON_LENGTH, make_response, read_request
 from service.api.v2.operations import BINARY, BINARY_TYPE, InferBody
 from service.api.v2.schemas import (
@@ -33,12 +33,10 @@ from service.api.v2.schemas import (
 from service.api.v2.segmentation import REGION
 from service.api.v2.signature import (
     TARGET,
-    count_values,
     describe_inputs,
     describe_outputs,
     list_config,
     list_metadata,
-    make_outputs,
 )
 from service.http.compression import compress_response
 from service.http.form import JSON_TYPE
@@ -46,10 +44,11 @@ from service.http.request import Request
 from service.http.response import JSONResponse
 from service.inference.admission import Admission
 from service.inference.classifier import Classifier
+from service.long_answers import PIECE_VALUES, AnswerBuffer, write_in_pieces
 from service.parameters import MAX_BATCH_IMAGES
 from service.repository.model import Model
 from service.repository.repository import Repository
-from service.schemas import ModelVersion
+from service.schemas import VersionState
 from service.settings import Settings
 
 SERVER: ServerMetadata = {
@@ -58,7 +57,6 @@ SERVER: ServerMetadata = {
     "extensions": ["binary_tensor_data", "classification", "model_configuration"],
 }
 PLATFORM = "onnxruntime_onnx"
-MAX_INLINE_VALUES = 20_000  # written without a thread
 MAX_INLINE_DIGITS = 4  # of the length of the JSON before binary data
 INDEX_BYTES = 4096  # of a body that says nothing we need
 INFER_ERRORS = (*INFERENCE_ERRORS, errors.UnknownLabel)
@@ -210,13 +208,13 @@ class V2Endpoints:
             call, wanted = inputs.call, inputs.wanted
             del inputs
 
-            def respond() -> Response:
+            def respond(buffer: AnswerBuffer) -> Response:
                 outputs = make_outputs(call, wanted, answers, model.labels)
-                return make_response(call, outputs, model, warnings)
+                return make_response(buffer, call, outputs, model, warnings)
 
-            is_short = count_values(wanted, answers) <= MAX_INLINE_VALUES
-            response = respond() if is_short else await asyncio.to_thread(respond)
-        await compress_response(response, request.header("accept-encoding"))
+            is_short = count_values(wanted, answers) <= PIECE_VALUES
+            response = respond(AnswerBuffer()) if is_short else await write_in_pieces(respond)
+            await compress_response(response, request.header("accept-encoding"))
         return response
 
     def _find(self, request: Request) -> Model:
@@ -224,7 +222,7 @@ class V2Endpoints:
         return find_model(self._repository, f"{name}/{version}" if version else name, request)
 
 
-def _describe_entry(name: str, version: ModelVersion) -> IndexEntry:
+def _describe_entry(name: str, version: VersionState) -> IndexEntry:
     """Describe a version. If only its reload failed, it still serves, so it is ready."""
     is_served = version["provider"] is not None
     unserved: Literal["LOADING", "UNAVAILABLE"] = (

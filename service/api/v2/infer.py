@@ -24,6 +24,7 @@ from service.artifact.card import RegionTarget
 from service.http.body import Body
 from service.http.form import JSON_TYPE
 from service.http.response import encode_json
+from service.long_answers import AnswerBuffer
 from service.repository.model import Model
 from service.schemas import AnswerWarning
 
@@ -71,12 +72,13 @@ def fit_request(call: InferCall, model: Model, max_bytes: int) -> InferRequest:
 
 
 def make_response(
+    buffer: AnswerBuffer,
     call: InferCall,
     outputs: list[OutputTensor],
     model: Model,
     warnings: Sequence[Sequence[AnswerWarning]],
 ) -> Response:
-    """Make the response: JSON, or JSON with binary data after it.
+    """Make the response in `buffer`: JSON, or JSON with binary data after it.
 
     The protocol allows a parameter to be a text, but no list. So the warnings are JSON as a text.
     """
@@ -87,7 +89,8 @@ def make_response(
     }
     if call.id is not None:
         head = {"id": call.id, **head}
-    body, json_length = write_answer(head, outputs)
+    json_length = write_answer(buffer, head, outputs)
     if json_length is None:
-        return Response(body, media_type=JSON_TYPE)
-    return Response(body, headers={JSON_LENGTH: str(json_length)}, media_type=BINARY_TYPE)
+        return Response(buffer.getvalue(), media_type=JSON_TYPE)
+    headers = {JSON_LENGTH: str(json_length)}
+    return Response(buffer.getvalue(), headers=headers, media_type=BINARY_TYPE)

@@ -1,20 +1,15 @@
-"""What `infer` does otherwise for models that segment: regions, and answers for each pixel.
-
-The answers of many images can be large. So their bytes are reserved before the first image runs.
-"""
+"""What `infer` does otherwise for models that segment: regions, and answers for each pixel."""
 
 from collections.abc import Sequence
-from math import prod
 from typing import Any
 
 import numpy as np
 
-from service.api.v2.schemas import InputTensor, WantedOutput
+from service.api.v2.schemas import InputTensor
 from service.api.v2.tensors import read_array
 from service.artifact.card import ANYTHING, AS_TARGET, RegionTarget
 from service.errors import BadRequest, excerpt
 from service.imaging.memory import Drawing
-from service.inference.admission import Permit
 from service.inference.classifier import Classifier
 from service.inference.results import check_label_index
 from service.inference.segmentation.segmenter import check_mask, count_answer_bytes
@@ -24,8 +19,6 @@ from service.telemetry.timings import Timings
 
 REGION = "region"
 REGION_SIZE = len(RegionTarget._fields) - 1
-COPIES = 4  # of binary data: from the rows to the body
-JSON_BYTES = {1: 12, 4: 64}  # per value of so many bytes, from the rows to the body
 NOT_WANTED = np.empty((0, 0, 0), np.float32)
 
 
@@ -58,35 +51,6 @@ def read_region_targets(
         [RegionTarget(index, *region) for index, region in zip(*row, strict=True)]
         for row in zip(targets, regions.tolist(), strict=True)
     ]
-
-
-def reserve_answers(
-    wanted: Sequence[WantedOutput],
-    targets: Sequence[Sequence[object]],
-    model: Model,
-    is_binary: bool,
-    permit: Permit,
-) -> None:
-    """Reserve the bytes of the wanted outputs; `is_binary` if they do not say otherwise.
-
-    Raises:
-        PayloadTooLarge: They do not fit even into an idle server.
-        Overloaded: There is no room now.
-    """
-    card = model.artifact.card
-    rows, pixels = len(targets), card.input.width * card.input.height
-    values = {  # bytes of one, and how many
-        "mask": (1, rows * pixels),
-        "probabilities": (4, rows * pixels * len(card.labels)),
-        "cam": (4, sum(map(len, targets)) * prod(model.artifact.map_shape)),
-    }
-    total = 0
-    for output in wanted:
-        size, count = values[output.name]
-        binary = output.parameters.binary_data
-        in_binary = is_binary if binary is None else binary
-        total += count * (COPIES * size if in_binary else JSON_BYTES[size])
-    permit.add_answer(total)
 
 
 async def segment_image(

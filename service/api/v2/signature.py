@@ -5,12 +5,10 @@ are encoded (see `tensors`), and nothing of HTTP or queues.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from service.api.v2.outputs import OutputTensor
 from service.api.v2.schemas import (
     InferCall,
     InputTensor,
@@ -22,16 +20,14 @@ from service.api.v2.segmentation import REGION, REGION_SIZE
 from service.api.v2.tensors import BYTES, read_array, read_elements
 from service.artifact.card import FAMILIARITY, TOP_1
 from service.errors import BadRequest, excerpt
-from service.inference.results import check_label_index, rank
+from service.inference.results import check_label_index
 from service.parameters import MAX_BATCH_IMAGES, MAX_TARGETS
 from service.repository.model import Model
-from service.runtime.row import AnyAnswer
 
 IMAGE, TARGET = "image", "target"
 PROBABILITIES = "probabilities"
 SCORES = ("logits", PROBABILITIES)  # one value per label, as needed for classification
-MAP = "cam"
-VALUES_PER_CLASS = 10  # a formatted text takes as long as so many numbers
+MAP, MASK = "cam", "mask"
 Image = bytes | NDArray[np.uint8]  # an encoded picture, or pixels (H, W, C)
 Signature = dict[str, tuple[str, list[int]]]  # datatype and shape by name; -1 means any size
 
@@ -53,7 +49,7 @@ def describe_outputs(model: Model) -> Signature:
         size = model.artifact.card.input
         pixels = [size.height, size.width]
         return {
-            "mask": ("UINT8", [-1, *pixels]),
+            MASK: ("UINT8", [-1, *pixels]),
             PROBABILITIES: ("FP32", [-1, len(model.labels), *pixels]),
             MAP: maps,
         }
@@ -167,41 +163,6 @@ def read_targets(tensor: InputTensor | None, rows: int, model: Model) -> list[li
             check_label_index(index, model)
     indices: list[list[int]] = targets.tolist()
     return indices
-
-
-def count_values(wanted: list[WantedOutput], answers: Sequence[AnyAnswer]) -> int:
-    """Return how many values the outputs have; a class in text counts as the numbers it costs."""
-    total = 0
-    for output in wanted:
-        count = output.parameters.classification
-        for answer in answers:
-            values: NDArray[np.float32] | np.float32 = getattr(answer, output.name)
-            total += values.size + min(count, values.size) * VALUES_PER_CLASS
-    return total
-
-
-def make_outputs(
-    call: InferCall, wanted: list[WantedOutput], answers: Sequence[AnyAnswer], labels: list[str]
-) -> list[OutputTensor]:
-    """Return the requested outputs of all rows, in JSON or binary as requested."""
-    outputs = []
-    for output in wanted:
-        values: Any = np.stack([getattr(answer, output.name) for answer in answers])  # (N, …)
-        count = output.parameters.classification
-        if count:
-            values = [format_classes(row, count, labels) for row in values]
-        is_binary = output.parameters.binary_data
-        if is_binary is None:
-            is_binary = call.parameters.binary_data_output
-        outputs.append(OutputTensor(output.name, values, is_binary))
-    return outputs
-
-
-def format_classes(values: NDArray[np.float32], count: int, labels: list[str]) -> list[str]:
-    """Return the highest of one row's `values` (K,) as Triton does: `value:index:label`."""
-    order = rank(values)[:count]
-    highest = zip(values[order].tolist(), order.tolist(), strict=True)
-    return [f"{value:.6f}:{index}:{labels[index]}" for value, index in highest]
 
 
 def _check_names(kind: str, names: list[str], known: tuple[str, ...]) -> None:

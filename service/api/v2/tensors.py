@@ -111,7 +111,7 @@ def read_elements(tensor: InputTensor, max_bytes: int) -> list[bytes]:
         BadRequest: There are too few or too many, or one is truncated or not base64.
         PayloadTooLarge: One has more than `max_bytes` bytes.
     """
-    if isinstance(tensor.data, list) and all(isinstance(item, Part) for item in tensor.data):
+    if isinstance(tensor.data, list) and all(isinstance(item, BinaryData) for item in tensor.data):
         return _read_parts(tensor, max_bytes)
     if not isinstance(tensor.data, BinaryData):
         elements = [decode_base64_image(text, max_bytes) for text in _read_texts(tensor)]

@@ -12,7 +12,7 @@ from service.imaging.geometry import ShownSize
 from service.imaging.memory import Drawing
 from service.imaging.saliency import Map, is_empty
 from service.inference.classifier import Classification, Classifier
-from service.inference.explainer import NUMBER_BYTES, RenderedExplanation, read_against
+from service.inference.explainer import RenderedExplanation, read_against
 from service.inference.image_request import ExplainRequest, count_pixels
 from service.inference.results import find_label_index
 from service.inference.room import Canvas
@@ -60,7 +60,6 @@ class RegionExplainer:
             picture = segmentation.picture
             result = await self._segmenter.describe(request, segmentation, canvas)
             maps = [region_map.map for region_map in region_maps]
-            request.permit.add_answer(NUMBER_BYTES * sum(each.cam.size for each in maps))
             explanations = await self._classifier.render(
                 lambda: [
                     describe_region_map(region_map, picture, model, options.box_threshold)

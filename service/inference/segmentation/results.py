@@ -11,7 +11,7 @@ from service.imaging.decoding import Picture
 from service.imaging.mask import ClassArea, find_largest, find_placement, measure_areas
 from service.imaging.saliency import is_empty
 from service.inference.classifier import Classification
-from service.inference.results import find_heat_box
+from service.inference.results import find_heat_box, list_rows
 from service.inference.segmentation.regions import Region
 from service.inference.target_maps import TargetMap
 from service.repository.model import Model
@@ -105,7 +105,7 @@ def describe_region_map(
         "layer": gradcam.layer,
         "method": gradcam.method,
         "shape": (cam.shape[0], cam.shape[1]),
-        "cam": cam.tolist(),
+        "cam": list_rows(cam),
         "empty": is_empty(cam),
         "box": find_heat_box(cam, picture, box_threshold),
     }

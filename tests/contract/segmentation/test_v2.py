@@ -152,22 +152,22 @@ def test_regions_are_for_models_that_segment(segmenting: Server) -> None:
 
 def test_the_bytes_of_all_answers_are_reserved_first() -> None:
     """64 images of 16 MB each would not fit into the memory that there is."""
+    from service.api.v2.answers import count_answer_bytes
     from service.api.v2.schemas import OutputParameters, WantedOutput
-    from service.api.v2.segmentation import reserve_answers
     from service.errors import PayloadTooLarge
     from service.inference.admission import Admission
     from service.settings import read_settings
 
-    model: Any = type("Model", (), {})()
+    model: Any = type("Model", (), {"segments": True, "labels": ["a"] * 16})()
     model.artifact = type("Artifact", (), {"map_shape": (6, 8)})()
     size = type("Size", (), {"width": 512, "height": 512})()
-    model.artifact.card = type("Card", (), {"input": size, "labels": ["a"] * 16})()
+    model.artifact.card = type("Card", (), {"input": size})()
     binary = OutputParameters(binary_data=True)
     wanted = [WantedOutput(name="probabilities", parameters=binary)]
     admission = Admission(read_settings())
     with admission.admit(1, 10) as permit:
-        reserve_answers(wanted, [()], model, False, permit)
+        permit.add_answer(count_answer_bytes(wanted, [()], model, False))
         assert admission.memory.bytes >= 512 * 512 * 16 * 4
         with pytest.raises(PayloadTooLarge):
-            reserve_answers(wanted, [()] * 64, model, False, permit)
+            permit.add_answer(count_answer_bytes(wanted, [()] * 64, model, False))
     assert admission.memory.bytes == 0

@@ -1,5 +1,6 @@
 """The wire format: written data is read back, and malformed data is rejected."""
 
+import base64
 import json
 import struct
 from typing import Any
@@ -7,10 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.api.v2.outputs import OutputTensor, write_answer
+from service.api.v2.outputs import OutputTensor, Texts, write_answer
 from service.api.v2.schemas import InputTensor
 from service.api.v2.tensors import BinaryData, read_array, read_call, read_elements
 from service.errors import BadRequest
+from service.long_answers import PIECE_VALUES, AnswerBuffer
 
 
 def make_tensor(datatype: str, shape: list[int], data: object) -> InputTensor:
@@ -143,6 +145,16 @@ def test_invalid_sizes_are_rejected(parameters: object, rest: bytes) -> None:
         read_call(document + rest, str(len(document)))
 
 
+def test_a_long_picture_in_base64_is_decoded_like_a_short_one() -> None:
+    pictures = [bytes(range(256)) * 1000, b"short"]
+    texts = [base64.b64encode(picture).decode() for picture in pictures]
+    for some in ([0], [0, 1]):
+        data = [texts[number] for number in some]
+        body = make_body({"name": "x", "datatype": "BYTES", "shape": [len(data)], "data": data})
+        [tensor] = read_call(body, "").inputs
+        assert read_elements(tensor, 1 << 20) == [pictures[number] for number in some]
+
+
 def test_data_given_twice_is_rejected() -> None:
     tensor = {"name": "x", "datatype": "UINT8", "shape": [3], "data": [1, 2, 3]}
     document = make_body(tensor | {"parameters": {"binary_data_size": 3}})
@@ -158,15 +170,18 @@ def test_a_long_invalid_value_is_shortened_in_the_error() -> None:
 
 def test_an_answer_lists_its_outputs_and_appends_binary_data() -> None:
     logits = np.array([[1.5, -2]], np.float32)
-    body, length = write_answer(
+    buffer = AnswerBuffer()
+    length = write_answer(
+        buffer,
         {"model_name": "m"},
         [
             OutputTensor("a", logits, True),
             OutputTensor("b", logits, False),
-            OutputTensor("c", [["ä", "bc"]], True),
-            OutputTensor("d", [["ä"]], False),
+            OutputTensor("c", Texts((1, 2), [["ä"], ["bc"]]), True),
+            OutputTensor("d", Texts((1, 2), [["ä"], ["bc"]]), False),
         ],
     )
+    body = buffer.getvalue()
     assert length is not None
     header = json.loads(body[:length])
     assert header["model_name"] == "m"
@@ -180,9 +195,31 @@ def test_an_answer_lists_its_outputs_and_appends_binary_data() -> None:
         [1, 2],
         {"binary_data_size": 12},
     )
-    assert (d["datatype"], d["data"]) == ("BYTES", ["ä"])
+    assert (d["datatype"], d["data"]) == ("BYTES", ["ä", "bc"])
     assert body[length:] == struct.pack("<2f", 1.5, -2) + b"\2\0\0\0\xc3\xa4\2\0\0\0bc"
 
 
 def test_an_answer_without_binary_data_has_no_json_length() -> None:
-    assert write_answer({}, [OutputTensor("a", [["b"]], False)])[1] is None
+    buffer = AnswerBuffer()
+    outputs = [OutputTensor("a", Texts((1, 1), [["b"]]), False)]
+    assert write_answer(buffer, {}, outputs) is None
+    assert json.loads(buffer.getvalue())["outputs"][0]["data"] == ["b"]
+
+
+def test_long_outputs_are_written_in_pieces_and_are_the_same() -> None:
+    values = np.arange(2 * PIECE_VALUES + 2, dtype=np.float32).reshape(2, -1)
+    mask = np.ones((1, PIECE_VALUES + 1), np.uint8)
+    none = np.empty((1, 0, 4, 4), np.float32)
+    buffer = AnswerBuffer()
+    outputs = [
+        OutputTensor("a", values, False),
+        OutputTensor("b", mask, True),
+        OutputTensor("c", values, True),
+        OutputTensor("d", none, False),
+    ]
+    length = write_answer(buffer, {}, outputs)
+    body = buffer.getvalue()
+    a, *_, d = json.loads(body[:length])["outputs"]
+    assert a["data"] == values.ravel().tolist()
+    assert body[length:] == mask.tobytes() + values.tobytes()
+    assert d["data"] == []

@@ -11,7 +11,8 @@ import pytest
 from service.api.status import StatusEndpoints, encode_attention, encode_models
 from service.http.request import Request
 from service.http.response import encode_json
-from service.schemas import AttentionAnswer, ClassAttention, ModelEntry, ModelVersion
+from service.repository.model import ListedModel, ListedVersion
+from service.schemas import AttentionAnswer, ClassAttention
 
 COMPARED: ClassAttention = {
     "observed": {"maps": 3, "border_share": 0.25, "mean": [[0.5, 1.0]]},
@@ -36,32 +37,31 @@ def test_an_answer_encoded_in_pieces_is_the_same() -> None:
 def test_models_encoded_in_pieces_are_the_same_and_have_no_more_than_the_limit_of_cards(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def make_version(number: int) -> ModelVersion:
+    card = {"license": "x" * 500}
+
+    def make_version(number: int, content: bytes | None) -> ListedVersion:
         facts = {"reason": None, "provider": "cpu", "sha256": "1f"}
-        card = {"license": "x" * 500}
-        return cast(ModelVersion, {"version": str(number), "state": "ready", **facts, "card": card})
+        state = {"version": str(number), "state": "ready", **facts, "card": content}
+        return cast(ListedVersion, state)
 
-    encoded: list[object] = []
-
-    def record(content: object) -> bytes:
-        encoded.append(content)
-        return encode_json(content)
-
-    versions = [make_version(number) for number in (1, 2, 3)]
-    entries: list[ModelEntry] = [
+    cards = [encode_json(card), None, encode_json(card), encode_json(card)]
+    versions = [make_version(number, content) for number, content in enumerate(cards)]
+    entries: list[ListedModel] = [
         {"name": "a", "default": True, "versions": versions},
         {"name": "b", "default": False, "versions": []},
     ]
-    assert json.loads(b"[%b]" % encode_models(entries)) == entries
+
+    def read_cards() -> list[object]:
+        [model, other] = json.loads(b"[%b]" % encode_models(entries))
+        assert other == entries[1]
+        assert (model["name"], model["default"]) == ("a", True)
+        states = [{**version, "card": None} for version in model["versions"]]
+        assert states == [{**version, "card": None} for version in versions]
+        return [version["card"] for version in model["versions"]]
+
+    assert read_cards() == [card, None, card, card]
     monkeypatch.setattr("service.api.status.MAX_CARD_BYTES", 600)
-    monkeypatch.setattr("service.api.status.encode_json", record)
-    [first, second, third] = json.loads(b"[%b]" % encode_models(entries))[0]["versions"]
-    assert first["card"] == versions[0]["card"]
-    assert second == {**versions[1], "card": None}
-    assert third == {**versions[2], "card": None}
-    assert encoded.count(versions[0]["card"]) == 2, (
-        "the first that fits, and the first that does not"
-    )
+    assert read_cards() == [card, None, None, None]
 
 
 def test_answers_are_made_in_one_thread_at_a_time() -> None:

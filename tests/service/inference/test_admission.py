@@ -139,11 +139,11 @@ def test_slow_images_do_not_make_quick_answers_count_as_slow(
     assert admission.predict_wait() == pytest.approx(64 * 0.01)
 
 
-def test_maps_of_an_answer_that_never_fit_are_rejected_with_what_to_do() -> None:
+def test_an_answer_that_never_fits_is_rejected_with_what_to_do() -> None:
     admission = make_admission(max_inflight_bytes=4000)
     with admission.admit(10, PATIENT) as permit:
         permit.add_answer(100)
         assert admission.memory.bytes == 110
-        with pytest.raises(PayloadTooLarge, match="Ask for fewer maps"):
+        with pytest.raises(PayloadTooLarge, match="fewer images, labels or maps"):
             permit.add_answer(admission.memory.max_body_bytes)
     assert admission.memory.bytes == 0

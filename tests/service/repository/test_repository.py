@@ -84,7 +84,7 @@ def test_a_model_is_found_by_name_by_version_and_by_default(
         "beta": ("beta", "1"),
     }
     assert found["beta"].labels == list(LABELS)
-    assert found["beta"].indices[LABELS[2]] == 2
+    assert found["beta"].label_index.indices[LABELS[2]] == 2
     assert [(model.name, model.version) for model in repository.loaded()] == [
         ("alpha", "2"),
         ("alpha", "10"),
@@ -275,3 +275,20 @@ def test_without_polling_the_folder_is_scanned_once(
     repository = Repository(read_settings())
     asyncio.run(repository.watch())
     assert read_state(repository, "alpha") == ("ready", None)
+
+
+def test_the_cards_of_all_models_have_a_limit_and_what_is_served_stays(
+    models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(models, "alpha")
+    repository = Repository(read_settings())
+    asyncio.run(repository.refresh())
+    size = len(repository.find("alpha").artifact.public_card)
+    monkeypatch.setattr("service.repository.repository.MAX_CARDS_BYTES", size + 10)
+    write(models, "beta")
+    write(models, "alpha")  # its new card takes the place of the old one
+    asyncio.run(repository.refresh())
+    assert read_state(repository, "alpha") == ("ready", None)
+    state, reason = read_state(repository, "beta")
+    assert state == "failed"
+    assert f"more than {size + 10} bytes" in (reason or "")

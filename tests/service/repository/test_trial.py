@@ -1,20 +1,23 @@
 """The trial tells the worker all that it needs to know about a file, or what is wrong with it."""
 
+import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from pydantic_core import to_json
 
 from service.artifact.card import InvalidArtifact
 from service.artifact.validation import read_artifact
 from service.parameters import MAX_TARGETS
 from service.repository import trial
 from service.repository.golden import decode_golden_pictures
-from service.repository.trial import run_all_batches, try_model_file, unpack_trial
+from service.repository.trial import UNSERVED, run_all_batches, try_model_file, unpack_trial
 from service.runtime.engine import AnyOutputs
 from service.runtime.session import OnnxSession
 from service.settings import read_settings
@@ -53,11 +56,22 @@ def path(tmp_path: Path) -> Path:
 def test_the_worker_learns_the_card_the_hash_and_the_golden_pictures(path: Path) -> None:
     expected, content = read_artifact(path)
     tried = unpack_trial(path, try_model_file(read_settings(), path))
-    assert tried.artifact == expected
+    assert tried.artifact == replace(expected, card=expected.card.model_copy(update=UNSERVED))
     assert tried.size == len(content)
     for found, picture in zip(tried.pictures, decode_golden_pictures(expected), strict=True):
         np.testing.assert_array_equal(found.pixels, picture.pixels)
         assert found.mask is None
+
+
+def test_the_worker_holds_no_objects_of_what_it_does_not_need(tmp_path: Path) -> None:
+    notes: list[object] = [[]] * 1000
+    attention = {"count": 0, "border_share": None, "mean": None, "more": notes}
+    path = tmp_path / "model.onnx"
+    write_model(path, training={"notes": notes}, unknown=notes, attention=attention)
+    artifact = unpack_trial(path, try_model_file(read_settings(), path)).artifact
+    card = json.loads(artifact.public_card)
+    assert card["training"]["notes"] == card["unknown"] == card["attention"]["more"] == notes
+    assert b"[]" not in to_json({**dict(artifact.card), "golden": None, "examples": None})
 
 
 def test_it_runs_the_batches_that_will_be_run(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,170 @@
+"""Short requests with long answers: many labels, large maps, a probability for each pixel."""
+
+import base64
+import json
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+from PIL import Image
+
+from tests.attacks.attack import Attack
+from tests.contract.tree import PICTURE
+from tests.server import Server, connect_client
+from tests.service import mask_model
+from tests.service.quadrants_model import encode, write_model
+
+LABELS = 100_000
+IMAGENET_21K = 21_841
+MAP_SIDE = 256
+MASK_SIDE, MASK_LABELS = 224, 20
+MIN_SECONDS, SECONDS = 1.0, 10.0
+ADMITTED = (200, 429)
+TEXT = base64.b64encode(PICTURE).decode()
+NOISE = base64.b64encode(encode(Image.effect_noise((MASK_SIDE,) * 2, 90).convert("RGB"))).decode()
+JSON = "application/json"
+
+
+def write_labels(count: int) -> Callable[[Path, float], object]:
+    """Return what writes a model of so many labels."""
+
+    def write(models: Path, scale: float) -> None:
+        labels = [f"synset n{number:08d} kind" for number in range(int(count * scale))]
+        write_model(models / "many" / "1" / "model.onnx", labels=labels)
+
+    return write
+
+
+def write_maps(models: Path, scale: float) -> None:
+    """Write a model of large maps."""
+    side = MAP_SIDE if scale == 1 else MAP_SIDE // 4
+    labels = [f"label {number}" for number in range(10)]
+    path = models / "maps" / "1" / "model.onnx"
+    write_model(path, side=side, grid=side, labels=labels)
+
+
+def write_masks(models: Path, scale: float) -> None:
+    """Write a model that segments, with many classes."""
+    mask_model.write_model(
+        models / "masks" / "1" / "model.onnx",
+        width=MASK_SIDE,
+        height=MASK_SIDE,
+        labels=[f"class {number}" for number in range(max(4, int(MASK_LABELS * scale)))],
+        palette=None,
+        background=None,
+    )
+
+
+def send(server: Server, path: str, body: bytes, expected: Sequence[int]) -> list[str]:
+    """Send one request. Return a sentence if its status is not `expected`."""
+    headers = {"accept": JSON} | ({"content-type": JSON} if body.startswith(b"{") else {})
+    with connect_client(server.port) as client:
+        try:
+            response = client.post(path, content=body, headers=headers)
+        except httpx.TransportError as exc:
+            return [f"{path}: {exc!r}"]
+    is_expected = response.status_code in expected
+    return [] if is_expected else [f"{path} answered {response.status_code}: {response.text[:80]}"]
+
+
+def repeat(
+    path: str, body: bytes, clients: int = 1, expected: Sequence[int] = ADMITTED
+) -> Callable[[Server, float], list[str]]:
+    """Return an attack that sends the same request again and again."""
+
+    def run(server: Server, scale: float) -> list[str]:
+        end = time.monotonic() + max(MIN_SECONDS, SECONDS * scale)
+
+        def send_until_end(_: int) -> list[str]:
+            seen = send(server, path, body, expected)
+            while time.monotonic() < end and not seen:
+                seen = send(server, path, body, expected)
+            return seen
+
+        with ThreadPoolExecutor(clients) as pool:
+            return [
+                sentence for seen in pool.map(send_until_end, range(clients)) for sentence in seen
+            ]
+
+    return run
+
+
+def make_batch(images: int, **options: object) -> bytes:
+    """A batch in the JSON of the native calls."""
+    return json.dumps({"images": [TEXT] * images, **options}).encode()
+
+
+def make_call(
+    images: int, *outputs: str, image: str = TEXT, targets: int = 0, **parameters: object
+) -> bytes:
+    """A call of `/v2` in JSON, for these outputs."""
+    inputs = [{"name": "image", "datatype": "BYTES", "shape": [images], "data": [image] * images}]
+    if targets:
+        target = {"name": "target", "datatype": "INT64", "shape": [images, targets]}
+        inputs.append(target | {"data": [0] * (images * targets)})
+    wanted = [{"name": name, "parameters": parameters} for name in outputs]
+    return json.dumps({"inputs": inputs, "outputs": wanted}).encode()
+
+
+SCORES = ("logits", "probabilities")
+MANY, FEW = write_labels(LABELS), write_labels(IMAGENET_21K)
+V2 = "/v2/models/{}/infer"
+ATTACKS = (
+    Attack(
+        "all of 100,000 labels",
+        repeat("/predict?model=many&top_k=0", PICTURE, 2),
+        write_models=MANY,
+    ),
+    Attack(
+        "an unknown label of 100,000",
+        repeat("/gradcam?model=many&target=synset+n000x1234", PICTURE, 4, (422, 429)),
+        write_models=MANY,
+    ),
+    Attack(
+        "all labels of 64 pictures",
+        repeat("/predict/batch", make_batch(64, model="many", top_k=0), 4, (200, 413, 429)),
+        write_models=FEW,
+    ),
+    Attack(
+        "all labels of as many pictures as are admitted",
+        repeat("/predict/batch", make_batch(5, model="many", top_k=0), 4),
+        write_models=FEW,
+    ),
+    Attack(
+        "all labels of v2 as texts",
+        repeat(V2.format("many"), make_call(8, *SCORES, classification=2**31 - 1), 3),
+        write_models=FEW,
+    ),
+    Attack(
+        "all labels of v2 as numbers",
+        repeat(V2.format("many"), make_call(16, *SCORES), 3),
+        write_models=FEW,
+    ),
+    Attack(
+        "large maps in JSON",
+        repeat("/gradcam?model=maps&target_top=8", PICTURE, 2),
+        write_models=write_maps,
+    ),
+    Attack(
+        "a batch of large maps",
+        repeat("/gradcam/batch", make_batch(2, model="maps", target_top=7), 2),
+        write_models=write_maps,
+    ),
+    Attack(
+        "large maps of v2",
+        repeat(V2.format("maps"), make_call(16, "cam", targets=8), 2, (200, 413, 429)),
+        write_models=write_maps,
+    ),
+    Attack(
+        "a few large maps of v2",
+        repeat(V2.format("maps"), make_call(1, "cam", targets=8), 2),
+        write_models=write_maps,
+    ),
+    Attack(
+        "a probability of each class for each pixel",
+        repeat(V2.format("masks"), make_call(1, "probabilities", image=NOISE), 2),
+        write_models=write_masks,
+    ),
+)
