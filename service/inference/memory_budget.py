@@ -40,14 +40,21 @@ class MemoryBudget:
         self._passing_seconds = PASSING_SHARE * settings.request_timeout_ms / 1000
         self._waiting: list[Waiting] = []
 
-    def try_hold_body(self, size: int) -> bool:
-        """Hold `size` bytes of a body if they are free now. Return whether they were."""
-        exceeds_bodies = self.body_bytes + size > self.max_body_bytes
-        if exceeds_bodies or self.bytes + size > self.max_bytes:
+    def try_hold_body(self, size: int, instead_of: int = 0) -> bool:
+        """Hold `size` bytes of a body if they are free now. Return whether they were.
+
+        They take the place of the `instead_of` bytes of other bodies that are being dropped.
+        """
+        more = size - instead_of
+        if self.count_missing_body_bytes(more) > 0:
             return False
-        self.body_bytes += size
-        self.bytes += size
+        self.body_bytes += more
+        self.bytes += more
         return True
+
+    def count_missing_body_bytes(self, size: int) -> int:
+        """Return how many of a body's `size` bytes are not free; less than 1 if all are."""
+        return size + max(self.body_bytes - self.max_body_bytes, self.bytes - self.max_bytes)
 
     def free_body(self, size: int) -> None:
         """Free bytes of a body and give them to the pictures that wait."""
