@@ -30,6 +30,7 @@ from service.imaging.memory import (
     estimate_decode_bytes,
     estimate_drawing_bytes,
 )
+from service.imaging.structure import check_scans
 from service.machine import make_expendable
 from service.repository.memory import return_free_memory
 
@@ -130,6 +131,7 @@ def measure_memory() -> Memory:
 
 def answer_job(pipe: Connection, job: Job) -> None:
     """Decode a picture if there is room for it, and send the result."""
+    check_scans(job.content)
     image = open_image(job.content, job.max_pixels)
     check_tiles(image, job.max_pixels)
     size = estimate_job_bytes(image, job)

@@ -1,5 +1,6 @@
 """Hostile pictures: small files that ask for much memory or much work."""
 
+import contextlib
 import struct
 import time
 from collections.abc import Callable, Sequence
@@ -11,6 +12,7 @@ from PIL import Image
 
 from tests.attacks import picture_files as files
 from tests.attacks.attack import Attack
+from tests.contract.wire import connect, start_post
 from tests.server import Server, connect_client
 from tests.service.quadrants_model import encode
 
@@ -131,6 +133,22 @@ def crowd_room(server: Server, scale: float) -> list[str]:
     return faults
 
 
+def take_decoders(make: Callable[[], bytes], server: Server, scale: float) -> list[str]:
+    """Send pictures that take seconds of processor time each. A small GIF must not wait for all."""
+    slow, small = make(), encode(Image.effect_noise((300, 200), 50), "GIF")
+    faults = []
+    with contextlib.ExitStack() as stack:
+        for _ in range(40):
+            connection = stack.enter_context(connect(server))
+            start_post(connection, "/predict", len(slow))
+            connection.sendall(slow)
+        for _ in range(round(1 + 9 * scale)):
+            answer = post(server, "/predict", small)
+            if answer.status_code != 200:
+                faults.append(f"a small GIF got {answer.status_code}: {answer.text[:200]}")
+    return faults
+
+
 def describe_slow(name: str, make: Callable[[], bytes]) -> Attack:
     """An attack with two slow pictures, each of which may use its deadline and a second."""
     return Attack(
@@ -170,6 +188,12 @@ ATTACKS = (
     )),
     Attack("frames of an AVIF", partial(send_copies, lambda: files.write_avif_frames(2_500_000))),
     Attack("TIFF with tags of wrong types", send_wrong_types),
+    Attack("fill bytes and scans", partial(
+        take_decoders, lambda: files.write_slow_scans(2000, 15_000, b"\xff"),
+    ), settings={"request_timeout_ms": 20_000}),
+    Attack("fill bytes and few scans", partial(
+        take_decoders, lambda: files.write_slow_scans(4000, 250, b"\xff"),
+    ), settings={"request_timeout_ms": 20_000}),
     Attack("pictures that need all memory", crowd_room, settings={"request_timeout_ms": 10_000}),
     describe_slow("TIFF with one tile many times", lambda: files.write_tiles(
         40, (16, 4_000_000), (640, 16),

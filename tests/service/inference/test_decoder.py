@@ -1,8 +1,9 @@
 """An image is decoded on the loop, in a thread or in a process; its memory is reserved before."""
 
 import asyncio
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 from PIL import Image
@@ -15,11 +16,14 @@ from service.inference.memory_budget import MemoryBudget
 from service.inference.room import Canvas, Place, Room
 from service.settings import Settings
 from tests.attacks import picture_files as files
+from tests.server import wait_until
 from tests.service.imaging.test_geometry import make_input
+from tests.service.inference.test_decoder_pool import find_decoders
 from tests.service.quadrants_model import encode, light
 
 SPEC = make_input(256, 224, 224)
 MAX_PIXELS = 50_000_000
+GIF = encode(light(0, (200, 150)), "GIF")
 
 
 def make_decoder(**settings: int) -> tuple[Decoder, MemoryBudget]:
@@ -206,3 +210,58 @@ async def wait_for(condition: Callable[[], bool]) -> None:
 
 async def wait_until_free(memory: MemoryBudget) -> None:
     await wait_for(lambda: memory.bytes == 0)
+
+
+@pytest.fixture
+def with_processes() -> Iterator[tuple[Decoder, MemoryBudget]]:
+    """A decoder that has two processes, and its memory."""
+    decoder, memory = make_decoder()
+    decoder.start_processes()
+    yield decoder, memory
+    helpers = {child.parent() for child in find_decoders()}
+    for helper in helpers:
+        assert helper
+        helper.kill()
+        helper.wait()
+    wait_until(lambda: not find_decoders())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are Linux only")
+def test_pictures_that_take_long_leave_a_process_to_others(
+    with_processes: tuple[Decoder, MemoryBudget],
+) -> None:
+    decoder, memory = with_processes
+    slow = files.write_slow_scans(4000, 250, b"\xff")  # more than a second of processor time
+
+    async def test() -> None:
+        place = Place(asyncio.Semaphore(9))
+        long = [
+            asyncio.create_task(decoder.decode(Upload(slow, SPEC, None), place)) for _ in range(3)
+        ]
+        await asyncio.sleep(0)
+        await decoder.decode(Upload(GIF, SPEC, None), place)
+        assert not any(task.done() for task in long)
+        for task in long:
+            task.cancel()
+        await asyncio.wait(long)
+        while memory.bytes:  # until the processes have ended
+            await asyncio.sleep(0.01)
+
+    asyncio.run(test())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are Linux only")
+def test_pictures_that_take_long_are_all_decoded(
+    with_processes: tuple[Decoder, MemoryBudget],
+) -> None:
+    decoder, memory = with_processes
+    slow = files.write_run_lengths(20_000, 400)
+
+    async def test() -> None:
+        upload = Upload(slow, SPEC, None)
+        place = Place(asyncio.Semaphore(9))
+        pictures = await asyncio.gather(*(decoder.decode(upload, place) for _ in range(3)))
+        assert [picture.size for picture in pictures] == [(20_000, 400)] * 3
+
+    asyncio.run(test())
+    assert memory.bytes == 0
