@@ -149,6 +149,35 @@ def take_decoders(make: Callable[[], bytes], server: Server, scale: float) -> li
     return faults
 
 
+def keep_room(server: Server, scale: float) -> list[str]:
+    """Send pictures that need most of the room and take long, so that some always wait for it.
+
+    A photograph must find room meanwhile.
+    """
+    large = files.write_slow_scans(7000, 250, b"\xff")
+    small = files.write_noise(640, 480)
+    start = time.monotonic()
+    end = start + 6 + 24 * scale
+
+    def send_until_end(number: int) -> list[httpx.Response]:
+        time.sleep(number * 0.5)
+        answers = [post(server, "/predict", large)]
+        while time.monotonic() < end:
+            answers.append(post(server, "/predict", large))
+        return answers
+
+    with ThreadPoolExecutor(8) as pool:
+        sending = [pool.submit(send_until_end, number) for number in range(8)]
+        answers = [post(server, "/predict", small)]
+        while time.monotonic() < end:
+            answers.append(post(server, "/predict", small))
+            time.sleep(0.1)
+        faults = find_faults([answer for sent in sending for answer in sent.result()])
+    if bad := [answer.status_code for answer in answers if answer.status_code != 200]:
+        faults.append(f"a photograph got {bad}")
+    return faults
+
+
 def describe_slow(name: str, make: Callable[[], bytes]) -> Attack:
     """An attack with two slow pictures, each of which may use its deadline and a second."""
     return Attack(
@@ -195,6 +224,7 @@ ATTACKS = (
         take_decoders, lambda: files.write_slow_scans(4000, 250, b"\xff"),
     ), settings={"request_timeout_ms": 20_000}),
     Attack("pictures that need all memory", crowd_room, settings={"request_timeout_ms": 10_000}),
+    Attack("pictures that wait for all memory", keep_room, settings={"request_timeout_ms": 4000}),
     describe_slow("TIFF with one tile many times", lambda: files.write_tiles(
         40, (16, 4_000_000), (640, 16),
     )),

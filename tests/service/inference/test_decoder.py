@@ -167,7 +167,7 @@ def test_an_image_that_waits_for_room_leaves_its_place_to_others() -> None:
         waiting = asyncio.create_task(decode())
         await wait_for(lambda: not slots.locked())
         await slots.acquire()  # another image
-        memory.free_pixels(room)
+        memory.free_pixels(room, room)
         await asyncio.sleep(0.05)
         assert not waiting.done()
         slots.release()
