@@ -34,6 +34,7 @@ from service.settings import AUTO, Settings
 
 # Smaller images are decoded in less time than a switch to another thread takes.
 INLINE_PIXELS = 64 * 64
+INLINE_INPUT_PIXELS = 256 * 256  # of the model's input: making a larger one takes that long, too
 # Larger images go to a process, so that threads are never busy for long: about 0.2 s.
 THREAD_PIXELS = {"JPEG": 24_000_000, "MPO": 24_000_000, "PNG": 6_000_000, "WEBP": 4_000_000}
 # Pillow prepares to resize a longer side without letting other threads run, 0.1 s per 3 million.
@@ -98,8 +99,9 @@ class Decoder:
             pixels = image.width * image.height
             if canvas and canvas.drawing.shown_size:
                 pixels += prod(canvas.drawing.shown_size(image.size))
+            is_small = pixels <= INLINE_PIXELS and spec.width * spec.height <= INLINE_INPUT_PIXELS
             # What is kept besides must be reserved, which may have to wait.
-            if pixels <= INLINE_PIXELS and not (canvas and canvas.drawing.kept_bytes):
+            if is_small and not (canvas and canvas.drawing.kept_bytes):
                 return decode_image(image, spec, canvas.drawing.shown_size if canvas else None)
         else:
             opening = partial(open_plain_image, content, self._max_pixels)

@@ -4,11 +4,13 @@ import asyncio
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from PIL import Image
 
 from service.errors import PayloadTooLarge
+from service.imaging.decoding import Picture, decode_image
 from service.imaging.geometry import ShownSize
 from service.imaging.memory import Drawing
 from service.inference.decoder import Decoder, Upload, open_plain_image
@@ -210,6 +212,23 @@ async def wait_for(condition: Callable[[], bool]) -> None:
 
 async def wait_until_free(memory: MemoryBudget) -> None:
     await wait_for(lambda: memory.bytes == 0)
+
+
+@pytest.mark.parametrize(("side", "is_inline"), [(256, True), (512, False)])
+def test_a_large_input_is_not_made_on_the_event_loop(
+    monkeypatch: pytest.MonkeyPatch, side: int, is_inline: bool
+) -> None:
+    decoder, _ = make_decoder()
+    threads: list[threading.Thread] = []
+
+    def note_thread(*arguments: Any) -> Picture:
+        threads.append(threading.current_thread())
+        return decode_image(*arguments)
+
+    monkeypatch.setattr("service.inference.decoder.decode_image", note_thread)
+    upload = Upload(encode(light(0, (28, 28))), make_input(None, side, side), None)
+    asyncio.run(decoder.decode(upload, Place(asyncio.Semaphore(1))))
+    assert [thread is threading.main_thread() for thread in threads] == [is_inline]
 
 
 @pytest.fixture
