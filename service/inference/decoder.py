@@ -19,6 +19,7 @@ from service.errors import InvalidImage, PayloadTooLarge
 from service.imaging.decoding import Picture, decode_image, open_image
 from service.imaging.memory import (
     check_tiles,
+    count_input_bytes,
     estimate_decode_bytes,
     estimate_drawing_bytes,
     may_hide_memory,
@@ -64,7 +65,7 @@ class Decoder:
         most_long = min(self._thread_count, MAX_LONG_JOBS)
         self._long_turns = LongTurns(most_long)
         self._pool = DecoderPool(most_long + 1)
-        self._memory = memory
+        self.memory = memory
         self._max_pixels = settings.max_image_pixels
         self._max_bytes = settings.max_upload_bytes
         self._cpu_seconds = ceil(settings.request_timeout_ms / 1000)
@@ -79,8 +80,10 @@ class Decoder:
             return []
         return ["All threads are busy with images whose deadline is over."]
 
-    async def decode(self, upload: Upload, place: Place) -> Picture:
+    async def decode(self, upload: Upload, place: Place, room: Room) -> Picture:
         """Decode an image. If it must wait for room, it leaves its place meanwhile.
+
+        Afterwards the room has the model's input, and what drawing needs.
 
         Raises:
             UnsupportedMediaType, InvalidImage, ImageTooLarge: as `open_image` and `decode_image`.
@@ -106,10 +109,12 @@ class Decoder:
         else:
             opening = partial(open_plain_image, content, self._max_pixels)
             image = await self.run_in_thread(opening, None)
-        if canvas:
-            return await self._decode_in_room(upload, image, canvas.room, place)
-        with Room(self._memory) as room:
-            return await self._decode_in_room(upload, image, room, place)
+        picture = await self._decode_in_room(upload, image, room, place)
+        if not canvas:
+            room.shrink(count_input_bytes(spec))
+        elif not (canvas.drawing.shown_size or canvas.drawing.mask_size):
+            room.shrink(count_input_bytes(spec) + canvas.drawing.kept_bytes)
+        return picture
 
     async def run_in_thread(self, function: Callable[[], T], room: Room | None) -> T:
         """Call a function in a thread."""
@@ -126,18 +131,20 @@ class Decoder:
             image = await self.run_in_thread(opening, None)
         shown_size = upload.canvas.drawing.shown_size if upload.canvas else None
         size = estimate_decode_bytes(image, upload.spec, shown_size)
-        drawing_size = estimate_drawing_bytes(image, upload.canvas.drawing) if upload.canvas else 0
-        await self._reserve(room, max(size, drawing_size), place)
+        kept = count_input_bytes(upload.spec)
+        if upload.canvas:
+            kept += estimate_drawing_bytes(image, upload.canvas.drawing)
+        await self._reserve(room, max(size, kept), place)
         decoding = partial(decode_image, image, upload.spec, shown_size)
         picture = await self.run_in_thread(decoding, room)
-        room.shrink(drawing_size)
+        room.shrink(kept)
         return picture
 
     async def _decode_in_process(
         self, upload: Upload, room: Room, place: Place, turn: LongTurn
     ) -> Picture:
         content, spec, canvas = upload
-        most = self._memory.max_pixel_bytes
+        most = self.memory.max_pixel_bytes
         needed = min(FIRST_BYTES + 2 * len(content), most)
         drawing = canvas.drawing if canvas else None
         while True:

@@ -27,6 +27,7 @@ from service.imaging.memory import (
     MAX_BYTES_PER_PIXEL,
     Drawing,
     check_tiles,
+    count_input_bytes,
     estimate_decode_bytes,
     estimate_drawing_bytes,
 )
@@ -163,7 +164,7 @@ def estimate_job_bytes(image: Image.Image, job: Job) -> int:
     return max(
         estimate_decode_bytes(image, job.spec, shown_size) + copies,
         2 * MAX_BYTES_PER_PIXEL * shown + copies,
-        estimate_drawing_bytes(image, job.drawing),
+        estimate_drawing_bytes(image, job.drawing) + count_input_bytes(job.spec),
     )
 
 

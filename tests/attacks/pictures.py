@@ -133,12 +133,14 @@ def crowd_room(server: Server, scale: float) -> list[str]:
     return faults
 
 
-def take_decoders(make: Callable[[], bytes], server: Server, scale: float) -> list[str]:
+def take_decoders(
+    make: Callable[[], bytes], server: Server, scale: float, connections: int = 40
+) -> list[str]:
     """Send pictures that take seconds of processor time each. A small GIF must not wait for all."""
     slow, small = make(), encode(Image.effect_noise((300, 200), 50), "GIF")
     faults = []
     with contextlib.ExitStack() as stack:
-        for _ in range(40):
+        for _ in range(connections):
             connection = stack.enter_context(connect(server))
             start_post(connection, "/predict", len(slow))
             connection.sendall(slow)
@@ -220,9 +222,9 @@ ATTACKS = (
     Attack("fill bytes and scans", partial(
         take_decoders, lambda: files.write_slow_scans(2000, 15_000, b"\xff"),
     ), settings={"request_timeout_ms": 20_000}),
-    Attack("fill bytes and few scans", partial(
-        take_decoders, lambda: files.write_slow_scans(4000, 250, b"\xff"),
-    ), settings={"request_timeout_ms": 20_000}),
+    Attack("fill bytes that take long", partial(
+        take_decoders, lambda: files.write_fill_bytes(10_000_000), connections=6,
+    )),
     Attack("pictures that need all memory", crowd_room, settings={"request_timeout_ms": 10_000}),
     Attack("pictures that wait for all memory", keep_room, settings={"request_timeout_ms": 4000}),
     describe_slow("TIFF with one tile many times", lambda: files.write_tiles(

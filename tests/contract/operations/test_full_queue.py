@@ -13,6 +13,7 @@ from tests.contract.tree import PICTURE
 from tests.contract.wire import connect, count_images, read_answer, read_metric, start_post
 from tests.reliability.photographs import make_request
 from tests.server import Server, wait_until
+from tests.service.quadrants_model import encode, light
 from tests.warm_process import start_worker
 
 TEXT = base64.b64encode(PICTURE).decode()
@@ -68,6 +69,16 @@ def test_a_rejection_comes_before_the_body(full: Server, call: str) -> None:
     requests = full.wait_events(lambda event: event.get("request_id") == mine, 2)
     assert [event["code"] for event in requests] == ["overloaded"] * 2
     assert {event["route"] for event in requests} == {call}
+
+
+def test_the_input_of_a_picture_that_waits_counts_as_memory(full: Server) -> None:
+    content = encode(light(0, (300, 200)))
+    with connect(full) as connection:
+        connection.sendall(make_request("/predict", content, KEYED))
+        wait_until(lambda: count_images(full) == 1)
+        waiting = len(make_request("/predict", content, KEYED).partition(b"\r\n\r\n")[2])
+        wait_until(lambda: read_metric(full, "sightglass_inflight_bytes") == waiting + 3 * 32 * 32)
+    wait_until(lambda: read_metric(full, "sightglass_inflight_bytes") == 0)
 
 
 def test_pipelined_requests_are_rejected_in_order(full: Server) -> None:

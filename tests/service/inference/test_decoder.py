@@ -34,6 +34,14 @@ def make_decoder(**settings: int) -> tuple[Decoder, MemoryBudget]:
     return Decoder(chosen, memory), memory
 
 
+async def decode_in_room(decoder: Decoder, upload: Upload, place: Place) -> Picture:
+    """Decode an image in the room of its canvas, or in one of its own."""
+    if upload.canvas:
+        return await decoder.decode(upload, place, upload.canvas.room)
+    with Room(decoder.memory) as room:
+        return await decoder.decode(upload, place, room)
+
+
 @pytest.mark.parametrize(
     ("content", "is_plain"),
     [
@@ -81,7 +89,7 @@ def test_room_is_held_until_the_picture_is_drawn(file_format: str) -> None:
         decoder, memory = make_decoder()
         canvas = Canvas(Drawing(ShownSize(), is_repeated=False), Room(memory, is_drawn=True))
         with canvas.room:
-            await decoder.decode(Upload(content, SPEC, canvas), Place(asyncio.Semaphore()))
+            await decode_in_room(decoder, Upload(content, SPEC, canvas), Place(asyncio.Semaphore()))
             assert memory.bytes == canvas.room.size >= 800 * 600 * 7
         await wait_until_free(memory)
 
@@ -92,7 +100,7 @@ def test_without_drawing_all_room_is_free_once_the_picture_is_decoded() -> None:
     async def test() -> None:
         decoder, memory = make_decoder()
         upload = Upload(encode(light(0, (800, 600))), SPEC, None)
-        await decoder.decode(upload, Place(asyncio.Semaphore()))
+        await decode_in_room(decoder, upload, Place(asyncio.Semaphore()))
         await wait_until_free(memory)
 
     asyncio.run(test())
@@ -107,7 +115,7 @@ def test_a_drawing_that_can_never_fit_is_rejected_with_what_to_do() -> None:
             Place(asyncio.Semaphore()),
         )
         with canvas.room, pytest.raises(PayloadTooLarge, match="set 'size' to a smaller value"):
-            await decoder.decode(upload, place)
+            await decode_in_room(decoder, upload, place)
         assert memory.bytes == 0
 
     asyncio.run(test())
@@ -164,7 +172,7 @@ def test_an_image_that_waits_for_room_leaves_its_place_to_others() -> None:
         async def decode() -> None:
             async with Place(slots) as place:
                 upload = Upload(encode(light(0, (900, 900))), SPEC, None)
-                await decoder.decode(upload, place)
+                await decode_in_room(decoder, upload, place)
 
         waiting = asyncio.create_task(decode())
         await wait_for(lambda: not slots.locked())
@@ -189,7 +197,8 @@ def test_a_tiff_with_wild_tags_is_never_an_error_of_ours() -> None:
                 content = files.write_tiff(good | {tag: (kind, 3, b"\xff" * 24)}, bytes(128 * 128))
                 upload = Upload(content, SPEC, None)
                 results = await asyncio.gather(
-                    decoder.decode(upload, Place(asyncio.Semaphore())), return_exceptions=True
+                    decode_in_room(decoder, upload, Place(asyncio.Semaphore())),
+                    return_exceptions=True,
                 )
                 status = getattr(results[0], "status", 200)
                 assert status < 500, (tag, kind, results[0])
@@ -227,7 +236,7 @@ def test_a_large_input_is_not_made_on_the_event_loop(
 
     monkeypatch.setattr("service.inference.decoder.decode_image", note_thread)
     upload = Upload(encode(light(0, (28, 28))), make_input(None, side, side), None)
-    asyncio.run(decoder.decode(upload, Place(asyncio.Semaphore(1))))
+    asyncio.run(decode_in_room(decoder, upload, Place(asyncio.Semaphore(1))))
     assert [thread is threading.main_thread() for thread in threads] == [is_inline]
 
 
@@ -255,10 +264,11 @@ def test_pictures_that_take_long_leave_a_process_to_others(
     async def test() -> None:
         place = Place(asyncio.Semaphore(9))
         long = [
-            asyncio.create_task(decoder.decode(Upload(slow, SPEC, None), place)) for _ in range(3)
+            asyncio.create_task(decode_in_room(decoder, Upload(slow, SPEC, None), place))
+            for _ in range(3)
         ]
         await asyncio.sleep(0)
-        await decoder.decode(Upload(GIF, SPEC, None), place)
+        await decode_in_room(decoder, Upload(GIF, SPEC, None), place)
         assert not any(task.done() for task in long)
         for task in long:
             task.cancel()
@@ -279,7 +289,7 @@ def test_pictures_that_take_long_are_all_decoded(
     async def test() -> None:
         upload = Upload(slow, SPEC, None)
         place = Place(asyncio.Semaphore(9))
-        pictures = await asyncio.gather(*(decoder.decode(upload, place) for _ in range(3)))
+        pictures = await asyncio.gather(*(decode_in_room(decoder, upload, place) for _ in range(3)))
         assert [picture.size for picture in pictures] == [(20_000, 400)] * 3
 
     asyncio.run(test())
