@@ -112,10 +112,10 @@ format: $(VENV)/dev.installed ## format the code and fix lint errors
 
 COMPILE := $(UV) compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml
 lock: | $(BIN)/python ## pin the dependencies again
-	$(COMPILE) --extra tracing --extra training --group dev -o requirements/dev.txt
-	$(COMPILE) -c requirements/dev.txt -o requirements/serve.txt
-	$(COMPILE) -c requirements/dev.txt --group cpu --extra tracing --no-emit-package onnxruntime-gpu -o requirements/cpu.txt
-	$(COMPILE) -c requirements/dev.txt --extra gpu --extra tracing -o requirements/gpu.txt
+	$(COMPILE) --extra grpc --extra heif --extra openvino --extra tracing --extra training --group dev -o requirements/dev.txt
+	$(COMPILE) -c requirements/dev.txt --extra grpc --extra openvino -o requirements/serve.txt
+	$(COMPILE) -c requirements/dev.txt --group cpu --extra grpc --extra openvino --extra tracing --no-emit-package onnxruntime-gpu -o requirements/cpu.txt
+	$(COMPILE) -c requirements/dev.txt --extra gpu --extra grpc --extra tracing -o requirements/gpu.txt
 
 clean: ## remove everything that make created
 	rm -rf $(VENV) .cache dist

@@ -45,7 +45,9 @@ from benchmarks.trial import Trial
 RESULTS = CACHE / "results.json"
 CLIENTS = (1, 8, 32)
 MASK_TIME = 4  # a mask takes longer than a class, so its bound is measured for longer
-DEFAULT_MODEL = "squeezenet1_1"  # a server with the bundled models is ready once this one answers
+DEFAULT_MODEL = (
+    "efficientnet_lite0"  # a server with the bundled models is ready once this one answers
+)
 
 
 @dataclass(frozen=True)

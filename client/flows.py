@@ -19,6 +19,7 @@ BATCH_IMAGES = 64  # the service takes no more in one request
 BATCH_BYTES = 60_000_000  # of pictures; its default limit is 64 MiB, with the rest of the form
 BUSY = (429, 503)
 DEFAULT_WAIT = 1.0  # seconds, if the reply names none
+MIN_WAIT = 0.1  # a proxy may say 0, and would be asked without end
 JSON = "application/json"
 
 Result = TypeVar("Result")
@@ -84,9 +85,9 @@ def ask(request: Request, max_wait: float) -> Flow[Reply]:
 
 
 def read_pause(reply: Reply) -> float:
-    """How long the service asks to wait, in seconds."""
+    """How long the service asks to wait, in seconds; at least `MIN_WAIT`."""
     text = reply.headers.get("retry-after", "")
-    return float(text) if text.isascii() and text.isdigit() else DEFAULT_WAIT
+    return max(MIN_WAIT, float(text)) if text.isascii() and text.isdigit() else DEFAULT_WAIT
 
 
 def read_error(reply: Reply) -> SightglassError:

@@ -14,9 +14,11 @@ PULL_EPILOG = """examples:
   sightglass pull hf://someone/birds@v2
   sightglass pull s3://bucket/models/birds/3
   sightglass pull https://example.org/birds.onnx --sha256 9f86d0…
+  sightglass pull oci://registry.example.org/someone/birds:v2 --public-key someone.pem
   sightglass pull runs/birds.onnx --name birds --version 4
 
-Access: HF_TOKEN for Hugging Face; for s3:// and gs:// what their own tools use.
+Access: HF_TOKEN for Hugging Face; what docker login stored for oci://; for s3:// and gs:// what
+their own tools use.
 """
 PUSH_EPILOG = """examples:
   sightglass push models/birds/3 hf://someone/birds
@@ -68,7 +70,9 @@ def run(arguments: argparse.Namespace) -> int:
 def add_pull(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `pull`."""
     parser.add_argument(
-        "source", help="hf://owner/repository@revision, s3://…, gs://…, https://… or a file"
+        "source",
+        help="hf://owner/repository@revision, s3://…, gs://…, oci://host/repository:tag, "
+        "https://… or a file",
     )
     parser.add_argument("--name", help="name of the model (default: what the source suggests)")
     parser.add_argument("--version", type=int, help="version to write (default: the next free one)")
@@ -78,6 +82,14 @@ def add_pull(parser: argparse.ArgumentParser) -> None:
         help="the model repository (default: SIGHTGLASS_MODELS_DIR, or the folder models)",
     )
     parser.add_argument("--sha256", help="digest that the file must have, in hexadecimal")
+    parser.add_argument(
+        "--public-key",
+        type=Path,
+        help="key in PEM, whose owner must have signed the file with OpenSSF model signing",
+    )
+    parser.add_argument(
+        "--signature", help="where the signature is (default: model.sig beside the file)"
+    )
     parser.set_defaults(act=run_pull)
 
 
@@ -95,6 +107,8 @@ def run_pull(arguments: argparse.Namespace) -> str:
         arguments.name,
         arguments.version,
         arguments.sha256,
+        arguments.public_key,
+        parse_source(arguments.signature) if arguments.signature else None,
     )
     pulled = pull(request, settings, show_progress if sys.stderr.isatty() else lambda _: None)
     state = "is ready" if pulled.is_new else "was there already"

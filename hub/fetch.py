@@ -2,9 +2,10 @@
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from hub.errors import HubError
 from hub.source import Source
@@ -12,33 +13,54 @@ from hub.source import Source
 MAX_BYTES = 2 << 30  # protobuf, and so an ONNX file, ends there
 CHUNK_BYTES = 1 << 20
 CONNECT_SECONDS, SILENT_SECONDS = 30, 60  # until an HTTP server counts as gone
-PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "hf": "huggingface_hub", "https": "aiohttp"}
+PACKAGES = {
+    "oci": "httpx",
+    "s3": "s3fs",
+    "gs": "gcsfs",
+    "hf": "huggingface_hub",
+    "https": "aiohttp",
+}
 
 Progress = Callable[[int], None]  # takes the number of bytes so far
 
 
-def fetch(source: Source, path: Path, show: Progress) -> str:
+def fetch(source: Source, path: Path, show: Progress, limit: int = MAX_BYTES) -> str:
     """Copy the file to `path`; return its SHA-256 in hexadecimal. The copy is on the disk then.
 
     Raises:
-        HubError: it can't be read, or has more than `MAX_BYTES` bytes.
+        HubError: it can't be read, has more than `limit` bytes, or is not what a registry promised.
     """
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     try:
-        import fsspec
-    except ImportError:
-        raise HubError(describe_missing("fsspec", source)) from None
-    try:
-        with fsspec.open(source.url, "rb", **make_options(source)) as remote:
-            return copy(remote, path, source, show)
+        with open_source(source) as (pieces, expected):
+            digest = copy(pieces, path, source, show, limit)
+        if expected and digest != expected:
+            raise HubError(f"{source.text} has the SHA-256 {digest}, expected {expected}.")
+        return digest
     except HubError:
         raise
     except ImportError:
-        raise HubError(describe_missing(PACKAGES.get(source.protocol, ""), source)) from None
+        package = PACKAGES.get(source.protocol, "fsspec")
+        raise HubError(describe_missing(package, source)) from None
     except FileNotFoundError:
         raise HubError(f"There is no file at {source.url}.") from None
     except Exception as exc:  # each protocol has exceptions of its own
         raise HubError(f"{source.url} can't be read: {str(exc) or type(exc).__name__}") from None
+
+
+@contextmanager
+def open_source(source: Source) -> Iterator[tuple[Iterable[bytes], str]]:
+    """Give the content in pieces, and the SHA-256 that it must have if the source says so."""
+    if source.protocol == "oci":
+        from hub.registry import open_file
+
+        with open_file(source.url) as opened:
+            yield opened
+    else:
+        import fsspec
+
+        with fsspec.open(source.url, "rb", **make_options(source)) as remote:
+            yield iter(lambda: remote.read(CHUNK_BYTES), b""), ""
 
 
 def make_options(source: Source) -> dict[str, Any]:
@@ -55,16 +77,15 @@ def make_options(source: Source) -> dict[str, Any]:
     return {}
 
 
-def copy(remote: BinaryIO, path: Path, source: Source, show: Progress) -> str:
-    """Copy an open file; return its SHA-256."""
+def copy(pieces: Iterable[bytes], path: Path, source: Source, show: Progress, limit: int) -> str:
+    """Write the pieces to a file; return its SHA-256."""
     digest, size = hashlib.sha256(), 0
     with path.open("wb") as file:
-        while chunk := remote.read(CHUNK_BYTES):
+        for chunk in pieces:
             size += len(chunk)
-            if size > MAX_BYTES:
-                raise HubError(
-                    f"{source.text} has more than {MAX_BYTES} bytes, so it is no ONNX file."
-                )
+            if size > limit:
+                kind = "ONNX file" if limit == MAX_BYTES else "signature"
+                raise HubError(f"{source.text} has more than {limit} bytes, so it is no {kind}.")
             digest.update(chunk)
             file.write(chunk)
             show(size)

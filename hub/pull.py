@@ -13,9 +13,12 @@ from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hub.errors import HubError
 from hub.fetch import MAX_BYTES, Progress, fetch
+from hub.signature import MAX_BYTES as MAX_SIGNATURE_BYTES
+from hub.signature import SIGNATURE_FILE, check_signature, read_public_key
 from hub.source import Source
 from service.artifact.card import InvalidArtifact
 from service.artifact.layout import (
@@ -31,6 +34,9 @@ from service.repository.sandbox import Sandbox
 from service.repository.trial import try_model_file
 from service.settings import Settings
 
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+
 DIGEST = re.compile("[0-9a-fA-F]{64}")
 PARTIAL = ".pull-"  # begins the name of a file that is not whole; a server passes over it
 
@@ -44,6 +50,8 @@ class PullRequest:
     name: str | None = None  # by default what the address suggests
     version: int | None = None  # by default the next free one
     sha256: str | None = None  # that the file must have, in hexadecimal
+    public_key: Path | None = None  # whose owner must have signed it
+    signature: Source | None = None  # by default model.sig beside the file
 
 
 @dataclass(frozen=True)
@@ -64,13 +72,8 @@ def pull(request: PullRequest, settings: Settings, show: Progress = lambda _: No
             place is taken.
     """
     name = choose_name(request)
-    if request.source.protocol == "http" and request.sha256 is None:
-        raise HubError(
-            "Anybody on the way can replace what comes over http://. Use https://, or name the "
-            "digest of the file with --sha256."
-        )
-    if request.sha256 is not None and not DIGEST.fullmatch(request.sha256):
-        raise HubError(f'--sha256 must be 64 hexadecimal digits, got "{request.sha256}".')
+    check_request(request)
+    key = read_public_key(request.public_key) if request.public_key else None
     sandbox = Sandbox(partial(try_model_file, settings))
     sandbox.start()  # it forks, so before fsspec starts threads
     with make_partial_file(request.models_dir) as path:
@@ -80,12 +83,47 @@ def pull(request: PullRequest, settings: Settings, show: Progress = lambda _: No
                 f"{request.source.text} has the SHA-256 {digest}, expected {request.sha256}. "
                 "Nothing was put into the model repository."
             )
+        if key:
+            check_signer(request, key, digest)
         newest = find_newest(request.models_dir, name)
         if newest and request.version in (None, newest[1]) and has_digest(request, newest, digest):
             return Pulled(newest, make_model_path(request.models_dir, newest), digest, False)
         judge(path, request.source, sandbox)
-        key = (name, request.version or find_free_version(request.models_dir / name))
-        return Pulled(key, put_in_place(path, request.models_dir, key), digest, True)
+        place = (name, request.version or find_free_version(request.models_dir / name))
+        return Pulled(place, put_in_place(path, request.models_dir, place), digest, True)
+
+
+def check_request(request: PullRequest) -> None:
+    """Check what can be checked before anything is fetched.
+
+    Raises:
+        HubError: something is missing or wrong.
+    """
+    if request.source.protocol == "http" and not (request.sha256 or request.public_key):
+        raise HubError(
+            "Anybody on the way can replace what comes over http://. Use https://, or name the "
+            "digest of the file with --sha256, or its signer with --public-key."
+        )
+    if request.sha256 is not None and not DIGEST.fullmatch(request.sha256):
+        raise HubError(f'--sha256 must be 64 hexadecimal digits, got "{request.sha256}".')
+    if request.signature and not request.public_key:
+        raise HubError("--signature needs --public-key, the key of the signer.")
+
+
+def check_signer(request: PullRequest, key: "EllipticCurvePublicKey", digest: str) -> None:
+    """Fetch the signature, and check it.
+
+    Raises:
+        HubError: there is none, or it is not one of this key and file.
+    """
+    signature = request.signature or request.source.find_beside(SIGNATURE_FILE)
+    with make_partial_file(request.models_dir) as path:
+        fetch(signature, path, lambda _: None, MAX_SIGNATURE_BYTES)
+        content = path.read_bytes()
+    try:
+        check_signature(content, key, digest, request.source.parts)
+    except HubError as exc:
+        raise HubError(f"{exc} Nothing was put into the model repository.") from None
 
 
 def choose_name(request: PullRequest) -> str:

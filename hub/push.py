@@ -1,10 +1,11 @@
-"""Publishes a version of a model on Hugging Face: the file, its card as README.md, its pictures."""
+"""Publishes a version of a model on Hugging Face: file, signature, card as README.md, pictures."""
 
 import os
 from pathlib import Path
 from typing import Any
 
 from hub.errors import HubError
+from hub.signature import SIGNATURE_FILE
 from hub.source import REPOSITORY
 from service.artifact.card import InvalidArtifact
 from service.artifact.layout import FILE_NAME
@@ -71,9 +72,10 @@ def list_files(folder: Path, target: str) -> list[Any]:
     page = report / "README.md"
     text = page.read_text("utf-8") if page.exists() else f"# Model card: {name}\n"
     readme = make_readme(name, artifact.raw_card, text, target)
+    signatures = [path for path in [folder / SIGNATURE_FILE] if path.exists()]
     pictures = [path for pattern in PICTURES for path in sorted(report.glob(pattern))]
     return [
         CommitOperationAdd(FILE_NAME, content),
         CommitOperationAdd("README.md", readme.encode()),
-        *(CommitOperationAdd(path.name, path) for path in pictures),
+        *(CommitOperationAdd(path.name, path) for path in [*signatures, *pictures]),
     ]

@@ -11,8 +11,14 @@ from service.artifact.layout import FILE_NAME, NAME, SUFFIX
 REPOSITORY = re.compile(
     r"hf://(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[^/@]+))?(?:/(?P<path>[^@]+))?"
 )
-REMOTE = ("hf", "s3", "gs", "https", "http")
-ACCEPTED = "hf://owner/repository@revision, s3://…, gs://…, https://… or a file"
+ARTEFACT = re.compile(  # after # the file, which only we add
+    r"oci://(?P<host>[\w.-]+(?::\d+)?|\[[0-9a-f:]+\](?::\d+)?)/(?P<repository>[a-z0-9]+(?:[._/-]+[a-z0-9]+)*)"
+    r"(?::(?P<tag>\w[\w.-]*))?(?:@(?P<digest>sha256:[0-9a-f]{64}))?(?:#(?P<file>[^#]+))?"
+)
+REMOTE = ("hf", "s3", "gs", "oci", "https", "http")
+ACCEPTED = (
+    "hf://owner/repository@revision, s3://…, gs://…, oci://host/repository:tag, https://… or a file"
+)
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,15 @@ class Source:
         name = found.lower().replace(" ", "-")
         return name if NAME.fullmatch(name) else None
 
+    def find_beside(self, name: str) -> "Source":
+        """The address of another file in the same folder, or of the same artefact."""
+        parts = (*self.parts[:-1], name)
+        if self.protocol == "oci":
+            return Source(f"{name} of {self.text}", "oci", f"{self.url}#{name}", parts)
+        path, separator, query = self.url.partition("?")
+        url = f"{path.rpartition('/')[0]}/{name}{separator}{query}" if "/" in path else name
+        return Source(url, self.protocol, url, parts)
+
 
 def parse_source(text: str) -> Source:
     """Read an address.
@@ -53,6 +68,8 @@ def parse_source(text: str) -> Source:
         raise HubError(f'A model can be pulled from {ACCEPTED}, got "{text}".')
     if scheme == "hf":
         return _make_repository(text)
+    if scheme == "oci":
+        return _make_artefact(text)
     parts = urlsplit(text)
     path = unquote(parts.path).strip("/") if scheme.startswith("http") else rest.strip("/")
     if not path.endswith(SUFFIX) and not scheme.startswith("http"):
@@ -79,3 +96,13 @@ def _make_repository(text: str) -> Source:
     revision = f"@{found['revision']}" if found["revision"] else ""
     url = f"hf://{found['repo']}{revision}/{path}"
     return Source(text, "hf", url, (*found["repo"].split("/"), *path.split("/")))
+
+
+def _make_artefact(text: str) -> Source:
+    found = ARTEFACT.fullmatch(text)
+    if not found or found["file"]:
+        raise HubError(
+            "An artefact is written oci://host/repository:tag or oci://host/repository@sha256:…, "
+            f'got "{text}".'
+        )
+    return Source(text, "oci", text, (*found["repository"].split("/"), FILE_NAME))

@@ -32,7 +32,7 @@ BATCH_SIZE = 8
 LARGE_SHARE = 0.25
 REQUESTS_PER_SECOND = 5  # maximum per user
 SAMPLE_SECONDS = 1
-MODELS = {"small": "lenet5", "large": "squeezenet1_1"}
+MODELS = {"small": "lenet5", "large": "efficientnet_lite0"}
 
 
 @events.init_command_line_parser.add_listener

@@ -169,6 +169,15 @@ class BatchAnswer(TypedDict):
     results: list[Result | SegmentationResult | ErrorAnswer]
 
 
+class EngineEntry(TypedDict):
+    """What runs a version. `speedup` is of OpenVINO over onnxruntime, null if not measured."""
+
+    name: str
+    precision: str
+    speedup: float | None
+    reason: str | None
+
+
 class ModelVersion(TypedDict):
     """One version of a model."""
 
@@ -176,6 +185,7 @@ class ModelVersion(TypedDict):
     state: Literal["ready", "loading", "failed"]
     reason: str | None
     provider: str | None
+    engine: EngineEntry | None
     sha256: str | None
     card: dict[str, Any] | None
 

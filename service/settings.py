@@ -12,8 +12,9 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 AUTO: Final = "auto"
 BUNDLED_MODELS = Path(__file__).parents[1] / "models"  # in this repository, or in the wheel
-BUNDLED_DEFAULT = "squeezenet1_1"  # one of them
+BUNDLED_DEFAULT = "efficientnet_lite0"  # one of them
 PREFIX = "SIGHTGLASS_"
+LISTEN_VARIABLE = "LAUNCHER_HOST"  # the address that the launcher listens on
 OTHERS = {"SIGHTGLASS_DATA", "SIGHTGLASS_IMAGE", "SIGHTGLASS_KEY"}  # training, compose, clients
 # Kubernetes sets these in every container that can see a Service with the name `sightglass`.
 INJECTED = re.compile(
@@ -50,10 +51,12 @@ class Settings(BaseSettings):
         description="Model for requests that name none. If unset, the first by name among those "
         "that are ready, until it is removed",
     )
-    device: Literal["auto", "cpu", "cuda"] = Field(
+    device: Literal["auto", "cpu", "openvino", "cuda"] = Field(
         "auto",
-        description="`auto` uses a GPU if one works and logs its choice. `cuda` stops the start "
-        "if no GPU works",
+        description="`auto` uses a GPU if one works, else for each model the faster of onnxruntime "
+        "and OpenVINO if that is installed, and logs its choice. `cpu` is onnxruntime. `openvino` "
+        "is OpenVINO and stops the start if it is not installed. `cuda` stops the start if no GPU "
+        "works",
     )
     max_batch_size: PositiveOrAuto = Field(
         AUTO,
@@ -105,6 +108,11 @@ class Settings(BaseSettings):
         allow_inf_nan=False,
         description="Seconds that a stopping server keeps answering new requests",
     )
+    grpc_port: Annotated[int, Field(ge=0, le=65_535)] = Field(
+        0,
+        description="Port of the Open Inference Protocol over gRPC, on the same host as HTTP. `0` "
+        "turns it off",
+    )
     api_keys: CommaSeparated = Field(
         (),
         repr=False,
@@ -147,6 +155,11 @@ class Settings(BaseSettings):
             return tuple(item.strip() for item in value.split(",") if item.strip())
         return value
 
+    @field_validator("default_model")
+    @classmethod
+    def _take_empty_for_unset(cls, value: str | None) -> str | None:
+        return value or None  # Compose can't leave out a variable
+
     @field_validator("frame_ancestors")
     @classmethod
     def _check_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -167,6 +180,14 @@ def read_settings() -> Settings:
         return Settings()  # type: ignore[call-arg]  # the environment supplies the fields
     except ValidationError as exc:
         raise SettingsError(_describe_first_error(exc)) from None
+
+
+def find_cache_folder() -> Path | None:
+    """Return the folder for what may be deleted at any time, or None if the user has no home."""
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sightglass"
+    except RuntimeError:
+        return None
 
 
 def describe_unknown_settings() -> list[str]:
@@ -199,11 +220,10 @@ def apply_bundled_default(settings: Settings) -> Settings:
     A folder `models` of the current folder comes before the bundled one. The bundled photo model
     is the default model where it is one of the models.
     """
-    if {"default_model", "models_dir"} & settings.model_fields_set:
+    if settings.default_model is not None or "models_dir" in settings.model_fields_set:
         return settings
     folder = settings.models_dir if settings.models_dir.exists() else BUNDLED_MODELS
-    own = folder.resolve() != BUNDLED_MODELS.resolve() and not (folder / BUNDLED_DEFAULT).exists()
-    default = None if own else BUNDLED_DEFAULT
+    default = BUNDLED_DEFAULT if (folder / BUNDLED_DEFAULT).exists() else None
     return settings.model_copy(update={"models_dir": folder, "default_model": default})
 
 

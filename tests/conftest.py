@@ -8,12 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.server import ROOT, LaunchedServer, Server, start_server
+from tests.server import DEVICE, ROOT, LaunchedServer, Server, start_server
 from tests.service.quadrants_model import write_model
 from tests.warm_process import start_worker
 
 # torch imports triton for GPU kernels, which no test uses. At exit triton prints its leaks.
 sys.modules["triton"] = None  # type: ignore[assignment]
+os.environ.setdefault("SIGHTGLASS_DEVICE", DEVICE)
+
+# grpcio, which tests of gRPC use as a client, would hold every later fork in the same process.
+os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
@@ -78,7 +82,7 @@ def launched(
 def bundled_worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A worker with the bundled models; the default model is for photographs."""
     folder = tmp_path_factory.mktemp("bundled")
-    with start_worker(ROOT / "models", folder, default_model="squeezenet1_1") as running:
+    with start_worker(ROOT / "models", folder, default_model="efficientnet_lite0") as running:
         running.wait_ready()
         yield running
 
@@ -87,6 +91,6 @@ def bundled_worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]
 def bundled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LaunchedServer]:
     """The service as `make serve` starts it; the default model is for photographs."""
     folder = tmp_path_factory.mktemp("bundled")
-    with start_server(ROOT / "models", folder, default_model="squeezenet1_1") as running:
+    with start_server(ROOT / "models", folder, default_model="efficientnet_lite0") as running:
         running.wait_ready()
         yield running

@@ -19,8 +19,12 @@ from typing import Any
 import httpx
 import psutil
 
+from service.machine import has_driver
+
 ROOT = Path(__file__).parents[1]
 PATIENCE = 120  # seconds; a longer wait fails a test, however busy the machine is
+# Without a GPU tests run in onnxruntime, so that no answer depends on what else is installed.
+DEVICE = "auto" if has_driver() else "cpu"
 
 
 @dataclass
@@ -178,6 +182,7 @@ def run_server(
 def make_environment(settings: Mapping[str, object]) -> dict[str, str]:
     """Return this process's environment with `settings` as its only SIGHTGLASS_ variables."""
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("SIGHTGLASS_")}
+    inherited["SIGHTGLASS_DEVICE"] = DEVICE
     return inherited | {f"SIGHTGLASS_{k.upper()}": str(v) for k, v in settings.items()}
 
 

@@ -23,7 +23,7 @@ COMMAND = "command"  # becomes the top of the package
 FILES = (
     "docs/examples/dog_and_cat.jpg",  # the ready message names it
     "models/lenet5/1/model.onnx",
-    "models/squeezenet1_1/1/model.onnx",
+    "models/efficientnet_lite0/1/model.onnx",
 )
 OMITTED = ("__pycache__",)
 STRINGS = (tokenize.STRING, getattr(tokenize, "FSTRING_MIDDLE", None))

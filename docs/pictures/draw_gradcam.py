@@ -14,10 +14,10 @@ import onnxruntime
 from matplotlib.figure import Figure
 from PIL import Image
 
-MODEL, PICTURE = "models/squeezenet1_1/1/model.onnx", "docs/examples/dog_and_cat.jpg"
-TARGETS = ("bull mastiff", "Egyptian cat")
+MODEL, PICTURE = "models/efficientnet_lite0/1/model.onnx", "docs/examples/dog_and_cat.jpg"
+TARGETS = ("bull mastiff", "tiger cat")
 ALPHA = "\N{GREEK SMALL LETTER ALPHA}"
-CHANNELS = 3  # drawn of each target, those with the largest share in its map
+CHANNELS = 3  # drawn of each target, those that add most where its map is hottest
 
 
 def open_up(model):
@@ -31,10 +31,11 @@ def open_up(model):
     return list(node.input)
 
 
-def crop(picture, side, resize):
+def crop(picture, side, resize, interpolation):
     """The pixels that the network sees: (1, side, side, 3) uint8."""
     scale = resize / min(picture.size)
-    picture = picture.resize([round(scale * length) for length in picture.size], 2)
+    how = Image.Resampling[interpolation.upper()]
+    picture = picture.resize([round(scale * length) for length in picture.size], how)
     left, top = ((length - side) // 2 for length in picture.size)
     return np.asarray(picture.crop((left, top, left + side, top + side)))[None]
 
@@ -57,7 +58,8 @@ session = onnxruntime.InferenceSession(
     model.SerializeToString(), providers=["CPUExecutionProvider"]
 )
 wanted = card["input"]
-image = crop(Image.open(PICTURE).convert("RGB"), wanted["height"], wanted["resize"])
+picture = Image.open(PICTURE).convert("RGB")
+image = crop(picture, wanted["height"], wanted["resize"], wanted["interpolation"])
 indices = [card["labels"].index(label) for label in TARGETS]
 p, cam, alpha, a = session.run(outputs, {"image": image, "target": np.array([indices], np.int64)})
 h, w = cam.shape[2:]
@@ -69,7 +71,7 @@ rows, columns = len(TARGETS), CHANNELS + 3
 for row, (label, index) in enumerate(zip(TARGETS, indices, strict=True)):
     axes = [figure.add_subplot(rows, columns, row * columns + i + 1) for i in range(columns)]
     weight = alpha[0, row]  # (K,)
-    share = np.abs(weight[:, None, None] * a).max((1, 2))
+    share = weight * a.reshape(len(a), -1)[:, cam[0, row].argmax()]
     show(axes[0], image[0], f"“{label}” ({p[0, index]:.1%})\nwhat the network sees")
     for i, k in enumerate(np.argsort(-share)[:CHANNELS]):
         title = f"channel {k} of {len(a)}\n{ALPHA} = {1000 * weight[k]:+.2f} · 10⁻³"

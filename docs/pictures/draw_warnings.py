@@ -41,7 +41,7 @@ STRANGE = {
     "lenet5": [*PHOTOGRAPHS, *TILES[:2], *XRAYS, *CELLS],
     "lenet5-relu": [*PHOTOGRAPHS, *TILES[:2], *XRAYS, *CELLS],
     "resnet18": [*PHOTOGRAPHS, *DIGITS[:2], *XRAYS, *CELLS],
-    "squeezenet1_1": [*TILES, *DIGITS[:2], *XRAYS, *CELLS],
+    "efficientnet_lite0": [*TILES, *DIGITS[:2], *XRAYS, *CELLS],
 }
 
 

@@ -3,17 +3,22 @@
 import re
 from typing import Any
 
+from starlette.responses import Response
+
+from service.api.grpc.errors import make_grpc_error
 from service.api.v2.schemas import ProtocolError
 from service.errors import ApiError
-from service.http.request import Request
+from service.http.request import EQUIVALENT_PATH, Request
 from service.http.response import JSONResponse
 from service.schemas import ErrorAnswer
 
 PROTOCOL_PATH = re.compile("/v[12](/|$)")
 
 
-def make_error_response(error: ApiError, request: Request) -> JSONResponse:
+def make_error_response(error: ApiError, request: Request) -> Response:
     """Make the response to a request that failed."""
+    if EQUIVALENT_PATH in request.scope:
+        return make_grpc_error(error)
     is_protocol = PROTOCOL_PATH.match(request.path)
     content = error.message if is_protocol else error.body(request.id)
     return JSONResponse({"error": content}, error.status, error.headers)

@@ -19,7 +19,8 @@ from service import __version__
 from service.inference.admission import Admission
 from service.repository.attention import BORDER_SHARE, MAPS, SHARES
 from service.repository.model import Model
-from service.schemas import ModelEntry
+from service.runtime.openvino import find_version
+from service.schemas import EngineEntry, ModelEntry
 from service.telemetry.metrics import INFLIGHT_BYTES, QUEUE_LENGTH
 from service.telemetry.shared import SHARING, report_no_room
 
@@ -62,6 +63,7 @@ class BuildInfo(Collector):
             "version": __version__,
             "python": platform.python_version(),
             "onnxruntime": onnxruntime.__version__,
+            "openvino": find_version() or "",
         }
         info = GaugeMetricFamily(
             "sightglass_build_info", "1, with the versions as labels", labels=list(versions)
@@ -70,21 +72,34 @@ class BuildInfo(Collector):
         yield info
 
 
+NO_ENGINE: EngineEntry = {"name": "", "precision": "", "speedup": None, "reason": None}
+
+
 class ModelInfo(Collector):
-    """One line per version: state and provider."""
+    """One line per version: state, provider and engine, and how much faster one engine was."""
 
     def __init__(self, models: Sequence[ModelEntry]) -> None:
         self._models = models
 
     def collect(self) -> Iterator[Metric]:
         """Return what `/metrics` shows of the models."""
-        labels = ("model", "version", "state", "provider")
+        labels = ("model", "version", "state", "provider", "engine", "precision")
         info = GaugeMetricFamily("sightglass_model_info", "1 for each version", labels=labels)
+        speedup = GaugeMetricFamily(
+            "sightglass_model_openvino_speedup",
+            "Speed of OpenVINO over that of onnxruntime, where both were measured",
+            labels=labels[:2],
+        )
         for model in self._models:
             for version in model["versions"]:
-                states = (version["version"], version["state"], version["provider"] or "")
-                info.add_metric((model["name"], *states), 1)
+                place = (model["name"], version["version"])
+                engine = version["engine"] or NO_ENGINE
+                states = (version["state"], version["provider"] or "")
+                info.add_metric((*place, *states, engine["name"], engine["precision"]), 1)
+                if engine["speedup"] is not None:
+                    speedup.add_metric(place, engine["speedup"])
         yield info
+        yield speedup
 
 
 class AttentionMetrics(Collector):

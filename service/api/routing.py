@@ -2,8 +2,8 @@
 
 from collections.abc import Awaitable, Callable
 
+from starlette import routing
 from starlette.responses import Response
-from starlette.routing import Route
 
 from service.api.operations import Operation
 from service.http.request import Request
@@ -11,11 +11,18 @@ from service.http.request import Request
 Handler = Callable[[Request], Awaitable[Response]]
 
 
-class Endpoint(Route):
-    """A path, a method, the function that answers, and its description for OpenAPI."""
+class Route(routing.Route):
+    """A path, a method, and the function that answers."""
 
-    def __init__(self, method: str, path: str, handler: Handler, operation: Operation) -> None:
+    def __init__(self, method: str, path: str, handler: Handler) -> None:
         super().__init__(path, handler, methods=[method])
         self.method = method
         self.handler = handler
+
+
+class Endpoint(Route):
+    """A route with its description for OpenAPI."""
+
+    def __init__(self, method: str, path: str, handler: Handler, operation: Operation) -> None:
+        super().__init__(method, path, handler)
         self.operation = operation

@@ -264,6 +264,7 @@ class Artifact:
     card: Card
     raw_card: dict[str, Any]
     map_shape: tuple[int, int]  # (h, w)
+    is_steady: bool  # the same work for every picture
 
     def make_batch(self, rows: int, targets: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         """Make black images that explain their own top-1: image [N, H, W, C], target [N, T].

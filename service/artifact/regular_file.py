@@ -6,6 +6,8 @@ while it is read.
 
 import os
 import stat
+import sys
+from hashlib import sha256
 from pathlib import Path
 
 from service.artifact.card import InvalidArtifact
@@ -14,6 +16,8 @@ from service.artifact.card import InvalidArtifact
 FLAGS = os.O_RDONLY | sum(
     getattr(os, flag, 0) for flag in ("O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC", "O_BINARY")
 )
+
+PIECE_BYTES = 1 << 20
 
 
 def read_regular_file(path: Path, max_bytes: int) -> bytes:
@@ -33,6 +37,27 @@ def read_regular_file(path: Path, max_bytes: int) -> bytes:
     if len(content) != status.st_size:
         raise InvalidArtifact(f"{path} changed while it was being read.")
     return content
+
+
+def hash_regular_file(path: Path) -> str:
+    """Return the SHA-256 of a file, read in pieces.
+
+    Raises:
+        InvalidArtifact: it is no regular file, or cannot be read.
+    """
+    digest, left = sha256(), sys.maxsize
+    try:
+        _check(path, path.stat(), left)
+        with open(os.open(path, FLAGS), "rb") as file:
+            status = os.fstat(file.fileno())
+            _check(path, status, left)
+            left = status.st_size  # a file that grows must not be read without end
+            while left > 0 and (piece := file.read(min(PIECE_BYTES, left))):
+                digest.update(piece)
+                left -= len(piece)
+    except OSError as exc:
+        raise InvalidArtifact(f"{path} can't be read: {exc.strerror or exc}.") from None
+    return digest.hexdigest()
 
 
 def _check(path: Path, status: os.stat_result, max_bytes: int) -> None:

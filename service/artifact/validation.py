@@ -17,6 +17,7 @@ from pydantic_core import from_json, to_json
 from service.artifact.card import Artifact, Card, InvalidArtifact
 from service.artifact.graph import check_graph
 from service.artifact.regular_file import read_regular_file
+from service.artifact.steadiness import is_steady
 
 METADATA_KEY = "sightglass"
 MAX_FILE_BYTES = (1 << 31) - 1  # the limit of protobuf
@@ -40,7 +41,7 @@ def read_artifact(path: Path) -> tuple[Artifact, bytes]:
     map_shape = check_graph(path, model, card)
     _check_attention(path, card, map_shape)
     sha256 = hashlib.sha256(content).hexdigest()
-    return Artifact(path, sha256, card, raw_card, map_shape), content
+    return Artifact(path, sha256, card, raw_card, map_shape, is_steady(model.graph)), content
 
 
 def _read_metadata(path: Path, model: onnx.ModelProto) -> dict[str, Any]:

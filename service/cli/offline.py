@@ -20,7 +20,7 @@ from service.repository.loader import load_model_file
 from service.repository.repository import Repository
 from service.repository.sandbox import Sandbox
 from service.repository.trial import try_model_file
-from service.runtime.session import measure_run
+from service.runtime.opening import measure_run
 from service.settings import ConfigurationError, Settings
 from service.telemetry.timings import Timings
 

@@ -21,13 +21,15 @@ from typing import Any
 
 import psutil
 
+from service.cli.grpc_port import check_grpc_port
 from service.cli.ready import ReadyMessage, announce_ready, make_url
 from service.cli.workers import choose_workers
 from service.machine import adopt_orphans, end_with_parent
-from service.server.tracing import make_exporters
+from service.server.otel.exporters import make_exporters
 from service.settings import (
     BUNDLED_DEFAULT,
     BUNDLED_MODELS,
+    LISTEN_VARIABLE,
     ConfigurationError,
     Settings,
     apply_bundled_default,
@@ -60,16 +62,21 @@ def serve(host: str, port: int) -> int:
     """
     address = check_address(host, port)
     settings = apply_bundled_default(read_settings())
+    check_grpc_port(settings, address, port)
     make_exporters()  # the workers make their own; here a wrong setting is still one sentence
     if settings.device == "cuda":
         from service.runtime.device import require_cuda  # onnxruntime loads slowly
 
         require_cuda()
+    if settings.device == "openvino":
+        from service.runtime.openvino import require_openvino
+
+        require_openvino()
     workers = choose_workers(settings)
     exit_at_signals()
     adopt_orphans()
     with make_folder() as folder:
-        environment = make_environment(settings, workers, folder)
+        environment = make_environment(settings, workers, folder) | {LISTEN_VARIABLE: address}
         is_bundled = settings.default_model == BUNDLED_DEFAULT
         ready = ReadyMessage(make_url(host, port), workers, is_bundled)
         for _ in range(START_ATTEMPTS):

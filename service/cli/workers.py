@@ -24,7 +24,7 @@ def choose_workers(settings: Settings) -> int:
     """The number of processes: as set, or one per core if every model is fast, or one."""
     if settings.workers != AUTO:
         return int(settings.workers)
-    if settings.device != "cpu" and has_driver():  # one queue uses a GPU best
+    if settings.device in (AUTO, "cuda") and has_driver():  # one queue uses a GPU best
         return 1
     try:
         files = scan_tree(settings.models_dir).files

@@ -22,7 +22,10 @@ from service.telemetry.timings import Timings
 
 T = TypeVar("T")
 
-FAULT = "sightglass.fault"  # in the scope: makes the error for what the protocol found wrong
+# In the scope of a request:
+FAULT = "sightglass.fault"  # makes the error for what the protocol found wrong
+EQUIVALENT_PATH = "sightglass.path"  # of a call over gRPC: the path over HTTP that is as public
+DEADLINE = "sightglass.deadline"  # the client's, if it is sooner: its seconds, and when it is
 SAFE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 DISCARD_SECONDS = 2.0  # for reading the rest of a rejected body
 MAX_PARAMETERS = 64  # in the query
@@ -39,7 +42,11 @@ class Request(starlette.requests.Request):
     def __init__(self, scope: Scope, receive: Receive, timeout_seconds: float) -> None:
         super().__init__(scope, receive)
         self.started = perf_counter()
-        self.deadline = asyncio.get_running_loop().time() + timeout_seconds
+        deadline = scope.get(DEADLINE)
+        self.timeout_seconds: float = deadline[0] if deadline else timeout_seconds
+        self.deadline: float = (
+            deadline[1] if deadline else asyncio.get_running_loop().time() + timeout_seconds
+        )
         self.path: str = scope["path"]
         self.timings = Timings()
         self.log_fields: dict[str, Any] = {}  # for the log line and the trace

@@ -198,7 +198,7 @@ def _describe_too_large(size: str, max_pixels: int) -> str:
 def _has_known_signature(content: bytes) -> bool:
     if content.startswith(RIFF):  # WebP is one of many RIFF formats
         return content[8:12] == b"WEBP"
-    return content.startswith(SIGNATURES) or find_branded_format(content) in FORMATS
+    return content.startswith(SIGNATURES) or bool(find_branded_format(content))
 
 
 def _describe_broken(reason: object) -> str:

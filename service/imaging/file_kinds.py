@@ -11,6 +11,11 @@ import struct
 
 from PIL import Image, ImageFile, TiffImagePlugin, UnidentifiedImageError, features
 
+try:
+    from service.imaging import heic
+except ImportError:  # the extra `heif` is not installed
+    heic = None  # type: ignore[assignment]
+
 TIFF_SIGNATURES = tuple(TiffImagePlugin.PREFIXES)
 BITS, COMPRESSION, PHOTOMETRIC, SAMPLES, PLANAR = 258, 259, 262, 277, 284  # TIFF tags
 SAMPLE_FORMAT, YCBCR_SUBSAMPLING, DNG_VERSION = 339, 530, 50706
@@ -31,9 +36,10 @@ ACCEPTED_TIFF = (
     "Convert it to gray (8 to 32 bits, or floating point), a palette, RGB or CMYK (8 or 16 bits)."
 )
 ACCEPTED_JPEG = "Convert it to a JPEG in gray, RGB or CMYK with 8 bits, or to a PNG or TIFF."
+AVIF, HEIC = "AVIF", "HEIF"  # as Pillow and its plugin call them
 BRANDS = {  # of files of the ISO base media format: the format
-    **dict.fromkeys((b"avif", b"avis"), "AVIF"),
-    **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"), "HEIF"),
+    **dict.fromkeys((b"avif", b"avis"), AVIF),
+    **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"), HEIC),
 }
 MAX_BRAND_BYTES = 256
 ACCEPTED_BRANDS = "Convert it to a JPEG, PNG or WebP."
@@ -108,10 +114,13 @@ def open_file(content: bytes, formats: tuple[str, ...] | None = None) -> ImageFi
             return TiffFile(io.BytesIO(content))
         except (SyntaxError, IndexError, TypeError, struct.error) as exc:  # as in `Image.open`
             raise UnidentifiedImageError(str(exc)) from exc
+    brand = find_branded_format(content)
+    if heic and brand == HEIC:
+        return heic.open_heic(content)
     try:
         return Image.open(io.BytesIO(content), formats=formats)
     except UnidentifiedImageError:
-        kind = _describe_jpeg(content) or _describe_branded(content)
+        kind = _describe_jpeg(content) or _describe_branded(brand)
         if kind:
             raise UnsupportedKind(kind) from None
         raise
@@ -157,11 +166,10 @@ def _describe_jpeg(content: bytes) -> str:
     return ""
 
 
-def _describe_branded(content: bytes) -> str:
-    """What is missing to decode this AVIF or HEIC; empty if it is none, or a broken one."""
-    name = find_branded_format(content)
-    if name == "HEIF":
-        return f"a HEIC, which cannot be decoded here. {ACCEPTED_BRANDS}"
-    if name == "AVIF" and not features.check("avif"):
+def _describe_branded(name: str) -> str:
+    """What is missing to decode an AVIF or HEIC; empty if it is none, or a broken one."""
+    if name == HEIC:
+        return f"a HEIC, which needs the extra heif (sightglass[heif]). {ACCEPTED_BRANDS}"
+    if name == AVIF and not features.check("avif"):
         return f"an AVIF, which the Pillow that is installed cannot decode. {ACCEPTED_BRANDS}"
     return ""

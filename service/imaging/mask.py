@@ -90,21 +90,23 @@ def measure_areas(
     """
     height, width = mask.shape
     rows, columns = placement
-    across = np.bincount(columns[columns >= 0], minlength=width)  # (W,)
-    down = np.bincount(rows[rows >= 0], minlength=height)  # (H,)
-    weights = np.outer(down, across).ravel()  # (H * W,)
-    classes, labels = mask.ravel(), len(probabilities)
-    pixels = np.bincount(classes, weights, labels).astype(np.int64)  # (K,)
-    own = probabilities.max(0).ravel()  # the mask is the most probable class of each pixel
-    sums = np.bincount(classes, weights * own, labels)
+    across = np.bincount(columns[columns >= 0], minlength=width).astype(np.float64)  # (W,)
+    down = np.bincount(rows[rows >= 0], minlength=height).astype(np.float64)  # (H,)
+    own = probabilities.max(0)  # (H, W); the mask is the most probable class of each pixel
+    masked = np.empty_like(own)  # once: new memory costs more than the product that it holds
     areas = []
-    for index in np.argsort(-pixels, kind="stable")[: np.count_nonzero(pixels)].tolist():
+    for index in np.flatnonzero(count_classes(mask, len(probabilities))).tolist():
         there = mask == index
+        count = int(down @ (there @ across))
+        if not count:
+            continue
         top, bottom = _find_span(rows, there[:, across > 0].any(1))
         left, right = _find_span(columns, there[down > 0].any(0))
         box = (left, top, right, bottom)
-        count = int(pixels[index])
-        areas.append(ClassArea(index, count, box, min(1.0, float(sums[index]) / count)))
+        np.multiply(own, there, out=masked)
+        certainty = float(down @ (masked @ across.astype(own.dtype))) / count
+        areas.append(ClassArea(index, count, box, min(1.0, certainty)))
+    areas.sort(key=lambda area: -area.pixels)
     return areas
 
 

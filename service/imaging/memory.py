@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from math import ceil, prod
 
 from PIL import Image
-from PIL.AvifImagePlugin import AvifImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
@@ -20,8 +19,9 @@ from service.errors import ImageTooLarge, InvalidImage
 from service.imaging.color_modes import BAND_PIXELS
 from service.imaging.decoding import find_draft_scale
 from service.imaging.deep_color import has_deep_color
+from service.imaging.file_kinds import AVIF, HEIC
 from service.imaging.geometry import ShownSize, Size
-from service.imaging.structure import count_avif_plane_bytes, count_lossless_bytes
+from service.imaging.structure import count_lossless_bytes, count_plane_bytes
 
 BYTES_PER_PIXEL = {
     "1": 1,
@@ -40,7 +40,9 @@ GROUP_SIDE, GROUP_BITS, MAX_GROUPS = 4, 20, 1024
 GROUP_BYTES = 20_600  # of tables
 # Per pixel of an AVIF: the decoder has the planes twice if it adds film grain, and its own tables.
 AVIF_PLANES, AVIF_TABLE_BYTES = 2, 1
-AVIF_ROW = 128  # the decoder's pictures have whole blocks of these sides
+HEIC_PLANES = 2.4  # the decoder of a HEIC converts the planes in steps and holds two at a time
+ALPHA_BANDS = 4
+BLOCK_SIDE = 128  # the decoders' pictures of both have whole blocks
 BMP_EXTRA_BYTES = 2  # per pixel: a run-length encoded file is unpacked and copied
 COEFFICIENT_BYTES = 2  # per sample of a JPEG
 SOS_TAIL = 3  # bytes after the components in the start of a JPEG's scan
@@ -163,8 +165,11 @@ def _estimate_extra_bytes(image: Image.Image) -> int:
     if image.format == "WEBP":
         groups = min(_count_groups(image), MAX_GROUPS)
         return WEBP_EXTRA_BYTES * pixels + GROUP_BYTES * groups
-    if image.format == "AVIF":
-        return _count_avif_bytes(image)
+    if image.format == AVIF:
+        made = len(image.getbands()) * pixels  # bytes that are made of the planes
+        return _count_planes(image, AVIF_PLANES, AVIF_TABLE_BYTES) + made
+    if image.format == HEIC:
+        return _count_planes(image, HEIC_PLANES)
     if image.format == "BMP":
         return BMP_EXTRA_BYTES * pixels
     if isinstance(image, JpegImageFile):
@@ -183,15 +188,13 @@ def _count_groups(image: Image.Image) -> int:
     return min(in_pixels, 8 * count_lossless_bytes(image.fp.getvalue()) // GROUP_BITS)
 
 
-def _count_avif_bytes(image: Image.Image) -> int:
-    """The planes of luma, chroma and alpha, and the bytes that are made of them."""
-    assert isinstance(image, AvifImageFile)
-    assert isinstance(image.fp, io.BytesIO)
-    bands = len(image.getbands())
-    planes = count_avif_plane_bytes(image.fp.getvalue(), "A" in image.getbands())
-    width, height = (ceil(side / AVIF_ROW) * AVIF_ROW for side in image.size)
-    pixels = image.width * image.height
-    return ceil(width * height * (AVIF_PLANES * planes + AVIF_TABLE_BYTES)) + bands * pixels
+def _count_planes(image: Image.Image, copies: float, table_bytes: float = 0) -> int:
+    """The planes of luma, chroma and alpha of an AVIF or HEIC, and the decoder's tables."""
+    file = getattr(image, "fp", None)
+    assert isinstance(file, io.BytesIO)
+    planes = count_plane_bytes(file.getvalue(), len(image.getbands()) == ALPHA_BANDS)
+    width, height = (ceil(side / BLOCK_SIDE) * BLOCK_SIDE for side in image.size)
+    return ceil(width * height * (copies * planes + table_bytes))
 
 
 def _is_sequential(image: JpegImageFile) -> bool:

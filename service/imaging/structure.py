@@ -30,9 +30,11 @@ START_OF_SCAN = 0xFFDA
 FRAMES = {*range(0xFFC0, 0xFFD0)} - {0xFFC4, 0xFFC8, 0xFFCC}
 EXIF_SEGMENT = 0xFFE1
 EXIF = b"Exif\0\0"
-AV1_CONFIGURATION = re.compile(rb"av1C")
+CONFIGURATION = re.compile(rb"av1C|hvcC")  # of the streams of an AVIF or HEIC
+HEVC_CHROMA, HEVC_DEPTHS = 16, slice(17, 19)  # bytes of hvcC
 # Samples per pixel of the three planes, by whether chroma is halved along x (2) and along y (1).
 CHROMA_SAMPLES = (3.0, 3.0, 2.0, 1.5)
+HEVC_SAMPLES = (1.0, 1.5, 2.0, 3.0)  # by the number of the sampling
 MAX_PLANE_BYTES = 8.0  # 12 bits of luma, two planes of chroma and alpha
 # After a scan's pixels, in which each 0xff is followed by 0 or is one of the eight restart markers:
 NEXT_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
@@ -212,18 +214,29 @@ def count_lossless_bytes(content: bytes) -> int:
     return size
 
 
-def count_avif_plane_bytes(content: bytes, has_alpha: bool) -> float:
-    """The bytes per pixel of the planes of an AVIF, by the configurations of its AV1 streams."""
-    configurations = [content[found.end() :][:4] for found in AV1_CONFIGURATION.finditer(content)]
-    if not 0 < len(configurations) <= PLAIN_PARTS:
+def count_plane_bytes(content: bytes, has_alpha: bool) -> float:
+    """The bytes per pixel of the planes of an AVIF or HEIC, by what its streams say of themselves.
+
+    Without a word of them, or with very many, it is taken for the largest kind.
+    """
+    streams = [
+        _read_stream(found.group(), content[found.end() :][:20])
+        for found in CONFIGURATION.finditer(content)
+    ]
+    if not 0 < len(streams) <= PLAIN_PARTS:
         return MAX_PLANE_BYTES
-    largest = 0.0
-    for configuration in configurations:
-        flags = configuration[2] if len(configuration) > 2 else 0b0100_0000
-        depth = 2 if flags & 0b0100_0000 else 1  # bytes of a number
-        samples = 1.0 if flags & 0b0001_0000 else CHROMA_SAMPLES[flags >> 2 & 3]
-        largest = max(largest, depth * (samples + has_alpha))
-    return largest
+    return max(depth * (samples + has_alpha) for depth, samples in streams)
+
+
+def _read_stream(kind: bytes, configuration: bytes) -> tuple[int, float]:
+    """The bytes of a number, and the samples per pixel of luma and chroma."""
+    if kind == b"hvcC":
+        sampling = configuration[HEVC_CHROMA] & 3 if len(configuration) > HEVC_CHROMA else 3
+        is_deep = any(byte & 7 for byte in configuration[HEVC_DEPTHS]) or len(configuration) < 19
+        return 2 if is_deep else 1, HEVC_SAMPLES[sampling]
+    flags = configuration[2] if len(configuration) > 2 else 0b0100_0000
+    samples = 1.0 if flags & 0b0001_0000 else CHROMA_SAMPLES[flags >> 2 & 3]
+    return 2 if flags & 0b0100_0000 else 1, samples
 
 
 def _describe_parts(parts: str, most: int) -> str:

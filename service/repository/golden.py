@@ -15,15 +15,9 @@ from numpy.typing import NDArray
 from service.artifact.card import Artifact, Card, Golden, InvalidArtifact
 from service.errors import ApiError, InvalidImage
 from service.imaging.decoding import decode_image, open_image
-from service.runtime.engine import AnyOutputs, MaskOutputs, Outputs, Run
+from service.runtime.engine import AnyOutputs, MaskOutputs, Outputs, Run, read_precision
 
 MAX_PIXELS = 1 << 24
-TOLERANCES = {  # precision: largest difference of a probability, and of cam relative to its peak
-    "fp32": (2e-3, 2e-2),
-    "w16": (2e-3, 2e-2),
-    "fp16": (2e-2, 5e-2),
-    "int8": (1e-1, 3e-1),
-}
 SHARE = 1e-3  # of the pixels: devices round differently where two classes are about equal
 MASK = "mask"
 SHAPE_FAULT = "its probabilities, shares or cam do not have the shape of the model's"
@@ -37,6 +31,23 @@ class GoldenPicture(NamedTuple):
 
 
 Pictures = list[GoldenPicture]
+
+
+class Tolerance(NamedTuple):
+    """How much an answer may differ from that of the export."""
+
+    probability: float
+    cam: float  # relative to its peak
+    share: float = SHARE  # of a mask's pixels
+
+
+TOLERANCES = {  # by the precision of the file
+    "fp32": Tolerance(2e-3, 2e-2),
+    "w16": Tolerance(2e-3, 2e-2),
+    "fp16": Tolerance(2e-2, 5e-2),
+    "int8": Tolerance(1e-1, 3e-1),
+}
+COMPUTED = {"bf16": Tolerance(4e-2, 1e-1, 3e-3)}  # by the precision that an engine computes in
 
 
 def check_outputs(outputs: AnyOutputs, artifact: Artifact, rows: int, targets: int) -> None:
@@ -98,15 +109,25 @@ def _decode_mask(golden: Golden, card: Card) -> NDArray[np.uint8]:
         raise InvalidImage(f"The mask is truncated or corrupt ({exc}).") from None
 
 
-def run_golden_tests(artifact: Artifact, pictures: Pictures, run: Run) -> None:
-    """Run both golden tests on their decoded pictures.
+def run_golden_tests(
+    artifact: Artifact, pictures: Pictures, run: Run, computed: str = "fp32"
+) -> None:
+    """Run both golden tests on their decoded pictures, on an engine that computes in `computed`.
 
     Raises:
-        InvalidArtifact: an answer differs by more than the tolerance of the model's precision.
+        InvalidArtifact: an answer differs by more than the tolerance of that precision, or of the
+            file's if it is larger.
     """
+    precision = read_precision(artifact)
+    if precision not in TOLERANCES:
+        known = ", ".join(TOLERANCES)
+        reason = f"the card's precision '{precision}' is not one of {known}"
+        raise InvalidArtifact(_describe_fault(artifact, 1, reason))
+    own = TOLERANCES[precision]
+    tolerance = Tolerance(*map(max, own, COMPUTED.get(computed, own)))
     tests = zip(artifact.card.golden, pictures, strict=True)
     for number, (golden, picture) in enumerate(tests, start=1):
-        if difference := _find_difference(artifact, golden, picture, run):
+        if difference := _find_difference(artifact, golden, picture, run, tolerance):
             raise InvalidArtifact(_describe_fault(artifact, number, difference))
 
 
@@ -115,15 +136,11 @@ def _describe_fault(artifact: Artifact, number: int, reason: str) -> str:
 
 
 def _find_difference(
-    artifact: Artifact, golden: Golden, picture: GoldenPicture, run: Run
+    artifact: Artifact, golden: Golden, picture: GoldenPicture, run: Run, tolerance: Tolerance
 ) -> str | None:
     card = artifact.card
     if golden.label not in card.labels or not -1 <= golden.target < len(card.labels):
         return f"the model has no label '{golden.label}' or no target {golden.target}"
-    precision = str((card.model_extra or {}).get("precision", "fp32"))
-    if precision not in TOLERANCES:
-        return f"the card's precision '{precision}' is not one of {', '.join(TOLERANCES)}"
-    tolerance, cam_tolerance = TOLERANCES[precision]
     target = np.array([[golden.target]], np.int64)  # (1, 1)
     if golden.region and card.segments:
         target = np.array([[(golden.target, *golden.region)]], np.int64)  # (1, 1, 6)
@@ -131,10 +148,10 @@ def _find_difference(
     check_outputs(outputs, artifact, 1, 1)
     if isinstance(outputs, MaskOutputs):
         assert picture.mask is not None
-        fault = _compare_mask(golden, picture.mask, outputs.mask[0], card)
+        fault = _compare_mask(golden, picture.mask, outputs.mask[0], card, tolerance.share)
     else:
-        fault = _compare_classes(golden, outputs, card, tolerance)
-    return fault or _compare_cam(golden, outputs.cam[0, 0], cam_tolerance)
+        fault = _compare_classes(golden, outputs, card, tolerance.probability)
+    return fault or _compare_cam(golden, outputs.cam[0, 0], tolerance.cam)
 
 
 def _compare_classes(golden: Golden, outputs: Outputs, card: Card, tolerance: float) -> str | None:
@@ -151,7 +168,11 @@ def _compare_classes(golden: Golden, outputs: Outputs, card: Card, tolerance: fl
 
 
 def _compare_mask(
-    golden: Golden, exported_mask: NDArray[np.uint8], mask: NDArray[np.uint8], card: Card
+    golden: Golden,
+    exported_mask: NDArray[np.uint8],
+    mask: NDArray[np.uint8],
+    card: Card,
+    tolerance: float,
 ) -> str | None:
     """Compare `mask` (H, W) and the shares of its classes with those of the export."""
     shares = np.bincount(mask.ravel(), minlength=len(card.labels)) / mask.size  # (K,)
@@ -159,14 +180,14 @@ def _compare_mask(
     if exported.shape != shares.shape:
         return SHAPE_FAULT
     label = card.labels[int(shares.argmax())]
-    if label != golden.label and shares.max() - shares[card.labels.index(golden.label)] > SHARE:
+    if label != golden.label and shares.max() - shares[card.labels.index(golden.label)] > tolerance:
         return f"most pixels are '{label}', but '{golden.label}' at the export"
     difference = float(np.abs(shares - exported).max())
-    if not difference <= SHARE:
-        return f"the share of a class differs by {difference:.2g}; the tolerance is {SHARE:.2g}"
+    if not difference <= tolerance:
+        return f"the share of a class differs by {difference:.2g}; the tolerance is {tolerance:.2g}"
     wrong = float((exported_mask != mask).mean())
-    if not wrong <= SHARE:
-        return f"{wrong:.2g} of the mask's pixels differ; the tolerance is {SHARE:.2g}"
+    if not wrong <= tolerance:
+        return f"{wrong:.2g} of the mask's pixels differ; the tolerance is {tolerance:.2g}"
     return None
 
 

@@ -10,9 +10,9 @@ from service.imaging.mask import make_palette
 from service.repository.attention import Attention
 from service.runtime.batcher import BatchCallbacks, Batcher, DeviceLost
 from service.runtime.device import detect_device_loss
-from service.runtime.engine import Session
+from service.runtime.engine import Engine, Session
+from service.runtime.opening import choose_batch_size
 from service.runtime.policy import BatchPolicy
-from service.runtime.session import choose_batch_size
 from service.settings import Settings
 from service.telemetry.metrics import BATCH_SIZE
 
@@ -27,6 +27,7 @@ class Model:
     version: str
     artifact: Artifact
     provider: str
+    engine: Engine
     batcher: Batcher
     attention: Attention
 
@@ -65,6 +66,7 @@ def make_model(
         choose_batch_size(settings, session.provider),
         settings.max_queue_delay_ms / 1000,
         session.replicas,
+        session.rows_alone,
         session.run_inline,
         min_targets=int(artifact.card.gradcam.compiler == CLOSED_FORM),
         has_regions=artifact.card.segments,
@@ -76,4 +78,4 @@ def make_model(
         callbacks,
         run_replica=detect_device_loss(session.run_replica),
     )
-    return Model(name, version, artifact, session.provider, batcher, attention)
+    return Model(name, version, artifact, session.provider, session.engine, batcher, attention)

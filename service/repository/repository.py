@@ -25,7 +25,8 @@ from service.repository.recovery import Recovery
 from service.repository.sandbox import Sandbox
 from service.repository.trial import try_model_file
 from service.runtime.batcher import DeviceLost
-from service.schemas import ModelEntry, ModelVersion
+from service.runtime.engine import Engine
+from service.schemas import EngineEntry, ModelEntry, ModelVersion
 from service.settings import Settings
 from service.telemetry.log import with_fields
 from service.telemetry.metrics import DEVICE_FAILURES
@@ -152,7 +153,7 @@ class Repository:
         name, _, version = reference.partition("/")
         entries = [
             entry
-            for its, entry in self._versions.get(name, {}).items()
+            for its, entry in list(self._versions.get(name, {}).items())  # in a thread, they change
             if not version or str(its) == version
         ]
         if not entries:
@@ -249,7 +250,10 @@ class Repository:
         log.info(
             "model ready",
             extra=with_fields(
-                model=_format_key(key), provider=session.provider, sha256=artifact.sha256
+                model=_format_key(key),
+                provider=session.provider,
+                engine=_describe_engine(session.engine),
+                sha256=artifact.sha256,
             ),
         )
 
@@ -309,9 +313,15 @@ def _describe_version(version: int, entry: Entry) -> ModelVersion:
         "state": entry.state,
         "reason": entry.reason,
         "provider": model.provider if model else None,
+        "engine": _describe_engine(model.engine) if model else None,
         "sha256": model.artifact.sha256 if model else None,
         "card": _make_public_card(model.artifact) if model else None,
     }
+
+
+def _describe_engine(engine: Engine) -> EngineEntry:
+    name, precision, speedup, reason = engine
+    return {"name": name, "precision": precision, "speedup": speedup, "reason": reason}
 
 
 def _make_public_card(artifact: Artifact) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Runs code on a model file in a process that may crash, hang or run out of memory.
 
-onnxruntime can crash on a graph, and a crashed process cannot report an error. So the worker forks
+An engine can crash on a graph, and a crashed process cannot report an error. So the worker forks
 a helper process before it has threads, and the helper forks one child for each file. Linux only:
 on other systems the code runs in this process. Knows processes and pipes. What runs in the child
 is passed in, and what it returns are bytes.
@@ -35,13 +35,14 @@ GRACE_SECONDS = 1.0  # from the end of its answer to the end of a process
 MAX_REASON_BYTES = 4000
 MAX_RESULT_BYTES = 256 << 20  # a card, and two pictures of the largest size
 OUT_OF_MEMORY = re.compile("bad_alloc|failed to allocate", re.IGNORECASE)  # from native code
+SEPARATOR = b"\0"  # no path has it
 DONE, FAULT = b"+", b"-"  # the first byte of what a child sends
 
-Attempt = Callable[[Path], bytes]
+Attempt = Callable[..., bytes]  # of the path of a file, and words that say what to do with it
 
 
 class Sandbox:
-    """Runs `attempt(path)` on one file at a time; it raises if the file cannot be served."""
+    """Runs `attempt(path, …)` on one file at a time; it raises if the file cannot be served."""
 
     def __init__(self, attempt: Attempt) -> None:
         self._attempt = attempt
@@ -60,20 +61,20 @@ class Sandbox:
         atexit.register(helper.kill)  # before multiprocessing waits for it to end
         theirs.close()
 
-    def run(self, path: Path) -> bytes:
-        """Return what the attempt returned for this file.
+    def run(self, path: Path, *words: str) -> bytes:
+        """Return what the attempt returned for this file and these words.
 
         Raises:
             InvalidArtifact: the file has a fault; the message says which.
         """
         if sys.platform != "linux":
-            return self._attempt(path)
+            return self._attempt(path, *words)
         for _ in range(2):  # a helper that was killed is replaced once
             if self._helper is None:
                 self.start()
             assert self._helper
             try:
-                self._helper.send_bytes(os.fsencode(path))
+                self._helper.send_bytes(SEPARATOR.join(map(os.fsencode, [str(path), *words])))
                 return unpack(self._helper.recv_bytes())
             except (EOFError, OSError):
                 self._helper = None
@@ -90,8 +91,9 @@ def run_helper(pipe: Connection, parent_end: Connection, attempt: Attempt) -> No
     os.closerange(pipe.fileno() + 1, os.sysconf("SC_OPEN_MAX"))
     with contextlib.suppress(EOFError, OSError):
         while True:
-            path = Path(os.fsdecode(pipe.recv_bytes()))
-            pipe.send_bytes(run_in_child(str(path), partial(attempt, path), MAX_SECONDS))
+            name, *words = map(os.fsdecode, pipe.recv_bytes().split(SEPARATOR))
+            run = partial(attempt, Path(name), *words)
+            pipe.send_bytes(run_in_child(name, run, MAX_SECONDS))
 
 
 def run_in_child(name: str, attempt: Callable[[], bytes], seconds: float) -> bytes:
@@ -129,7 +131,7 @@ def describe_end(name: str, child: ForkProcess, seconds: float) -> str:
         return f"{name} was killed at its first images, probably because memory ran out."
     if number == signal.SIGXCPU:
         return f"{name} took too much CPU time for its first images."
-    return f"{name} crashes onnxruntime ({number.name}) at its first images."
+    return f"{name} crashes its engine ({number.name}) at its first images."
 
 
 def unpack(answer: bytes) -> bytes:

@@ -15,6 +15,7 @@ from service.artifact.card import Artifact, Card, InvalidArtifact
 from service.artifact.validation import read_artifact
 from service.machine import count_cores
 from service.parameters import MAX_TARGETS
+from service.repository.engines.measurements import Measurement
 from service.repository.golden import (
     GoldenPicture,
     Pictures,
@@ -23,7 +24,9 @@ from service.repository.golden import (
     run_golden_tests,
 )
 from service.repository.memory import MEGABYTE, PeakMemory
-from service.runtime.session import OnnxSession, choose_batch_size
+from service.runtime.comparison import measure_speedup
+from service.runtime.engine import COMPARE, ONNXRUNTIME, OPENVINO, Session
+from service.runtime.opening import choose_batch_size, choose_engine
 from service.settings import Settings
 
 MAX_THREADS = 2  # more would slow down what is served meanwhile
@@ -40,22 +43,56 @@ class TriedModel(NamedTuple):
     pictures: Pictures  # of the golden tests
 
 
-def try_model_file(settings: Settings, path: Path) -> bytes:
-    """Validate the file, run it on the CPU, and return what `unpack_trial` reads.
+def try_model_file(settings: Settings, path: Path, task: str = ONNXRUNTIME) -> bytes:
+    """Validate the file and run it on the CPU.
+
+    `task` is an engine, then the answer is for `unpack_trial`. Or it is `COMPARE`, then it is for
+    `unpack_measurement`.
 
     Raises:
         InvalidArtifact: the file cannot be served; the message says why.
     """
     artifact, content = read_artifact(path)
-    size = len(content)
     pictures = decode_golden_pictures(artifact)
-    session = OnnxSession(content, artifact, "cpu", min(count_cores(), MAX_THREADS))
+    max_batch_size = choose_batch_size(settings, "cpu")
+    if task == COMPARE:
+        return compare_engines(artifact, content, pictures, max_batch_size)
+    size = len(content)
+    session = open_for_trial(content, artifact, task, min(count_cores(), MAX_THREADS))
     del content
-    run_all_batches(session, artifact, pictures, choose_batch_size(settings, "cpu"))
-    header = {"size": size, "sha256": artifact.sha256, "map_shape": artifact.map_shape}
+    run_all_batches(session, artifact, pictures, max_batch_size)
+    header = {
+        "size": size,
+        "sha256": artifact.sha256,
+        "map_shape": artifact.map_shape,
+        "is_steady": artifact.is_steady,
+    }
     lines = (to_json(header), to_json(artifact.raw_card))
     arrays = (array for picture in pictures for array in picture if array is not None)
     return b"\n".join((*lines, b"".join(array.tobytes() for array in arrays)))
+
+
+def open_for_trial(content: bytes, artifact: Artifact, engine: str, threads: int) -> Session:
+    """Open a session of that engine on the CPU."""
+    return choose_engine(content, artifact, "cpu", engine)(threads, 1)
+
+
+def compare_engines(
+    artifact: Artifact, content: bytes, pictures: Pictures, max_batch_size: int
+) -> bytes:
+    """Try a file that onnxruntime can serve in OpenVINO, and measure both on one thread."""
+    try:
+        fast = open_for_trial(content, artifact, OPENVINO, 1)
+        run_all_batches(fast, artifact, pictures, max_batch_size)
+    except InvalidArtifact as exc:
+        return to_json(Measurement(None, str(exc)))
+    slow = open_for_trial(content, artifact, ONNXRUNTIME, 1)
+    return to_json(Measurement(measure_speedup(fast, slow, artifact, max_batch_size)))
+
+
+def unpack_measurement(answer: bytes) -> Measurement:
+    """Return what comparing both engines gave."""
+    return Measurement(*from_json(answer))
 
 
 def unpack_trial(path: Path, answer: bytes) -> TriedModel:
@@ -64,7 +101,8 @@ def unpack_trial(path: Path, answer: bytes) -> TriedModel:
     header, raw_card = from_json(header_line), from_json(card_line, cache_strings="keys")
     card = Card.model_validate(raw_card)
     height, width = header["map_shape"]
-    artifact = Artifact(path, header["sha256"], card, raw_card, (height, width))
+    facts = (header["sha256"], card, raw_card, (height, width), header["is_steady"])
+    artifact = Artifact(path, *facts)
     spec = card.input
     planes = spec.channels + card.segments  # after the pixels comes the mask
     size = spec.height * spec.width
@@ -77,7 +115,7 @@ def unpack_trial(path: Path, answer: bytes) -> TriedModel:
 
 
 def run_all_batches(
-    session: OnnxSession, artifact: Artifact, pictures: Pictures, max_batch_size: int
+    session: Session, artifact: Artifact, pictures: Pictures, max_batch_size: int
 ) -> None:
     """Run the golden tests, then each kind of batch, and compare the memory that they take.
 
@@ -89,7 +127,7 @@ def run_all_batches(
     """
     peak = PeakMemory()
     try:
-        run_golden_tests(artifact, pictures, session.run)
+        run_golden_tests(artifact, pictures, session.run, session.engine.precision)
         check_outputs(session.run(*artifact.make_batch(1, 0)), artifact, 1, 0)
         one = peak.measure()
         for rows, targets in list_batches(artifact, max_batch_size):
@@ -104,7 +142,7 @@ def run_all_batches(
                 )
     except (InvalidArtifact, MemoryError):
         raise
-    except Exception as exc:  # onnxruntime's exceptions have no common base class
+    except Exception as exc:  # the engines' exceptions have no common base class
         raise InvalidArtifact(f"{artifact.path} cannot be run: {exc}") from None
 
 

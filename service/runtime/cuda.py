@@ -18,7 +18,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from service.artifact.card import FAMILIARITY, TOP_1, Artifact, InvalidArtifact
-from service.runtime.engine import Outputs
+from service.runtime.engine import Outputs, describe_onnxruntime
 
 CUDA = "CUDAExecutionProvider"
 CPU = "CPUExecutionProvider"
@@ -42,12 +42,14 @@ class BoundSession:
     """
 
     run_inline = False  # a thread waits for the GPU
+    rows_alone = False
     replicas = 1
 
     def __init__(
         self, session: ort.InferenceSession, artifact: Artifact, max_batch_size: int, bound: bool
     ) -> None:
         self.provider = "cuda" if session.get_providers()[0] == CUDA else "cpu"
+        self.engine = describe_onnxruntime(artifact)
         self._session = session
         self._artifact = artifact
         self.sizes = list_sizes(max_batch_size)  # each is run before the model is ready
@@ -62,6 +64,9 @@ class BoundSession:
         return self._thread.submit(run, image, target).result()
 
     run_replica = run
+
+    def release_memory(self) -> None:
+        """Do nothing: what is bound to memory stays there."""
 
     def _run_bound(self, image: NDArray[np.uint8], target: NDArray[np.int64]) -> Outputs:
         rows, targets = target.shape

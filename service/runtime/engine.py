@@ -9,6 +9,12 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from service.artifact.card import Artifact
+
+ONNXRUNTIME, OPENVINO = "onnxruntime", "openvino"
+COMPARE = "compare"  # a trial of OpenVINO that measures both
+REGION_RANK = 3  # of an array of targets that have regions
+
 
 class Outputs(NamedTuple):
     """What a model that classifies answers for one batch."""
@@ -27,6 +33,15 @@ class MaskOutputs(NamedTuple):
     cam: NDArray[np.float32]  # (N, T, h, w)
 
 
+class Engine(NamedTuple):
+    """What runs a model, and why."""
+
+    name: str
+    precision: str  # fp32, bf16, fp16, int8 or mixed: of what it computes, not of the file
+    speedup: float | None = None  # the speed of OpenVINO over that of onnxruntime, if compared
+    reason: str | None = None  # a sentence, if there was a choice
+
+
 AnyOutputs = Outputs | MaskOutputs
 Run = Callable[[NDArray[np.uint8], NDArray[np.int64]], AnyOutputs]
 
@@ -37,6 +52,8 @@ class Session(Protocol):
     @property
     def provider(self) -> str:
         """The device that it runs on: cpu or cuda."""
+
+    engine: Engine
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -50,6 +67,10 @@ class Session(Protocol):
     def replicas(self) -> int:
         """How many calls of `run_replica` may run at the same time."""
 
+    @property
+    def rows_alone(self) -> bool:
+        """Whether a replica runs rows one by one as fast as in a batch."""
+
     def run(self, image: NDArray[np.uint8], target: NDArray[np.int64]) -> AnyOutputs:
         """Run one batch: `image` [N, H, W, C], `target` [N, T] with -1 for a row's own top-1.
 
@@ -58,3 +79,17 @@ class Session(Protocol):
 
     def run_replica(self, image: NDArray[np.uint8], target: NDArray[np.int64]) -> AnyOutputs:
         """Run one batch on one replica; the same as `run` if there is only one."""
+
+    def release_memory(self) -> None:
+        """Return the memory that runs took and the next one takes again. None may be running."""
+
+
+def read_precision(artifact: Artifact) -> str:
+    """Return the precision that the card names."""
+    return str((artifact.card.model_extra or {}).get("precision", "fp32"))
+
+
+def describe_onnxruntime(artifact: Artifact) -> Engine:
+    """Return how onnxruntime runs a model: weights that are stored in 16 bits become 32."""
+    precision = read_precision(artifact)
+    return Engine(ONNXRUNTIME, "fp32" if precision == "w16" else precision)

@@ -15,6 +15,7 @@ class BatchPolicy:
     max_batch_size: int
     max_queue_delay: float = 0.0  # seconds that a row may wait for others; 0: run at once
     replicas: int = 1  # runs at the same time when there are rows for each
+    rows_alone: bool = False  # a replica runs single rows, because a batch is no faster
     run_inline: bool = False  # run on the event loop, because a thread would take longer
     min_targets: int = 0  # maps of each row, even if nobody asked for one
     has_regions: bool = False  # each target has a region, so a padded one would cost a map
@@ -22,7 +23,7 @@ class BatchPolicy:
     @cached_property
     def replica_batch_size(self) -> int:
         """Rows that one replica runs at once."""
-        return ceil(self.max_batch_size / self.replicas)
+        return 1 if self.rows_alone else ceil(self.max_batch_size / self.replicas)
 
     @cached_property
     def max_running(self) -> int:
@@ -42,4 +43,4 @@ class BatchPolicy:
     @cached_property
     def _rows_at_once(self) -> int:
         """A batch, or one row for each replica."""
-        return self.replicas * self.replica_batch_size
+        return max(self.max_batch_size, self.replicas * self.replica_batch_size)

@@ -1,7 +1,6 @@
 """Runs a model in onnxruntime: arrays in, arrays out. Knows no images, queues or HTTP."""
 
 from functools import cache
-from time import perf_counter
 
 import numpy as np
 import onnxruntime as ort
@@ -10,17 +9,20 @@ from onnx import TensorProto, helper
 
 from service.artifact.card import Artifact, InvalidArtifact
 from service.artifact.graph import OPSET
-from service.machine import count_cores, has_driver
-from service.runtime.cuda import CPU, CUDA, list_sizes, open_bound
-from service.runtime.engine import AnyOutputs, MaskOutputs, Outputs, Session
-from service.settings import AUTO, DeviceError, Settings
+from service.machine import has_driver
+from service.runtime.cuda import CPU, CUDA
+from service.runtime.engine import (
+    OPENVINO,
+    REGION_RANK,
+    AnyOutputs,
+    MaskOutputs,
+    Outputs,
+    Session,
+    describe_onnxruntime,
+)
+from service.settings import AUTO, DeviceError
 
 PROVIDER_NAMES = {CUDA: "cuda", CPU: "cpu"}
-MIN_MULTITHREADED_SECONDS = 0.001  # a shorter run ends before other threads wake up
-MAX_INLINE_SECONDS = 0.001  # for a full batch with maps; the event loop is blocked meanwhile
-MEASURED_RUNS = 5
-REGION_RANK = 3  # of an array of targets that have regions
-MAX_REPLICATED_BYTES = 128 << 20  # of a file; a larger one would take too much memory twice
 
 
 class OnnxSession:
@@ -29,6 +31,7 @@ class OnnxSession:
     sizes: tuple[int, ...] = ()  # every batch size is as fast to start
     run_inline = False
     replicas = 1
+    rows_alone = False
 
     def __init__(self, content: bytes, artifact: Artifact, device: str, threads: int) -> None:
         """Load `content`, the bytes that were validated; `threads` is for runs on a CPU.
@@ -38,7 +41,7 @@ class OnnxSession:
             DeviceError: `DEVICE=cuda`, but the model was not loaded on the GPU.
         """
         providers = choose_providers(device)
-        options = _make_options(threads)
+        options = make_options(threads)
         if providers == [CPU]:
             _share_memory()
             options.add_session_config_entry("session.use_env_allocators", "1")
@@ -46,6 +49,7 @@ class OnnxSession:
             self._session = ort.InferenceSession(content, options, providers=providers)
         except Exception as exc:  # onnxruntime's exceptions have no common base class
             raise InvalidArtifact(f"{artifact.path} is rejected by onnxruntime: {exc}") from None
+        self.engine = describe_onnxruntime(artifact)
         self._outputs = artifact.card.outputs
         self._session._model_bytes = None  # private: otherwise onnxruntime keeps the whole file
         self.provider = PROVIDER_NAMES[self._session.get_providers()[0]]
@@ -61,6 +65,9 @@ class OnnxSession:
 
     run_replica = run
 
+    def release_memory(self) -> None:
+        """Do nothing: the arena of memory belongs to all sessions, and others may be running."""
+
 
 class ReplicatedSession:
     """A large model on several cores: one batch on all cores, or a part of it on each core.
@@ -72,11 +79,18 @@ class ReplicatedSession:
     sizes: tuple[int, ...] = ()
     run_inline = False
 
-    def __init__(self, shared: Session, single: Session, replicas: int) -> None:
+    def __init__(self, shared: Session, single: Session, replicas: int, rows_alone: bool) -> None:
         """`shared` runs on all cores, `single` on one."""
-        self.provider = shared.provider
+        self.rows_alone = rows_alone
+        self.provider, self.engine = shared.provider, shared.engine
         self.run, self.run_replica = shared.run, single.run
         self.replicas = replicas
+        self._sessions = (shared, single)
+
+    def release_memory(self) -> None:
+        """Return the memory that the runs of both took."""
+        for session in self._sessions:
+            session.release_memory()
 
 
 def choose_providers(device: str) -> list[str]:
@@ -85,7 +99,7 @@ def choose_providers(device: str) -> list[str]:
     Raises:
         DeviceError: `device` is cuda, but onnxruntime has no CUDA provider or there is no driver.
     """
-    if device == "cpu" or (device == AUTO and not has_cuda()):
+    if device in ("cpu", OPENVINO) or (device == AUTO and not has_cuda()):
         return [CPU]
     if not has_cuda():
         raise DeviceError(describe_missing_cuda())
@@ -114,58 +128,6 @@ def describe_cuda_failure(reason: str) -> str:
     return f"SIGHTGLASS_DEVICE=cuda does not work: {reason}. Set it to auto to use the CPU."
 
 
-def choose_batch_size(settings: Settings, provider: str) -> int:
-    """Return the largest batch size."""
-    if settings.max_batch_size != AUTO:
-        return int(settings.max_batch_size)
-    return 32 if provider == "cuda" else 8
-
-
-def open_session(content: bytes, artifact: Artifact, settings: Settings) -> Session:
-    """Load a model on the GPU if there is one, else on the CPU.
-
-    Raises:
-        InvalidArtifact, DeviceError: as `OnnxSession` does.
-    """
-    # A model that segments has three inputs and large outputs, which are not bound to memory.
-    if CUDA in choose_providers(settings.device) and not artifact.card.segments:
-        bound = open_bound(content, artifact, choose_batch_size(settings, "cuda"), _make_options(1))
-        if bound.provider == "cuda":
-            return bound
-    if settings.intra_op_threads != AUTO:
-        return OnnxSession(content, artifact, settings.device, int(settings.intra_op_threads))
-    return _open_measured(content, artifact, settings)
-
-
-def _open_measured(content: bytes, artifact: Artifact, settings: Settings) -> Session:
-    """Load a model with one thread; use all cores if a run takes long enough."""
-    session = OnnxSession(content, artifact, settings.device, 1)
-    if session.provider != "cpu":
-        session.sizes = list_sizes(choose_batch_size(settings, session.provider))
-        return session
-    cores = count_cores()
-    if cores > 1 and measure_run(session, artifact) >= MIN_MULTITHREADED_SECONDS:
-        if len(content) <= MAX_REPLICATED_BYTES:
-            shared = OnnxSession(content, artifact, settings.device, cores)
-            return ReplicatedSession(shared, session, cores)
-        del session  # frees its memory first
-        return OnnxSession(content, artifact, settings.device, cores)
-    full = choose_batch_size(settings, session.provider)
-    session.run_inline = measure_run(session, artifact, full, 1) < MAX_INLINE_SECONDS
-    return session
-
-
-def measure_run(session: Session, artifact: Artifact, size: int = 1, targets: int = 0) -> float:
-    """Return the seconds of the fastest of a few runs."""
-    image, target = artifact.make_batch(size, targets)
-    seconds = []
-    for _ in range(MEASURED_RUNS):
-        started = perf_counter()
-        session.run(image, target)
-        seconds.append(perf_counter() - started)
-    return min(seconds)
-
-
 @cache
 def _share_memory() -> None:
     """Let all sessions share one memory arena, since they seldom run at the same time."""
@@ -189,7 +151,7 @@ def shrink_arena() -> None:
 @cache
 def _open_tiny_session() -> ort.InferenceSession:
     _share_memory()
-    options = _make_options(1)
+    options = make_options(1)
     options.add_session_config_entry("session.use_env_allocators", "1")
     return ort.InferenceSession(make_tiny_graph(), options, providers=[CPU])
 
@@ -206,7 +168,8 @@ def make_tiny_graph() -> bytes:
     return content
 
 
-def _make_options(threads: int) -> ort.SessionOptions:
+def make_options(threads: int) -> ort.SessionOptions:
+    """Return the options of a session that runs with that many threads."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1

@@ -1,1 +1,1 @@
-"""The ASGI application in front of BentoML: dispatch, access, HTTP protocol, tracing."""
+"""The ASGI application in front of BentoML: dispatch, access, HTTP protocol, OpenTelemetry."""

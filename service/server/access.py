@@ -10,7 +10,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.errors import Unauthorized
-from service.http.request import Request
+from service.http.request import EQUIVALENT_PATH, Request
 
 EXPOSED = (
     "Inference-Header-Content-Length",
@@ -37,7 +37,8 @@ class ApiKeys:
 
     def accept(self, request: Request) -> bool:
         """Return whether the request has a key or needs none."""
-        if not self._keys or any(fnmatch(request.path, path) for path in self._public_paths):
+        path = request.scope.get(EQUIVALENT_PATH, request.path)
+        if not self._keys or any(fnmatch(path, public) for public in self._public_paths):
             return True
         scheme, _, sent = request.header("authorization").encode("latin-1").partition(b" ")
         if scheme.lower() != b"bearer":

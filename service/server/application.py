@@ -9,8 +9,10 @@ import contextlib
 import gc
 import logging
 from collections.abc import AsyncIterator
+from functools import partial
+from typing import TYPE_CHECKING
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.endpoints import ImageEndpoints
 from service.api.image_receiver import ImageReceiver
@@ -29,10 +31,13 @@ from service.repository.repository import Repository
 from service.server.access import Cors
 from service.server.connections import Connections
 from service.server.dispatcher import Dispatcher
-from service.server.tracing import open_tracer
+from service.server.otel.recorder import open_recorder
 from service.settings import Settings, describe_unknown_settings
 from service.telemetry.log import configure_log, flush_log, with_fields
 from service.telemetry.metrics import DROPPED_LINES
+
+if TYPE_CHECKING:
+    from service.server.grpc.listener import GrpcListener
 
 ANNOUNCE_POLL_SECONDS = 0.02
 WATCH_SECONDS = 1.0
@@ -48,14 +53,17 @@ class Application:
         self._repository = Repository(settings)
         self._repository.sandbox.start()
         self._admission = Admission(settings)
-        self._tracer = open_tracer()
         classifier = Classifier(settings, self._admission)
         classifier.decoder.start_processes()
+        self._recorder = open_recorder()  # it starts threads, after which no process is forked
         endpoints = make_endpoints(
             settings, self._lifecycle, self._repository, self._admission, classifier
         )
-        dispatcher = Dispatcher(settings, self._lifecycle, endpoints, self._admission, self._tracer)
+        dispatcher = Dispatcher(
+            settings, self._lifecycle, endpoints, self._admission, self._recorder
+        )
         self.connections = Connections(settings, self._admission.memory.is_short_of_room)
+        self._grpc = self._open_grpc(settings, classifier) if settings.grpc_port else None
         origins = settings.cors_origins
         self._http_app: ASGIApp = Cors(dispatcher, origins) if origins else dispatcher
 
@@ -65,7 +73,7 @@ class Application:
             await self._http_app(scope, receive, send)
         else:
             async with self._serve():
-                await self._bentoml_app(scope, receive, send)
+                await self._bentoml_app(scope, partial(self._receive_event, receive), send)
 
     @contextlib.asynccontextmanager
     async def _serve(self) -> AsyncIterator[None]:
@@ -73,6 +81,8 @@ class Application:
         configure_log(DROPPED_LINES.inc)
         for sentence in describe_unknown_settings():
             log.warning("unknown setting", extra=with_fields(reason=sentence))
+        if self._grpc:
+            await self._grpc.start()
         with self._lifecycle.catch_signals():
             tasks = [
                 asyncio.create_task(self._repository.watch()),
@@ -87,9 +97,31 @@ class Application:
             finally:
                 for task in tasks:
                     task.cancel()
-                if self._tracer:
-                    self._tracer.close()
+                if self._recorder:
+                    self._recorder.close()
                 flush_log()
+
+    async def _receive_event(self, receive: Receive) -> Message:
+        """Receive the next event of the lifespan. Before its end, the calls over gRPC end."""
+        event = await receive()
+        if self._grpc and event["type"] == "lifespan.shutdown":
+            await self._grpc.stop()
+        return event
+
+    def _open_grpc(self, settings: Settings, classifier: Classifier) -> "GrpcListener":
+        """Return what answers gRPC. Its packages are needed only here."""
+        from service.api.grpc.endpoints import GrpcEndpoints
+        from service.server.grpc.listener import GrpcListener
+
+        parts = (settings, self._repository, self._admission, classifier)
+        status = StatusEndpoints(self._repository, self._lifecycle, self._admission, classifier)
+        endpoints = GrpcEndpoints(*parts, status, V2Endpoints(*parts, status)).endpoints()
+        dispatcher = Dispatcher(
+            settings, self._lifecycle, endpoints, self._admission, self._recorder
+        )
+        return GrpcListener(
+            settings, dispatcher, self._lifecycle, self._admission, self.connections
+        )
 
     async def _watch_runs(self) -> None:
         """Look for runs on a device that hangs: the worker must not hang with it."""

@@ -14,7 +14,7 @@ from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 
 from service.api.error_responses import make_error_response
-from service.api.routing import Endpoint
+from service.api.routing import Route
 from service.errors import (
     ApiError,
     InternalError,
@@ -30,7 +30,8 @@ from service.http.response import send_response
 from service.inference.admission import Admission
 from service.lifecycle import Lifecycle
 from service.server.access import PREFLIGHT, ApiKeys, answer_preflight
-from service.server.tracing import RequestTracer
+from service.server.otel.attributes import Outcome
+from service.server.otel.recorder import RequestRecorder
 from service.settings import Settings
 from service.telemetry import metrics
 from service.telemetry.log import log_request, with_fields
@@ -48,9 +49,9 @@ class Dispatcher:
         self,
         settings: Settings,
         lifecycle: Lifecycle,
-        endpoints: Sequence[Endpoint],
+        endpoints: Sequence[Route],
         admission: Admission,
-        tracer: RequestTracer | None = None,
+        recorder: RequestRecorder | None = None,
     ) -> None:
         self.timeout_seconds = settings.request_timeout_ms / 1000
         self.api_keys = ApiKeys(settings.api_keys, settings.public_paths)
@@ -64,7 +65,7 @@ class Dispatcher:
         self._with_parameters = [endpoint for endpoint in endpoints if endpoint.param_convertors]
         self._methods = sorted({endpoint.method for endpoint in endpoints})
         self._admission = admission
-        self._tracer = tracer
+        self._recorder = recorder
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -88,7 +89,7 @@ class Dispatcher:
         await send_response(response, request, send, self._admission.memory.hold_response)
         self.record(request, endpoint, response.status_code, code, seconds)
 
-    def find_endpoint(self, scope: Scope) -> tuple[Endpoint | None, bool]:
+    def find_endpoint(self, scope: Scope) -> tuple[Route | None, bool]:
         """Return the endpoint of the path, and whether it is for the method, too."""
         if same_path := self._by_path.get(scope["path"]):  # most requests: no pattern to match
             for endpoint in same_path:
@@ -108,12 +109,12 @@ class Dispatcher:
     def record(
         self,
         request: Request,
-        endpoint: Endpoint | None,
+        endpoint: Route | None,
         status: int,
         code: str | None,
         seconds: float,
     ) -> None:
-        """Count the outcome of a request, and write its log line and its trace.
+        """Count the outcome of a request, and write its log line, and tell a collector.
 
         `seconds` is the time until the answer was there. Taking it is up to the client.
         """
@@ -132,13 +133,12 @@ class Dispatcher:
         fields |= {f"{stage}_ms": _to_ms(spent) for stage, spent in request.timings.seconds.items()}
         fields["total_ms"] = _to_ms(seconds)
         log_request(fields)
-        if self._tracer:
+        if self._recorder:
             known_route = endpoint.path if endpoint else None
-            self._tracer.record_request(request, known_route, status, code, seconds)
+            sent = None if status == CLIENT_CLOSED else status
+            self._recorder.record_request(request, Outcome(known_route, sent, code, seconds))
 
-    async def _answer(
-        self, request: Request, endpoint: Endpoint | None, is_allowed: bool
-    ) -> Response:
+    async def _answer(self, request: Request, endpoint: Route | None, is_allowed: bool) -> Response:
         request.check_protocol()
         if request.scope.get(PREFLIGHT):  # without a key, so the path must not matter
             return answer_preflight(request, self._methods)
@@ -174,7 +174,7 @@ class Dispatcher:
         return [endpoint.method for endpoint in self._endpoints if endpoint.path == path]
 
     def _explain_timeout(self, request: Request) -> ApiError:
-        milliseconds = round(self.timeout_seconds * 1000)
+        milliseconds = round(request.timeout_seconds * 1000)
         if request.method == "POST" and not request.body_is_read:
             return RequestTimeout(
                 f"The body did not arrive within {milliseconds} ms: send it faster."

@@ -23,7 +23,8 @@ class Attack:
     run: Callable[[Server, float], list[str]]
     max_grown: int = MAX_GROWN  # bytes
     max_cpu_seconds: float | None = None
-    settings: Mapping[str, object] = field(default_factory=dict)  # of the server, lower-case names
+    # Of the server, in lower case; of a function, what it returns.
+    settings: Mapping[str, object] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)  # of the good client
 
 

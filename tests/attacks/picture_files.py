@@ -8,10 +8,12 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from PIL import Image
 
+from tests.heic import HEIC
 from tests.service.quadrants_model import encode
 
 SHORT, LONG = 3, 4  # types of TIFF tags
 G4, DEFLATE = 4, 8  # compressions of TIFF
+FAST = {"preset": "ultrafast"}  # of the encoder of HEIC
 
 
 def chunk(kind: bytes, data: bytes) -> bytes:
@@ -220,8 +222,18 @@ def _list_webp_bits(side: int, groups: int) -> Iterator[str]:
 def write_larger_avif(stored: tuple[int, int], announced: tuple[int, int]) -> bytes:
     """An AVIF of one colour whose header announces another size than its stream has."""
     content = encode(Image.new("L", stored, 90), "AVIF", speed=10, subsampling="4:0:0")
-    size = content.index(b"ispe") + 8
-    return content[:size] + struct.pack(">II", *announced) + content[size + 8 :]
+    return _announce(announced, content)
+
+
+def write_larger_heic(stored: tuple[int, int], announced: tuple[int, int]) -> bytes:
+    """The same as a HEIC."""
+    return _announce(announced, encode(Image.new("L", stored, 90), HEIC, enc_params=FAST))
+
+
+def _announce(size: tuple[int, int], content: bytes) -> bytes:
+    """Change the size that the header says."""
+    start = content.index(b"ispe") + 8
+    return content[:start] + struct.pack(">II", *size) + content[start + 8 :]
 
 
 def write_avif_frames(count: int) -> bytes:

@@ -217,6 +217,9 @@ ATTACKS = (
     Attack("AVIF larger than its header says", partial(
         send_copies, lambda: files.write_larger_avif((9000, 7000), (64, 64)),
     )),
+    Attack("HEIC larger than its header says", partial(
+        send_copies, lambda: files.write_larger_heic((7000, 7000), (64, 64)),
+    )),
     Attack("frames of an AVIF", partial(send_copies, lambda: files.write_avif_frames(2_500_000))),
     Attack("TIFF with tags of wrong types", send_wrong_types),
     Attack("fill bytes and scans", partial(

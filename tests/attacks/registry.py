@@ -1,10 +1,11 @@
 """All attacks, by their names."""
 
-from tests.attacks import bodies, pictures, repository, wire
+from tests.attacks import bodies, grpc, pictures, repository, wire
 from tests.attacks.attack import Attack
 
 KINDS: tuple[tuple[Attack, ...], ...] = (
     bodies.ATTACKS,
+    grpc.ATTACKS,
     pictures.ATTACKS,
     repository.ATTACKS,
     wire.ATTACKS,

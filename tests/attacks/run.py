@@ -25,7 +25,10 @@ def run_attack(attack: Attack, folder: Path, form: Form) -> tuple[Observed, list
     """Run an attack. Return what was observed, and a sentence for each bound that was missed."""
     models = folder / "models"
     write_model(models / "quadrants" / "1" / "model.onnx")
-    with start_worker(models, folder, **attack.settings) as server:
+    settings = {
+        name: value() if callable(value) else value for name, value in attack.settings.items()
+    }
+    with start_worker(models, folder, **settings) as server:
         server.wait_ready()
         with watch(server, **attack.headers) as observed:
             seen = attack.run(server, form.scale)

@@ -206,6 +206,16 @@ def test_a_pause_is_bounded_and_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert pauses == [4, 4]
 
 
+def test_a_pause_of_nothing_does_not_ask_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr("client.clients.time.sleep", pauses.append)
+    busy = answer_with(429, **{"retry-after": "0"})
+    with Client(URL, max_wait=1, transport=busy) as caller, pytest.raises(SightglassError):
+        caller.predict(b"picture")
+    assert 1 <= len(pauses) <= 10
+    assert sum(pauses) <= 1
+
+
 def test_a_broken_connection_is_tried_once_more_and_a_timeout_is_not() -> None:
     calls: list[str] = []
 

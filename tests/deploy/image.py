@@ -23,6 +23,7 @@ import httpx
 import psutil
 import pytest
 
+from service import __version__
 from tests.server import PATIENCE, ROOT, wait_until
 
 VARIANT = os.environ.get("VARIANT", "cpu")
@@ -34,6 +35,10 @@ URL = "http://127.0.0.1:3000"
 DRAIN_SECONDS = 3
 CLONE_NEWNET = 0x40000000  # a flag of unshare(2)
 PICTURE = (ROOT / "docs" / "examples" / "dog_and_cat.jpg").read_bytes()
+LIST_PACKAGES = """
+import json, importlib.metadata as m
+print(json.dumps([package.name for package in m.distributions()]))
+"""
 CHROOT = ("--isolation", "chroot")
 
 
@@ -144,7 +149,7 @@ def is_ready() -> bool:
 def test_the_image_explains_a_photograph_with_the_bundled_model(service: psutil.Process) -> None:
     answer = httpx.post(f"{URL}/gradcam", content=PICTURE, timeout=PATIENCE)
     assert answer.status_code == 200
-    assert answer.headers["x-model"].startswith("squeezenet1_1/")
+    assert answer.headers["x-model"].startswith("efficientnet_lite0/")
     assert answer.content.startswith(b"\x89PNG")
     assert service.is_running()
 
@@ -186,6 +191,17 @@ def test_the_image_has_no_torch_no_compiler_and_no_installer(container: str) -> 
         "if shutil.which(t)])"
     )
     assert call(*make_command(container, "python", "-c", script)) == "[] []"
+
+
+def test_the_image_lists_its_packages_and_has_labels(image: str, container: str) -> None:
+    command = ["python", "-c", LIST_PACKAGES]
+    installed = json.loads(call(*make_command(container, *command)))
+    listed = json.loads(call(*make_command(container, "cat", "/sightglass/sbom.cdx.json")))
+    assert listed["bomFormat"] == "CycloneDX"
+    assert {part["name"] for part in listed["components"]} == set(installed)
+    labels = read_config(image)["Labels"]
+    assert labels["org.opencontainers.image.title"] == "Sightglass"
+    assert labels["org.opencontainers.image.version"] == __version__
 
 
 def test_the_service_drains_and_ends_on_sigterm(

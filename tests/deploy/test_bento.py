@@ -1,6 +1,7 @@
 """The contents of the Bento that `bentoml build` makes, and a test that it serves."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -65,6 +66,14 @@ def test_the_bento_has_the_container_files_of_both_variants(bento: Path) -> None
     assert "onnxruntime-gpu==" not in cpu
     assert "nvidia-cudnn" in gpu
     assert "torch==" not in cpu + gpu
+
+
+def test_the_image_and_make_sbom_list_packages_with_the_same_tool() -> None:
+    [version] = re.findall(r"^CYCLONEDX := (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    stages = (ROOT / "deploy" / "container" / "Dockerfile").read_text().split("\nFROM ")
+    assert f"cyclonedx-bom=={version} " in stages[1]
+    assert "-o /sbom.cdx.json /venv/bin/python" in stages[1]
+    assert "COPY --from=packages /sbom.cdx.json /sightglass/sbom.cdx.json" in stages[2]
 
 
 @pytest.mark.slow

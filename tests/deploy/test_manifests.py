@@ -174,6 +174,15 @@ def test_compose_waits_until_the_service_has_drained() -> None:
     assert service["cap_drop"] == ["ALL"]
 
 
+def test_compose_with_models_alone_sets_no_default_model() -> None:
+    [service] = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"].values()
+    dockerfile = (DEPLOY / "container" / "Dockerfile").read_text()
+    [workdir] = re.findall(r"^WORKDIR (.+)$", dockerfile, re.MULTILINE)
+    assert service["volumes"] == [f"${{MODELS:-./models}}:{workdir}/models:ro"]
+    assert "SIGHTGLASS_MODELS_DIR" not in service["environment"]
+    assert service["environment"]["SIGHTGLASS_DEFAULT_MODEL"] == "${DEFAULT_MODEL:-}"
+
+
 def test_make_check_validates_the_manifests_and_the_alert_rules() -> None:
     result = subprocess.run(["make", "-n", "check"], cwd=ROOT, capture_output=True, text=True)
     assert "-m deploy.manifests" in result.stdout

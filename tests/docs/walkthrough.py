@@ -33,7 +33,7 @@ from tests.docs.http_answers import is_same_answer, run_curl
 from tests.docs.pages import is_same_picture, read_directives
 from tests.docs.tables import renew_tables
 from tests.package.wheel import write_installed_package
-from tests.server import ROOT, Server, start_server
+from tests.server import DEVICE, ROOT, Server, start_server
 from tests.warm_process import start_worker
 
 PART = re.compile(
@@ -52,7 +52,7 @@ SERVE = re.compile(
 )
 ANNOUNCED = "Sightglass is ready"
 LAST_HINT = "-o heatmap.png\n"
-DEFAULT_MODEL = "squeezenet1_1"  # of `make serve`
+DEFAULT_MODEL = "efficientnet_lite0"  # of `make serve`
 VARYING = re.compile(r"epoch |[\d.]+ s: ")
 NUMBER = re.compile(r"\d+(?:[.,]\d+)*(?:e[-+]\d+)?")
 
@@ -103,6 +103,7 @@ class Walk:
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("SIGHTGLASS_")}
         self.environment = inherited | {
             "SIGHTGLASS_DATA": os.environ.get("SIGHTGLASS_DATA", ""),
+            "SIGHTGLASS_DEVICE": DEVICE,
             **write_installed_package(),  # as if the wheel were installed
             "BENTOML_HOME": str(folder / ".bentoml"),
             "TORCH_HOME": str(folder / ".torch"),

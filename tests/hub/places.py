@@ -145,7 +145,7 @@ class HubHandler(BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def serving(server: "FileServer | HubServer") -> Iterator[None]:
+def serving(server: ThreadingHTTPServer) -> Iterator[None]:
     """Let a server answer."""
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()

@@ -14,7 +14,9 @@ from hub.errors import HubError
 from hub.pull import Pulled, PullRequest, pull
 from hub.source import parse_source
 from service.settings import Settings
+from tests.hub import signing
 from tests.hub.places import FileServer, HubServer, serving
+from tests.hub.registries import push_artefact, run_stub
 from tests.server import PATIENCE, ROOT
 from tests.service.quadrants_model import write_model
 
@@ -99,6 +101,58 @@ def test_without_encryption_a_digest_is_needed(place: FileServer, tmp_path: Path
     with pytest.raises(HubError, match="--sha256"):
         pull(request, Settings())  # type: ignore[call-arg]
     assert place.asked == before
+
+
+def test_a_signed_file_is_pulled_and_needs_no_digest(
+    place: FileServer, content: bytes, tmp_path: Path
+) -> None:
+    key, models = signing.make_key(), tmp_path / "models"
+    public = str(signing.write_public_key(key, tmp_path / "key.pem"))
+    url, options = f"{place.url}/birds.onnx", ("--to", str(models), "--public-key", public)
+    place.files["/model.sig"] = signing.sign(key, {".": content})
+    place.files["/wrong.sig"] = signing.sign(key, {".": SPOILED})
+    place.files["/long.sig"] = bytes(2 << 20)
+    for name, sentence in (
+        ("wrong", "The signature is of a file with the SHA-256"),
+        ("nothing", "There is no file at"),
+        ("long", "so it is no signature"),
+    ):
+        signature = f"{place.url}/{name}.sig"
+        ran = run(tmp_path, "pull", url, *options, "--signature", signature)
+        assert (ran.returncode, ran.stdout) == (2, "")
+        assert sentence in ran.stderr
+        assert len(ran.stderr.splitlines()) == 1
+        assert list_files(models) == []
+    ran = run(tmp_path, "pull", url, *options)
+    assert ran.returncode == 0, ran.stderr
+    assert list_files(models) == ["birds", "birds/1", "birds/1/model.onnx"]
+    other = str(signing.write_public_key(signing.make_key(), tmp_path / "other.pem"))
+    ran = run(tmp_path, "pull", url, "--to", str(models), "--public-key", other)
+    assert ran.returncode == 2
+    assert "not made with this key" in ran.stderr
+
+
+def test_a_signature_without_a_key_is_refused(tmp_path: Path) -> None:
+    ran = run(tmp_path, "pull", "model.onnx", "--signature", "model.sig", "--name", "birds")
+    assert (ran.returncode, ran.stderr) == (
+        2,
+        "--signature needs --public-key, the key of the signer.\n",
+    )
+
+
+def test_a_signed_artefact_of_a_registry_is_pulled_by_the_command(
+    content: bytes, tmp_path: Path
+) -> None:
+    key, models = signing.make_key(), tmp_path / "models"
+    public = str(signing.write_public_key(key, tmp_path / "key.pem"))
+    with run_stub() as host:
+        files = {"model.onnx": content, "model.sig": signing.sign(key, {"model.onnx": content})}
+        push_artefact(host, "someone/birds:v2", files)
+        address = f"oci://{host}/someone/birds:v2"
+        ran = run(tmp_path, "pull", address, "--to", str(models), "--public-key", public)
+    place = models / "birds" / "1" / "model.onnx"
+    said = f"{place} is ready. Its SHA-256 is {get_digest(content)}.\n"
+    assert (ran.returncode, ran.stdout) == (0, said), ran.stderr
 
 
 @pytest.mark.parametrize("digest", ["sha256:12", "12", "g" * 64])

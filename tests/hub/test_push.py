@@ -39,6 +39,21 @@ def test_the_file_its_card_and_its_pictures_are_published(tmp_path: Path) -> Non
     assert "![Confusion matrix](confusion.png)" in page
 
 
+def test_a_signature_is_published_with_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "digits" / "1"
+    folder.mkdir(parents=True)
+    (folder / "model.onnx").write_bytes((MODEL / "model.onnx").read_bytes())
+    (folder / "model.sig").write_bytes(b"signed")
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    hub = HubServer({})
+    with serving(hub):
+        ran = run(tmp_path, "push", str(folder), "hf://someone/digits", HF_ENDPOINT=hub.url)
+    assert ran.returncode == 0, ran.stderr
+    assert hub.committed["model.sig"] == b"signed"
+
+
 @pytest.mark.parametrize(
     ("folder", "target", "sentence"),
     [

@@ -33,7 +33,7 @@ def test_a_folder_is_the_model_in_it(tmp_path: Path) -> None:
         assert (source.url, source.guess_name()) == (str(folder / "model.onnx"), "birds")
 
 
-@pytest.mark.parametrize("text", ["ftp://host/a.onnx", "s3://", "hf://birds", "oci://host/birds"])
+@pytest.mark.parametrize("text", ["ftp://host/a.onnx", "s3://", "hf://birds", "git://host/birds"])
 def test_another_address_is_refused_with_those_that_can_be_read(text: str) -> None:
     with pytest.raises(HubError, match=r"hf://owner/repository"):
         parse_source(text)

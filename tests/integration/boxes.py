@@ -22,6 +22,7 @@ from service.imaging.saliency import find_box, normalize_cam
 from tests.service import quadrants_model
 from training.config import get_data_folder
 from training.data.datasets import Split, load_mnist
+from training.data.splits import SplitRules
 from training.evaluate.pointing_game import make_mosaic, make_tile_index
 from training.graph.session import open_session, run_for_top1
 from training.imaging.preprocessing import GraphRunner, Input, Pixels, load_pixels
@@ -46,10 +47,10 @@ def main() -> None:
     """Print a table for each model and kind of picture."""
     folder = get_data_folder()
     photographs, land_use = read_photographs(folder), read_land_use(folder)
-    digits = load_mnist(0, 0).get_split("test")
+    digits = load_mnist(SplitRules(0, 0, 0)).get_split("test")
     quarters = open_session(quadrants_model.make_graph(quadrants_model.make_card()))
     show("drawn quarters", list(light_quarters(quarters)))
-    for name, pictures in (("squeezenet1_1", photographs), ("resnet18", land_use)):
+    for name, pictures in (("efficientnet_lite0", photographs), ("resnet18", land_use)):
         run, input_spec, labels = open_bundled(name)
         split = decode(pictures, input_spec, labels)
         show(f"{name}, mosaics", list(arrange_mosaics(run, split)))

@@ -21,6 +21,7 @@ from service.imaging.decoding import decode_image, open_image
 from service.settings import Settings
 from tests import tiff
 from tests.contract.pictures import STORE, animate, turn
+from tests.heic import HEIC
 from tests.server import ROOT
 from tests.service.quadrants_model import encode
 from training.imaging.preprocessing import Input, load_pixels
@@ -117,7 +118,7 @@ def test_a_tiff_of_any_depth_is_shown_upright(name: str, orientation: int) -> No
 
 @pytest.mark.parametrize("orientation", STORE)
 @pytest.mark.parametrize("depth", [8, 16])
-@pytest.mark.parametrize("file_format", ["PNG", "WEBP", "JPEG", "AVIF"])
+@pytest.mark.parametrize("file_format", ["PNG", "WEBP", "JPEG", "AVIF", HEIC])
 def test_a_picture_of_any_format_is_shown_upright(
     file_format: str, depth: int, orientation: int
 ) -> None:
@@ -127,7 +128,7 @@ def test_a_picture_of_any_format_is_shown_upright(
     check(
         turn(image, orientation, file_format),
         GRAY,
-        5 if file_format in ("JPEG", "AVIF") else ROUNDING,
+        5 if file_format in ("JPEG", "AVIF", HEIC) else ROUNDING,
     )
 
 
@@ -173,7 +174,7 @@ def test_a_color_png_of_16_bits_has_its_levels(white: int, tolerance: float) -> 
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "PA"])
-@pytest.mark.parametrize("file_format", ["TIFF", "PNG", "JPEG", "WEBP", "AVIF", "GIF", "BMP"])
+@pytest.mark.parametrize("file_format", ["TIFF", "PNG", "JPEG", "WEBP", "AVIF", "GIF", "BMP", HEIC])
 def test_both_sides_make_the_same_pixels_of_every_mode_and_format(
     file_format: str, mode: str
 ) -> None:
@@ -226,7 +227,7 @@ def test_a_picture_resized_and_cropped_is_nearly_the_same_on_both_sides() -> Non
     assert np.abs(served.astype(int) - trained).max() <= 2
 
 
-@pytest.mark.parametrize("name", ["gray_scale", "file_kinds", "deep_color"])
+@pytest.mark.parametrize("name", ["gray_scale", "file_kinds", "deep_color", "heic"])
 def test_both_sides_have_the_same_copy_of_the_rules(name: str) -> None:
     served, trained = (
         (ROOT / side / "imaging" / f"{name}.py").read_text() for side in ("service", "training")

@@ -83,4 +83,4 @@ def test_check_takes_the_bundled_models_unless_there_is_a_folder_of_models(
         (tmp_path / "models").symlink_to(quadrants_dir)
     ran = run(tmp_path, "sightglass", "check", SIGHTGLASS_DEVICE="cpu")
     names = [line.split()[0] for line in ran.stdout.splitlines()[1:]]
-    assert names == (["quadrants/1"] if own else ["lenet5/1", "squeezenet1_1/1"])
+    assert names == (["quadrants/1"] if own else ["efficientnet_lite0/1", "lenet5/1"])

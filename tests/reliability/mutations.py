@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from tests.contract.pictures import animate
+from tests.heic import HEIC
 from tests.service.quadrants_model import encode, light
 
 SIZE = (48, 36)
@@ -48,6 +49,11 @@ def make_pictures() -> list[bytes]:
         encode(image, "AVIF", exif=exif),
         encode(clear, "AVIF", subsampling="4:4:4"),
         animate(frames, "AVIF"),
+        encode(image, HEIC, exif=exif),
+        encode(clear, HEIC, chroma="444"),
+        encode(image, HEIC, tile_size=64),
+        encode(deep, HEIC),
+        animate(frames, HEIC),
         encode(image, "GIF"),
         animate(frames, "GIF"),
         encode(image, "BMP"),

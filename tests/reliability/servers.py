@@ -19,7 +19,7 @@ from tests.reliability.photographs import make_form
 from tests.reliability.stock_bento import MODEL_VARIABLE
 from tests.server import ROOT, LaunchedServer, Server, find_free_port, run_server, start_server
 
-PHOTOGRAPHS = "squeezenet1_1"  # the bundled model for photographs
+PHOTOGRAPHS = "efficientnet_lite0"  # the bundled model for photographs
 SIGHTGLASS, STOCK = "sightglass", "stock"
 SUBJECTS = (SIGHTGLASS, STOCK)
 STOP_SECONDS = 30  # until stock BentoML is killed

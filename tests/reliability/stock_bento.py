@@ -37,6 +37,6 @@ def shape(picture: Image.Image) -> np.ndarray[Any, np.dtype[np.uint8]]:
     """Scale the shorter side to 256, and cut the central 224 x 224."""
     scale = SHORTER / min(picture.size)
     size = (round(picture.width * scale), round(picture.height * scale))
-    resized = picture.convert("RGB").resize(size, Image.Resampling.BILINEAR)
+    resized = picture.convert("RGB").resize(size, Image.Resampling.BICUBIC)
     left, top = (size[0] - SIDE) // 2, (size[1] - SIDE) // 2
     return np.asarray(resized.crop((left, top, left + SIDE, top + SIDE)))

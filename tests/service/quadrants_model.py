@@ -18,6 +18,8 @@ import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
+from tests.heic import HEIC, encode_heic
+
 LABELS = ("top left", "top right", "bottom left", "bottom right")
 GRID = 4
 
@@ -139,6 +141,8 @@ def light(quarter: int, size: tuple[int, int] = (32, 32), level: int = 255) -> I
 
 def encode(image: Image.Image, file_format: str = "PNG", **options: Any) -> bytes:
     """The image as a file."""
+    if file_format == HEIC:
+        return encode_heic(image, **options)
     file = io.BytesIO()
     image.save(file, file_format, **options)
     return file.getvalue()

@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from training.config import Config, load_config
+from training.config import Config
+from training.config_file import load_config
 from training.data.datasets import Dataset, Split
 from training.graph.compilation import CompiledGraph, compile_graph
 from training.imaging.preprocessing import Input, Pixels

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from training.config import CONFIGS, Config, load_config
+from training.config import Config
+from training.config_file import CONFIGS, load_config
 from training.errors import UserError
 from training.imaging.augmentation import Augmentation
 from training.imaging.preprocessing import Input
@@ -49,7 +50,7 @@ def test_set_changes_fields_and_parts_of_fields() -> None:
         ("epochs=1.5", "`epochs` must be an integer of at least 1, got 1.5."),
         ("epochs=True", "`epochs` must be an integer of at least 1, got True."),
         ("batch_size=-3", "`batch_size` must be an integer of at least 1, got -3."),
-        ("precision=bf61", '`precision` must be fp32 or bf16, got "bf61".'),
+        ("precision=bf61", '`precision` must be fp32, bf16 or fp16, got "bf61".'),
         ("task=multi", '`task` must be multiclass, multilabel or segmentation, got "multi".'),
         ("momentum=2", "`momentum` must be a number of at least 0 and below 1, got 2."),
         ("average=2", "`average` must be a number of at least 0 and below 1, got 2."),
@@ -76,7 +77,7 @@ def test_set_changes_fields_and_parts_of_fields() -> None:
         ("augment.shift=2", "`augment.shift` must be a number from 0 to 1, got 2."),
         ("epoch=1", "There is no setting `epoch`. Did you mean `epochs`?"),
         ("input.heigth=1", "There is no setting `input.heigth`. Did you mean `input.height`?"),
-        ("augment.spin=1", "There is no setting `augment.spin`. Accepted are: shift, rotate,"),
+        ("augment.spin=1", "There is no setting `augment.spin`. Accepted are: resized_crop, crop,"),
         ("zzz=1", "There is no setting `zzz`. Accepted are: name, architecture, data,"),
         ("epochs.x=1", "`epochs` has no parts. Set it with --set epochs=<value>."),
         ("epochs", "--set must be key=value, got 'epochs'."),
@@ -101,12 +102,34 @@ def test_an_invalid_change_is_one_sentence(change: str, sentence: str) -> None:
         ["data=x.csv", "task=multilabel", "one_neuron=True"],
         ["data=x.csv", "task=multilabel", "label_smoothing=0.1"],
         ["loss=focal", "label_smoothing=0.1"],
+        ["augment.rand_augment=9", "augment.trivial_augment=True"],
     ],
 )
 def test_a_setting_that_would_be_ignored_is_refused(changes: list[str]) -> None:
     """A loss or a smoothing that the chosen task does not use."""
     with pytest.raises(UserError, match="cannot be combined"):
         load_config("lenet5", changes)
+
+
+@pytest.mark.parametrize(
+    ("config", "changes", "sentence"),
+    [
+        ("lenet5", ["augment.mixup=0.2", "loss=focal"], "augment.mixup needs task=multiclass"),
+        ("xray", ["augment.cutmix=1"], "augment.cutmix needs task=multiclass with loss="),
+        ("nuclei", ["augment.mixup=0.2"], "augment.mixup needs task=multiclass"),
+        ("nuclei", ["augment.rand_augment=9"], "augment.rand_augment changes no masks"),
+        ("nuclei", ["augment.erase=0.5"], "augment.erase changes no masks"),
+        ("nuclei", ["augment.resized_crop=0.5"], "augment.crop and augment.resized_crop cannot"),
+        ("eurosat", ["augment.crop=32"], "augment.crop=32 is for task=segmentation"),
+    ],
+)
+def test_augmentation_that_does_not_suit_is_refused(
+    config: str, changes: list[str], sentence: str
+) -> None:
+    """A change that the labels or the loss cannot follow."""
+    with pytest.raises(UserError) as refused:
+        load_config(config, changes)
+    assert sentence in str(refused.value)
 
 
 @pytest.mark.parametrize(

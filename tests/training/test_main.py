@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from training.__main__ import main
-from training.data import image_folder
+from training.data.decoded import store
 
 
 def call(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
@@ -64,13 +64,13 @@ def test_a_folder_without_a_test_split_is_measured_on_its_validation_split(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The terminal, the report and the card say so. The calibration claims nothing of it."""
-    monkeypatch.setattr(image_folder, "CACHE_FOLDER", tmp_path / "cache")
+    monkeypatch.setattr(store, "CACHE_FOLDER", tmp_path / "cache")
     for label, colour in (("red", (200, 30, 30)), ("blue", (30, 30, 200)), ("green", (0, 99, 0))):
         for split, count in (("train", 8), ("val", 3)):
             if (label, split) != ("green", "val"):
                 (tmp_path / "set" / split / label).mkdir(parents=True)
                 for i in range(count):
-                    image = Image.new("RGB", (30 + i, 40), colour)
+                    image = Image.new("RGB", (30 + i, 40 + count), colour)
                     image.save(tmp_path / "set" / split / label / f"{i}.png")
     config = tmp_path / "colours.py"
     config.write_text(
@@ -103,7 +103,7 @@ def test_fit_evaluate_and_export_a_folder(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A small LeNet-5 in colour learns two labels and becomes a model file."""
-    monkeypatch.setattr(image_folder, "CACHE_FOLDER", tmp_path / "cache")
+    monkeypatch.setattr(store, "CACHE_FOLDER", tmp_path / "cache")
     for label, color in (("red", (200, 30, 30)), ("blue", (30, 30, 200))):
         (tmp_path / "set" / label).mkdir(parents=True)
         for i in range(20):

@@ -44,32 +44,45 @@ def add_config_arguments(command: argparse.ArgumentParser) -> None:
         "config", help="a Python file, or the name of a config in training/configs"
     )
     command.add_argument(
-        "--set", action="append", metavar="KEY=VALUE", help="replace one field of the config"
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="replace one field of the config",
     )
+    for name, what in (
+        ("unreadable", "pictures that cannot be decoded"),
+        ("duplicates", "copies of pictures of the validation or test split"),
+    ):
+        command.add_argument(
+            f"--skip-{name}",
+            dest="set",
+            action="append_const",
+            const=f"skip_{name}=True",
+            help=f"leave out {what}",
+        )
 
 
 def run_fit(arguments: argparse.Namespace) -> None:
-    from training.config import load_config
-    from training.data.datasets import load_dataset
+    from training.config_file import load_config
+    from training.data.datasets import load_training_dataset
     from training.fit.distributed import check_device, get_rank
     from training.fit.loop import fit
+    from training.fit.scores import PHRASES, get_best_measure
 
     config = load_config(arguments.config, arguments.set)
     check_device(config.device)
     folder = arguments.out or Path("runs") / config.name
-    fit(config, load_dataset(config), folder, arguments.resume)
+    fit(config, load_training_dataset(config), folder, arguments.resume)
     if get_rank() == 0:
-        measure = (
-            "highest mIoU on validation"
-            if config.task == "segmentation"
-            else "lowest validation loss"
-        )
-        print(f"{folder / 'best.pt'} is the state with the {measure}.")
+        measure, sign = get_best_measure(config)
+        most = "lowest" if sign > 0 else "highest"
+        print(f"{folder / 'best.pt'} is the state with the {most} {PHRASES[measure]}.")
 
 
 def run_tune(arguments: argparse.Namespace) -> None:
-    from training.config import load_config
-    from training.data.datasets import load_dataset
+    from training.config_file import load_config
+    from training.data.datasets import load_training_dataset
     from training.fit.distributed import check_device
     from training.fit.search import search_hyperparameters
 
@@ -79,6 +92,6 @@ def run_tune(arguments: argparse.Namespace) -> None:
     storage = arguments.study or f"sqlite:///{folder.resolve() / 'study.db'}"
     folder.mkdir(parents=True, exist_ok=True)
     search_hyperparameters(
-        config, load_dataset(config), storage, arguments.trials, folder, arguments.seconds
+        config, load_training_dataset(config), storage, arguments.trials, folder, arguments.seconds
     )
     print(f"{folder / config.name}.py is the best config so far: python -m training fit takes it.")

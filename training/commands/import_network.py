@@ -44,6 +44,11 @@ def add_network_arguments(command: argparse.ArgumentParser) -> None:
         type=int,
         help="resize the shorter side to this and crop the centre; 0: squash instead",
     )
+    command.add_argument(
+        "--interpolation",
+        choices=["nearest", "bilinear", "bicubic", "lanczos"],
+        help="of the resize (default: the architecture's, else bilinear)",
+    )
     command.add_argument("--mean", type=float, nargs="+", help="per channel, for pixels in 0..1")
     command.add_argument("--std", type=float, nargs="+", help="per channel, for pixels in 0..1")
     command.add_argument(

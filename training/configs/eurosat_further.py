@@ -9,4 +9,10 @@ from dataclasses import replace
 
 from training.configs import eurosat
 
-CONFIG = replace(eurosat.CONFIG, weights="runs/resnet18/best.pt", learning_rate=0.05, epochs=16)
+CONFIG = replace(
+    eurosat.CONFIG,
+    weights="runs/resnet18/best.pt",
+    norm_decay=True,  # as in the first cycle
+    learning_rate=0.05,
+    epochs=16,
+)

@@ -28,16 +28,19 @@ class Table:
 
 @dataclass(frozen=True)
 class LabelledPicture:
-    """One row: the picture, a mark per label, and the split, or "" if the file has none."""
+    """One row: the picture, a mark per label, and the split and group, or "" if there is none."""
 
     file: Path
     marks: tuple[bool, ...]
     split: str
+    group: str
     line: int
 
 
-def read_csv_table(path: Path) -> tuple[list[LabelledPicture], tuple[str, ...]]:
+def read_csv_table(path: Path, group: str = "") -> tuple[list[LabelledPicture], tuple[str, ...]]:
     """The pictures and their labels, both in the order of the file.
+
+    `group` may name a column that says which pictures belong together.
 
     If there is a column `label`, it names the one label of each row, and other columns are ignored.
     File names may lack their suffix, and the file column may be called `image`, so the ground
@@ -47,7 +50,7 @@ def read_csv_table(path: Path) -> tuple[list[LabelledPicture], tuple[str, ...]]:
         UserError: with the file, and the line where there is one.
     """
     table = read_table(path)
-    labels = find_labels(table)
+    labels = find_labels(table, group)
     suffixes = list_readable_suffixes()
     pictures = [p for p in list_entries(path.parent) if p.suffix.lower() in suffixes]
     stems = {picture.stem: picture for picture in pictures}
@@ -62,7 +65,7 @@ def read_csv_table(path: Path) -> tuple[list[LabelledPicture], tuple[str, ...]]:
             )
         lines[file] = line
         marks = read_marks(row, labels, where)
-        found.append(LabelledPicture(file, marks, read_split(row, where), line))
+        found.append(LabelledPicture(file, marks, read_split(row, where), row.get(group, ""), line))
     return found, labels
 
 
@@ -104,7 +107,7 @@ def fold_name(name: str) -> str:
     return name.lower() if name.lower() in KNOWN_COLUMNS else name
 
 
-def find_labels(table: Table) -> tuple[str, ...]:
+def find_labels(table: Table, group: str) -> tuple[str, ...]:
     """The values of the column `label`, sorted, or else the names of the other columns."""
     if "label" in table.columns:
         empty = next((line for line, row in table.rows if not row["label"]), None)
@@ -112,7 +115,7 @@ def find_labels(table: Table) -> tuple[str, ...]:
             raise UserError(f"{table.path}, line {empty}: the label is empty. Give it one.")
         labels = tuple(sorted({row["label"] for _, row in table.rows}))
     else:
-        labels = tuple(n for n in table.columns if n not in (table.file_column, "split"))
+        labels = tuple(n for n in table.columns if n not in (table.file_column, "split", group))
     if not labels:
         raise UserError(
             f"{table.path} has no label column. "

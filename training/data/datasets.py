@@ -1,4 +1,4 @@
-"""Labelled pictures as arrays, in memory or on disk: MNIST, a folder of images, or a CSV table.
+"""Labelled pictures as arrays, in memory or in files: MNIST, a folder of images, or a CSV table.
 
 Knows nothing of batches, augmentation or networks.
 """
@@ -9,15 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from torchvision import datasets
 
-from training.config import Config, get_data_folder, resolve_path
-from training.data.csv_table import read_csv_table
-from training.data.image_folder import Listing, decode_pictures, list_splits
-from training.data.splits import SPLITS, fill_splits, sample_held_out
+from training.config import Config, get_data_folder
+from training.data.decoded.pictures import DecodedRows, find_files
+from training.data.duplicates import check_copies, find_copies
+from training.data.splits import SplitRules, fill_splits
 from training.errors import UserError
-from training.imaging.preprocessing import Input, Pixels
+from training.imaging.preprocessing import Pixels
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,7 @@ class Split:
     These are (N,) int64, (N, K) float32 if multilabel, or masks (N, H, W) uint8.
     """
 
-    pictures: Pixels
+    pictures: Pixels  # or `DecodedRows`, which are read in the same way
     labels: np.ndarray
 
     def __len__(self) -> int:
@@ -35,15 +34,24 @@ class Split:
 
     def class_shares(self, classes: int) -> np.ndarray:
         """The frequency of each class: (K,), as shares of the pictures, or of the masks' pixels."""
+        if self.labels.ndim == 3:
+            counts = sum(np.bincount(mask.ravel(), minlength=256) for mask in self.labels)
+            counts = np.asarray(counts)[:classes]
+            return np.asarray(counts / max(counts.sum(), 1))
         if self.labels.ndim == 2:
             return np.asarray(self.labels.mean(0))
-        if self.labels.ndim == 3:
-            counts = np.bincount(self.labels.ravel(), minlength=classes)[:classes]
-            return np.asarray(counts / max(counts.sum(), 1))
         return np.bincount(self.labels, minlength=classes) / len(self.labels)
 
     def select(self, rows: np.ndarray) -> "Split":
-        return Split(self.pictures[rows], self.labels[rows])
+        return Split(select_rows(self.pictures, rows), self.labels[rows])
+
+
+def select_rows(pixels: Any, rows: np.ndarray) -> Pixels:
+    """Some of the pictures or masks. Those of files are not read."""
+    if isinstance(pixels, DecodedRows):
+        return pixels.select(rows).as_array()
+    chosen: Pixels = pixels[rows]
+    return chosen
 
 
 @dataclass(frozen=True)
@@ -76,15 +84,33 @@ def load_dataset(config: Config) -> Dataset:
     Raises:
         UserError: there is no such data set, or a file in it cannot be read.
     """
-    if config.task == "segmentation":
-        from training.data.mask_folder import load_mask_folder  # it builds on this module
+    from training.data.mask_folder import load_mask_folder  # these build on this module
+    from training.data.picture_table import load_csv_table, load_image_folder
 
+    if config.task == "segmentation":
         return load_mask_folder(config)
     if config.data == "mnist":
-        return load_mnist(config.validation, config.seed)
+        return load_mnist(make_split_rules(config))
     if config.data.endswith(".csv"):
         return load_csv_table(config)
     return load_image_folder(config)
+
+
+def load_training_dataset(config: Config) -> Dataset:
+    """Load the data set that a network is to be trained on.
+
+    Raises:
+        UserError: as `load_dataset`, or a file is in two splits.
+    """
+    data = load_dataset(config)
+    paths: list[Path] = []
+    splits: list[str] = []
+    for name, split in data.splits.items():
+        if pictures := find_files(split.pictures):
+            paths += [pictures.find_path(row) for row in range(len(split))]
+            splits += [name] * len(split)
+    check_copies(find_copies(paths, np.array(splits)), paths, np.array(splits))
+    return data
 
 
 def load_trained_dataset(config: Config, labels: tuple[str, ...]) -> Dataset:
@@ -109,7 +135,19 @@ def describe_labels(labels: tuple[str, ...], others: tuple[str, ...]) -> str:
     return f"{len(labels)} labels" + (f" ({own[0]} is one of them)" if own else "")
 
 
-def load_mnist(validation: float, seed: int) -> Dataset:
+def make_split_rules(config: Config) -> SplitRules:
+    """The config's rules of splitting; UserError if they are none."""
+    if config.folds == 1 or not bool(config.folds) <= config.fold <= config.folds:
+        raise UserError(
+            "`folds` must be 0 or at least 2 and `fold` from 1 to `folds`, got "
+            f"folds={config.folds} and fold={config.fold}."
+        )
+    if config.group and config.data == "mnist":
+        raise UserError("`group` needs picture files, and data=mnist has none. Remove `group`.")
+    return SplitRules(config.validation, config.test, config.seed, config.folds, config.fold)
+
+
+def load_mnist(rules: SplitRules) -> Dataset:
     """MNIST from its four original files. Torchvision downloads them if they are missing."""
     folder = get_data_folder() / "mnist"
     if not folder.is_dir():
@@ -121,7 +159,7 @@ def load_mnist(validation: float, seed: int) -> Dataset:
         )
         for stem in ("train", "t10k")
     )
-    held = sample_held_out(whole.labels, validation, seed)
+    held = fill_splits(np.full(len(whole), "train"), whole.labels, rules) == "val"
     splits = {"train": whole.select(~held), "val": whole.select(held), "test": test}
     return Dataset(splits, tuple("0123456789"))
 
@@ -135,81 +173,6 @@ def download_mnist(folder: Path) -> Path:
             f"MNIST cannot be downloaded: {error}. "
             "Set SIGHTGLASS_DATA to a folder that has its four files in mnist/."
         ) from error
-
-
-def load_image_folder(config: Config) -> Dataset:
-    """A folder of images. Missing splits are held out of training, stratified by label."""
-    listed = list_splits(resolve_path(config.data))
-    labels = tuple(sorted({label for rows in listed.values() for _, label in rows}))
-    rows = [(path, label, split) for split, rows in listed.items() for path, label in rows]
-    truth = np.array([labels.index(label) for _, label, _ in rows])
-    given = np.array(["" if split == "all" else split for _, _, split in rows])
-    return assemble_dataset([path for path, _, _ in rows], given, truth, labels, config)
-
-
-def load_split(rows: Listing, labels: tuple[str, ...], input_spec: Input) -> Split:
-    """Decode the listed pictures; each label becomes its index in `labels`."""
-    truth = np.array([labels.index(label) for _, label in rows])
-    return Split(decode_pictures([path for path, _ in rows], input_spec), truth)
-
-
-def load_csv_table(config: Config) -> Dataset:
-    """A CSV with labels of the pictures in its folder, and an optional column `split`.
-
-    With `task="multilabel"` a picture may have several labels, and labels are (N, K). Otherwise
-    each row must have one label.
-    """
-    path = resolve_path(config.data)
-    rows, labels = read_csv_table(path)
-    if len(labels) < 2:
-        raise UserError(
-            f"{path} has only the label {labels[0]!r}, at least two are needed. "
-            "For yes or no, give it a column `label` with two values."
-        )
-    marks = np.array([row.marks for row in rows], np.float32)  # (N, K)
-    several = config.task == "multilabel"
-    odd = np.flatnonzero(marks.sum(1) != 1)
-    if not several and len(odd):
-        raise UserError(
-            f"{path}, line {rows[odd[0]].line}: the picture must have exactly one label. "
-            "For several labels per picture set task=multilabel."
-        )
-    given = np.array([row.split for row in rows])
-    truth = marks if several else marks.argmax(1)
-    return assemble_dataset([row.file for row in rows], given, truth, labels, config)
-
-
-def assemble_dataset(
-    files: list[Path],
-    given: NDArray[np.str_],  # (N,): the split of each picture, or "" everywhere
-    truth: NDArray[Any],  # (N,) classes, or (N, K) of 0 and 1
-    labels: tuple[str, ...],
-    config: Config,
-) -> Dataset:
-    """Fill in the missing splits, and decode the pictures of each.
-
-    Raises:
-        UserError: there is a label, or none at all, without a picture to train on.
-    """
-    alike = truth if truth.ndim == 1 else np.zeros(len(truth), np.int64)
-    splits = fill_splits(given, alike, config.validation, config.test, config.seed)
-    train = truth[splits == "train"]
-    counts = train.sum(0) if truth.ndim == 2 else np.bincount(train, minlength=len(labels))
-    if not counts.all():
-        missing = labels[int(np.flatnonzero(counts == 0)[0])]
-        raise UserError(
-            f"{config.data} has no picture with the label {missing!r} in the split 'train'. "
-            "Add one, or remove the label."
-        )
-    chosen = {name: np.flatnonzero(splits == name) for name in SPLITS}
-    return Dataset(
-        {
-            name: Split(decode_pictures([files[i] for i in rows], config.input), truth[rows])
-            for name, rows in chosen.items()
-            if len(rows)
-        },
-        labels,
-    )
 
 
 def read_idx_file(path: Path) -> Pixels:

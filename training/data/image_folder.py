@@ -1,28 +1,14 @@
 """Folders of images as data sets: <split>/<label>/*.jpg, or <label>/*.jpg without splits.
 
-Each picture is decoded once, into a memory-mapped file under `.cache/pictures`. Knows nothing of
-networks or batches.
+Knows nothing of pixels.
 """
 
-import hashlib
-import os
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 from pathlib import Path
-from typing import TypeVar
-
-import numpy as np
-from tqdm import tqdm
 
 from training.data.picture_files import list_pictures, list_subfolders
 from training.data.splits import ACCEPTED_NAMES, SPLIT_NAMES
 from training.errors import UserError
-from training.imaging.decoding import PIXEL_RULES
-from training.imaging.preprocessing import Input, Pixels, load_pixels
 
-CACHE_FOLDER = Path(".cache/pictures")
-Item = TypeVar("Item")
 Listing = list[tuple[Path, str]]  # (path, label) of each picture
 
 
@@ -64,7 +50,7 @@ def find_split_folders(folder: Path) -> dict[str, Path]:
     """
     inside = list_subfolders(folder)
     named = [path for path in inside if path.name.lower() in SPLIT_NAMES]
-    others = [path.name for path in inside if path not in named]
+    others = [path.name for path in inside if path.name.lower() not in SPLIT_NAMES]
     if not named or (others and not any(list_subfolders(path) for path in named)):
         return {}
     if others:
@@ -101,46 +87,3 @@ def list_labelled_pictures(folder: Path, least: int = 2) -> Listing:
             raise UserError(f"The label folder {label} has no pictures. Add some, or remove it.")
         rows += [(path, label.name) for path in pictures]
     return rows
-
-
-def decode_pictures(paths: Sequence[Path], input_spec: Input) -> Pixels:
-    """All pictures in the network's size: (N, H, W, C) uint8, memory-mapped from disk."""
-    rules = (describe_files(paths), (PIXEL_RULES, asdict(input_spec)))
-    shape = (len(paths), input_spec.height, input_spec.width, input_spec.channels)
-    return store_rows(paths, lambda path: load_pixels(path, input_spec), shape, rules)
-
-
-def describe_files(paths: Iterable[Path]) -> list[tuple[str, int, int]]:
-    """What changes with the content of files: path, size and time of the last change."""
-    return [(str(p.resolve()), (s := p.stat()).st_size, s.st_mtime_ns) for p in paths]
-
-
-def store_rows(
-    items: Sequence[Item],
-    load: Callable[[Item], Pixels],
-    shape: tuple[int, ...],
-    rules: object,
-) -> Pixels:
-    """The pixels of each item in an array of this shape, memory-mapped from disk.
-
-    They are loaded once for the same rules, and by several threads.
-    """
-    key = hashlib.sha256(repr(rules).encode()).hexdigest()[:24]
-    file = CACHE_FOLDER / f"{key}.npy"
-    if not file.exists():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        partial = file.with_suffix(
-            f".part-{os.getpid()}.npy"
-        )  # every process of torchrun writes its own
-        rows = np.lib.format.open_memmap(partial, "w+", np.uint8, shape)
-        try:
-            with ThreadPoolExecutor() as pool:
-                reading = pool.map(load, items)
-                for i, pixels in enumerate(tqdm(reading, "decoding", len(items), leave=False)):
-                    rows[i] = pixels
-            rows.flush()
-            partial.rename(file)
-        finally:
-            partial.unlink(missing_ok=True)
-    mapped: Pixels = np.load(file, mmap_mode="r")
-    return mapped

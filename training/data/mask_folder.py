@@ -5,34 +5,30 @@ A mask has the name of its picture and its size. The value of a pixel is the ind
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from numpy.typing import NDArray
 
 from training.config import Config, resolve_path
-from training.data.datasets import Dataset, Split
-from training.data.image_folder import decode_pictures, describe_files, store_rows
-from training.data.picture_files import list_pictures, list_subfolders
-from training.data.splits import ACCEPTED_NAMES, SPLIT_NAMES, SPLITS, fill_splits
+from training.data.datasets import Dataset, Split, make_split_rules, select_rows
+from training.data.decoded.masks import FileMasks, MaskedPicture
+from training.data.decoded.pictures import DEFAULT_CACHE, find_readable, read_pictures
+from training.data.decoded.store import DECODED, PixelStore, name_file
+from training.data.picture_files import find_groups, list_pictures, list_subfolders
+from training.data.picture_table import drop_copies
+from training.data.splits import (
+    ACCEPTED_NAMES,
+    SPLIT_NAMES,
+    SPLITS,
+    check_groups,
+    fill_splits,
+)
 from training.errors import UserError
-from training.imaging.augmentation import IGNORED
-from training.imaging.color_modes import ORIENTATIONS, read_orientation
-from training.imaging.preprocessing import Input, Pixels, resize_and_crop
+from training.imaging.preprocessing import Input
 
 IMAGES, MASKS = "images", "masks"
-INDEX_MODES = ("L", "P", "1")  # one number a pixel, which is the class
-LOSSY_FORMATS = ("JPEG", "MPO", "WEBP")
-SIDEWAYS = 5  # from this EXIF orientation on width and height are exchanged
-
-
-@dataclass(frozen=True)
-class MaskedPicture:
-    """The files of a picture and of its mask."""
-
-    picture: Path
-    mask: Path
 
 
 @dataclass(frozen=True)
@@ -42,9 +38,9 @@ class MaskSplit(Split):
     files: tuple[MaskedPicture, ...]
 
     def select(self, rows: np.ndarray) -> "MaskSplit":
-        chosen = np.arange(len(self))[rows]
-        files = tuple(self.files[i] for i in chosen)
-        return MaskSplit(self.pictures[rows], self.labels[rows], files)
+        files = tuple(self.files[i] for i in np.arange(len(self))[rows])
+        pictures, labels = (select_rows(part, rows) for part in (self.pictures, self.labels))
+        return MaskSplit(pictures, labels, files)
 
 
 def load_mask_folder(config: Config) -> Dataset:
@@ -53,18 +49,30 @@ def load_mask_folder(config: Config) -> Dataset:
     Raises:
         UserError: the layout is not clear, or a mask does not fit its picture or the labels.
     """
-    listed = list_masked_splits(resolve_path(config.data))
+    folder = resolve_path(config.data)
+    listed = list_masked_splits(folder)
     rows = [(pair, split) for split, pairs in listed.items() for pair in pairs]
+    pairs = [pair for pair, _ in rows]
+    paths = [pair.picture for pair in pairs]
     given = np.array(["" if split == "all" else split for _, split in rows])
+    groups = find_groups(paths, folder, config.group) if config.group else None
     alike = np.zeros(len(rows), np.int64)
-    splits = fill_splits(given, alike, config.validation, config.test, config.seed)
-    found = {
-        name: load_mask_split(
-            [rows[i][0] for i in np.flatnonzero(splits == name)], config.input, len(config.labels)
-        )
-        for name in SPLITS
-        if (splits == name).any()
-    }
+    splits = fill_splits(given, alike, make_split_rules(config), groups)
+    check_groups(groups, splits)
+    cropped = splits == "train" if config.augment.resized_crop else None
+    whole, readable = read_masked_pictures(
+        pairs,
+        folder,
+        config.input,
+        len(config.labels),
+        config.cache,
+        config.skip_unreadable,
+        cropped,
+    )
+    splits[~readable] = ""
+    if config.skip_duplicates:
+        drop_copies(paths, splits)
+    found = {name: whole.select(splits == name) for name in SPLITS if (splits == name).any()}
     check_classes(config, found)
     return Dataset(dict(found), config.labels)
 
@@ -137,72 +145,36 @@ def index_by_stem(folder: Path) -> dict[str, Path]:
     return found
 
 
-def load_mask_split(pairs: Sequence[MaskedPicture], input_spec: Input, classes: int) -> MaskSplit:
-    """Decode pictures and masks to the network's size."""
-    masks = describe_files(pair.mask for pair in pairs)
-    pictures = describe_files(pair.picture for pair in pairs)
-    rules = ("masks", pictures, masks, asdict(input_spec), classes)
-    shape = (len(pairs), input_spec.height, input_spec.width)
-    labels = store_rows(
-        pairs, lambda pair: resize_mask(read_mask(pair, classes), input_spec), shape, rules
-    )
-    files = [pair.picture for pair in pairs]
-    return MaskSplit(decode_pictures(files, input_spec), labels, tuple(pairs))
+def load_mask_split(
+    folder: Path, pairs: Sequence[MaskedPicture], input_spec: Input, classes: int
+) -> MaskSplit:
+    """The pictures and masks of a folder in the network's size."""
+    return read_masked_pictures(pairs, folder, input_spec, classes)[0]
 
 
-def resize_mask(mask: Pixels, input_spec: Input) -> Pixels:
-    """A mask (h, w) resized and cropped like its picture: (H, W). What it lacks is ignored."""
-    geometry = replace(input_spec, mode="L", interpolation="nearest", mean=(0.0,), std=(1.0,))
-    # A crop pads with 0, so ignored pixels are 0 here.
-    return IGNORED - resize_and_crop(Image.fromarray(IGNORED - mask), geometry)[..., 0]
-
-
-def read_mask(pair: MaskedPicture, classes: int) -> Pixels:
-    """The classes (h, w) uint8 of a mask at its own size.
+def read_masked_pictures(
+    pairs: Sequence[MaskedPicture],
+    folder: Path,
+    input_spec: Input,
+    classes: int,
+    cache: float = DEFAULT_CACHE,
+    skip: bool = False,
+    cropped: NDArray[np.bool_] | None = None,
+) -> tuple[MaskSplit, NDArray[np.bool_]]:
+    """Pictures and masks in the network's size, and which of them can be read: (N,).
 
     Raises:
-        UserError: it is not a picture of class indices, or does not fit its picture.
+        UserError: some cannot, and `skip` is false.
     """
-    path = pair.mask
-    try:
-        with Image.open(path) as image:
-            kind, mode, size = image.format, image.mode, image.size
-            mask = np.array(image.convert("L") if mode == "1" else image)
-    except Exception as error:  # decoders raise exceptions of any class for broken files
-        raise UserError(
-            f"The mask {path} cannot be read: {error}. Save it again as PNG."
-        ) from error
-    if kind in LOSSY_FORMATS:
-        raise UserError(
-            f"The mask {path} is a {kind} file, which does not keep exact values. Save masks as "
-            "PNG from the program that drew them."
-        )
-    if mode not in INDEX_MODES:
-        raise UserError(
-            f"The mask {path} has mode {mode}. A mask must have one number of 8 bits per pixel, "
-            "the index of its class: mode L or P."
-        )
-    wanted = read_upright_size(pair.picture)
-    if size != wanted:
-        raise UserError(
-            f"The mask {path} is {size[0]} x {size[1]}, its picture {wanted[0]} x {wanted[1]}. "
-            "Both must have the same size."
-        )
-    mask = mask // 255 if mode == "1" else mask
-    wrong = mask[(mask >= classes) & (mask != IGNORED)]
-    if wrong.size:
-        raise UserError(
-            f"The mask {path} has the value {wrong.max()}, but there are {classes} labels. Values "
-            f"must be 0 to {classes - 1}, or {IGNORED} for pixels to ignore."
-        )
-    return mask
-
-
-def read_upright_size(path: Path) -> tuple[int, int]:
-    """Width and height of a picture as a viewer shows it."""
-    try:
-        with Image.open(path) as image:
-            (width, height), turn = image.size, read_orientation(image)
-    except Exception as error:  # decoders raise exceptions of any class for broken files
-        raise UserError(f"{path} is not a picture that can be decoded: {error}.") from error
-    return (height, width) if turn in ORIENTATIONS and turn >= SIDEWAYS else (width, height)
+    paths = [pair.picture for pair in pairs]
+    rules = ("masks", input_spec.to_card(), classes, str(folder.absolute()))
+    store = PixelStore(rules, (input_spec.height, input_spec.width), cache)
+    masks = FileMasks(
+        tuple(pairs), input_spec, classes, store, np.full(len(pairs), DECODED, np.int64)
+    )
+    names = [name_file([pair.picture, pair.mask]) for pair in pairs]
+    wanted = np.ones(len(pairs), bool) if cropped is None else ~cropped
+    masks.slots, faults = store.fill(names, masks.decode, wanted)
+    pictures, others = read_pictures(paths, folder, input_spec, cache, cropped)
+    readable = find_readable(faults | others, paths, skip)
+    return MaskSplit(pictures.as_array(), masks.as_array(), tuple(pairs)), readable

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from training.data.datasets import Split
 from training.evaluate.chance import find_accuracy_doubts
+from training.fit.scores import score_labels
 from training.imaging.preprocessing import Predictor
 
 MAX_NAMED_LABELS = 12  # in a sentence
@@ -63,18 +64,13 @@ def compute_multiclass_metrics(
 
     k = len(names)
     counts = torch.bincount(y, minlength=k)  # (K,)
-    precision, recall, f1 = (
+    precision, recall = (
         score(p, y, k, average="none")
-        for score in (
-            classification.multiclass_precision,
-            classification.multiclass_recall,
-            classification.multiclass_f1_score,
-        )
+        for score in (classification.multiclass_precision, classification.multiclass_recall)
     )
     silent = (torch.bincount(p.argmax(1), minlength=k) == 0) & (counts > 0)
     precision = precision.masked_fill(silent, torch.nan)
-    auc = classification.multiclass_auroc(p, y, k, average="none")
-    auc = auc.masked_fill(counts == len(y), torch.nan)
+    f1, auc = (score_labels(measure, p, y) for measure in ("macro_f1", "macro_roc_auc"))
     here = counts > 0
     undefined = [
         *describe_missing(names, counts, len(y)),
@@ -87,8 +83,8 @@ def compute_multiclass_metrics(
         "correct": int((p.argmax(1) == y).sum()),
         "accuracy": round(float((p.argmax(1) == y).double().mean()), 6),
         "balanced_accuracy": round_or_none(recall[here].mean()),
-        "macro_f1": round_or_none(f1[here].mean()),
-        "macro_roc_auc": round_or_none(auc[here].nanmean()),
+        "macro_f1": round_or_none(f1.nanmean()),
+        "macro_roc_auc": round_or_none(auc.nanmean()),
         "calibration_error": compute_calibration_error(p, y),
         "negative_log_likelihood": round_or_none(
             -p.gather(1, y[:, None]).clamp_min(1e-12).log().mean()
@@ -114,18 +110,11 @@ def compute_multilabel_metrics(
 
     They are mean average precision, macro F1 and ROC-AUC, label accuracy and exact match.
     """
-    from torchmetrics.functional import classification
-
-    k, counts = len(names), y.sum(0)  # (K,)
+    counts = y.sum(0)  # (K,)
     precision, auc, f1 = (
-        score(p, y, k, average="none").float().masked_fill(counts == 0, torch.nan)
-        for score in (
-            classification.multilabel_average_precision,
-            classification.multilabel_auroc,
-            classification.multilabel_f1_score,
-        )
+        score_labels(measure, p, y)
+        for measure in ("mean_average_precision", "macro_roc_auc", "macro_f1")
     )
-    auc = auc.masked_fill(counts == len(y), torch.nan)
     undefined = describe_missing(names, counts, len(y))
     right = (p > 0.5) == (y > 0)
     return {

@@ -17,7 +17,7 @@ from training.evaluate.explanations import DEFAULT_MAPS
 from training.export.labels import load_labelled_split, read_labels
 from training.export.pipeline import export_model
 from training.export.request import ExportRequest
-from training.imaging.preprocessing import Input
+from training.imaging.preprocessing import Input, Interpolation
 from training.imaging.synthetic import generate_images
 from training.networks.classifier import (
     Classifier,
@@ -62,6 +62,7 @@ class ImportRequest:
     layer: str | None
     precision: str
     method: str | None = None
+    interpolation: Interpolation | None = None
     maps: int = DEFAULT_MAPS
     pictures_are: str = ""
     unlike: Sequence[str] = ()
@@ -218,6 +219,7 @@ def resolve_input(request: ImportRequest, default: Input) -> Input:
         width=size,
         resize=resize,
         crop="center" if resize else None,
+        interpolation=request.interpolation or default.interpolation,
         mean=mean,
         std=std,
     )

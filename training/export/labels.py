@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from training.data.datasets import Split, load_split
+from training.data.datasets import Split
 from training.data.image_folder import list_labelled_pictures
+from training.data.picture_table import load_split
 from training.data.text_file import read_text
 from training.errors import UserError
 from training.imaging.preprocessing import Input
@@ -38,4 +39,4 @@ def load_labelled_split(folder: Path, labels: tuple[str, ...], input_spec: Input
         raise UserError(
             f"{folder} has subfolders that are not labels of the model: {', '.join(unknown[:5])}."
         )
-    return load_split(rows, labels, input_spec)
+    return load_split(folder, rows, labels, input_spec)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from training.artifact.card import ModelInfo
-from training.config import MODEL_NAME
+from training.config_file import MODEL_NAME
 from training.data.datasets import Split
 from training.errors import UserError
 from training.evaluate.explanations import DEFAULT_MAPS

@@ -12,7 +12,7 @@ from training.errors import UserError
 from training.imaging.synthetic import generate_images
 from training.networks.classifier import Classifier, prepare_classifier, split_neuron
 
-FIXED_FIELDS = ("architecture", "options", "task", "one_neuron", "optimizer")
+FIXED_FIELDS = ("architecture", "options", "task", "one_neuron", "optimizer", "best")
 
 
 def save_atomically(state: dict[str, Any], path: Path) -> None:
@@ -39,13 +39,15 @@ def load_state(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]
 def check_resumable(
     state: dict[str, Any], config: Config, labels: tuple[str, ...], folder: Path
 ) -> None:
-    """Raise UserError if a config or its labels differ from the run where they must not.
-
-    A run of an earlier version has no config in its last state, and is not checked.
-    """
-    stored = {name: state["config"][name] for name in FIXED_FIELDS if "config" in state}
-    stored |= {"labels": tuple(state["labels"])} if "labels" in state else {}
-    for name, before in stored.items():
+    """Raise UserError if a run is of an earlier version, or its config or labels differ."""
+    if "scaler" not in state:
+        raise UserError(
+            f"The run in {folder} was begun by an earlier version and cannot be resumed. Its "
+            f"best.pt can still be exported. To go on from it, start a new run with --out and "
+            f"--set weights={folder / 'best.pt'}."
+        )
+    stored = {name: state["config"][name] for name in FIXED_FIELDS}
+    for name, before in {**stored, "labels": tuple(state["labels"])}.items():
         now = labels if name == "labels" else getattr(config, name)
         if now != before:
             raise UserError(

@@ -2,6 +2,8 @@
 
 import copy
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from torch import nn
 
@@ -13,6 +15,10 @@ from training.networks.classifier import Classifier
 from training.networks.trial import check_logits
 from training.networks.unet import check_sides
 from training.validation import describe_unknown
+
+
+class DivergedError(UserError):
+    """The loss of a run is not a finite number."""
 
 
 def check_splits(config: Config, data: Dataset) -> None:
@@ -68,12 +74,28 @@ def check_copy(config: Config, model: Classifier) -> None:
         ) from error
 
 
-def check_loss(figures: dict[str, float], epoch: int, learning_rate: float) -> None:
-    """Raise UserError if an epoch ended with a loss that is not a finite number."""
-    losses = figures["train_loss"], figures["val_loss"]
-    if not all(math.isfinite(loss) for loss in losses):
-        raise UserError(
-            f"The loss is not finite after epoch {epoch}: training {losses[0]}, validation "
-            f"{losses[1]}. Lower `learning_rate` (now {learning_rate:g}) or set `clip`. "
-            "This epoch was not saved."
+def check_loss(config: Config, loss: float, when: str) -> None:
+    """Raise DivergedError if a loss is not a finite number."""
+    if not math.isfinite(loss):
+        raise DivergedError(
+            f"The loss is not finite {when}: {loss}. Lower `learning_rate` (now "
+            f"{config.learning_rate:g}) or set `clip`. This epoch was not saved."
         )
+
+
+@contextmanager
+def explain_compiler(used: bool) -> Iterator[None]:
+    """If torch.compile is used, turn an error of it into a UserError with its cause."""
+    if not used:
+        yield
+        return
+    from torch._dynamo.exc import TorchDynamoException  # its import takes seconds
+
+    try:
+        yield
+    except TorchDynamoException as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise UserError(
+            f"compile=True failed: {reason}. It needs a compiler for C++ on a CPU, and Triton on a "
+            "GPU. Install it, or set compile=False."
+        ) from error

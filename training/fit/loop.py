@@ -5,19 +5,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
 from training.config import Config
 from training.data.datasets import Dataset
 from training.errors import UserError
 from training.fit.checkpoint import check_resumable, load_state, save_atomically
-from training.fit.checks import check_loss, check_network, check_splits
+from training.fit.checks import check_network, check_splits
 from training.fit.distributed import (
     check_batch_size,
+    check_norms,
     get_rank,
     join_process_group,
     leave_process_group,
 )
+from training.fit.progress import Progress
+from training.fit.scores import check_best
 from training.fit.training_run import TrainingRun
 from training.networks.classifier import prepare_classifier
 
@@ -43,10 +47,12 @@ def fit(config: Config, data: Dataset, folder: Path, resume: bool = False) -> di
             resume_run(run, last)
         first = get_rank() == 0
         folder.mkdir(parents=True, exist_ok=True)
-        with SummaryWriter(str(folder / "log")) if first else nullcontext() as writer:
+        with (
+            SummaryWriter(str(folder / "log")) if first else nullcontext() as writer,
+            Progress(config.epochs, run.batches, run.epochs_done) as progress,
+        ):
             while not run.is_over():
-                figures = run.run_epoch()
-                check_loss(figures, run.epochs_done, config.learning_rate)
+                figures = run.run_epoch(progress)
                 if writer is None:
                     continue
                 for name, value in figures.items():
@@ -63,13 +69,17 @@ def start_run(config: Config, data: Dataset) -> TrainingRun:
     """A run before its first epoch, after all checks. Joins the process group under torchrun."""
     device = join_process_group(config.device)
     check_batch_size(config.batch_size)
+    check_norms(config.sync_batch_norm, device)
     check_splits(config, data)
+    check_best(config, data.splits["val"], len(data.labels))
     torch.manual_seed(config.seed)
     model, head = prepare_classifier(config, len(data.labels))
     check_network(config, data, model)
     model = model.to(device)
     if config.channels_last:
         model = model.to(memory_format=torch.channels_last)
+    if config.sync_batch_norm:
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
     return TrainingRun(config, data, model, head, device)
 
 

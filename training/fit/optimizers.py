@@ -1,27 +1,39 @@
-"""Optimizers, learning rate schedules and losses by name. Knows nothing of data or epochs."""
+"""Optimizers, the learning rate of each weight, and schedules, by name.
+
+All are torch's. Knows nothing of data or losses.
+"""
 
 import math
-from collections.abc import Callable, Iterable
+import warnings
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import nn
+from torch.optim import Optimizer, lr_scheduler
+from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from training.config import Config
-from training.imaging.augmentation import IGNORED
 
-LossFunction = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+Tensors = tuple[torch.Tensor, ...] | list[torch.Tensor]
 
-SCHEDULES: dict[str, Callable[[float], float]] = {
-    "constant": lambda _: 1.0,
-    "step": lambda t: 0.1 ** int(3 * t),
-    "cosine": lambda t: 0.5 * (1 + math.cos(math.pi * min(t, 1))),
-    "exponential": lambda t: 0.01**t,
+SCHEDULES: dict[str, Callable[[Optimizer, int], LRScheduler]] = {  # over so many steps
+    "constant": lambda optimizer, _: lr_scheduler.ConstantLR(optimizer, 1.0),
+    "step": lambda optimizer, steps: lr_scheduler.MultiStepLR(
+        optimizer, [math.ceil(steps / 3), math.ceil(2 * steps / 3)]
+    ),
+    "cosine": lambda optimizer, steps: lr_scheduler.CosineAnnealingLR(optimizer, steps),
+    "exponential": lambda optimizer, steps: lr_scheduler.ExponentialLR(
+        optimizer, 0.01 ** (1 / steps)
+    ),
 }
+FIRST_FACTOR = 1e-3  # of the learning rate, in the first step of a warm-up
 
 
-def make_optimizer(config: Config, groups: Iterable[dict[str, object]]) -> torch.optim.Optimizer:
-    """The config's optimizer over parameter groups, each with its `share` of the learning rate."""
+def make_optimizer(config: Config, groups: Iterable[dict[str, Any]]) -> Optimizer:
+    """The config's optimizer over parameter groups."""
     rate, decay = config.learning_rate, config.weight_decay
     momentum = config.momentum
     match config.optimizer:
@@ -37,64 +49,100 @@ def make_optimizer(config: Config, groups: Iterable[dict[str, object]]) -> torch
             return torch.optim.RMSprop(groups, rate, momentum=momentum, weight_decay=decay)
 
 
-def compute_rate_factor(config: Config, done: float) -> float:
-    """The learning rate as a share of the config's, after the share `done` (0..1) of the steps."""
-    if config.schedule == "onecycle":  # from 1/25 up to 1 and down to almost 0, along cosines
-        rise = config.warmup or 0.3
-        if done < rise:
-            return 1 / 25 + (1 - 1 / 25) * 0.5 * (1 - math.cos(math.pi * done / rise))
-        return max(SCHEDULES["cosine"]((done - rise) / (1 - rise)), 1e-5)
-    if done < config.warmup:
-        return max(done / config.warmup, 1e-3)
-    return SCHEDULES[config.schedule]((done - config.warmup) / (1 - config.warmup))
+def group_parameters(
+    config: Config, network: nn.Module, head: set[str]
+) -> Iterator[dict[str, Any]]:
+    """Groups of parameters with one learning rate and weight decay each, the head's first.
 
-
-def make_loss(config: Config, shares: torch.Tensor) -> LossFunction:
-    """The config's loss of logits (N, K) and labels; `shares` (K,) are the class frequencies."""
-    weight = None
-    if config.class_weights:
-        weight = 1 / shares.clamp_min(1e-6)
-        weight = (
-            weight / (weight * shares).sum()
-        )  # so that the mean weight of a training picture is 1
-    smoothing = config.label_smoothing
-    if config.task == "segmentation":
-        entropy = nn.CrossEntropyLoss(weight, ignore_index=IGNORED, label_smoothing=smoothing)
-        return lambda logits, masks: (
-            entropy(logits, masks.long()) + compute_dice_loss(logits, masks)
-        )
-    if config.task == "multilabel":
-        positive = (1 - shares) / shares.clamp_min(1e-6) if config.class_weights else None
-        return nn.BCEWithLogitsLoss(pos_weight=positive)
-    if config.one_neuron:  # logits (N, 1) of the second label
-        positive = shares[0] / shares[1].clamp_min(1e-6) if config.class_weights else None
-        binary = nn.BCEWithLogitsLoss(pos_weight=positive)
-        return lambda logits, labels: binary(logits[:, 0], (1 - smoothing) * labels + smoothing / 2)
-    if config.loss == "focal":
-        return lambda logits, labels: compute_focal_loss(logits, labels, weight)
-    return nn.CrossEntropyLoss(weight, label_smoothing=smoothing)
-
-
-def compute_focal_loss(
-    logits: torch.Tensor, labels: torch.Tensor, weight: torch.Tensor | None
-) -> torch.Tensor:
-    """Focal loss with gamma 2 (Lin et al. 2017): confident pictures count less."""
-    each = F.cross_entropy(logits, labels, weight, reduction="none")  # (N,)
-    sure = F.softmax(logits, 1).gather(1, labels[:, None])[:, 0]
-    return ((1 - sure) ** 2 * each).mean()
-
-
-def compute_dice_loss(logits: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
-    """1 less the mean soft Dice (Milletari et al. 2016) of the classes in the masks (N, H, W).
-
-    Pixels of the whole batch count together, so that a picture without a class says nothing of it.
+    The body has `body_rate` times the head's rate, and `layer_decay` times that for each stage
+    below the head. Norms and biases are those with a single axis.
     """
-    classes = torch.arange(logits.shape[1], device=logits.device)[:, None, None]
-    counted = (masks != IGNORED)[:, None]  # (N, 1, H, W)
-    p = logits.float().softmax(1) * counted  # (N, K, H, W)
-    truth = (masks[:, None] == classes) & counted
-    both = (p * truth).sum((0, 2, 3))  # (K,)
-    sizes = p.sum((0, 2, 3)) + truth.sum((0, 2, 3))
-    here = truth.any(3).any(2).any(0)
-    dice = (2 * both + 1) / (sizes + 1)
-    return 1 - (dice * here).sum() / here.sum().clamp_min(1)
+    everywhere = not config.weights if config.norm_decay is None else config.norm_decay
+    depths = number_stages(network)
+    top = max((depth for name, depth in depths.items() if name not in head), default=0) + 1
+    groups = defaultdict(list)
+    for name, weight in network.named_parameters():
+        rate, decay = config.learning_rate, config.weight_decay
+        if name not in head:
+            rate *= config.body_rate * config.layer_decay ** (top - depths[name])
+        if weight.ndim < 2 and not everywhere:
+            decay = 0.0
+        groups[name not in head, rate, decay].append(weight)
+    for (_, rate, decay), weights in sorted(groups.items(), key=lambda item: item[0][0]):
+        yield {"params": weights, "lr": rate, "weight_decay": decay}
+
+
+def number_stages(network: nn.Module) -> dict[str, int]:
+    """The depth of each parameter's stage, counted from the input, in the order of the modules.
+
+    A container, and a module with most of the weights, is taken apart. Each other module is a
+    stage. One without a matrix, such as a norm, belongs to the stage before it.
+    """
+    total = sum(weight.numel() for weight in network.parameters())
+    stages: list[nn.Module] = []
+
+    def collect(module: nn.Module) -> None:
+        size = sum(weight.numel() for weight in module.parameters())
+        container = isinstance(module, nn.Sequential | nn.ModuleList)
+        children = list(module.children())
+        if children and (container or 2 * size > total):
+            for child in children:
+                collect(child)
+        elif size:
+            stages.append(module)
+
+    collect(network)
+    depths: dict[int, int] = {}
+    depth = -1
+    for stage in stages:
+        weights = list(stage.parameters())
+        depth += any(weight.ndim > 1 for weight in weights)
+        depths |= {id(weight): max(depth, 0) for weight in weights if id(weight) not in depths}
+    # What a module that is taken apart has itself, such as an embedding, is at the input.
+    return {name: depths.get(id(weight), 0) for name, weight in network.named_parameters()}
+
+
+def make_schedule(
+    name: str, warmup: float, optimizer: Optimizer, steps: int, done: int = 0
+) -> LRScheduler:
+    """The named schedule over so many steps, of which the share `warmup` rises to the full rate.
+
+    The steps that are done are taken again, so the rates of a resumed run are the same to the bit.
+    """
+    # Steps that fp16 skips look to torch like a schedule that is ahead of its optimizer.
+    warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")
+    warm = round(warmup * steps)
+    schedule: LRScheduler
+    if name == "onecycle":  # from 1/25 up to 1, then down to almost 0, along cosines
+        schedule = lr_scheduler.OneCycleLR(
+            optimizer,
+            [group["lr"] for group in optimizer.param_groups],
+            total_steps=steps + 1,  # the rate after the last step is the lowest
+            pct_start=min((warmup or 0.3) * (1 + 1e-9), 1.0),  # a rise of 0 steps divides by 0
+            cycle_momentum=False,
+            final_div_factor=4000,
+        )
+    elif warm:
+        rise = lr_scheduler.LinearLR(optimizer, FIRST_FACTOR, total_iters=warm)
+        rest = SCHEDULES[name](optimizer, max(steps - warm, 1))
+        schedule = lr_scheduler.SequentialLR(optimizer, [rise, rest], [warm])
+    else:
+        schedule = SCHEDULES[name](optimizer, steps)
+    for _ in range(done):
+        schedule.step()
+    return schedule
+
+
+def make_average(model: nn.Module, decay: float) -> AveragedModel:
+    """A moving average of the weights and of the statistics of norms.
+
+    It follows the weights closely at first, so that a short run does not keep those it began with.
+    """
+
+    def update(kept: Tensors, now: Tensors, _: object) -> None:
+        steps = int(average.n_averaged)
+        now_decay = min(decay, (1 + steps) / (10 + steps))
+        get_ema_multi_avg_fn(now_decay)(kept, now, steps)  # type: ignore[no-untyped-call]
+
+    average = AveragedModel(model, multi_avg_fn=update, use_buffers=True)
+    return average

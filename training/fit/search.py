@@ -22,13 +22,14 @@ from tqdm import tqdm
 from training.config import Config
 from training.data.datasets import Dataset
 from training.errors import UserError
+from training.fit.checks import DivergedError
 from training.fit.loop import start_run
 from training.fit.optimizers import SCHEDULES
-from training.fit.training_run import get_best_measure
+from training.fit.progress import Progress
+from training.fit.scores import PHRASES, get_best_measure
 from training.imaging.augmentation import Augmentation
 from training.imaging.preprocessing import Input
 
-MEASURES = {"val_loss": "validation loss", "val_miou": "validation mIoU"}
 HEARTBEAT_SECONDS = 30  # a trial without one for twice as long is repeated
 SEARCHED_FIELDS = (
     *("optimizer", "learning_rate", "batch_size", "weight_decay", "schedule", "dropout"),
@@ -68,7 +69,7 @@ def search_hyperparameters(
         )
     best = suggest_config(config, optuna.trial.FixedTrial(study.best_trial.params))
     write_config(best, study.best_value, folder / f"{config.name}.py")
-    save_study_plots(study, folder, MEASURES[get_best_measure(config.task)[0]])
+    save_study_plots(study, folder, PHRASES[get_best_measure(config)[0]])
     return best
 
 
@@ -89,11 +90,18 @@ def open_study(config: Config, storage: str) -> optuna.Study:
             ),
             study_name=config.name,
             load_if_exists=True,
-            direction="minimize" if get_best_measure(config.task)[1] > 0 else "maximize",
+            direction="minimize" if get_best_measure(config)[1] > 0 else "maximize",
             pruner=optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=1),
         )
     except Exception as error:  # each database raises its own kinds
         raise UserError(f"The study {storage} cannot be opened: {error}.") from error
+    measure = get_best_measure(config)[0]
+    if study.user_attrs.get("measure", measure) != measure:
+        raise UserError(
+            f"The study {storage} compares trials by {study.user_attrs['measure']}, the config by "
+            f"{measure}. Set `best` as it was, or begin another study with --out."
+        )
+    study.set_user_attr("measure", measure)
     # A process that joins or continues the study must sample other numbers than before.
     seed = config.seed + len(study.trials)
     study.sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True)
@@ -149,11 +157,15 @@ def list_finished_trials(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
 def run_trial(config: Config, data: Dataset, trial: Trial) -> float:
     """Train with one config; returns its best measure, or raises TrialPruned."""
     training = start_run(config, data)
-    while not training.is_over():
-        figures = training.run_epoch()
-        trial.report(figures[training.measure], training.epochs_done)
-        if figures["val_loss"] != figures["val_loss"] or trial.should_prune():
-            raise optuna.TrialPruned
+    with Progress(config.epochs, training.batches) as progress:
+        while not training.is_over():
+            try:
+                figures = training.run_epoch(progress)
+            except DivergedError as error:
+                raise optuna.TrialPruned(str(error)) from error
+            trial.report(figures[training.measure], training.epochs_done)
+            if trial.should_prune():
+                raise optuna.TrialPruned
     return training.sign * training.best
 
 
@@ -176,7 +188,7 @@ def write_config(config: Config, value: float, path: Path) -> None:
         f"from {kind.__module__} import {kind.__name__}" for kind in (Augmentation, Config, Input)
     ]
     text = [
-        f'"""Found by tune: {MEASURES[get_best_measure(config.task)[0]]} {value:.4f}.',
+        f'"""Found by tune: {PHRASES[get_best_measure(config)[0]]} {value:.4f}.',
         "",
         f"Command: python -m training fit {path}",
         '"""',

@@ -82,11 +82,13 @@ class Head:
 class ConstantMatrix:
     """alpha is a row of a constant matrix: a linear layer makes the logits from the pooled map."""
 
-    means: Tensor  # (C, K)
+    weights: Tensor  # (C, K)
+    scale: Tensor  # (K,)
 
     def __call__(self, forward: ForwardPass, target: Tensor) -> tuple[Tensor, Tensor]:
         rows = resolve_targets(target, forward.logits)  # (N, T)
-        return forward.logits, F.embedding(rows, self.means)
+        # Scaled here, so that the matrix is the layer's own and the file holds it once.
+        return forward.logits, F.embedding(rows, self.weights) * self.scale
 
 
 @dataclass(frozen=True)
@@ -153,10 +155,12 @@ def make_alpha_method(model: nn.Module, network: nn.Module, plan: Plan) -> Weigh
     if plan.kind in ("map", "pool"):
         return MapBackward(head, plan.area)
     weights = sum_over_positions(pivot, plan.channels)
+    scale = torch.full((plan.channels,), 1 / plan.area)
     if not plan.is_closed_form:
-        return LinearBackward(head, weights, torch.full((plan.channels,), 1 / plan.area))
-    means = weights / plan.area
-    return ConstantMatrix(means) if plan.kind == "linear" else ScaledMatrix(head, means)
+        return LinearBackward(head, weights, scale)
+    if plan.kind == "linear":
+        return ConstantMatrix(weights, scale)
+    return ScaledMatrix(head, weights / plan.area)
 
 
 def repeat_rows(rows: Tensor, times: int) -> Tensor:

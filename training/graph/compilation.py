@@ -22,12 +22,8 @@ from training.gradcam.find_layout import expose_map
 from training.gradcam.plan import Plan, make_plan
 from training.gradcam.reference import Method, find_layer, prepare_network
 from training.graph.fuse_batchnorm import fuse_batchnorms
-from training.graph.onnx_export import (
-    MIN_HALF_WEIGHTS,
-    export_prediction_graph,
-    export_traced_graph,
-    store_half_weights,
-)
+from training.graph.onnx_export import export_prediction_graph, export_traced_graph
+from training.graph.stored_weights import MIN_HALF_WEIGHTS, store_half_weights
 from training.imaging.preprocessing import Pixels
 from training.networks.classifier import compute_probabilities
 

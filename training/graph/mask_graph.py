@@ -20,8 +20,8 @@ from training.graph.onnx_export import (
     MASK_OUTPUTS,
     export_dynamic_graph,
     export_prediction_graph,
-    store_half_weights,
 )
+from training.graph.stored_weights import store_half_weights
 from training.imaging.preprocessing import Pixels
 from training.networks.classifier import Classifier
 

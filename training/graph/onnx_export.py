@@ -12,13 +12,13 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import torch
-from onnx import numpy_helper
 from torch.fx import GraphModule
+
+from training.graph.stored_weights import share_transposed_weights
 
 OUTPUTS = ("logits", "probabilities", "cam", "alpha")
 MASK_OUTPUTS = ("mask", "probabilities", "cam")
 OPSET = 18
-MIN_HALF_WEIGHTS = 256  # weights with fewer numbers stay in 32 bits
 
 
 def export_traced_graph(
@@ -57,7 +57,9 @@ def export_dynamic_graph(
     name_dimensions(exported.model)
     fix_reshape_sizes(exported.model)
     keep_transposes_apart(exported.model)
-    return strip_metadata(exported.model)
+    proto = strip_metadata(exported.model)
+    share_transposed_weights(proto)
+    return proto
 
 
 def export_prediction_graph(
@@ -196,23 +198,3 @@ def keep_repeated_shapes(graph: onnx.GraphProto) -> None:
     ]
     del graph.value_info[:]
     graph.value_info.extend(kept)
-
-
-def store_half_weights(proto: onnx.ModelProto) -> None:
-    """Store weights in 16 bits if that is exact; a runtime folds the added casts on loading."""
-    casts = []
-    for weight in proto.graph.initializer:
-        if weight.data_type != onnx.TensorProto.FLOAT or np.prod(weight.dims) < MIN_HALF_WEIGHTS:
-            continue
-        values = numpy_helper.to_array(weight)
-        small = values.astype(np.float16)
-        if not np.array_equal(values, small.astype(np.float32)):
-            continue
-        name = weight.name
-        weight.CopyFrom(numpy_helper.from_array(small, f"{name}_half"))
-        casts.append(
-            onnx.helper.make_node("Cast", [f"{name}_half"], [name], to=onnx.TensorProto.FLOAT)
-        )
-    nodes = [*casts, *proto.graph.node]
-    del proto.graph.node[:]
-    proto.graph.node.extend(nodes)

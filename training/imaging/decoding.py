@@ -7,6 +7,7 @@ import contextlib
 import io
 import os
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
@@ -23,8 +24,12 @@ PIXEL_RULES = 2  # change it with the pixels of any file, so that stored pixels 
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 
 
-def decode_picture(source: Path | bytes, mode: str) -> Image.Image:
+def decode_picture(
+    source: Path | bytes, mode: str, prepare: Callable[[Image.Image], None] | None = None
+) -> Image.Image:
     """Return the picture in mode "RGB" or "L", with the EXIF orientation applied.
+
+    `prepare` gets the opened picture before its pixels are decoded.
 
     Raises:
         UserError: the picture cannot be decoded. The sentence names the file.
@@ -39,6 +44,8 @@ def decode_picture(source: Path | bytes, mode: str) -> Image.Image:
         with open_file(content) as image:
             width, height = image.size
             if width * height <= max_pixels:
+                if prepare:
+                    prepare(image)
                 load_pixels(image)
                 return convert_mode(image, mode)
         size = f"{width} x {height}"

@@ -30,6 +30,7 @@ GraphRunner = Callable[
 ]  # an exported graph, given targets (N, T)
 
 
+Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 Side = Annotated[int, Field(ge=1)]  # in pixels
 
 
@@ -44,7 +45,7 @@ class Input(Settings):
     width: Side = 224
     resize: Side | None = 256  # length of the shorter side; None: squash to height x width
     crop: Literal["center"] | None = "center"
-    interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "bilinear"
+    interpolation: Interpolation = "bilinear"
     # The fields below are applied inside the graph; one value per channel.
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[Annotated[float, Field(gt=0)], ...] = (0.229, 0.224, 0.225)

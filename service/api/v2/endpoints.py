@@ -146,25 +146,30 @@ class V2Endpoints:
     async def index(self, request: Request) -> Response:
         """`POST /v2/repository/index`: every version in the repository."""
         await request.read_body(INDEX_BYTES, lambda _: None)
-        entries = [
+        return JSONResponse(self.list_versions())
+
+    def list_versions(self) -> list[IndexEntry]:
+        """Return every version in the repository, with its state."""
+        return [
             _describe_entry(model["name"], version)
             for model in self._repository.describe_all()
             for version in model["versions"]
         ]
-        return JSONResponse(entries)
 
     async def model(self, request: Request) -> Response:
         """`GET /v2/models/<name>`: the tensors of a model."""
-        model = self._find(request)
+        return JSONResponse(self.describe_model(self._find(request)))
+
+    def describe_model(self, model: Model) -> ModelMetadata:
+        """Return the tensors of a model, and its versions that answer."""
         versions = self._repository.describe(model.name)["versions"]
-        metadata: ModelMetadata = {
+        return {
             "name": model.name,
             "versions": [version["version"] for version in versions if version["provider"]],
             "platform": PLATFORM,
             "inputs": list_metadata(describe_inputs(model)),
             "outputs": list_metadata(describe_outputs(model)),
         }
-        return JSONResponse(metadata)
 
     async def model_ready(self, request: Request) -> Response:
         """`GET /v2/models/<name>/ready`: whether a model can answer."""

@@ -7,6 +7,7 @@ from starlette.responses import Response
 
 from service.api.operations import JsonObject
 from service.api.v2.operations import BINARY_TYPE
+from service.api.v2.outputs import OutputTensor, write_answer
 from service.api.v2.schemas import InferCall, WantedOutput
 from service.api.v2.segmentation import REGION, read_region_targets
 from service.api.v2.signature import (
@@ -18,7 +19,7 @@ from service.api.v2.signature import (
     read_outputs,
     read_targets,
 )
-from service.api.v2.tensors import OutputTensor, read_call, write_answer
+from service.api.v2.tensors import read_call
 from service.artifact.card import RegionTarget
 from service.http.body import Body
 from service.http.form import JSON_TYPE
@@ -46,7 +47,17 @@ def read_request(json_length: str, model: Model, max_bytes: int, body: Body) -> 
         UnknownLabel: The model has no such target.
         PayloadTooLarge: It has too many values, or an image of more than `max_bytes` bytes.
     """
-    call = read_call(body, json_length)
+    return fit_request(read_call(body, json_length), model, max_bytes)
+
+
+def fit_request(call: InferCall, model: Model, max_bytes: int) -> InferRequest:
+    """Return what a request asks of a model, with its images taken out of the body.
+
+    Raises:
+        BadRequest: It does not fit the model.
+        UnknownLabel: The model has no such target.
+        PayloadTooLarge: It has too many values, or an image of more than `max_bytes` bytes.
+    """
     wanted = read_outputs(call, model)
     tensors = read_inputs(call, model)
     images = read_images(tensors[IMAGE], model, max_bytes)

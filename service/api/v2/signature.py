@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from service.api.v2.outputs import OutputTensor
 from service.api.v2.schemas import (
     InferCall,
     InputTensor,
@@ -18,7 +19,7 @@ from service.api.v2.schemas import (
     WantedOutput,
 )
 from service.api.v2.segmentation import REGION, REGION_SIZE
-from service.api.v2.tensors import BYTES, OutputTensor, read_array, read_elements
+from service.api.v2.tensors import BYTES, read_array, read_elements
 from service.artifact.card import FAMILIARITY, TOP_1
 from service.errors import BadRequest, excerpt
 from service.inference.results import check_label_index, rank

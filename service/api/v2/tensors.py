@@ -1,24 +1,21 @@
-"""The wire format of the Open Inference Protocol: read and write tensors, in JSON and binary.
+"""The input tensors of the Open Inference Protocol, in JSON and binary; see also `outputs`.
 
 These are pure functions. They know datatypes, shapes and sizes, but nothing of models, images,
 queues or HTTP.
 """
 
 import struct
-from collections.abc import Sequence
-from itertools import chain
 from math import prod
 from reprlib import repr as shorten
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
-from pydantic_core import to_json
 
 from service.api.options import describe_rule
 from service.api.v2.number_lists import flatten, read_integers
-from service.api.v2.schemas import AnsweredTensor, InferCall, InputTensor
+from service.api.v2.schemas import InferCall, InputTensor
 from service.errors import ApiError, BadRequest, PayloadTooLarge, excerpt
 from service.http.base64_text import describe_image_limit
 from service.http.body import Body, Part
@@ -39,14 +36,6 @@ class BinaryData(Part):
     """The values of an input as they were sent, after the JSON."""
 
 
-class OutputTensor(NamedTuple):
-    """One output of a response: numbers, or texts of shape [N, M]."""
-
-    name: str
-    values: NDArray[Any] | list[list[str]]
-    is_binary: bool
-
-
 def read_call(body: Body, json_length: str) -> InferCall:
     """Read a request; `json_length` is its `Inference-Header-Content-Length`, empty if none.
 
@@ -65,13 +54,22 @@ def read_call(body: Body, json_length: str) -> InferCall:
                 f"body of {end} bytes, got '{excerpt(json_length)}'."
             )
         end = length
-    try:
-        document = parse_json_object(body, '{"inputs": […]}', length=end, has_numbers=True)
-        call = InferCall.model_validate(document)
-    except ValidationError as exc:
-        raise BadRequest(_describe(exc)) from None
+    document = parse_json_object(body, '{"inputs": […]}', length=end, has_numbers=True)
+    call = validate_call(document)
     _attach_binary(call.inputs, body, end)
     return call
+
+
+def validate_call(document: Any) -> InferCall:
+    """Return a request as the protocol describes it.
+
+    Raises:
+        BadRequest: A field is missing or wrong.
+    """
+    try:
+        return InferCall.model_validate(document)
+    except ValidationError as exc:
+        raise BadRequest(_describe(exc)) from None
 
 
 def read_array(tensor: InputTensor) -> NDArray[Any]:
@@ -107,10 +105,14 @@ def read_array(tensor: InputTensor) -> NDArray[Any]:
 def read_elements(tensor: InputTensor, max_bytes: int) -> list[bytes]:
     """Return the elements of a BYTES input whose shape was checked: raw, or base64 in JSON.
 
+    Over gRPC each may be a part of its own.
+
     Raises:
         BadRequest: There are too few or too many, or one is truncated or not base64.
         PayloadTooLarge: One has more than `max_bytes` bytes.
     """
+    if isinstance(tensor.data, list) and all(isinstance(item, Part) for item in tensor.data):
+        return _read_parts(tensor, max_bytes)
     if not isinstance(tensor.data, BinaryData):
         elements = [decode_base64_image(text, max_bytes) for text in _read_texts(tensor)]
         for element in elements:
@@ -140,35 +142,6 @@ def read_elements(tensor: InputTensor, max_bytes: int) -> list[bytes]:
     return found
 
 
-def write_answer(head: dict[str, Any], outputs: Sequence[OutputTensor]) -> tuple[bytes, int | None]:
-    """Return the body of a response, and the length of its JSON if binary data follows.
-
-    The JSON is written row by row: at once it would hold all other requests meanwhile.
-    """
-    described: list[bytes] = []
-    blocks: list[bytes] = []
-    for name, values, is_binary in outputs:
-        if isinstance(values, list):
-            tensor: AnsweredTensor = {
-                "name": name,
-                "datatype": BYTES,
-                "shape": [len(values), len(values[0])],
-            }
-        else:
-            datatype = "UINT8" if values.dtype == DTYPES["UINT8"] else "FP32"
-            tensor = {"name": name, "datatype": datatype, "shape": list(values.shape)}
-        if is_binary:
-            block = _write_elements(values) if isinstance(values, list) else _write_array(values)
-            blocks.append(block)
-            tensor["parameters"] = {"binary_data_size": len(block)}
-            described.append(to_json(tensor))
-        else:
-            described.append(b'%b,"data":[%b]}' % (to_json(tensor)[:-1], _write_rows(values)))
-    start: bytes = to_json({**head, "outputs": []})[:-2]
-    document = b"%b%b]}" % (start, b",".join(described))
-    return b"".join((document, *blocks)), len(document) if blocks else None
-
-
 def _attach_binary(inputs: list[InputTensor], body: Body, start: int) -> None:
     """Give each input with a binary size its part of the bytes that follow the JSON."""
     rest = BinaryData(body, start, len(body))
@@ -195,10 +168,24 @@ def _attach_binary(inputs: list[InputTensor], body: Body, start: int) -> None:
 
 
 def _read_integers(tensor: InputTensor) -> NDArray[np.int64]:
-    """Return the integers in JSON, flat or nested, after a check of their type."""
+    """Return the integers, in JSON flat or nested, after a check of their type."""
+    if isinstance(tensor.data, np.ndarray):
+        return tensor.data
     if isinstance(tensor.data, LongList):
         return read_integers(tensor.data.view, tensor.name)
     return np.array(_flatten(tensor, {int}, "integers"), np.int64)
+
+
+def _read_parts(tensor: InputTensor, max_bytes: int) -> list[bytes]:
+    """Return the elements that each stand alone in the body."""
+    _check_count(tensor, len(tensor.data))
+    found: list[bytes] = []
+    for part in tensor.data:
+        if len(part) > max_bytes:
+            raise PayloadTooLarge(describe_image_limit(max_bytes))
+        found.append(bytes(part.view))
+        part.release()
+    return found
 
 
 def _read_texts(tensor: InputTensor) -> list[str | LongText]:
@@ -223,24 +210,6 @@ def _check_count(tensor: InputTensor, count: int) -> None:
             f"The input '{tensor.name}' of shape {tensor.shape} must have {prod(tensor.shape)} "
             f"values, got {count}."
         )
-
-
-def _write_array(values: NDArray[Any]) -> bytes:
-    if values.dtype == DTYPES["UINT8"]:
-        return values.tobytes()
-    return values.astype(DTYPES["FP32"], copy=False).tobytes()
-
-
-def _write_rows(values: NDArray[Any] | list[list[str]]) -> bytes:
-    """Return the items of a flat list in JSON, without its brackets."""
-    rows = values if isinstance(values, list) else (row.ravel().tolist() for row in values)
-    written = (to_json(row)[1:-1] for row in rows)
-    return b",".join(row for row in written if row)
-
-
-def _write_elements(texts: list[list[str]]) -> bytes:
-    elements = [text.encode() for text in chain.from_iterable(texts)]
-    return b"".join(LENGTH.pack(len(element)) + element for element in elements)
 
 
 def _describe(exc: ValidationError) -> str:

@@ -19,7 +19,7 @@ export function listModels(models) {
 
 /** Fill the dialog about the chosen model. */
 export function describeModel(model) {
-  const { card, name, version, sha256, provider } = model;
+  const { card, name, version, sha256, provider, engine } = model;
   const { confidence, labels } = card;
   elements["about-title"].textContent = nameModel(model);
   elements["about-summary"].textContent = card.summary ?? "";
@@ -32,7 +32,7 @@ export function describeModel(model) {
         ["Looks at", `${card.input.width} × ${card.input.height} pixels, ${card.input.mode === "L" ? "gray" : "colour"}`],
         ["Warns", isMaskModel(model) ? null : describeWarnings(confidence)],
         ["License", card.license],
-        ["File", `${name}/${version}, ${card.architecture}, on ${provider}, sha256 ${sha256?.slice(0, 12)}…`],
+        ["File", `${name}/${version}, ${card.architecture}, on ${provider} (${engine?.name}, ${engine?.precision}), sha256 ${sha256?.slice(0, 12)}…`],
       ].filter(([, value]) => value),
     ),
   );

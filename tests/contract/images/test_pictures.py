@@ -17,6 +17,7 @@ from tests.contract.pictures import (
     read,
     turn,
 )
+from tests.heic import HEIC
 from tests.server import Server
 from tests.service.quadrants_model import encode, light
 from tests.tiff import WHITE_IS_ZERO, write_tiff
@@ -52,9 +53,11 @@ def read_quarters(server: Server, content: bytes) -> list[float]:
         ("TIFF", {"compression": "jpeg"}),
         ("AVIF", {"quality": 90}),
         ("AVIF", {"quality": 90, "subsampling": "4:4:4"}),
+        (HEIC, {}),
+        (HEIC, {"chroma": "444", "tile_size": 64}),
     ],
 )
-def test_jpeg_png_webp_avif_gif_bmp_and_tiff_are_accepted(
+def test_jpeg_png_webp_gif_bmp_tiff_avif_and_heic_are_accepted(
     server: Server, file_format: str, options: dict[str, Any]
 ) -> None:
     seen = read_quarters(server, encode(LIGHT, file_format, **options))
@@ -66,7 +69,7 @@ def test_an_mpo_is_read_as_its_first_jpeg(server: Server) -> None:
     assert read_quarters(server, mpo) == pytest.approx([0, 1, 0, 0], abs=0.02)
 
 
-@pytest.mark.parametrize("file_format", ["GIF", "PNG", "WEBP", "AVIF", "TIFF"])
+@pytest.mark.parametrize("file_format", ["GIF", "PNG", "WEBP", "AVIF", "TIFF", HEIC])
 def test_an_animation_is_read_as_its_first_frame(server: Server, file_format: str) -> None:
     frames = [LIGHT, light(2, LIGHT.size), paint(255, LIGHT.size)]
     assert read_quarters(server, animate(frames, file_format)) == pytest.approx(
@@ -86,7 +89,7 @@ def test_exif_orientation_is_applied(server: Server, orientation: int, file_form
     assert reported == {"width": 64, "height": 48}
 
 
-@pytest.mark.parametrize("file_format", ["JPEG", "AVIF"])
+@pytest.mark.parametrize("file_format", ["JPEG", "AVIF", HEIC])
 @pytest.mark.parametrize("orientation", STORE)
 def test_exif_orientation_of_a_lossy_picture_is_applied(
     server: Server, orientation: int, file_format: str
@@ -115,9 +118,15 @@ def test_transparent_pixels_are_composed_on_white(server: Server, file_format: s
     assert seen == pytest.approx([1, 128 / 255, 1, 128 / 255], abs=0.005)
 
 
-def test_transparent_pixels_of_an_avif_are_composed_on_white(server: Server) -> None:
+@pytest.mark.parametrize(
+    ("file_format", "options"),
+    [("AVIF", {"quality": 100, "subsampling": "4:4:4"}), (HEIC, {"quality": -1, "chroma": "444"})],
+)
+def test_transparent_pixels_of_a_lossy_picture_are_composed_on_white(
+    server: Server, file_format: str, options: dict[str, Any]
+) -> None:
     clear, half = paint((0, 0, 0, 0), mode="RGBA"), paint((0, 0, 0, 127), mode="RGBA")
-    content = encode(halve(clear, half), "AVIF", quality=100, subsampling="4:4:4")
+    content = encode(halve(clear, half), file_format, **options)
     seen = read_quarters(server, content)
     assert seen == pytest.approx([1, 128 / 255, 1, 128 / 255], abs=0.02)
 
@@ -221,7 +230,7 @@ def test_bytes_in_no_accepted_format_are_unsupported(server: Server, content: by
 
 
 NOISE = Image.effect_noise((300, 200), 80).convert("RGB")
-TRUNCATED = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF")
+TRUNCATED = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", HEIC)
 
 
 @pytest.mark.parametrize("call", ["/predict", "/gradcam"])
@@ -234,8 +243,9 @@ TRUNCATED = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF")
         b"\xff\xd8\xff",
         b"GIF89a",
         b"\0\0\0\x20ftypavif",
+        b"\0\0\0\x20ftypheic",
     ],
-    ids=[*TRUNCATED, "header", "corrupt", "start", "gif start", "avif start"],
+    ids=[*TRUNCATED, "header", "corrupt", "start", "gif start", "avif start", "heic start"],
 )
 def test_a_truncated_or_corrupt_picture_is_invalid(
     server: Server, content: bytes, call: str

@@ -94,9 +94,12 @@ def test_models_are_listed_with_state_provider_hash_and_card(tree: Tree) -> None
     model = next(model for model in listed if model["name"] == "main")
     assert model["default"] is True
     version = model["versions"][0]
-    assert list(version) == ["version", "state", "reason", "provider", "sha256", "card"]
+    keys = ["version", "state", "reason", "provider", "engine", "sha256", "card"]
+    assert list(version) == keys
     assert (version["version"], version["state"], version["reason"]) == ("1", "ready", None)
     assert version["provider"] == "cpu"
+    engine = {"name": "onnxruntime", "precision": "fp32", "speedup": None, "reason": None}
+    assert version["engine"] == engine
     assert len(version["sha256"]) == 64
     assert version["card"]["labels"] == list(LABELS)
     assert tree.server.client.get("/models/main").json() == model

@@ -6,7 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from service.settings import Settings, SettingsError, read_settings
+from service.settings import (
+    BUNDLED_DEFAULT,
+    Settings,
+    SettingsError,
+    apply_bundled_default,
+    read_settings,
+)
 from tests.contract.tree import PICTURE
 from tests.server import start_server
 from tests.warm_process import start_worker
@@ -24,6 +30,7 @@ DEFAULTS: dict[str, object] = {
     "MAX_REQUEST_BYTES": 67_108_864,
     "MAX_IMAGE_PIXELS": 50_000_000,
     "MAX_CONNECTIONS": "auto",
+    "GRPC_PORT": 0,
     "MODEL_POLL_SECONDS": 2,
     "DRAIN_SECONDS": 5,
     "API_KEYS": (),
@@ -91,6 +98,35 @@ def test_lists_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.api_keys == ("key-1", "key-2")
     assert settings.public_paths == ()
     assert "key-1" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("models", "environment", "default"),
+    [
+        (("birds", BUNDLED_DEFAULT), {}, BUNDLED_DEFAULT),
+        (("birds", BUNDLED_DEFAULT), {"DEFAULT_MODEL": ""}, BUNDLED_DEFAULT),
+        (("birds",), {"DEFAULT_MODEL": ""}, None),
+        (("birds",), {"DEFAULT_MODEL": "bees"}, "bees"),
+        (("birds", BUNDLED_DEFAULT), {"MODELS_DIR": "models"}, None),
+    ],
+)
+def test_the_photo_model_is_the_default_only_where_it_is_and_nothing_else_is_set(
+    models: tuple[str, ...],
+    environment: dict[str, str],
+    default: str | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Compose sets an empty default if it is given none, and puts the models into this folder."""
+    for name in models:
+        (tmp_path / "models" / name).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("service.settings.BUNDLED_MODELS", tmp_path / "models")
+    for name, value in environment.items():
+        monkeypatch.setenv(f"SIGHTGLASS_{name}", value)
+    settings = apply_bundled_default(read_settings())
+    assert settings.default_model == default
+    assert settings.models_dir == Path("models")
 
 
 def test_an_unknown_setting_is_a_warning_with_the_nearest_name(

@@ -1,4 +1,4 @@
-"""Traces: spans that a collector receives, failing collectors, and no imports without traces."""
+"""Traces and metrics that a collector receives, failing collectors, and no imports without them."""
 
 import contextlib
 import os
@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
-from service.server.tracing import make_exporters
+from service import __version__
+from service.server.otel.exporters import make_exporters
+from service.server.otel.measurements import BUCKETS
 from service.settings import SettingsError
 from tests.contract.collector import Collector, collect, read
 from tests.contract.tree import PICTURE
@@ -25,8 +27,8 @@ SOON = "50"  # ms before spans are sent
 LATER = "600000"
 UNTRACED = """
 import service.__main__, service.server.dispatcher, service.api.v2.endpoints, sys
-from service.server.tracing import open_tracer
-assert open_tracer() is None
+from service.server.otel.recorder import open_recorder
+assert open_recorder() is None
 assert not [name for name in sys.modules if name.startswith("opentelemetry")]
 """
 
@@ -59,7 +61,11 @@ def traced(
     (folder / "models" / "unfit" / "1").mkdir(parents=True)
     (folder / "models" / "unfit" / "1" / "model.onnx").write_bytes(b"no model")
     settings = {"max_batch_size": 2, "default_model": "quadrants"}
-    variables = {ENDPOINT: collector.url, "OTEL_BSP_SCHEDULE_DELAY": SOON}
+    variables = {
+        ENDPOINT: collector.url,
+        "OTEL_BSP_SCHEDULE_DELAY": SOON,
+        "OTEL_METRIC_EXPORT_INTERVAL": SOON,
+    }
     with (
         environment(**variables),
         start_worker(folder / "models", folder, **settings) as running,
@@ -82,7 +88,11 @@ def read_timings(server_timing: str) -> dict[str, float]:
 def test_a_request_is_a_span_with_its_stages_as_child_spans(
     collector: Collector, traced: Server
 ) -> None:
-    headers = {"x-request-id": "heat", "traceparent": f"00-{TRACE}-{PARENT}-01"}
+    headers = {
+        "x-request-id": "heat",
+        "traceparent": f"00-{TRACE}-{PARENT}-01",
+        "user-agent": "stock/1",
+    }
     answer = traced.client.post("/gradcam", content=PICTURE, headers=headers)
     span, stages = collector.find("heat")
     assert (span.name, span.kind) == ("POST /gradcam", Span.SPAN_KIND_SERVER)
@@ -91,6 +101,12 @@ def test_a_request_is_a_span_with_its_stages_as_child_spans(
         "http.request.method": "POST",
         "http.route": "/gradcam",
         "http.response.status_code": 200,
+        "url.scheme": "http",
+        "url.path": "/gradcam",
+        "network.protocol.version": "1.1",
+        "server.address": "127.0.0.1",
+        "server.port": traced.client.base_url.port,
+        "user_agent.original": "stock/1",
         "sightglass.request_id": "heat",
         "sightglass.model": "quadrants",
         "sightglass.version": "1",
@@ -116,7 +132,10 @@ def test_only_our_spans_are_sent_under_our_service_name(
     traced.client.get("/models", headers={"x-request-id": "models"})
     collector.find("models")
     resources = [resource for call in collector.received for resource in call.resource_spans]
-    assert {read(list(r.resource.attributes))["service.name"] for r in resources} == {"sightglass"}
+    described = [read(list(r.resource.attributes)) for r in resources]
+    assert {a["service.name"] for a in described} == {"sightglass"}
+    assert {a["service.version"] for a in described} == {__version__}
+    assert len({a["service.instance.id"] for a in described}) == 1
     assert {s.scope.name for r in resources for s in r.scope_spans} == {"sightglass"}
 
 
@@ -178,13 +197,14 @@ def test_a_rejection_has_its_code_but_not_its_path(collector: Collector, traced:
     traced.client.post("/predict", content=b"no picture", headers={"x-request-id": "refused"})
     span, stages = collector.find("refused")
     assert read(span)["http.response.status_code"] == 415
-    assert read(span)["error.type"] == "unsupported_media_type"
+    assert read(span)["sightglass.code"] == "unsupported_media_type"
+    assert "error.type" not in read(span)
     assert span.status.code == Status.STATUS_CODE_UNSET  # not an error of the server
     assert stages == []
     traced.client.get("/secret", headers={"x-request-id": "nowhere"})
     span, _ = collector.find("nowhere")
     assert span.name == "GET"
-    assert "http.route" not in read(span)
+    assert not {"http.route", "url.path", "url.query"} & set(read(span))
     assert "secret" not in str(collector.received)
 
 
@@ -198,9 +218,51 @@ def test_an_error_of_the_server_is_an_error_in_the_span(
     assert span.status.code == Status.STATUS_CODE_ERROR
 
 
+def test_a_method_of_no_http_standard_is_named_other(collector: Collector, traced: Server) -> None:
+    traced.client.request("PROPFIND", "/models", headers={"x-request-id": "dav"})
+    span, _ = collector.find("dav")
+    assert span.name == "HTTP /models"
+    assert read(span)["http.request.method"] == "_OTHER"
+    assert read(span)["http.request.method_original"] == "PROPFIND"
+
+
+def test_a_host_that_is_no_name_leaves_the_server_out(collector: Collector, traced: Server) -> None:
+    answer = traced.client.get("/models", headers={"host": "here:there"})
+    assert answer.status_code == 400
+    span, _ = collector.find(answer.headers["x-request-id"])
+    assert not {"server.address", "server.port"} & set(read(span))
+
+
+def test_durations_are_measured_as_the_semantic_conventions_say(
+    collector: Collector, traced: Server
+) -> None:
+    for _ in range(3):
+        traced.client.post("/predict?top_k=1", content=PICTURE)
+    traced.client.post("/predict?model=unfit", content=PICTURE)
+    wanted = {"http.route": "/predict", "http.request.method": "POST"}
+    point = collector.find_measured(wanted | {"http.response.status_code": 200}, at_least=3)
+    assert read(list(point.attributes)) == wanted | {
+        "http.response.status_code": 200,
+        "url.scheme": "http",
+        "network.protocol.version": "1.1",
+    }
+    assert tuple(point.explicit_bounds) == BUCKETS
+    assert point.count == sum(point.bucket_counts)
+    assert 0 < point.sum < 60
+    failed = collector.find_measured(wanted | {"http.response.status_code": 503}, at_least=1)
+    assert read(list(failed.attributes))["error.type"] == "not_ready"
+    [(name, unit)] = {(metric.name, metric.unit) for metric in collector.metrics()}
+    assert (name, unit) == ("http.server.request.duration", "s")
+    assert (
+        'sightglass_requests_total{route="/predict",status="200"}'
+        in traced.client.get("/metrics").text
+    )
+
+
 @pytest.mark.slow
 def test_a_stopping_server_sends_the_remaining_spans(quadrants_dir: Path, tmp_path: Path) -> None:
     variables = {"OTEL_TRACES_EXPORTER": "otlp,console", "OTEL_SERVICE_NAME": "other"}
+    variables["OTEL_METRIC_EXPORT_INTERVAL"] = LATER
     with (
         collect() as own,
         environment(**variables, **{ENDPOINT: own.url, "OTEL_BSP_SCHEDULE_DELAY": LATER}),
@@ -211,6 +273,7 @@ def test_a_stopping_server_sends_the_remaining_spans(quadrants_dir: Path, tmp_pa
         assert own.received == []
         assert server.stop() == 0
         own.find("last")
+        own.find_measured({"http.route": "/predict"}, at_least=1)
         [resource, *_] = own.received[0].resource_spans
         assert read(list(resource.resource.attributes))["service.name"] == "other"
         shown = {event["name"] for event in server.read_events() if "context" in event}
@@ -242,13 +305,17 @@ def test_a_dead_collector_neither_fails_requests_nor_holds_the_stop(
     "variables",
     [
         {},
-        {"OTEL_TRACES_EXPORTER": "", ENDPOINT: ""},
-        {"OTEL_TRACES_EXPORTER": "none", ENDPOINT: "http://collector:4318"},
+        {"OTEL_TRACES_EXPORTER": "", "OTEL_METRICS_EXPORTER": "", ENDPOINT: ""},
+        {
+            "OTEL_TRACES_EXPORTER": "none",
+            "OTEL_METRICS_EXPORTER": "none",
+            ENDPOINT: "http://collector:4318",
+        },
         {"OTEL_SDK_DISABLED": "TRUE", ENDPOINT: "http://collector:4318"},
     ],
     ids=["unset", "empty", "none", "disabled"],
 )
-def test_without_traces_opentelemetry_is_not_imported(variables: dict[str, str]) -> None:
+def test_without_exporters_opentelemetry_is_not_imported(variables: dict[str, str]) -> None:
     with environment(**variables):
         command = [sys.executable, "-c", UNTRACED]
         subprocess.run(command, cwd=ROOT, check=True, timeout=60)
@@ -261,6 +328,8 @@ def test_without_traces_opentelemetry_is_not_imported(variables: dict[str, str])
         ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "collector"),
         ("OTEL_TRACES_EXPORTER", "zipkin"),
         ("OTEL_TRACES_EXPORTER", "console,jaeger"),
+        ("OTEL_METRICS_EXPORTER", "prometheus"),
+        ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "collector"),
     ],
 )
 def test_an_invalid_variable_gives_one_sentence(variable: str, value: str) -> None:
@@ -278,6 +347,17 @@ def test_protocols_other_than_http_are_rejected() -> None:
         pytest.raises(SettingsError, match="must be http/protobuf, got 'grpc'"),
     ):
         make_exporters()
+
+
+@pytest.mark.parametrize(
+    ("signal", "module"), [("TRACES", "trace_exporter"), ("METRICS", "metric_exporter")]
+)
+def test_one_signal_alone_can_be_asked_for(signal: str, module: str) -> None:
+    with environment(**{f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT": "http://collector:4318/here"}):
+        made = make_exporters()
+    made_of = [type(exporter).__module__ for exporters in made for exporter in exporters]
+    assert len(made_of) == 1
+    assert module in made_of[0]
 
 
 def test_an_exporter_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

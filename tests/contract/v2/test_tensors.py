@@ -7,15 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from service.api.v2.outputs import OutputTensor, write_answer
 from service.api.v2.schemas import InputTensor
-from service.api.v2.tensors import (
-    BinaryData,
-    OutputTensor,
-    read_array,
-    read_call,
-    read_elements,
-    write_answer,
-)
+from service.api.v2.tensors import BinaryData, read_array, read_call, read_elements
 from service.errors import BadRequest
 
 

@@ -136,7 +136,7 @@ def has_ipv6() -> bool:
 @pytest.mark.parametrize(
     ("name", "value", "allowed"),
     [
-        ("DEVICE", "tpu", "'auto', 'cpu' or 'cuda'"),
+        ("DEVICE", "tpu", "'auto', 'cpu', 'openvino' or 'cuda'"),
         ("WORKERS", "0", "greater than 0 or 'auto'"),
         ("MAX_QUEUE_SIZE", "many", "a valid integer"),
         ("DRAIN_SECONDS", "-1", "greater than or equal to 0"),

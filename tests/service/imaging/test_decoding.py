@@ -12,7 +12,9 @@ from service.artifact.card import InputSpec
 from service.errors import ApiError, ImageTooLarge, InvalidImage, UnsupportedMediaType
 from service.imaging.decoding import decode_image, open_image
 from service.imaging.geometry import scale_to_longer_side
+from tests.heic import HEIC
 from tests.service.imaging.test_geometry import make_input
+from tests.service.quadrants_model import encode
 
 MAX_PIXELS = 50_000_000
 PHOTO = make_input(256, 224, 224)
@@ -23,12 +25,6 @@ def draw(size: tuple[int, int], mode: str = "RGB") -> Image.Image:
     x, y = np.meshgrid(np.linspace(0, 1, size[0]), np.linspace(0, 1, size[1]))
     planes = np.stack([x, y, x * y], axis=-1)
     return Image.fromarray((planes * 255).astype(np.uint8)).convert(mode)
-
-
-def encode(image: Image.Image, file_format: str = "PNG", **options: Any) -> bytes:
-    file = io.BytesIO()
-    image.save(file, file_format, **options)
-    return file.getvalue()
 
 
 def decode(content: bytes, spec: InputSpec = PHOTO, **options: Any) -> Any:
@@ -130,7 +126,7 @@ def test_a_file_that_is_no_image_differs_from_a_broken_image(
         decode(content)
 
 
-@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP", "AVIF", "GIF", "TIFF", "BMP"])
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP", "AVIF", "GIF", "TIFF", "BMP", HEIC])
 def test_a_truncated_picture_is_rejected(file_format: str) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
     content = encode(Image.fromarray(noise), file_format)

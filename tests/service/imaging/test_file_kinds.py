@@ -8,9 +8,11 @@ import pytest
 from PIL import AvifImagePlugin, Image
 
 from service.errors import InvalidImage, UnsupportedMediaType
+from service.imaging import file_kinds
 from service.imaging.decoding import decode_image, open_image
 from service.imaging.file_kinds import find_branded_format
 from tests import tiff
+from tests.attacks.picture_files import write_larger_heic
 from tests.service.imaging.test_geometry import make_input
 from tests.service.quadrants_model import encode
 
@@ -71,13 +73,25 @@ def test_a_whole_file_of_an_unsupported_kind_is_described(kind: str) -> None:
 
 
 @pytest.mark.parametrize("brands", [b"heic\0\0\0\0mif1heic", b"mif1\0\0\0\0mif1heix"])
-def test_a_heic_must_be_converted(brands: bytes) -> None:
+def test_a_heic_is_named_where_its_extra_is_missing(
+    brands: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(file_kinds, "heic", None)
     content = (8 + len(brands)).to_bytes(4) + b"ftyp" + brands + bytes(100)
     with pytest.raises(UnsupportedMediaType) as caught:
         open_image(content, MAX_PIXELS)
     assert caught.value.message == (
-        "The content is a HEIC, which cannot be decoded here. Convert it to a JPEG, PNG or WebP."
+        "The content is a HEIC, which needs the extra heif (sightglass[heif]). "
+        "Convert it to a JPEG, PNG or WebP."
     )
+
+
+def test_a_heic_whose_pixels_have_another_size_than_its_header_says_is_broken() -> None:
+    content = write_larger_heic((128, 128), (64, 64))
+    opened = open_image(content, MAX_PIXELS)
+    assert opened.size == (64, 64)
+    with pytest.raises(InvalidImage, match="corrupt"):
+        decode_image(opened, make_input(None, 8, 8))
 
 
 def test_an_avif_is_named_where_pillow_cannot_decode_it(monkeypatch: pytest.MonkeyPatch) -> None:

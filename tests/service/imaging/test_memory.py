@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from PIL import Image
 
 from service.imaging.decoding import open_image
 from service.imaging.memory import estimate_decode_bytes, may_hide_memory
+from tests.heic import HEIC
 from tests.server import ROOT
 from tests.service.imaging.test_geometry import make_input
 from tests.service.quadrants_model import encode
@@ -65,6 +67,10 @@ def draw_tiff(mode: str) -> bytes:
     return encode(draw(mode), "TIFF")
 
 
+def draw_heic(mode: str, **options: Any) -> bytes:
+    return encode(draw(mode), HEIC, enc_params={"preset": "ultrafast"}, **options)
+
+
 def make_dark_color_tiff() -> bytes:
     """Numbers of 12 bits, so the file is decoded a second time."""
     numbers = np.asarray(draw("RGB")).astype(np.uint16) * 16
@@ -100,6 +106,14 @@ PICTURES: dict[str, Callable[[], bytes]] = {
     "AVIF, animated": lambda: encode(
         draw("RGB"), "AVIF", speed=10, save_all=True, append_images=[draw("RGB").rotate(90)]
     ),
+    "HEIC": partial(draw_heic, "RGB"),
+    "HEIC, gray": partial(draw_heic, "L"),
+    "HEIC, dense": partial(draw_heic, "RGB", chroma="444"),
+    "HEIC, alpha, dense": partial(draw_heic, "RGBA", chroma="444"),
+    "HEIC, tiles": partial(draw_heic, "RGB", tile_size=512),
+    "HEIC, 10 bits": partial(draw_heic, "RGB", bits=10),
+    "HEIC, 10 bits, dense": partial(draw_heic, "RGB", bits=10, chroma="444"),
+    "HEIC, 10 bits, alpha, dense": partial(draw_heic, "RGBA", bits=10, chroma="444"),
     "BMP": lambda: encode(draw("RGB"), "BMP"),
     **{f"TIFF {mode}": partial(draw_tiff, mode) for mode in ("F", "CMYK")},
     "TIFF, one strip": lambda: encode(

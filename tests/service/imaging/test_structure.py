@@ -14,11 +14,12 @@ from service.imaging.structure import (
     MAX_SCANS,
     MAX_SEGMENTS,
     check_scans,
-    count_avif_plane_bytes,
     count_passes,
+    count_plane_bytes,
     is_tiny_plain,
 )
 from tests.attacks import picture_files as files
+from tests.heic import HEIC
 from tests.service.quadrants_model import encode, light
 
 PHOTO = light(0, (64, 48))
@@ -168,16 +169,37 @@ def test_planes_of_an_avif_are_counted_as_its_streams_store_them(
     mode: str, subsampling: str, expected: float
 ) -> None:
     content = encode(PHOTO.convert(mode), "AVIF", subsampling=subsampling)
-    assert count_avif_plane_bytes(content, "A" in mode) == expected
+    assert count_plane_bytes(content, "A" in mode) == expected
     deep = bytearray(content)
     deep[content.index(b"av1C") + 6] |= 0b0100_0000
-    assert count_avif_plane_bytes(bytes(deep), "A" in mode) == 2 * expected
+    assert count_plane_bytes(bytes(deep), "A" in mode) == 2 * expected
+
+
+@pytest.mark.parametrize(
+    ("mode", "sampling", "expected"),
+    [
+        ("L", "420", 1),
+        ("RGB", "420", 1.5),
+        ("RGB", "422", 2),
+        ("RGB", "444", 3),
+        ("RGBA", "420", 2.5),
+    ],
+)
+def test_planes_of_a_heic_are_counted_as_its_streams_store_them(
+    mode: str, sampling: str, expected: float
+) -> None:
+    content = encode(PHOTO.convert(mode), HEIC, chroma=sampling)
+    assert count_plane_bytes(content, "A" in mode) == expected
+    deep = bytearray(content)
+    deep[content.index(b"hvcC") + 4 + 17] |= 2
+    assert count_plane_bytes(bytes(deep), "A" in mode) == 2 * expected
 
 
 def test_an_avif_whose_streams_say_nothing_is_taken_for_the_largest_kind() -> None:
-    assert count_avif_plane_bytes(b"", False) == 8
-    assert count_avif_plane_bytes(b"av1C" * 1000, False) == 8
-    assert count_avif_plane_bytes(b"av1C", False) == 6
+    assert count_plane_bytes(b"", False) == 8
+    assert count_plane_bytes(b"av1C" * 1000, False) == 8
+    assert count_plane_bytes(b"av1C", False) == 6
+    assert count_plane_bytes(b"hvcC", False) == 6
 
 
 def encode_digit(file_format: str, **options: Any) -> bytes:

@@ -18,6 +18,7 @@ from service.inference.memory_budget import MemoryBudget
 from service.inference.room import Canvas, Place, Room
 from service.settings import Settings
 from tests.attacks import picture_files as files
+from tests.heic import HEIC
 from tests.server import wait_until
 from tests.service.imaging.test_geometry import make_input
 from tests.service.inference.test_decoder_pool import find_decoders
@@ -53,6 +54,7 @@ async def decode_in_room(decoder: Decoder, upload: Upload, place: Place) -> Pict
         (encode(light(0, (500, 375)), "WEBP"), True),
         (encode(light(0, (500, 375)), "TIFF"), False),
         (encode(light(0, (50, 30)), "AVIF"), False),
+        (encode(light(0, (50, 30)), HEIC), False),
         (encode(light(0, (128, 128)), "WEBP", lossless=True), True),
         (files.write_code_groups(1024, 65_536), False),
         (encode(Image.new("L", (1, 65_535))), True),
@@ -68,6 +70,7 @@ async def decode_in_room(decoder: Decoder, upload: Upload, place: Place) -> Pict
         "WebP",
         "TIFF",
         "AVIF",
+        "HEIC",
         "lossless WebP",
         "codes of a WebP",
         "tall",

@@ -20,6 +20,7 @@ from service.inference.decoder_pool import DecoderPool, Decoding
 from service.inference.decoder_process import Job, NeedsMore, receive_result
 from tests.attacks import picture_files as files
 from tests.contract.pictures import announce_size
+from tests.heic import HEIC
 from tests.server import PATIENCE, wait_until
 from tests.service.imaging.test_geometry import make_input
 from tests.service.quadrants_model import encode, light, write_model
@@ -62,7 +63,7 @@ def decode(pool: DecoderPool, job: Job) -> Picture | NeedsMore:
     return pool.submit(job)[0].result(PATIENCE)
 
 
-@pytest.mark.parametrize("file_format", ["GIF", "TIFF", "BMP", "PNG", "AVIF"])
+@pytest.mark.parametrize("file_format", ["GIF", "TIFF", "BMP", "PNG", "AVIF", HEIC])
 def test_a_process_gives_the_same_picture_as_a_thread(pool: DecoderPool, file_format: str) -> None:
     content = encode(light(2, (1500, 900)), file_format)
     expected = decode_image(open_image(content, 50_000_000), SPEC, DRAWING.shown_size)
@@ -118,6 +119,20 @@ def test_an_avif_larger_than_its_header_says_takes_no_more_memory_than_is_reserv
     with pytest.raises(InvalidImage):
         decode(pool, make_job(hostile, reserved=9 * MEGABYTE))
     honest = encode(light(1, (900, 700)), "AVIF")
+    needed = decode(pool, make_job(honest, reserved=MEGABYTE))
+    assert isinstance(needed, NeedsMore)
+    assert isinstance(decode(pool, make_job(honest, reserved=needed.size)), Picture)
+
+
+def test_a_heic_larger_than_its_header_says_takes_no_more_memory_than_is_reserved(
+    pool: DecoderPool,
+) -> None:
+    """Its header says 64 x 64, its stream has 36 million pixels: 54 MB where 9 are reserved."""
+    hostile = files.write_larger_heic((6000, 6000), (64, 64))
+    assert open_image(hostile, 50_000_000).size == (64, 64)
+    with pytest.raises(InvalidImage):
+        decode(pool, make_job(hostile, reserved=9 * MEGABYTE))
+    honest = encode(light(1, (900, 700)), HEIC)
     needed = decode(pool, make_job(honest, reserved=MEGABYTE))
     assert isinstance(needed, NeedsMore)
     assert isinstance(decode(pool, make_job(honest, reserved=needed.size)), Picture)

@@ -74,8 +74,8 @@ def test_a_file_that_changes_after_its_trial_is_rejected(tmp_path: Path) -> None
     path = tmp_path / "model.onnx"
     write_model(path)
 
-    def try_and_change(path: Path) -> bytes:
-        answer = try_model_file(read_settings(), path)
+    def try_and_change(path: Path, engine: str) -> bytes:
+        answer = try_model_file(read_settings(), path, engine)
         path.write_bytes(bytes(path.stat().st_size))
         return answer
 

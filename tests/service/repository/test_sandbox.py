@@ -57,7 +57,7 @@ def leave() -> None:
 @pytest.mark.parametrize(
     ("attempt", "reason"),
     [
-        (crash, "crashes onnxruntime (SIGSEGV)"),
+        (crash, "crashes its engine (SIGSEGV)"),
         (hang, "did not finish its first images within 1 s"),
         (allocate_too_much, "needs more than the 256 MB of memory that it may take"),
         (reject, "not like this"),

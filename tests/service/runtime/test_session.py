@@ -1,5 +1,6 @@
 """Which session is opened for a model, and what it says if that fails."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,19 +9,15 @@ import pytest
 
 from service.artifact.card import Artifact, InvalidArtifact
 from service.artifact.validation import read_artifact
-from service.runtime import session as session_module
+from service.runtime import opening
 from service.runtime.engine import Session
-from service.runtime.session import (
-    OnnxSession,
-    ReplicatedSession,
-    choose_batch_size,
-    has_cuda,
-    open_session,
-)
+from service.runtime.opening import choose_batch_size, open_session
+from service.runtime.session import OnnxSession, ReplicatedSession, has_cuda
 from service.settings import DeviceError, read_settings
 from tests.service.quadrants_model import write_model
 
 Model = tuple[bytes, Artifact]
+Measure = Callable[..., float]
 
 
 @pytest.fixture
@@ -31,14 +28,15 @@ def model(tmp_path: Path) -> Model:
 
 
 def open_with(
-    model: Model, monkeypatch: pytest.MonkeyPatch, run_seconds: float, **settings: str
+    model: Model, monkeypatch: pytest.MonkeyPatch, run_seconds: float | Measure, **settings: str
 ) -> Session:
-    """Open a session on four cores of which each run takes `run_seconds`."""
+    """Open a session on four cores. Each run takes `run_seconds`, or what that returns."""
     monkeypatch.setenv("SIGHTGLASS_DEVICE", "cpu")
     for name, value in settings.items():
         monkeypatch.setenv(f"SIGHTGLASS_{name.upper()}", value)
-    monkeypatch.setattr(session_module, "count_cores", lambda: 4)
-    monkeypatch.setattr(session_module, "measure_run", lambda *_: run_seconds)
+    monkeypatch.setattr(opening, "count_cores", lambda: 4)
+    measure = run_seconds if callable(run_seconds) else lambda *_: run_seconds
+    monkeypatch.setattr(opening, "measure_run", measure)
     return open_session(*model, read_settings())
 
 
@@ -63,10 +61,22 @@ def test_a_slow_model_has_a_replica_on_each_core(
         np.testing.assert_allclose(one, other, atol=1e-6)
 
 
+@pytest.mark.parametrize(("batch_seconds", "expected"), [(0.041, False), (0.042, True)])
+def test_rows_run_alone_if_each_takes_longer_in_a_batch(
+    model: Model, monkeypatch: pytest.MonkeyPatch, batch_seconds: float, expected: bool
+) -> None:
+    def measure(_session: object, _artifact: object, size: int = 1, _targets: int = 0) -> float:
+        return 0.010 if size == 1 else batch_seconds
+
+    session = open_with(model, monkeypatch, measure)
+    assert isinstance(session, ReplicatedSession)
+    assert session.rows_alone == expected
+
+
 def test_a_slow_model_that_is_too_large_for_replicas_uses_all_cores(
     model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session_module, "MAX_REPLICATED_BYTES", 10)
+    monkeypatch.setattr(opening, "MAX_REPLICATED_BYTES", 10)
     session = open_with(model, monkeypatch, 1)
     assert isinstance(session, OnnxSession)
     assert (session.run_inline, session.replicas) == (False, 1)

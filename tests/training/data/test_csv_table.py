@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from training.config import load_config
-from training.data import image_folder
+from training.config_file import load_config
 from training.data.csv_table import read_csv_table
 from training.data.datasets import load_dataset
+from training.data.decoded import store
 from training.errors import UserError
 
 
 @pytest.fixture
 def pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of forty pictures."""
-    monkeypatch.setattr(image_folder, "CACHE_FOLDER", tmp_path / "cache")
+    monkeypatch.setattr(store, "CACHE_FOLDER", tmp_path / "cache")
     for i in range(40):
         Image.new("RGB", (20, 20), (i, i, i)).save(tmp_path / f"{i}.png")
     return tmp_path

@@ -6,15 +6,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from training.config import Config, load_config
-from training.data import image_folder
+from training.config import Config
+from training.config_file import load_config
 from training.data.datasets import (
     load_dataset,
     load_mnist,
     load_trained_dataset,
     read_idx_file,
 )
+from training.data.decoded import store
 from training.data.image_folder import list_splits
+from training.data.splits import SplitRules
 from training.errors import UserError
 
 
@@ -22,7 +24,7 @@ from training.errors import UserError
 def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Decoded pictures go to a folder of the test's own."""
     folder = tmp_path_factory.mktemp("cache")
-    monkeypatch.setattr(image_folder, "CACHE_FOLDER", folder)
+    monkeypatch.setattr(store, "CACHE_FOLDER", folder)
     return folder
 
 
@@ -40,7 +42,7 @@ def config(folder: Path, *changes: str) -> Config:
 
 def test_mnist_has_all_its_digits(data_dir: Path) -> None:
     """60,000 and 10,000 digits; a tenth of each class is held out."""
-    splits = load_mnist(0.1, 0).splits
+    splits = load_mnist(SplitRules(0.1, 0, 0)).splits
     assert data_dir.is_dir()
     assert len(splits["train"]) + len(splits["val"]) == 60_000
     assert len(splits["val"]) == pytest.approx(6_000, abs=5)
@@ -62,7 +64,9 @@ def test_a_folder_with_splits_keeps_them(tmp_path: Path) -> None:
     }  # fmt: skip
     train = found.splits["train"]
     assert train.pictures.shape == (12, 16, 16, 3)
-    assert (train.pictures.mean((1, 2, 3)) > 100).tolist() == (train.labels == 1).tolist()
+    assert (np.asarray(train.pictures).mean((1, 2, 3)) > 100).tolist() == (
+        train.labels == 1
+    ).tolist()
 
 
 def test_a_folder_without_splits_is_split_by_the_seed(tmp_path: Path) -> None:
@@ -72,7 +76,7 @@ def test_a_folder_without_splits_is_split_by_the_seed(tmp_path: Path) -> None:
     once, again = (load_dataset(config(tmp_path, "test=0.2", "validation=0.1")) for _ in range(2))
     assert np.bincount(once.splits["test"].labels).tolist() == [4, 8]
     assert np.bincount(once.splits["val"].labels).tolist() == [2, 3]
-    assert (once.splits["train"].pictures == again.splits["train"].pictures).all()
+    assert np.array_equal(once.splits["train"].pictures, again.splits["train"].pictures)
 
 
 def test_other_files_are_skipped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -86,13 +90,17 @@ def test_other_files_are_skipped(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 
 def test_a_corrupt_picture_is_named(tmp_path: Path, cache: Path) -> None:
-    """The sentence names the file, and no partial cache stays behind."""
+    """The sentence names the file. When it is mended, the other files are not decoded again."""
     fill(tmp_path / "a", 4, 10)
     fill(tmp_path / "b", 4, 99)
     (tmp_path / "b" / "5.jpg").write_text("this is text")
     with pytest.raises(UserError, match=r"5\.jpg is not a picture"):
         load_dataset(config(tmp_path))
-    assert not list(cache.glob("*.part*"))
+    (index,) = cache.glob("*.index")
+    assert len(index.read_text().splitlines()) == 8
+    Image.new("RGB", (8, 8)).save(tmp_path / "b" / "5.jpg")
+    assert sum(map(len, load_dataset(config(tmp_path)).splits.values())) == 9
+    assert len(index.read_text().splitlines()) == 9
 
 
 def test_an_empty_class_is_named(tmp_path: Path) -> None:
@@ -169,7 +177,7 @@ def test_a_label_may_be_called_train(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("count", "shares", "sizes"),
     [
-        (2, (0.1, 0.2), {"train": 2, "val": 2}),
+        (2, (0.1, 0.0), {"train": 2, "val": 2}),
         (3, (0.1, 0.2), {"train": 2, "val": 2, "test": 2}),
         (6, (0.1, 0.2), {"train": 8, "val": 2, "test": 2}),
         (6, (0.99, 0.2), {"train": 2, "val": 8, "test": 2}),
@@ -179,7 +187,7 @@ def test_a_label_may_be_called_train(tmp_path: Path) -> None:
 def test_each_label_has_pictures_in_each_split_if_there_are_enough(
     tmp_path: Path, count: int, shares: tuple[float, float], sizes: dict[str, int]
 ) -> None:
-    """With two pictures of each label there is no test split."""
+    """One at least, and the same share of each label."""
     fill(tmp_path / "a", count, 10)
     fill(tmp_path / "b", count, 99)
     found = load_dataset(config(tmp_path, f"validation={shares[0]}", f"test={shares[1]}"))

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from training.data import image_folder
+from training.data.decoded import store
 from training.errors import UserError
 from training.export.import_network import ImportRequest, import_network
 from training.export.labels import read_labels
@@ -42,7 +42,7 @@ def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Import
     (tmp_path / "mine.py").write_text(MODULE)
     (tmp_path / "labels.txt").write_text("Katze\n犬\n\nemu\n", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(image_folder, "CACHE_FOLDER", tmp_path / "cache")
+    monkeypatch.setattr(store, "CACHE_FOLDER", tmp_path / "cache")
     monkeypatch.delitem(sys.modules, "mine", raising=False)
     namespace: dict[str, Callable[[], torch.nn.Module]] = {}
     exec(MODULE, namespace)  # the same network, for its weights
@@ -81,6 +81,18 @@ def test_a_users_network_is_exported(ask: Callable[..., ImportRequest]) -> None:
     assert (proto.domain, proto.model_version) == ("sightglass", 1)
     assert "3 labels: Katze, 犬, emu." in proto.doc_string
     assert "License: MIT." in proto.doc_string
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"), [("bicubic", "bicubic"), ("nearest", "nearest"), (None, "bilinear")]
+)
+def test_the_card_has_the_interpolation(
+    ask: Callable[..., ImportRequest], given: str | None, expected: str
+) -> None:
+    """It is the user's; without one it is the architecture's."""
+    input_spec = card(import_network(ask(interpolation=given)))["input"]
+    assert isinstance(input_spec, dict)
+    assert input_spec["interpolation"] == expected
 
 
 def test_hirescam_is_gradcam_where_both_are_the_same_map(

@@ -180,12 +180,13 @@ def test_the_bundled_digit_models_are_as_accurate_as_their_cards_say(
 ) -> None:
     """The file classifies the same number of 10,000 test digits correctly, at least 99.2 %."""
     from training.data.datasets import load_mnist
+    from training.data.splits import SplitRules
 
     assert data_dir.is_dir()
     versions = sorted(Path("models", name).iterdir(), key=lambda path: int(path.name))
     for folder in versions:
         proto, found = read(folder)
-        test = load_mnist(0.1, 0).splits["test"]
+        test = load_mnist(SplitRules(0.1, 0, 0)).splits["test"]
         run = open_session(proto)
         p = predict_split(functools.partial(predict, run), test)
         assert int((p.argmax(1) == test.labels).sum()) == found["metrics"]["correct"] >= 9_920

@@ -11,10 +11,13 @@ from torch import nn
 
 from tests.training.conftest import COLOR
 from training.config import Config
+from training.config_file import check_combinations
 from training.data.datasets import Dataset, Split
 from training.errors import UserError
+from training.fit.checkpoint import load_checkpoint
 from training.fit.distributed import check_device
 from training.fit.loop import fit, start_run
+from training.imaging.augmentation import Augmentation
 from training.networks.classifier import Classifier
 from training.networks.trial import check_logits
 
@@ -139,9 +142,9 @@ def test_a_device_that_is_not_there_is_refused(name: str) -> None:
 def test_a_loss_that_is_not_finite_stops_the_run(
     quick: Config, strokes: Dataset, tmp_path: Path
 ) -> None:
-    """After the first such epoch, without a checkpoint of it."""
+    """In the first such epoch, without a checkpoint of it."""
     config = replace(quick, learning_rate=1e30, optimizer="sgd", average=0.0)
-    with pytest.raises(UserError, match="The loss is not finite after epoch 1"):
+    with pytest.raises(UserError, match="The loss is not finite after 6 steps of epoch 1: nan"):
         fit(config, strokes, tmp_path)
     assert not list(tmp_path.glob("*.pt"))
 
@@ -178,15 +181,61 @@ def flat() -> nn.Module:
     return nn.Sequential(nn.Conv2d(1, 2, 28), nn.Flatten())
 
 
-def test_a_run_of_an_earlier_version_still_resumes(
+def test_a_run_of_an_earlier_version_is_not_resumed(
     quick: Config, strokes: Dataset, tmp_path: Path
 ) -> None:
-    """Its last state has no config; weights that do not match are one sentence."""
+    """One sentence says so, and what can be done with its best state."""
     state = start_run(replace(quick, epochs=1), strokes).state_dict()
-    torch.save({k: v for k, v in state.items() if k not in ("config", "labels")},
-               tmp_path / "last.pt")  # fmt: skip
-    wider = replace(quick, epochs=1, options={"width": 2.0})
-    with pytest.raises(UserError, match="does not match the config: "):
-        fit(wider, strokes, tmp_path, resume=True)
-    fit(replace(quick, epochs=1), strokes, tmp_path, resume=True)
-    assert (tmp_path / "best.pt").exists()
+    torch.save({k: v for k, v in state.items() if k != "scaler"}, tmp_path / "last.pt")
+    with pytest.raises(UserError, match=r"earlier version and cannot be resumed.*best\.pt"):
+        fit(quick, strokes, tmp_path, resume=True)
+
+
+@pytest.mark.parametrize("best", ["miou", "mean_average_precision", "f1"])
+def test_the_best_measure_suits_the_task(quick: Config, best: str) -> None:
+    """Another one is refused with those that do."""
+    accepted = "loss, accuracy, macro_f1 or macro_roc_auc for task=multiclass"
+    with pytest.raises(UserError, match=f'`best` must be {accepted}, got "{best}"'):
+        check_combinations(replace(quick, best=best))
+
+
+def test_the_best_measure_must_be_defined(quick: Config, strokes: Dataset) -> None:
+    """A validation split of one class has no ROC-AUC."""
+    val = strokes.splits["val"]
+    splits = {**strokes.splits, "val": val.select(np.flatnonzero(val.labels == 0))}
+    with pytest.raises(UserError, match=r"best=\"macro_roc_auc\" is not defined"):
+        start_run(replace(quick, best="macro_roc_auc"), Dataset(splits, strokes.labels))
+
+
+def test_norms_are_synchronised_on_gpus_only(quick: Config, strokes: Dataset) -> None:
+    """Torch cannot do it on a CPU."""
+    with pytest.raises(UserError, match="sync_batch_norm=True works on GPUs only"):
+        start_run(replace(quick, sync_batch_norm=True), strokes)
+
+
+def test_a_compiler_without_tools_is_one_sentence(
+    quick: Config, strokes: Dataset, tmp_path: Path
+) -> None:
+    """It says what is missing and what to do."""
+    config = replace(quick, compile=True, epochs=1)
+    no_compiler = torch._inductor.config.patch({"cpp.cxx": (None, "/nowhere/g++")})
+    with no_compiler, pytest.raises(UserError, match=r"compile=True failed: .*/nowhere/g\+\+"):
+        fit(config, strokes, tmp_path)
+    torch.compiler.reset()
+
+
+@pytest.mark.slow
+def test_a_compiled_network_learns_and_is_kept_as_it_was(
+    quick: Config, strokes: Dataset, tmp_path: Path
+) -> None:
+    """Its checkpoint has the names of the network's own weights, and the same answers."""
+    config = replace(quick, epochs=2, average=0.0, augment=Augmentation(), options={})
+    plain = fit(config, strokes, tmp_path / "plain")
+    compiled = fit(replace(config, compile=True), strokes, tmp_path / "compiled")
+    assert compiled["val_loss"] == pytest.approx(plain["val_loss"], rel=1e-3)
+    names = [
+        load_checkpoint(tmp_path / run / "best.pt")[2].state_dict().keys()
+        for run in ("plain", "compiled")
+    ]
+    assert names[0] == names[1]
+    torch.compiler.reset()

@@ -13,6 +13,7 @@ from training.data.datasets import Dataset, Split
 from training.errors import UserError
 from training.fit.checkpoint import load_checkpoint
 from training.fit.loop import fit
+from training.fit.progress import Progress
 from training.fit.training_run import TrainingRun
 from training.graph.compilation import GraphOptions, compile_graph
 from training.graph.session import open_session
@@ -66,12 +67,31 @@ def test_the_body_is_frozen_for_freeze_epochs_only(
 
 
 def test_the_body_has_body_rate_times_the_learning_rate(resnet: Config, tiles: Dataset) -> None:
-    """The optimizer has a group for the head and one for the body."""
+    """Each part has two groups, because norms and biases have no weight decay."""
     model, head = prepare_classifier(resnet, 2)
     run = TrainingRun(replace(resnet, body_rate=0.1), tiles, model, head, torch.device("cpu"))
-    run.run_epoch()
-    rates = [group["lr"] for group in run.optimizer.param_groups]
-    assert rates[1] == pytest.approx(0.1 * rates[0])
+    with Progress(2, run.batches) as progress:
+        run.run_epoch(progress)
+    rates = [group["lr"] for group in run.learner.optimizer.param_groups]
+    assert len(rates) == 4
+    assert rates[0] == rates[1]
+    assert rates[2] == rates[3] == pytest.approx(0.1 * rates[0])
+
+
+def test_the_schedule_begins_when_the_body_is_unfrozen(resnet: Config, tiles: Dataset) -> None:
+    """A head that learns alone has the full rate, and the rise follows."""
+    model, head = prepare_classifier(resnet, 2)
+    config = replace(resnet, epochs=3, freeze_epochs=1, schedule="onecycle", warmup=0.5)
+    run = TrainingRun(config, tiles, model, head, torch.device("cpu"))
+    assert run.learner.optimizer.param_groups[0]["lr"] == config.learning_rate
+    with Progress(3, run.batches) as progress:
+        assert run.run_epoch(progress)["learning_rate"] == config.learning_rate
+        run.learner.begin_phase(1)
+        assert run.learner.optimizer.param_groups[0]["lr"] == pytest.approx(
+            config.learning_rate / 25
+        )
+        assert run.run_epoch(progress)["learning_rate"] > 0.9 * config.learning_rate
+        assert run.run_epoch(progress)["learning_rate"] < 0.2 * config.learning_rate
 
 
 @pytest.mark.slow

@@ -11,7 +11,8 @@ from pathlib import Path
 import optuna
 import pytest
 
-from training.config import Config, load_config
+from training.config import Config
+from training.config_file import load_config
 from training.data.datasets import Dataset
 from training.errors import UserError
 from training.fit import search
@@ -24,7 +25,7 @@ from tests.training.conftest import bars
 from training import config
 from training.fit import search, training_run
 
-def die(run):
+def die(run, progress):
     with sqlite3.connect(sys.argv[2].removeprefix("sqlite:///")) as database:
         while not database.execute("select 1 from trial_heartbeats").fetchone():
             time.sleep(0.1)
@@ -97,6 +98,15 @@ def test_a_search_without_a_finished_trial_is_one_sentence(
     config = replace(quick, epochs=1, learning_rate=float("1e30"), optimizer="sgd")
     with pytest.raises(UserError, match=r"No trial of .* has finished yet"):
         search_hyperparameters(config, strokes, f"sqlite:///{tmp_path / 'study.db'}", 1, tmp_path)
+
+
+def test_a_study_compares_by_one_measure(quick: Config, strokes: Dataset, tmp_path: Path) -> None:
+    """Continued with another one it is refused, because values would not be comparable."""
+    storage = f"sqlite:///{tmp_path / 'study.db'}"
+    config = replace(quick, epochs=1, average=0.0)
+    search_hyperparameters(config, strokes, storage, 1, tmp_path)
+    with pytest.raises(UserError, match="compares trials by val_loss, the config by val_accuracy"):
+        search_hyperparameters(replace(config, best="accuracy"), strokes, storage, 1, tmp_path)
 
 
 def test_a_missing_database_is_one_sentence(

@@ -37,8 +37,9 @@ def test_each_picture_is_inverted_by_its_own_mean() -> None:
 def test_mnist_is_never_inverted(data_dir: Path) -> None:
     """The mean of every digit is below one half."""
     from training.data.datasets import load_mnist
+    from training.data.splits import SplitRules
 
-    splits = load_mnist(0.1, 0).splits.values()
+    splits = load_mnist(SplitRules(0.1, 0, 0)).splits.values()
     assert max(split.pictures.mean((1, 2, 3)).max() for split in splits) < 127.5
     assert data_dir.is_dir()
 

@@ -21,9 +21,9 @@ from training.artifact.card import ModelInfo
 from training.artifact.mask_parity import check_mask_parity
 from training.artifact.palette import find_background, make_palette
 from training.commands.evaluate import run_evaluate
-from training.config import check_combinations
+from training.config_file import check_combinations
 from training.data.datasets import load_dataset
-from training.data.mask_folder import read_mask
+from training.data.decoded.masks import read_mask
 from training.errors import CheckError, UserError
 from training.evaluate.masks.faithfulness import measure_mask_maps
 from training.evaluate.masks.overlap import compute_mask_metrics, place_mask

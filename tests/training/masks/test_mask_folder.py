@@ -11,7 +11,8 @@ from PIL import Image
 
 from tests.training.masks.conftest import SPEC, make_config, write_pictures
 from training.data.datasets import load_dataset
-from training.data.mask_folder import MaskedPicture, MaskSplit, read_mask, resize_mask
+from training.data.decoded.masks import MaskedPicture, read_mask, resize_mask
+from training.data.mask_folder import MaskSplit
 from training.errors import UserError
 
 

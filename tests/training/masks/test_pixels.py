@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from training.errors import UserError
 from training.fit.overlap import count_confusion, score_confusion
 from training.gradcam.masks.pixels import choose_pixels, make_cotangent, split_classes
 from training.imaging.augmentation import Augmentation
+from training.imaging.picture_transforms import PictureTransforms
 from training.imaging.preprocessing import Input
 from training.networks.unet import UNet, check_sides
 
@@ -83,23 +85,36 @@ def test_scores_count_pixels_and_leave_out_those_to_ignore() -> None:
     assert scores.pixel_accuracy == pytest.approx(3 / 5)
 
 
-def test_masks_move_along_with_their_pictures() -> None:
+@pytest.mark.parametrize(
+    "augment",
+    [
+        Augmentation(turn=True, rotate=30, scale=0.2, shift=0.2, crop=24),
+        Augmentation(flip=True, elastic=0.03),
+        Augmentation(resized_crop=0.3, rotate=20, padding="reflection"),
+    ],
+)
+def test_masks_move_along_with_their_pictures(augment: Augmentation) -> None:
     """A picture that is its own mask still is after turns, cuts, and shifts by interpolation."""
-    mask = torch.zeros(6, 32, 32, dtype=torch.uint8)
-    mask[:, 4:20, 8:16] = 1
-    image = (mask[..., None] * 200).expand(6, 32, 32, 3)
-    rng = torch.Generator().manual_seed(0)
-    augment = Augmentation(turn=True, rotate=30, scale=0.2, shift=0.2, crop=24)
-    moved, masks = augment.augment_with_masks(image, mask, rng)
-    assert moved.shape == (6, 24, 24, 3)
-    assert masks.shape == (6, 24, 24)
-    inside, outside = masks == 1, masks == 0
-    assert inside.any()
-    assert outside.any()
-    assert moved[inside].mean() > 180  # the edge is interpolated in the picture alone
-    assert moved[outside].mean() < 20
-    assert moved[masks == 255].mean() < 20  # padding is ignored
-    assert set(masks.flatten().tolist()) == {0, 1, 255}
+    mask = torch.zeros(32, 32, dtype=torch.uint8)
+    mask[4:20, 8:16] = 1
+    picture = Image.fromarray((mask * 200).numpy()).convert("RGB")
+    side = augment.crop or 32
+    transforms = PictureTransforms(augment, Input("RGB", 32, 32, None, None))
+    torch.manual_seed(0)
+    pairs = [transforms(*transforms.crop(picture, mask)) for _ in range(12)]
+    moved = torch.stack([pixels for pixels, _ in pairs]).float()
+    masks = torch.stack([each for _, each in pairs if each is not None])
+    assert moved.shape == (12, 3, side, side)
+    assert masks.shape == (12, side, side)
+    assert masks.dtype == torch.uint8
+    inside, outside = (masks == value for value in (1, 0))
+    picture_of = moved.permute(0, 2, 3, 1)
+    assert picture_of[inside].mean() > 170  # the edge is interpolated in the picture alone
+    assert picture_of[outside].mean() < 20
+    assert set(masks.flatten().tolist()) <= {0, 1, 255}
+    ignored = masks == 255  # padding
+    assert bool(ignored.any()) == (augment.padding == "zeros")
+    assert not ignored.any() or picture_of[ignored].mean() < 30
 
 
 def test_a_side_that_cannot_be_halved_so_often_is_refused() -> None:

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from training.data.mask_folder import MaskSplit, read_mask
+from training.data.decoded.masks import read_mask
+from training.data.mask_folder import MaskSplit
 from training.evaluate.chance import MIN_SKILL
 from training.fit.overlap import Overlap, count_confusion, score_confusion
 from training.imaging.augmentation import IGNORED

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from training.config import MAX_MASK_CLASSES
+from training.config_file import MAX_MASK_CLASSES
 from training.data.mask_folder import MaskSplit, list_masked_pictures, load_mask_split
 from training.errors import UserError
 from training.export.import_network import (
@@ -114,4 +114,5 @@ def load_test(
     """The user's pictures with masks, if any were given."""
     if request.pictures is None:
         return None
-    return load_mask_split(list_masked_pictures(request.pictures), input_spec, len(labels))
+    pairs = list_masked_pictures(request.pictures)
+    return load_mask_split(request.pictures, pairs, input_spec, len(labels))

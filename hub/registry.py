@@ -1,0 +1,167 @@
+"""Reads a file of an artefact in an OCI registry, such as one that `oras push` made.
+
+A layer of the artefact is a file, and its annotation has the name. Knows nothing of models but
+which layer to take.
+"""
+
+import base64
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from hub.errors import HubError
+from hub.source import ARTEFACT
+from service.artifact.layout import FILE_NAME, SUFFIX
+
+MANIFESTS = (
+    "application/vnd.oci.image.manifest.v1+json",
+    "application/vnd.docker.distribution.manifest.v2+json",
+)
+MAX_MANIFEST_BYTES = 4 << 20
+TITLE = "org.opencontainers.image.title"
+SHA256 = "sha256:"
+CHALLENGE = re.compile(r'(\w+)="([^"]*)"')
+LOCAL = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d+)?")  # without encryption
+CONNECT_SECONDS, SILENT_SECONDS = 30, 60
+UNAUTHORIZED, NOT_FOUND = 401, 404
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One file of an artefact."""
+
+    name: str
+    digest: str  # sha256:…
+
+
+@contextmanager
+def open_file(url: str) -> Iterator[tuple[Iterator[bytes], str]]:
+    """Give the content of a file, in pieces, and the SHA-256 that it must have.
+
+    After `#` stands the name of the file. Without it, the file is the model.
+
+    Raises:
+        HubError: there is none, or the registry does not give it.
+    """
+    found = ARTEFACT.fullmatch(url)
+    assert found
+    timeout = httpx.Timeout(SILENT_SECONDS, connect=CONNECT_SECONDS)
+    headers = {"Accept-Encoding": "identity"}
+    with httpx.Client(timeout=timeout, headers=headers, follow_redirects=True) as client:
+        registry = Registry(client, found["host"], found["repository"])
+        manifest = registry.read_manifest(found["digest"] or found["tag"] or "latest")
+        layer = choose_layer(manifest, found["file"], url)
+        with registry.ask(f"blobs/{layer.digest}", "*/*") as answer:
+            yield answer.iter_bytes(), layer.digest.removeprefix(SHA256)
+
+
+class Registry:
+    """One repository of a registry. It gets a token if the registry asks for one."""
+
+    def __init__(self, client: httpx.Client, host: str, repository: str) -> None:
+        scheme = "http" if LOCAL.fullmatch(host) else "https"
+        self._url = f"{scheme}://{host}/v2/{repository}"
+        self._name = f"{host}/{repository}"
+        self._client = client
+        self._login = find_login(host)
+        self._authorization = ""
+
+    def read_manifest(self, reference: str) -> dict[str, Any]:
+        """What the artefact consists of.
+
+        Raises:
+            HubError: it is not there, or is another one than its digest says.
+        """
+        with self.ask(f"manifests/{reference}", ", ".join(MANIFESTS)) as answer:
+            content = b""
+            for piece in answer.iter_bytes():
+                content += piece
+                if len(content) > MAX_MANIFEST_BYTES:
+                    raise HubError(f"The manifest of {self._name} is too large.")
+        digest = SHA256 + hashlib.sha256(content).hexdigest()
+        if reference.startswith(SHA256) and reference != digest:
+            raise HubError(f"{self._name} gave the manifest {digest} for {reference}.")
+        manifest: dict[str, Any] = json.loads(content)
+        return manifest
+
+    @contextmanager
+    def ask(self, path: str, accept: str) -> Iterator[httpx.Response]:
+        """Ask the registry, a second time with a token if it wants one.
+
+        Raises:
+            HubError: it refuses.
+        """
+        for is_last in (False, True):
+            headers = {"Accept": accept}
+            if self._authorization:
+                headers["Authorization"] = self._authorization
+            with self._client.stream("GET", f"{self._url}/{path}", headers=headers) as answer:
+                if answer.status_code == UNAUTHORIZED and not is_last:
+                    self._authorization = self._authorize(answer.headers["www-authenticate"])
+                    continue
+                if answer.status_code == NOT_FOUND:
+                    raise HubError(f"There is no {path.replace('/', ' ')} at oci://{self._name}.")
+                if answer.is_error:
+                    raise HubError(f"oci://{self._name} answered {answer.status_code}.")
+                yield answer
+                return
+
+    def _authorize(self, challenge: str) -> str:
+        kind, _, rest = challenge.partition(" ")
+        basic = f"Basic {self._login}" if self._login else ""
+        if kind.lower() == "basic":
+            if not basic:
+                raise HubError(f"oci://{self._name} needs a login: run docker login.")
+            return basic
+        wanted = dict(CHALLENGE.findall(rest))
+        answer = self._client.get(
+            wanted.pop("realm"), params=wanted, headers={"Authorization": basic} if basic else {}
+        )
+        if answer.is_error:
+            raise HubError(f"oci://{self._name} gave no token: {answer.status_code}.")
+        given = answer.json()
+        return f"Bearer {given.get('token') or given['access_token']}"
+
+
+def choose_layer(manifest: dict[str, Any], name: str | None, url: str) -> Layer:
+    """Find the layer of a file; without a name that of the model.
+
+    Raises:
+        HubError: there is none, or it is not known which.
+    """
+    if "layers" not in manifest:
+        raise HubError(f"{url} is no artefact with files. Name one with @sha256:…")
+    layers = [
+        Layer((layer.get("annotations") or {}).get(TITLE, ""), layer["digest"])
+        for layer in manifest["layers"]
+        if layer["digest"].startswith(SHA256)
+    ]
+    if name:
+        found = [layer for layer in layers if layer.name == name]
+    else:
+        models = [layer for layer in layers if layer.name.endswith(SUFFIX)]
+        found = [layer for layer in models if layer.name == FILE_NAME] or models
+    if len(found) == 1:
+        return found[0]
+    wanted = name or f"one file {FILE_NAME}"
+    names = ", ".join(layer.name for layer in layers if layer.name) or "none with a name"
+    raise HubError(f"{url} must have {wanted}. Its files: {names}.")
+
+
+def find_login(host: str) -> str:
+    """Name and password in base64, as `docker login` stored them; empty if it did not."""
+    folder = os.environ.get("DOCKER_CONFIG") or str(Path.home() / ".docker")
+    try:
+        stored = json.loads(Path(folder, "config.json").read_bytes())["auths"][host]["auth"]
+        base64.b64decode(stored, validate=True)
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+    return str(stored)

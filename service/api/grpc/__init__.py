@@ -1,0 +1,1 @@
+"""The Open Inference Protocol's calls over gRPC: their messages, and what answers them."""

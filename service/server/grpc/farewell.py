@@ -1,0 +1,57 @@
+"""How a connection ends without losing a call: its client is asked to open another one.
+
+A first farewell says that the end is near. What is on its way then is still taken. A ping that the
+client answers tells when that has come; then a second farewell names the last call.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+from h2.errors import ErrorCodes
+from hyperframe.frame import GoAwayFrame
+
+from service.server.grpc.state import BoundedConnection
+
+PATIENCE_SECONDS = 1.0  # for the answer to the ping
+ANY_STREAM = 2**31 - 1
+PING = b"last one"
+
+
+class Farewell:
+    """The farewell of one connection."""
+
+    def __init__(
+        self,
+        state: BoundedConnection,
+        flush: Callable[[], None],
+        write: Callable[[bytes], None],
+        on_end: Callable[[], None],
+    ) -> None:
+        """`flush` sends what `state` has to send; `on_end` is called when no call is taken."""
+        self.takes_calls = True
+        self._is_said = False
+        self._h2 = state
+        self._flush = flush
+        self._write = write
+        self._on_end = on_end
+
+    def say(self) -> None:
+        """Ask the client to open another connection."""
+        if not self._is_said:
+            self._is_said = True
+            self._send(ANY_STREAM)
+            self._h2.ping(PING)
+            self._flush()
+            asyncio.get_running_loop().call_later(PATIENCE_SECONDS, self.end)
+
+    def end(self) -> None:
+        """Take no more calls, if the client was asked before."""
+        if self._is_said and self.takes_calls:
+            self.takes_calls = False
+            self._send(self._h2.highest_inbound_stream_id)
+            self._on_end()
+
+    def _send(self, last_stream: int) -> None:
+        """Send a farewell. h2 itself would then send nothing more."""
+        self._flush()
+        self._write(GoAwayFrame(0, last_stream, ErrorCodes.NO_ERROR).serialize())

@@ -1,0 +1,1 @@
+"""Traces and metrics of requests, for collectors that speak OpenTelemetry's protocol."""
