@@ -162,7 +162,7 @@ def hold_bodies(sent: int, server: Server, scale: float) -> list[str]:
             wait_until(
                 lambda: server.client.post("/predict", content=photograph).status_code == 200
             )
-        end = time.monotonic() + max(1.0, 10 * scale)
+        end = time.monotonic() + max(FLOOD_SECONDS, 10 * scale)
         while time.monotonic() < end:
             status = server.client.post("/predict", content=photograph).status_code
             if status != 200:
@@ -173,7 +173,8 @@ def hold_bodies(sent: int, server: Server, scale: float) -> list[str]:
 def hold_places(server: Server, scale: float) -> list[str]:
     """Announce more images than the queue takes, and send none of them, again and again."""
     seen = []
-    for _ in range(max(1, round(5 * scale))):
+    end = time.monotonic() + max(FLOOD_SECONDS, 10 * scale)
+    while time.monotonic() < end:
         with connect_many(server, 300) as connections:
             for connection in connections:
                 start_post(connection, "/predict", 1)
