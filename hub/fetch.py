@@ -5,10 +5,13 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hub.errors import HubError
 from hub.source import Source
+
+if TYPE_CHECKING:
+    from aiohttp import TraceConfig
 
 MAX_BYTES = 2 << 30  # protobuf, and so an ONNX file, ends there
 CHUNK_BYTES = 1 << 20
@@ -42,7 +45,9 @@ def fetch(source: Source, path: Path, show: Progress, limit: int = MAX_BYTES) ->
     except ImportError:
         package = PACKAGES.get(source.protocol, "fsspec")
         raise HubError(describe_missing(package, source)) from None
-    except FileNotFoundError:
+    except FileNotFoundError as exc:
+        if isinstance(exc.__cause__, HubError):  # fsspec takes every error for a missing file
+            raise exc.__cause__ from None
         raise HubError(f"There is no file at {source.url}.") from None
     except Exception as exc:  # each protocol has exceptions of its own
         raise HubError(f"{source.url} can't be read: {str(exc) or type(exc).__name__}") from None
@@ -73,8 +78,32 @@ def make_options(source: Source) -> dict[str, Any]:
         timeout = aiohttp.ClientTimeout(
             total=None, sock_connect=CONNECT_SECONDS, sock_read=SILENT_SECONDS
         )
-        return {"block_size": 0, "client_kwargs": {"timeout": timeout, "trust_env": True}}
+        client = {"timeout": timeout, "trust_env": True}
+        if source.protocol == "https":
+            client["trace_configs"] = [_forbid_plain_http()]
+        return {"block_size": 0, "client_kwargs": client}
     return {}
+
+
+def _forbid_plain_http() -> "TraceConfig":
+    """Make a session raise HubError when it is sent from https:// to http://."""
+    import aiohttp
+    from yarl import URL  # a part of aiohttp
+
+    async def check(
+        _session: object, _context: object, redirect: aiohttp.TraceRequestRedirectParams
+    ) -> None:
+        answer = redirect.response
+        target = answer.url.join(URL(answer.headers.get("Location", "")))
+        if target.scheme == "http":
+            raise HubError(
+                f"{redirect.url} leads to {target}, where anybody on the way can replace the file. "
+                "Give that address itself, with --sha256 or --public-key."
+            )
+
+    tracing = aiohttp.TraceConfig()
+    tracing.on_request_redirect.append(check)
+    return tracing
 
 
 def copy(pieces: Iterable[bytes], path: Path, source: Source, show: Progress, limit: int) -> str:

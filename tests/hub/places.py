@@ -4,24 +4,42 @@ import base64
 import contextlib
 import hashlib
 import json
+import ssl
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
+
+from tests.hub import signing
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 class FileServer(ThreadingHTTPServer):
-    """Serves `files` by path. A path in `cut` ends in the middle."""
+    """Serves `files` by path. A path in `cut` ends in the middle, one in `moved` is elsewhere."""
 
     daemon_threads = True
 
-    def __init__(self, files: dict[str, bytes], cut: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        files: dict[str, bytes],
+        cut: tuple[str, ...] = (),
+        moved: dict[str, str] | None = None,
+    ) -> None:
         super().__init__(("127.0.0.1", 0), FileHandler)
-        self.files, self.cut = files, cut
+        self.files, self.cut, self.moved = files, cut, moved or {}
         self.asked: list[str] = []
         self.url = f"http://127.0.0.1:{self.server_port}"
+
+    def use_tls(self, folder: Path) -> Path:
+        """Serve over https://; return the certificate that a client must trust."""
+        certificate, key = signing.write_certificate(folder)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate, key)
+        self.socket = context.wrap_socket(self.socket, server_side=True)
+        self.url = f"https://localhost:{self.server_port}"
+        return certificate
 
 
 class FileHandler(BaseHTTPRequestHandler):
@@ -38,7 +56,11 @@ class FileHandler(BaseHTTPRequestHandler):
     def answer(self, with_body: bool) -> None:
         self.server.asked.append(self.path)
         content = self.server.files.get(self.path)
-        self.send_response(404 if content is None else 200)
+        if self.path in self.server.moved:
+            self.send_response(302)
+            self.send_header("Location", self.server.moved[self.path])
+        else:
+            self.send_response(404 if content is None else 200)
         self.send_header("Content-Length", str(len(content or b"")))
         self.end_headers()
         if with_body and content:

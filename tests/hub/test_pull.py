@@ -241,3 +241,22 @@ def test_a_file_of_s3_is_pulled(content: bytes, tmp_path: Path) -> None:
         assert pulled.path.read_bytes() == content
     finally:
         server.stop()
+
+
+def test_a_redirect_to_plain_http_is_not_followed(
+    place: FileServer, content: bytes, tmp_path: Path
+) -> None:
+    plain, models = f"{place.url}/birds.onnx", tmp_path / "models"
+    secure = FileServer({}, moved={"/birds.onnx": plain, "/ours.onnx": "/birds/7/model.onnx"})
+    secure.files["/birds/7/model.onnx"] = content
+    certificate = secure.use_tls(tmp_path)
+    before = list(place.asked)
+    with serving(secure):
+        trust = {"SSL_CERT_FILE": str(certificate), "NO_PROXY": "*"}
+        ours = run(tmp_path, "pull", f"{secure.url}/ours.onnx", "--to", str(models), **trust)
+        assert (models / "ours" / "1" / "model.onnx").read_bytes() == content, ours.stderr
+        ran = run(tmp_path, "pull", f"{secure.url}/birds.onnx", "--to", str(models), **trust)
+    assert ran.returncode == 2
+    assert f"{secure.url}/birds.onnx leads to {plain}, where anybody on the way" in ran.stderr
+    assert place.asked == before
+    assert list_files(models) == ["ours", "ours/1", "ours/1/model.onnx"]
