@@ -29,7 +29,7 @@ GAUGE_SECONDS = 0.5
 
 def set_gauges(admission: Admission) -> None:
     """Set the gauges that say how full the queue of this worker is."""
-    QUEUE_LENGTH.set(admission.images)
+    QUEUE_LENGTH.set(admission.images + len(admission.arriving))
     INFLIGHT_BYTES.set(admission.memory.bytes)
 
 

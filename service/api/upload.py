@@ -24,7 +24,7 @@ Parsed = TypeVar("Parsed")
 
 
 class UploadReception(Generic[Parsed]):
-    """Admits one image with the body announced, reads and parses the body, watches the client.
+    """Admits one image with the size announced, reads and parses the body, watches the client.
 
     The permit is held until the block ends. If it ends without an error, its images count as
     answered. (A class, because a generator would cost a few percent of a digit's time.) Nothing
@@ -55,14 +55,18 @@ class UploadReception(Generic[Parsed]):
             PayloadTooLarge: The body is longer than the limit or than the server can ever hold.
             UnsupportedMediaType: The body is compressed in a way that is not supported.
             BadRequest: The body can't be decompressed, or whatever `parse` raises.
-            Overloaded: There is no room now.
+            Overloaded: There is no room now, or the body arrives too slowly for others that wait.
             ClientDisconnect: The client closed the connection.
         """
         request, limit = self._request, self._limit
+        task = asyncio.current_task()
+        assert task
         announced = request.content_length or 0
         if announced > limit:
             raise PayloadTooLarge(describe_byte_limit(limit))
-        self._permit = permit = self._admission.admit(announced, request.seconds_left())
+        self._permit = permit = self._admission.admit(
+            announced, request.seconds_left(), task.cancel
+        )
         try:
             body = await request.read_body(limit, permit.add_body)
             permit.mark_body_received()
@@ -78,6 +82,12 @@ class UploadReception(Generic[Parsed]):
                 self._parsing = None
             self._watch = DisconnectWatch(request)
             self._watch.__enter__()
+        except asyncio.CancelledError:
+            self._release()
+            if permit.is_dropped:
+                task.uncancel()
+                raise self._admission.make_dropped() from None
+            raise
         except BaseException:
             self._release()
             raise

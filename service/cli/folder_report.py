@@ -153,6 +153,7 @@ async def _explain_each(
         try:
             content = await asyncio.to_thread(path.read_bytes)
             with admission.admit(len(content), inf) as permit:  # nobody else waits
+                permit.mark_body_received()
                 request = ExplainRequest(content, model, options, Timings(), permit)
                 return Row(name, await explainer.draw(request, "image/jpeg"))
         except OSError as exc:

@@ -118,6 +118,7 @@ async def _explain(
     classifier = Classifier(settings, admission)
     explainer = (RegionExplainer if model.segments else Explainer)(classifier)
     with admission.admit(len(content), inf) as permit:  # nobody else waits
+        permit.mark_body_received()
         request = ImageRequest(content, model, options, Timings(), permit)
         rendered = await explainer.draw(request, media_type)
     return ExplainedPicture(f"{model.name}/{model.version}", rendered)

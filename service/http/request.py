@@ -86,14 +86,14 @@ class Request(starlette.requests.Request):
         return b", ".join(values).decode("latin-1")
 
     async def read_body(self, limit: int, reserve: Callable[[int], None]) -> Body:
-        """Read the whole body. Call `reserve` for bytes that were not announced by a header.
+        """Read the whole body. Call `reserve` with the number of bytes that have arrived.
 
         Raises:
             PayloadTooLarge: The body has more than `limit` bytes.
             BadRequest: The body's chunks are malformed.
             ClientDisconnect: The connection was lost.
         """
-        length, reserved = 0, self.content_length or 0
+        length = 0
         buffer: BodyBuffer | None = None  # most bodies have one chunk
         while True:
             message = await self.receive()
@@ -103,9 +103,7 @@ class Request(starlette.requests.Request):
             length += len(chunk)
             if length > limit:
                 raise PayloadTooLarge(describe_byte_limit(limit))
-            if length > reserved:
-                reserve(length - reserved)
-                reserved = length
+            reserve(len(chunk))
             self.body_is_read = not message.get("more_body")
             if self.body_is_read and buffer is None:
                 self.check_protocol()

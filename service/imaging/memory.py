@@ -46,6 +46,7 @@ BLOCK_SIDE = 128  # the decoders' pictures of both have whole blocks
 BMP_EXTRA_BYTES = 2  # per pixel: a run-length encoded file is unpacked and copied
 COEFFICIENT_BYTES = 2  # per sample of a JPEG
 SOS_TAIL = 3  # bytes after the components in the start of a JPEG's scan
+INPUT_BYTES = 3  # per pixel of the model's input, besides the picture that it is made from
 RESIZE_BYTES = 48  # per pixel of each side: Pillow's weights, six numbers for "lanczos"
 BAND_BYTES = 40  # per pixel of a band while it is converted: four copies of 64-bit numbers
 JPEG_SCALES = (8, 4, 2)  # a JPEG can be decoded at these fractions of its size
@@ -86,6 +87,11 @@ def estimate_decode_bytes(
         raise InvalidImage(
             f"The image is corrupt (a wrong value in its header: {exc}). Send the complete file."
         ) from None
+
+
+def count_input_bytes(spec: InputSpec) -> int:
+    """The bytes of the model's input, which are held until its answer."""
+    return INPUT_BYTES * spec.width * spec.height
 
 
 def check_tiles(image: Image.Image, max_pixels: int) -> None:
@@ -147,7 +153,8 @@ def _estimate_decode_bytes(
         stored
         + wide_band
         + RESIZE_BYTES * (width + height + sum(shown) + spec.width + spec.height)
-        + MAX_BYTES_PER_PIXEL * shown[0] * shown[1]
+        + MAX_BYTES_PER_PIXEL * (shown[0] * shown[1] + spec.width * spec.height)
+        + count_input_bytes(spec)
         + max(_estimate_extra_bytes(image), converted)
     )
 

@@ -158,6 +158,34 @@ def _count_scans(content: bytes, position: int, most_segments: int) -> int | Non
     return scans
 
 
+def check_scans(content: bytes) -> None:
+    """Check that a JPEG has not too many scans. It need not be plain.
+
+    Between its segments may be other bytes, which decoders skip.
+
+    Raises:
+        InvalidImage: it has too many scans or segments.
+    """
+    if not content.startswith(JPEG):
+        return
+    position, scans, segments = 2, 0, 0
+    while found := NEXT_MARKER.search(content, position):
+        position = found.start()
+        marker = 0xFF00 | content[position + 1]
+        if marker == END_OF_IMAGE:
+            return
+        if marker < 0xFFC0:  # has no length
+            position += 2
+            continue
+        segments += 1
+        scans += marker == START_OF_SCAN
+        if scans > MAX_SCANS:
+            raise InvalidImage(_describe_parts("scans", MAX_SCANS))
+        if segments > MAX_SEGMENTS:
+            raise InvalidImage(_describe_parts("segments", MAX_SEGMENTS))
+        position += 2 + max(2, int.from_bytes(content[position + 2 : position + 4]))
+
+
 def _is_plain_webp(content: bytes) -> bool:
     position, parts, size = 12, 0, 0
     while position + 8 <= len(content):

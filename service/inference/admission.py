@@ -1,14 +1,17 @@
 """Admission control: admits requests or rejects them, and predicts the wait.
 
-A request holds a permit from its headers to its answer. So images that are still being received or
-decoded count as well. This module runs on the event loop and knows nothing about models.
+A request holds a permit from its headers to its answer. Its bytes count as they arrive. Its images
+count once its body is there, so one that is still decoded counts as well. This module runs on the
+event loop and knows nothing about models.
 """
 
 import asyncio
+from collections.abc import Callable
 from math import ceil
 from time import perf_counter
 
 from service.errors import Overloaded, PayloadTooLarge
+from service.inference.arriving_bodies import ArrivingBodies
 from service.inference.memory_budget import MemoryBudget
 from service.settings import Settings
 
@@ -20,16 +23,23 @@ class Admission:
     """Admits requests to one worker as long as there is room for their images and bytes."""
 
     def __init__(self, settings: Settings) -> None:
-        self.images = 0
-        self.active_images = 0  # images received completely; only these delay others
+        self.images = 0  # whose body is there
+        self.active_images = (
+            0  # of a request with many, those that run at once; only these delay others
+        )
         self.max_images = settings.max_queue_size
+        self.arriving: ArrivingBodies[Permit] = ArrivingBodies(self.max_images)
         self.memory = MemoryBudget(settings)
         self._busy_seconds = 0.0
         self._completed = 0.0
         self._last_result = 0.0
 
-    def admit(self, body_bytes: int, seconds_left: float) -> "Permit":
-        """Admit one image with a body of the announced size.
+    def admit(
+        self, body_bytes: int, seconds_left: float, on_drop: Callable[[], object] | None = None
+    ) -> "Permit":
+        """Admit one image with a body of the announced size, none of which is there yet.
+
+        `on_drop` is called if it arrives so slowly that others need its room.
 
         Raises:
             PayloadTooLarge: the body does not fit even into an idle server.
@@ -38,13 +48,10 @@ class Admission:
         self.check_limits(1, body_bytes)  # first, because a retry can't help a body that never fits
         if overloaded := self.find_overload(seconds_left):
             raise overloaded
-        permit = Permit(self, perf_counter() + seconds_left)
-        permit.add_images(1)
-        try:
-            permit.add_body(body_bytes)
-        except BaseException:
-            permit.release()
-            raise
+        permit = Permit(self, perf_counter() + seconds_left, on_drop)
+        if oldest := self.arriving.add(permit):
+            self.memory.free_body(oldest.body_bytes)
+            oldest.drop()
         return permit
 
     def find_overload(self, seconds_left: float) -> Overloaded | None:
@@ -81,6 +88,26 @@ class Admission:
                 f"The request has {body_bytes} bytes, but this server takes at most "
                 f"{self.memory.max_body_bytes} at a time. Send a smaller request."
             )
+
+    def hold_body(self, size: int, permit: "Permit") -> None:
+        """Hold bytes of a body. If they are not free, drop bodies that arrive slowly.
+
+        Raises:
+            Overloaded: there is no room now.
+        """
+        if self.memory.try_hold_body(size):
+            return
+        slow = self.arriving.find_slow(permit, self.memory.count_missing_body_bytes(size))
+        if not self.memory.try_hold_body(size, instead_of=sum(body.body_bytes for body in slow)):
+            raise self.make_overloaded(f"The server can't hold {size} more bytes now")
+        for body in slow:
+            body.drop()
+
+    def make_dropped(self) -> Overloaded:
+        """The error of a request whose body was dropped."""
+        return self.make_overloaded(
+            "The body arrived slowly while other requests needed its room. Send it faster"
+        )
 
     def predict_wait(self) -> float:
         """Seconds until all active images are answered, at the recent pace."""
@@ -128,14 +155,18 @@ class Permit:
     `deadline` is when its answer must be there, by `perf_counter`.
     """
 
-    def __init__(self, admission: Admission, deadline: float) -> None:
+    def __init__(
+        self, admission: Admission, deadline: float, on_drop: Callable[[], object] | None
+    ) -> None:
         self._admission = admission
         self.deadline = deadline
+        self.body_bytes = 0
         self._images = 0
         self._active_images = 0
-        self._body_bytes = 0
         self._body_received = False
         self._active_since = 0.0
+        self._on_drop = on_drop
+        self.is_dropped = False
         self.answered = False
 
     def add_images(self, count: int) -> None:
@@ -146,7 +177,7 @@ class Permit:
             Overloaded: there is no room now.
         """
         admission = self._admission
-        admission.check_limits(self._images + count, self._body_bytes)
+        admission.check_limits(self._images + count, self.body_bytes)
         if overloaded := admission.find_full_queue(count):
             raise overloaded
         admission.images += count
@@ -162,10 +193,12 @@ class Permit:
             Overloaded: there is no room now.
         """
         admission = self._admission
-        admission.check_limits(self._images, self._body_bytes + size)
-        if not admission.memory.try_hold_body(size):
-            raise admission.make_overloaded(f"The server can't hold {size} more bytes now")
-        self._body_bytes += size
+        before = self.body_bytes
+        admission.check_limits(self._images, before + size)
+        admission.hold_body(size, self)
+        self.body_bytes += size
+        if not self._body_received:
+            admission.arriving.note_progress(self, before)
 
     def add_answer(self, size: int) -> None:
         """Hold `size` bytes of the answer while it is put together. They count with the body.
@@ -175,18 +208,32 @@ class Permit:
             Overloaded: there is no room now.
         """
         most = self._admission.memory.max_body_bytes
-        if self._body_bytes + size > most:
+        if self.body_bytes + size > most:
             raise PayloadTooLarge(
-                f"The request and its answer need {self._body_bytes + size} bytes, but this server "
+                f"The request and its answer need {self.body_bytes + size} bytes, but this server "
                 f"has at most {most}. Ask for fewer images, labels or maps, or a smaller 'size'."
             )
         self.add_body(size)
 
     def mark_body_received(self) -> None:
-        """Count the images as active, because the whole body has arrived."""
+        """Hold one image, because the whole body has arrived.
+
+        Raises:
+            Overloaded: other images have taken the queue meanwhile.
+        """
         self._body_received = True
         self._active_since = perf_counter()
-        self.limit_active_images(self._images)
+        self._end_arrival()
+        self.add_images(1)
+
+    def drop(self) -> None:
+        """End the request, because its body arrives too slowly. Others have its bytes already."""
+        self.body_bytes = 0
+        self.is_dropped = True
+        on_drop = self._on_drop
+        self._end_arrival()
+        if on_drop:
+            on_drop()
 
     def limit_active_images(self, most: int) -> None:
         """Count at most this many images as active, because the others wait for these."""
@@ -197,12 +244,17 @@ class Permit:
     def release(self) -> None:
         """Free all images and bytes, and let the requests that wait have them."""
         admission = self._admission
+        self._end_arrival()
         admission.active_images -= self._active_images
         if self.answered:
             admission.record_results(self._images, self._active_since)
         admission.images -= self._images
-        admission.memory.free_body(self._body_bytes)
-        self._images = self._active_images = self._body_bytes = 0
+        admission.memory.free_body(self.body_bytes)
+        self._images = self._active_images = self.body_bytes = 0
+
+    def _end_arrival(self) -> None:
+        self._admission.arriving.remove(self)
+        self._on_drop = None
 
     def __enter__(self) -> "Permit":
         return self

@@ -3,6 +3,7 @@
 All calls share this flow. It knows nothing about HTTP, nor where pixels are made.
 """
 
+import asyncio
 from collections.abc import Callable, Sequence
 from time import perf_counter
 from typing import Any, Generic, NamedTuple, TypeVar, overload
@@ -90,15 +91,20 @@ class Classifier:
         """
         slots = model.batcher.slots
         arrived, must_wait = perf_counter(), slots.locked()
-        async with Place(slots) as place:
-            waited = [(arrived, perf_counter())] if must_wait else []
-            upload = Upload(content, model.artifact.card.input, canvas)
-            await self._admission.yield_to_backlog()
-            started = perf_counter()
-            picture = await self.decoder.decode(upload, place)
-            timings.note("decode", (started, perf_counter()))
-            chosen = targets(picture) if callable(targets) else targets
-            answer = await self.run(picture.pixels, model, chosen, timings, is_traffic, waited)
+        room = canvas.room if canvas else Room(self._admission.memory)
+        try:
+            async with Place(slots) as place:
+                waited = [(arrived, perf_counter())] if must_wait else []
+                upload = Upload(content, model.artifact.card.input, canvas)
+                await self._admission.yield_to_backlog()
+                started = perf_counter()
+                picture = await self.decoder.decode(upload, place, room)
+                timings.note("decode", (started, perf_counter()))
+                chosen = targets(picture) if callable(targets) else targets
+                answer = await self.run(picture.pixels, model, chosen, timings, is_traffic, waited)
+        finally:
+            if not canvas:
+                room.release()
         return Classification(picture, answer)
 
     async def run(
@@ -119,8 +125,12 @@ class Classifier:
             InternalError: the model failed on this row.
             NotReady: the device failed; the row is not the reason.
         """
+        row = Row(pixels, targets, is_traffic)
         try:
-            answer = await model.batcher.submit(Row(pixels, targets, is_traffic))
+            answer = await model.batcher.submit(row)
+        except asyncio.CancelledError:
+            model.batcher.discard(row)
+            raise
         except DeviceLost:
             metrics.FAILED.labels(model.name).inc()
             raise NotReady("The device failed and is being restarted. Try again.") from None

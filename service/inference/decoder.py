@@ -15,17 +15,19 @@ from typing import NamedTuple, TypeVar
 from PIL import Image
 
 from service.artifact.card import InputSpec
-from service.errors import PayloadTooLarge
+from service.errors import InvalidImage, PayloadTooLarge
 from service.imaging.decoding import Picture, decode_image, open_image
 from service.imaging.memory import (
     check_tiles,
+    count_input_bytes,
     estimate_decode_bytes,
     estimate_drawing_bytes,
     may_hide_memory,
 )
-from service.imaging.structure import count_passes, is_tiny_plain
+from service.imaging.structure import check_scans, count_passes, is_tiny_plain
 from service.inference.decoder_pool import DecoderPool
 from service.inference.decoder_process import SPARE_BYTES, Job, NeedsMore
+from service.inference.long_turns import LongTurn, LongTurns
 from service.inference.memory_budget import MemoryBudget
 from service.inference.room import Canvas, Place, Room
 from service.machine import count_cores
@@ -33,10 +35,12 @@ from service.settings import AUTO, Settings
 
 # Smaller images are decoded in less time than a switch to another thread takes.
 INLINE_PIXELS = 64 * 64
+INLINE_INPUT_PIXELS = 256 * 256  # of the model's input: making a larger one takes that long, too
 # Larger images go to a process, so that threads are never busy for long: about 0.2 s.
 THREAD_PIXELS = {"JPEG": 24_000_000, "MPO": 24_000_000, "PNG": 6_000_000, "WEBP": 4_000_000}
 # Pillow prepares to resize a longer side without letting other threads run, 0.1 s per 3 million.
 THREAD_SIDE = 65_535
+MAX_LONG_JOBS = 4  # that run in processes at a time
 FIRST_BYTES = 4 << 20  # reserved for an image before its header is read in a process
 
 T = TypeVar("T")
@@ -58,8 +62,10 @@ class Decoder:
         self._thread_count = count_cores() if threads == AUTO else int(threads)
         self._threads = ThreadPoolExecutor(self._thread_count, thread_name_prefix="pixels")
         self._overdue_threads = 0
-        self._pool = DecoderPool(self._thread_count)
-        self._memory = memory
+        most_long = min(self._thread_count, MAX_LONG_JOBS)
+        self._long_turns = LongTurns(most_long)
+        self._pool = DecoderPool(most_long + 1)
+        self.memory = memory
         self._max_pixels = settings.max_image_pixels
         self._max_bytes = settings.max_upload_bytes
         self._cpu_seconds = ceil(settings.request_timeout_ms / 1000)
@@ -74,8 +80,10 @@ class Decoder:
             return []
         return ["All threads are busy with images whose deadline is over."]
 
-    async def decode(self, upload: Upload, place: Place) -> Picture:
+    async def decode(self, upload: Upload, place: Place, room: Room) -> Picture:
         """Decode an image. If it must wait for room, it leaves its place meanwhile.
+
+        Afterwards the room has the model's input, and what drawing needs.
 
         Raises:
             UnsupportedMediaType, InvalidImage, ImageTooLarge: as `open_image` and `decode_image`.
@@ -94,16 +102,19 @@ class Decoder:
             pixels = image.width * image.height
             if canvas and canvas.drawing.shown_size:
                 pixels += prod(canvas.drawing.shown_size(image.size))
+            is_small = pixels <= INLINE_PIXELS and spec.width * spec.height <= INLINE_INPUT_PIXELS
             # What is kept besides must be reserved, which may have to wait.
-            if pixels <= INLINE_PIXELS and not (canvas and canvas.drawing.kept_bytes):
+            if is_small and not (canvas and canvas.drawing.kept_bytes):
                 return decode_image(image, spec, canvas.drawing.shown_size if canvas else None)
         else:
             opening = partial(open_plain_image, content, self._max_pixels)
             image = await self.run_in_thread(opening, None)
-        if canvas:
-            return await self._decode_in_room(upload, image, canvas.room, place)
-        with Room(self._memory) as room:
-            return await self._decode_in_room(upload, image, room, place)
+        picture = await self._decode_in_room(upload, image, room, place)
+        if not canvas:
+            room.shrink(count_input_bytes(spec))
+        elif not (canvas.drawing.shown_size or canvas.drawing.mask_size):
+            room.shrink(count_input_bytes(spec) + canvas.drawing.kept_bytes)
+        return picture
 
     async def run_in_thread(self, function: Callable[[], T], room: Room | None) -> T:
         """Call a function in a thread."""
@@ -113,22 +124,27 @@ class Decoder:
         self, upload: Upload, image: Image.Image | None, room: Room, place: Place
     ) -> Picture:
         if image is None and self._pool.is_started:
-            return await self._decode_in_process(upload, room, place)
+            with LongTurn(self._long_turns) as turn:
+                return await self._decode_in_process(upload, room, place, turn)
         if image is None:
             opening = partial(open_any_image, upload.content, self._max_pixels)
             image = await self.run_in_thread(opening, None)
         shown_size = upload.canvas.drawing.shown_size if upload.canvas else None
         size = estimate_decode_bytes(image, upload.spec, shown_size)
-        drawing_size = estimate_drawing_bytes(image, upload.canvas.drawing) if upload.canvas else 0
-        await self._reserve(room, max(size, drawing_size), place)
+        kept = count_input_bytes(upload.spec)
+        if upload.canvas:
+            kept += estimate_drawing_bytes(image, upload.canvas.drawing)
+        await self._reserve(room, max(size, kept), place)
         decoding = partial(decode_image, image, upload.spec, shown_size)
         picture = await self.run_in_thread(decoding, room)
-        room.shrink(drawing_size)
+        room.shrink(kept)
         return picture
 
-    async def _decode_in_process(self, upload: Upload, room: Room, place: Place) -> Picture:
+    async def _decode_in_process(
+        self, upload: Upload, room: Room, place: Place, turn: LongTurn
+    ) -> Picture:
         content, spec, canvas = upload
-        most = self._memory.max_pixel_bytes
+        most = self.memory.max_pixel_bytes
         needed = min(FIRST_BYTES + 2 * len(content), most)
         drawing = canvas.drawing if canvas else None
         while True:
@@ -136,18 +152,35 @@ class Decoder:
             # room must still find some.
             await self._reserve(room, max(needed, min(needed + SPARE_BYTES, most)), place)
             job = Job(content, spec, drawing, self._max_pixels, needed, self._cpu_seconds)
-            result = await self._run_job(job, room)
+            result = await self._run_job(job, room, turn)
+            if result is None:
+                room.shrink(0)
+                place.leave()
+                await turn.take()
+                await place.enter()
+                continue
             room.shrink(needed)
             if isinstance(result, Picture):
                 return result
             needed = result.size
 
-    async def _run_job(self, job: Job, room: Room) -> Picture | NeedsMore:
-        """Have a process do a job, and stop it if we are cancelled."""
+    async def _run_job(self, job: Job, room: Room, turn: LongTurn) -> Picture | NeedsMore | None:
+        """Have a process do a job, and stop it if we are cancelled.
+
+        Return None if it was stopped because it takes long and has no turn.
+        """
         running, decoding = self._pool.submit(job)
+        stop = partial(self._pool.stop, decoding)
+        watch = turn.watch(decoding.measure_cpu_seconds, stop)
         try:
-            return await self._wait(running, room, lambda _: self._pool.stop(decoding))
+            return await self._wait(running, room, lambda _: stop())
+        except InvalidImage:
+            if watch and watch.is_stopped:
+                return None
+            raise
         finally:
+            if watch:
+                watch.end()
             del running  # as in `_wait`
 
     async def _reserve(self, room: Room, size: int, place: Place) -> None:
@@ -204,6 +237,7 @@ def open_any_image(content: bytes, max_pixels: int) -> Image.Image:
     Raises:
         UnsupportedMediaType, InvalidImage, ImageTooLarge: as `open_image` and `check_tiles`.
     """
+    check_scans(content)
     image = open_image(content, max_pixels)
     check_tiles(image, max_pixels)
     return image

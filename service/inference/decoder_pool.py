@@ -22,8 +22,6 @@ from service.inference.decoder_process import (
 )
 from service.processes import Child, Forks
 
-MAX_DECODERS = 4
-
 
 class Decoding:
     """One job. It may be stopped at any time, from any thread."""
@@ -32,6 +30,7 @@ class Decoding:
         self._forks = forks
         self._lock = Lock()
         self._decoder: Child | None = None
+        self._seconds_before = 0.0
         self.is_stopped = False
         self.has_killed = False  # perhaps just after the job ended
 
@@ -42,6 +41,13 @@ class Decoding:
             if self._decoder:
                 self._forks.kill(self._decoder)
                 self.has_killed = True
+
+    def measure_cpu_seconds(self) -> float:
+        """Return the CPU time that the job has used; 0 while no process works on it."""
+        with self._lock:
+            if not self._decoder:
+                return 0.0
+            return self._decoder.measure_cpu_seconds() - self._seconds_before
 
     def run(self, decoder: Child, job: Job) -> Picture | NeedsMore:
         """Have the process do the job.
@@ -55,6 +61,7 @@ class Decoding:
             if self.is_stopped:
                 raise EOFError
             self._decoder = decoder
+            self._seconds_before = decoder.measure_cpu_seconds()
         try:
             send_job(decoder.connection, job)
             return receive_result(decoder.connection)
@@ -66,8 +73,8 @@ class Decoding:
 class DecoderPool:
     """Processes that decode one picture at a time each. Linux only."""
 
-    def __init__(self, threads: int) -> None:
-        self.size = min(threads, MAX_DECODERS)
+    def __init__(self, size: int) -> None:
+        self.size = size
         self.is_started = False
         self._forks = Forks(run_decoder)
         self._threads = ThreadPoolExecutor(self.size, thread_name_prefix="decoders")

@@ -27,9 +27,11 @@ from service.imaging.memory import (
     MAX_BYTES_PER_PIXEL,
     Drawing,
     check_tiles,
+    count_input_bytes,
     estimate_decode_bytes,
     estimate_drawing_bytes,
 )
+from service.imaging.structure import check_scans
 from service.machine import make_expendable
 from service.repository.memory import return_free_memory
 
@@ -150,6 +152,7 @@ def measure_memory() -> Memory:
 
 def answer_job(pipe: Connection, job: Job) -> None:
     """Decode a picture if there is room for it, and send the result."""
+    check_scans(job.content)
     image = open_image(job.content, job.max_pixels)
     check_tiles(image, job.max_pixels)
     size = estimate_job_bytes(image, job)
@@ -181,7 +184,7 @@ def estimate_job_bytes(image: Image.Image, job: Job) -> int:
     return max(
         estimate_decode_bytes(image, job.spec, shown_size) + copies,
         2 * MAX_BYTES_PER_PIXEL * shown + copies,
-        estimate_drawing_bytes(image, job.drawing),
+        estimate_drawing_bytes(image, job.drawing) + count_input_bytes(job.spec),
     )
 
 

@@ -4,7 +4,6 @@ This module knows the order of the steps (pixels, row, maps, picture), not how e
 knows nothing about HTTP.
 """
 
-import contextlib
 from typing import NamedTuple
 
 from service.artifact.card import TOP_1
@@ -25,7 +24,7 @@ from service.inference.results import (
     select_target_maps,
 )
 from service.inference.room import Canvas
-from service.inference.target_maps import MapRenderer, TargetMap
+from service.inference.target_maps import MapRenderer, TargetMap, count_blurred_bytes
 from service.parameters import ExplainOptions
 from service.repository.model import Model
 from service.runtime.row import Answer
@@ -61,25 +60,22 @@ class Explainer:
     async def explain(self, request: ExplainRequest) -> Result:
         """Return predictions and explanations as numbers, with pictures if a view is named."""
         model, options = request.model, request.options
-        with contextlib.ExitStack() as stack:
-            canvas = None
-            if options.view is not None:
-                is_repeated = len(options.target) > 1 or (options.target_top or 1) > 1
-                canvas = self._make_canvas(request, is_repeated)
-                stack.enter_context(canvas.room)
+        is_repeated = len(options.target) > 1 or (options.target_top or 1) > 1
+        canvas = self._make_canvas(request, options.view is not None, is_repeated)
+        with canvas.room:
             classification, target_maps = await self._compute_target_maps(request, canvas)
             result = await make_any_result(classification, model, options.top_k)
             explanations = await self._describe(request, classification, target_maps)
-            if canvas:
+            if options.view is not None:
                 picture = classification.picture
                 await self._renderer.render_each(
                     request, picture, target_maps, explanations, canvas
                 )
-        if options.verify:
-            for target_map, explanation in zip(target_maps, explanations, strict=True):
-                explanation["verification"] = await self._verify(
-                    request, classification, target_map
-                )
+            if options.verify:
+                for target_map, explanation in zip(target_maps, explanations, strict=True):
+                    explanation["verification"] = await self._verify(
+                        request, classification, target_map
+                    )
         result["explanations"] = explanations
         empty = sum(explanation["empty"] for explanation in explanations)
         metrics.count_maps(model.name, len(explanations), empty)
@@ -88,25 +84,29 @@ class Explainer:
     async def draw(self, request: ExplainRequest, media_type: str) -> RenderedExplanation:
         """Return the explanation of one target as a picture."""
         model, options = request.model, request.options
-        canvas = self._make_canvas(request, is_repeated=False)
+        canvas = self._make_canvas(request, is_drawn=True, is_repeated=False)
         with canvas.room:
             classification, [target_map] = await self._compute_target_maps(request, canvas)
             encoded = await self._renderer.render(
                 request, classification.picture, target_map, media_type, canvas
             )
+            verification = None
+            if options.verify:
+                verification = await self._verify(request, classification, target_map)
         metrics.count_maps(model.name, 1, encoded.empty)
         predicted = int(classification.answer.logits.argmax())
         return RenderedExplanation(
             encoded.content,
             describe_class(predicted, classification.answer, model),
             describe_class(target_map.target, classification.answer, model),
-            await self._verify(request, classification, target_map) if options.verify else None,
+            verification,
             warn(classification.answer, predicted, model),
         )
 
-    def _make_canvas(self, request: ExplainRequest, is_repeated: bool) -> Canvas:
-        drawing = Drawing(ShownSize(request.options.size), is_repeated)
-        return self._classifier.make_canvas(drawing)
+    def _make_canvas(self, request: ExplainRequest, is_drawn: bool, is_repeated: bool) -> Canvas:
+        shown_size = ShownSize(request.options.size) if is_drawn else None
+        kept = count_blurred_bytes(request)
+        return self._classifier.make_canvas(Drawing(shown_size, is_repeated, kept_bytes=kept))
 
     async def _describe(
         self,
@@ -136,7 +136,7 @@ class Explainer:
         return {"probability": probability, "hot_blurred": hot, "cold_blurred": cold}
 
     async def _compute_target_maps(
-        self, request: ExplainRequest, canvas: Canvas | None
+        self, request: ExplainRequest, canvas: Canvas
     ) -> tuple[Classification[Answer], list[TargetMap]]:
         """Run the model once or twice, and select the maps of the targets."""
         content, model, options, timings, _ = request

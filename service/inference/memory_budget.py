@@ -4,6 +4,7 @@ This module runs on the event loop. It knows sizes, and nothing about images, mo
 """
 
 import asyncio
+from bisect import bisect_left
 from time import perf_counter
 from typing import NamedTuple
 
@@ -12,7 +13,10 @@ from service.settings import Settings
 
 BYTES_PER_PIXEL = 4  # of a decoded image
 KEPT_FOR_BODIES = 4  # pixels leave a quarter of the room for bodies, so that requests can arrive
-PASSING_SHARE = 0.5  # of the deadline, in which small pictures may pass a large one
+PASSING_SHARE = 0.5  # of the deadline, in which others of its kind may pass a picture that waits
+# The room for the largest picture, divided by these, is the most that small pictures and those of
+# middle size need. As much is kept for each of these two kinds.
+SMALL_SHARE, MIDDLE_SHARE = 25, 5
 
 
 class Waiting(NamedTuple):
@@ -39,15 +43,24 @@ class MemoryBudget:
         self.response_bytes = 0
         self._passing_seconds = PASSING_SHARE * settings.request_timeout_ms / 1000
         self._waiting: list[Waiting] = []
+        self._kinds = (self.max_pixel_bytes // SMALL_SHARE, self.max_pixel_bytes // MIDDLE_SHARE)
+        self._held = [0, 0, 0]  # bytes of small, middle and large pictures
 
-    def try_hold_body(self, size: int) -> bool:
-        """Hold `size` bytes of a body if they are free now. Return whether they were."""
-        exceeds_bodies = self.body_bytes + size > self.max_body_bytes
-        if exceeds_bodies or self.bytes + size > self.max_bytes:
+    def try_hold_body(self, size: int, instead_of: int = 0) -> bool:
+        """Hold `size` bytes of a body if they are free now. Return whether they were.
+
+        They take the place of the `instead_of` bytes of other bodies that are being dropped.
+        """
+        more = size - instead_of
+        if self.count_missing_body_bytes(more) > 0:
             return False
-        self.body_bytes += size
-        self.bytes += size
+        self.body_bytes += more
+        self.bytes += more
         return True
+
+    def count_missing_body_bytes(self, size: int) -> int:
+        """Return how many of a body's `size` bytes are not free; less than 1 if all are."""
+        return size + max(self.body_bytes - self.max_body_bytes, self.bytes - self.max_bytes)
 
     def free_body(self, size: int) -> None:
         """Free bytes of a body and give them to the pictures that wait."""
@@ -70,16 +83,20 @@ class MemoryBudget:
                 f"{work} needs {size} bytes, but this server has at most "
                 f"{self.max_pixel_bytes}. Send a smaller image{advice}."
             )
-        if not self._has_room(size) or any(map(self._is_overdue, self._waiting)):
+        overdue = [
+            self._find_kind(waiting.size) for waiting in self._waiting if self._is_overdue(waiting)
+        ]
+        if not self._has_room(size, min(overdue, default=None)):
             return False
-        self.bytes += size
+        self._hold_pixels(size)
         return True
 
     async def reserve_pixels(self, size: int, is_drawn: bool = False) -> None:
         """Wait for `size` bytes for pixels. `is_drawn` is as in `try_reserve_pixels`.
 
         Requests get them in the order they asked. But those that need less than is free pass one
-        that needs more, until that one has waited for half of a deadline.
+        that needs more, until that one has waited for half of a deadline. Afterwards, only smaller
+        kinds of pictures pass it, in the room that is kept for them.
 
         Raises:
             PayloadTooLarge: the pixels do not fit even into an idle server.
@@ -94,12 +111,13 @@ class MemoryBudget:
             if granted.cancelled():
                 self.grant_waiting()  # the next ones may need fewer bytes
             else:
-                self.free_pixels(size)
+                self.free_pixels(size, size)
             raise
 
-    def free_pixels(self, size: int) -> None:
-        """Free reserved bytes and give them to the requests that wait."""
+    def free_pixels(self, size: int, reserved: int) -> None:
+        """Free some of the bytes reserved for a picture. Give them to the requests that wait."""
         self.bytes -= size
+        self._held[self._find_kind(reserved)] -= size
         self.grant_waiting()
 
     def grant_waiting(self) -> None:
@@ -107,21 +125,42 @@ class MemoryBudget:
         if not self._waiting:
             return
         still_waiting = []
-        may_pass = True
+        overdue: int | None = None  # the smallest kind of those that were not granted
         for waiting in self._waiting:
             if waiting.granted.done():
                 continue
-            if may_pass and self._has_room(waiting.size):
-                self.bytes += waiting.size
+            if self._has_room(waiting.size, overdue):
+                self._hold_pixels(waiting.size)
                 waiting.granted.set_result(None)
             else:
                 still_waiting.append(waiting)
-                may_pass = may_pass and not self._is_overdue(waiting)
+                if self._is_overdue(waiting):
+                    kind = self._find_kind(waiting.size)
+                    overdue = kind if overdue is None else min(kind, overdue)
         self._waiting = still_waiting
 
-    def _has_room(self, size: int) -> bool:
-        kept = max(0, self.max_body_bytes // KEPT_FOR_BODIES - self.body_bytes)
+    def _has_room(self, size: int, overdue: int | None) -> bool:
+        """Whether a picture may have room. `overdue` is the smallest kind that waits too long."""
+        kind = self._find_kind(size)
+        bodies = max(self.body_bytes, self.max_body_bytes // KEPT_FOR_BODIES)
+        # If there are many bodies or answers, less is kept, so that the largest picture finds room.
+        spare = max(0, self.max_bytes - bodies - self.max_pixel_bytes)
+        small = min(self._kinds[0], spare)
+        shares = (small, min(self._kinds[1], max(0, spare - small - self.response_bytes)))
+        if overdue is not None and (kind >= overdue or self._held[kind] + size > shares[kind]):
+            return False
+        kept = bodies - self.body_bytes
+        for share, held in zip(shares[:kind], self._held, strict=False):
+            kept += max(0, share - held)
         return self.bytes + size <= self.max_bytes - kept
+
+    def _find_kind(self, size: int) -> int:
+        """Return whether a picture is small (0), of middle size (1) or large (2)."""
+        return bisect_left(self._kinds, size)
+
+    def _hold_pixels(self, size: int) -> None:
+        self.bytes += size
+        self._held[self._find_kind(size)] += size
 
     def _is_overdue(self, waiting: Waiting) -> bool:
         return perf_counter() - waiting.since > self._passing_seconds

@@ -23,6 +23,7 @@ class Room:
 
     def __init__(self, memory: MemoryBudget, is_drawn: bool = False) -> None:
         self.size = 0
+        self._reserved = 0  # including what was freed since
         self._is_drawn = is_drawn
         self._memory = memory
         self._users = 1
@@ -35,7 +36,7 @@ class Room:
         """
         self.shrink(0)
         if self._memory.try_reserve_pixels(size, self._is_drawn):
-            self.size = size
+            self.size = self._reserved = size
         return self.size == size
 
     async def reserve(self, size: int) -> None:
@@ -46,13 +47,13 @@ class Room:
         """
         self.shrink(0)
         await self._memory.reserve_pixels(size, self._is_drawn)
-        self.size = size
+        self.size = self._reserved = size
 
     def shrink(self, size: int) -> None:
         """Free what is held beyond `size` bytes."""
         if size < self.size:
             freed, self.size = self.size - size, size
-            self._memory.free_pixels(freed)
+            self._memory.free_pixels(freed, self._reserved)
 
     def share(self) -> None:
         """Count one more user, who releases it as well."""

@@ -14,6 +14,7 @@ from PIL import Image
 
 from service.imaging.decoding import Picture
 from service.imaging.heatmap import View, encode_picture, render_view
+from service.imaging.memory import count_input_bytes
 from service.imaging.occlusion import blur_hottest_and_coldest
 from service.imaging.saliency import Map, is_empty
 from service.inference.classifier import Classifier
@@ -24,6 +25,7 @@ from service.runtime.row import AnyAnswer
 
 TEXT_COPIES = 2  # of a drawn picture as text, while the answer is put together
 PNG = "image/png"
+BLURRED_INPUTS = 2  # the hottest part, and the coldest
 
 
 class TargetMap(NamedTuple):
@@ -105,6 +107,12 @@ class MapRenderer:
                 for pixels in blurred
             )
         )
+
+
+def count_blurred_bytes(request: ExplainRequest) -> int:
+    """The bytes of the inputs with blurred parts, if they are asked for."""
+    blurred = BLURRED_INPUTS if request.options.verify else 0
+    return blurred * count_input_bytes(request.model.artifact.card.input)
 
 
 def encode_base64(content: bytes) -> str:

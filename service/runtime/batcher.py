@@ -5,6 +5,7 @@ of predictions and of explanations share batches. Knows no engine, images or HTT
 """
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -95,6 +96,11 @@ class Batcher:
             self._dispatch_scheduled = True
             loop.call_soon(self._dispatch)  # after the rows that are ready now: one batch for all
         return row.answer
+
+    def discard(self, row: Row) -> None:
+        """Forget a row that was cancelled, so that its pixels do not stay until the next batch."""
+        with contextlib.suppress(ValueError):  # it runs, or has run
+            self._rows.remove(row)
 
     def _dispatch(self) -> None:
         """Hand over as many batches as may run now."""

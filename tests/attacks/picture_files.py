@@ -70,6 +70,13 @@ def write_scans(side: int, scans: int, comment: bytes | None = None) -> bytes:
     return content[:end] + table + scan * scans + b"\xff\xd9"
 
 
+def write_slow_scans(side: int, scans: int, filling: bytes = b"") -> bytes:
+    """A progressive JPEG each of whose scans looks at all coefficients again."""
+    content = write_scans(side, scans)
+    content = content.replace(bytes([1, 0x00, 1, 63, 0x00]), bytes([1, 0x00, 1, 63, 0x10]))
+    return content[:2] + filling + content[2:]
+
+
 def split_runs(blocks: int) -> Iterable[int]:
     """Runs of 16384 to 32767 blocks; a decoder ignores what is beyond the last block."""
     while blocks > 0:

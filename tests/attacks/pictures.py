@@ -1,5 +1,6 @@
 """Hostile pictures: small files that ask for much memory or much work."""
 
+import contextlib
 import struct
 import time
 from collections.abc import Callable, Sequence
@@ -11,6 +12,7 @@ from PIL import Image
 
 from tests.attacks import picture_files as files
 from tests.attacks.attack import Attack
+from tests.contract.wire import connect, start_post
 from tests.server import Server, connect_client
 from tests.service.quadrants_model import encode
 
@@ -131,6 +133,54 @@ def crowd_room(server: Server, scale: float) -> list[str]:
     return faults
 
 
+def take_decoders(
+    make: Callable[[], bytes], server: Server, scale: float, connections: int = 40
+) -> list[str]:
+    """Send pictures that take seconds of processor time each. A small GIF must not wait for all."""
+    slow, small = make(), encode(Image.effect_noise((300, 200), 50), "GIF")
+    faults = []
+    with contextlib.ExitStack() as stack:
+        for _ in range(connections):
+            connection = stack.enter_context(connect(server))
+            start_post(connection, "/predict", len(slow))
+            connection.sendall(slow)
+        end = time.monotonic() + max(2 * WATCH_SECONDS, 10 * scale)
+        while time.monotonic() < end:
+            answer = post(server, "/predict", small)
+            if answer.status_code != 200:
+                faults.append(f"a small GIF got {answer.status_code}: {answer.text[:200]}")
+    return faults
+
+
+def keep_room(server: Server, scale: float) -> list[str]:
+    """Send pictures that need most of the room and take long, so that some always wait for it.
+
+    A photograph must find room meanwhile.
+    """
+    large = files.write_slow_scans(7000, 250, b"\xff")
+    small = files.write_noise(640, 480)
+    start = time.monotonic()
+    end = start + 6 + 24 * scale
+
+    def send_until_end(number: int) -> list[httpx.Response]:
+        time.sleep(number * 0.5)
+        answers = [post(server, "/predict", large)]
+        while time.monotonic() < end:
+            answers.append(post(server, "/predict", large))
+        return answers
+
+    with ThreadPoolExecutor(8) as pool:
+        sending = [pool.submit(send_until_end, number) for number in range(8)]
+        answers = [post(server, "/predict", small)]
+        while time.monotonic() < end:
+            answers.append(post(server, "/predict", small))
+            time.sleep(0.1)
+        faults = find_faults([answer for sent in sending for answer in sent.result()])
+    if bad := [answer.status_code for answer in answers if answer.status_code != 200]:
+        faults.append(f"a photograph got {bad}")
+    return faults
+
+
 def describe_slow(name: str, make: Callable[[], bytes]) -> Attack:
     """An attack with two slow pictures, each of which may use its deadline and a second."""
     return Attack(
@@ -173,7 +223,14 @@ ATTACKS = (
     )),
     Attack("frames of an AVIF", partial(send_copies, lambda: files.write_avif_frames(2_500_000))),
     Attack("TIFF with tags of wrong types", send_wrong_types),
+    Attack("fill bytes and scans", partial(
+        take_decoders, lambda: files.write_slow_scans(2000, 15_000, b"\xff"),
+    ), settings={"request_timeout_ms": 20_000}),
+    Attack("fill bytes that take long", partial(
+        take_decoders, lambda: files.write_fill_bytes(10_000_000), connections=6,
+    )),
     Attack("pictures that need all memory", crowd_room, settings={"request_timeout_ms": 10_000}),
+    Attack("pictures that wait for all memory", keep_room, settings={"request_timeout_ms": 4000}),
     describe_slow("TIFF with one tile many times", lambda: files.write_tiles(
         40, (16, 4_000_000), (640, 16),
     )),

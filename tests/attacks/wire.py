@@ -11,6 +11,8 @@ import numpy as np
 import psutil
 from PIL import Image
 
+from service.inference.memory_budget import BYTES_PER_PIXEL
+from service.settings import Settings
 from tests.attacks.attack import MEGABYTE, Attack
 from tests.contract.tree import PICTURE
 from tests.contract.wire import connect, read_answer, read_metric, start_post
@@ -141,6 +143,48 @@ def ask_together(path: str, server: Server, scale: float) -> list[str]:
     return []
 
 
+def hold_bodies(sent: int, server: Server, scale: float) -> list[str]:
+    """Announce bodies that need all room, send so many bytes of each, and then nothing more.
+
+    A photograph that comes later must find room. It may be rejected only until the others are
+    known to be slow.
+    """
+    settings = Settings.model_validate({})
+    most = settings.max_inflight_bytes - BYTES_PER_PIXEL * settings.max_image_pixels
+    photograph = PICTURE + bytes(100_000)
+    seen = []
+    with connect_many(server, 16) as connections:
+        for connection in connections:
+            connection.settimeout(10)
+            start_post(connection, "/predict/batch", most // 16)
+            connection.sendall(bytes(min(sent, most // 16 - 1)))
+        if sent:
+            wait_until(
+                lambda: server.client.post("/predict", content=photograph).status_code == 200
+            )
+        end = time.monotonic() + max(FLOOD_SECONDS, 10 * scale)
+        while time.monotonic() < end:
+            status = server.client.post("/predict", content=photograph).status_code
+            if status != 200:
+                seen.append(f"a photograph got {status}")
+    return seen
+
+
+def hold_places(server: Server, scale: float) -> list[str]:
+    """Announce more images than the queue takes, and send none of them, again and again."""
+    seen = []
+    end = time.monotonic() + max(FLOOD_SECONDS, 10 * scale)
+    while time.monotonic() < end:
+        with connect_many(server, 300) as connections:
+            for connection in connections:
+                start_post(connection, "/predict", 1)
+            for _ in range(20):
+                status = server.client.post("/predict", content=PICTURE).status_code
+                if status != 200:
+                    seen.append(f"a picture got {status}")
+    return seen
+
+
 def offer_websocket(server: Server, scale: float) -> list[str]:
     """Offer to change to WebSocket, with a body and without a key."""
     for _ in range(10):
@@ -166,6 +210,7 @@ def is_all_taken(server: Server) -> bool:
 LOCKED = {"api_keys": KEY}
 GOOD = {"authorization": f"Bearer {KEY}"}
 HASTY = {"request_timeout_ms": 1000 * REQUEST_SECONDS}
+PATIENT = {"request_timeout_ms": 120_000}  # so that no deadline ends what is held
 TAKEN = {"max_connections": DESCRIPTORS - 64}
 NOWHERE = LAST_CHUNK.replace(b"/predict", b"/nowhere")
 ATTACKS = (
@@ -186,6 +231,16 @@ ATTACKS = (
     Attack("queued requests, unread answers", leave_requests_queued, SLACK, settings=HASTY),
     Attack("headers left open", leave_headers_open, SLACK),
     Attack("unread pictures", leave_pictures_unread, settings=HASTY),
+    Attack(
+        "bodies that are announced and do not come",
+        partial(hold_bodies, 0),
+        SLACK,
+        settings=PATIENT,
+    ),
+    Attack(
+        "bodies that stop before their end", partial(hold_bodies, 100 * MEGABYTE), settings=PATIENT
+    ),
+    Attack("images that do not come", hold_places, SLACK),
     Attack("all connections taken", take_all_connections, SLACK, settings=TAKEN),
     Attack("metrics for many", partial(ask_together, "/metrics")),
     Attack("all models for many", partial(ask_together, "/models")),

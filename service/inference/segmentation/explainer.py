@@ -31,7 +31,7 @@ from service.inference.segmentation.segmenter import (
     check_mask,
     count_answer_bytes,
 )
-from service.inference.target_maps import MapRenderer, TargetMap
+from service.inference.target_maps import MapRenderer, TargetMap, count_blurred_bytes
 from service.parameters import ExplainOptions
 from service.repository.model import Model
 from service.runtime.row import MaskAnswer
@@ -106,6 +106,7 @@ class RegionExplainer:
         shown_size = ShownSize(options.size) if is_drawn else None
         mask_size = UPLOADED_SIZE if options.mask else None
         kept = count_answer_bytes(model, VERIFYING_ROWS if options.verify else ROWS)
+        kept += count_blurred_bytes(request)
         return self._classifier.make_canvas(Drawing(shown_size, is_repeated, mask_size, kept))
 
     async def _compute_region_maps(

@@ -1,5 +1,6 @@
 """With a full queue, requests are rejected before their body."""
 
+import base64
 import contextlib
 import json
 import socket
@@ -12,8 +13,10 @@ from tests.contract.tree import PICTURE
 from tests.contract.wire import connect, count_images, read_answer, read_metric, start_post
 from tests.reliability.photographs import make_request
 from tests.server import Server, wait_until
+from tests.service.quadrants_model import encode, light
 from tests.warm_process import start_worker
 
+TEXT = base64.b64encode(PICTURE).decode()
 KEY = "k" * 32
 KEYED = f"Authorization: Bearer {KEY}"
 REQUEST = make_request("/predict", PICTURE, KEYED)
@@ -22,9 +25,15 @@ QUEUE_SIZE = 2
 
 @pytest.fixture(scope="module")
 def full(tmp_path_factory: pytest.TempPathFactory, quadrants_dir: Path) -> Iterator[Server]:
-    """A server with a small queue, a key and a short deadline."""
+    """A server with a small queue and a key. No batch is ever full, so images wait for long."""
     folder = tmp_path_factory.mktemp("full")
-    settings = {"max_queue_size": QUEUE_SIZE, "request_timeout_ms": 3500, "api_keys": KEY}
+    settings = {
+        "max_queue_size": QUEUE_SIZE,
+        "max_queue_delay_ms": 60_000,
+        "max_batch_size": 100,
+        "request_timeout_ms": 60_000,
+        "api_keys": KEY,
+    }
     with start_worker(quadrants_dir, folder, **settings) as running:
         running.client.headers["authorization"] = f"Bearer {KEY}"
         running.wait_ready()
@@ -32,17 +41,14 @@ def full(tmp_path_factory: pytest.TempPathFactory, quadrants_dir: Path) -> Itera
 
 
 @contextlib.contextmanager
-def fill(server: Server) -> Iterator[list[socket.socket]]:
-    """Fill the queue with requests whose bodies have not arrived yet."""
+def fill(server: Server, images: int = QUEUE_SIZE) -> Iterator[list[socket.socket]]:
+    """Fill the queue with images that wait for their batch. Their clients leave in the end."""
     with contextlib.ExitStack() as stack:
-        holders = [stack.enter_context(connect(server)) for _ in range(QUEUE_SIZE)]
+        holders = [stack.enter_context(connect(server)) for _ in range(images)]
         for holder in holders:
-            start_post(holder, "/predict", len(PICTURE), KEYED)
-        wait_until(lambda: count_images(server) == QUEUE_SIZE)
+            holder.sendall(REQUEST)
+        wait_until(lambda: count_images(server) == images)
         yield holders
-        for holder in holders:
-            holder.sendall(PICTURE)
-            assert read_answer(holder)[0] == 200
     wait_until(lambda: count_images(server) == 0)
 
 
@@ -65,6 +71,16 @@ def test_a_rejection_comes_before_the_body(full: Server, call: str) -> None:
     assert {event["route"] for event in requests} == {call}
 
 
+def test_the_input_of_a_picture_that_waits_counts_as_memory(full: Server) -> None:
+    content = encode(light(0, (300, 200)))
+    with connect(full) as connection:
+        connection.sendall(make_request("/predict", content, KEYED))
+        wait_until(lambda: count_images(full) == 1)
+        waiting = len(make_request("/predict", content, KEYED).partition(b"\r\n\r\n")[2])
+        wait_until(lambda: read_metric(full, "sightglass_inflight_bytes") == waiting + 3 * 32 * 32)
+    wait_until(lambda: read_metric(full, "sightglass_inflight_bytes") == 0)
+
+
 def test_pipelined_requests_are_rejected_in_order(full: Server) -> None:
     after = f"GET /models HTTP/1.1\r\nHost: test\r\n{KEYED}\r\n\r\n"
     with fill(full), connect(full) as connection:
@@ -72,13 +88,23 @@ def test_pipelined_requests_are_rejected_in_order(full: Server) -> None:
         assert [read_answer(connection)[0] for _ in range(21)] == [429] * 20 + [200]
 
 
-def test_a_pipelined_request_is_admitted_after_the_one_before(full: Server) -> None:
-    with fill(full) as holders:
-        holders[0].sendall(PICTURE + REQUEST)  # now the queue has a free slot
-        assert [read_answer(holders[0])[0] for _ in range(2)] == [200, 200]
-        wait_until(lambda: count_images(full) == QUEUE_SIZE - 1)
-        start_post(holders[0], "/predict", len(PICTURE), KEYED)
+def test_a_body_that_arrives_when_the_queue_has_become_full_is_rejected(full: Server) -> None:
+    with fill(full, QUEUE_SIZE - 1), connect(full) as late:
+        start_post(late, "/predict", len(PICTURE), KEYED)
         wait_until(lambda: count_images(full) == QUEUE_SIZE)
+        with connect(full) as earlier:
+            earlier.sendall(REQUEST)
+            wait_until(lambda: count_images(full) == QUEUE_SIZE + 1)
+            late.sendall(PICTURE)
+            status, headers, _ = read_answer(late)
+            assert (status, headers.get("connection")) == (429, None)
+
+
+def test_a_batch_that_does_not_fit_the_queue_is_rejected_as_a_whole(full: Server) -> None:
+    with fill(full, QUEUE_SIZE - 1):
+        answer = full.client.post("/predict/batch", json={"images": [TEXT] * QUEUE_SIZE})
+        assert answer.status_code == 429
+        assert count_images(full) == QUEUE_SIZE - 1
 
 
 @pytest.mark.parametrize(

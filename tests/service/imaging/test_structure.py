@@ -13,6 +13,7 @@ from service.imaging.structure import (
     MAX_CHUNKS,
     MAX_SCANS,
     MAX_SEGMENTS,
+    check_scans,
     count_passes,
     count_plane_bytes,
     is_tiny_plain,
@@ -104,6 +105,19 @@ def test_between_the_scans_of_a_plain_jpeg_are_only_segments() -> None:
     assert count_passes(content) == 2
     assert count_passes(content.replace(b"\xff\xfe", b"\xff\x02")) is None
     assert count_passes(content.replace(b"\xff\xfe\x00\x0b", b"\xff\xfe\x00\x01")) is None
+
+
+@pytest.mark.parametrize("comment", [None, b"\xff\xd9"], ids=["no comment", "end"])
+@pytest.mark.parametrize(
+    "filling", [b"\xff", b"\xff\0", b"\xff\x01ab"], ids=["fill", "zero", "junk"]
+)
+def test_scans_are_counted_in_a_file_that_is_not_plain(
+    filling: bytes, comment: bytes | None
+) -> None:
+    few, many = (files.write_scans(64, scans, comment) for scans in (100, MAX_SCANS))
+    check_scans(few[:2] + filling + few[2:])
+    with pytest.raises(InvalidImage, match=f"more than {MAX_SCANS} scans"):
+        check_scans(many[:2] + filling + many[2:])
 
 
 def test_segments_between_scans_count() -> None:

@@ -1,12 +1,14 @@
 """Admission control limits images and bytes, and predicts the wait."""
 
 import asyncio
+from functools import partial
 from math import ceil
 
 import pytest
 
 from service.errors import Overloaded, PayloadTooLarge
-from service.inference.admission import YIELD_FROM_IMAGES, Admission
+from service.inference.admission import YIELD_FROM_IMAGES, Admission, Permit
+from service.inference.arriving_bodies import SLOW_SECONDS, STEP_BYTES
 from service.settings import Settings
 
 PATIENT = 1e9
@@ -16,37 +18,97 @@ def make_admission(**settings: int) -> Admission:
     return Admission(Settings.model_validate(settings))
 
 
+def receive(admission: Admission, body_bytes: int = 0, seconds_left: float = PATIENT) -> Permit:
+    """Admit a request whose body is there at once."""
+    permit = admission.admit(body_bytes, seconds_left)
+    permit.add_body(body_bytes)
+    permit.mark_body_received()
+    return permit
+
+
 def test_a_full_queue_rejects_until_a_request_ends() -> None:
     admission = make_admission(max_queue_size=2)
-    first, _ = admission.admit(0, PATIENT), admission.admit(0, PATIENT)
+    first, _ = receive(admission), receive(admission)
     with pytest.raises(Overloaded, match="images"):
         admission.admit(0, PATIENT)
     first.release()
     admission.admit(0, PATIENT)
 
 
+def test_an_image_takes_no_place_in_the_queue_before_its_body_is_there() -> None:
+    admission = make_admission(max_queue_size=2)
+    early, late = (admission.admit(1, PATIENT) for _ in range(2))
+    receive(admission)
+    early.mark_body_received()
+    with pytest.raises(Overloaded, match="images"):
+        late.mark_body_received()
+    late.release()
+    assert (admission.images, len(admission.arriving)) == (2, 0)
+
+
+def test_of_too_many_bodies_that_do_not_come_the_oldest_is_dropped() -> None:
+    admission = make_admission(max_queue_size=2)
+    dropped: list[str] = []
+    permits = {
+        name: admission.admit(9_999_999, PATIENT, partial(dropped.append, name)) for name in "ab"
+    }
+    permits["a"].add_body(STEP_BYTES)  # so the other one has waited longer
+    permits["b"].add_body(STEP_BYTES - 1)
+    admission.admit(1, PATIENT)
+    assert dropped == ["b"]
+    assert permits["b"].is_dropped
+    assert admission.memory.bytes == STEP_BYTES
+    permits["b"].release()
+    assert admission.memory.bytes == STEP_BYTES
+
+
+def test_slow_bodies_are_dropped_when_others_need_their_room(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 0.0
+    monkeypatch.setattr("service.inference.arriving_bodies.perf_counter", lambda: now)
+    admission = make_admission(max_inflight_bytes=4 * STEP_BYTES, max_image_pixels=1)
+    dropped: list[str] = []
+    permits = {name: admission.admit(1, PATIENT, partial(dropped.append, name)) for name in "abc"}
+    for name in "ab":
+        permits[name].add_body(STEP_BYTES)
+    now = SLOW_SECONDS + 0.1
+    permits["a"].add_body(STEP_BYTES)  # a fast one
+    with pytest.raises(Overloaded, match="bytes"):
+        permits["c"].add_body(3 * STEP_BYTES)
+    assert dropped == [], "it would not be enough"
+    permits["c"].add_body(STEP_BYTES + 100)
+    assert dropped == ["b"]
+    assert admission.memory.bytes == 3 * STEP_BYTES + 100
+    for permit in permits.values():
+        permit.release()
+    assert (admission.memory.bytes, admission.memory.body_bytes) == (0, 0)
+
+
 def test_a_request_that_never_fits_is_too_large_rather_than_overloaded() -> None:
     admission = make_admission(max_queue_size=4, max_inflight_bytes=4000)
     with pytest.raises(PayloadTooLarge, match="bytes"):
         admission.admit(admission.memory.max_body_bytes + 1, PATIENT)
-    with admission.admit(0, PATIENT) as permit, pytest.raises(PayloadTooLarge, match="images"):
+    with receive(admission) as permit, pytest.raises(PayloadTooLarge, match="images"):
         permit.add_images(4)
     assert (admission.images, admission.memory.bytes) == (0, 0)
 
 
 def test_bytes_are_limited_separately_from_images() -> None:
     admission = make_admission(max_inflight_bytes=4000)
-    permit = admission.admit(admission.memory.max_body_bytes, PATIENT)
+    permit = receive(admission, admission.memory.max_body_bytes)
+    late = admission.admit(1, PATIENT)
     with pytest.raises(Overloaded, match="bytes"):
-        admission.admit(1, PATIENT)
+        late.add_body(1)
     permit.release()
+    late.release()
     assert (admission.images, admission.memory.bytes) == (0, 0)
 
 
 def test_the_default_limits_hold_the_largest_request_and_the_largest_image_together() -> None:
     settings = Settings.model_validate({})
     admission = Admission(settings)
-    with admission.admit(settings.max_request_bytes, PATIENT):
+    with receive(admission, settings.max_request_bytes):
         asyncio.run(admission.memory.reserve_pixels(4 * settings.max_image_pixels))
     assert admission.memory.bytes == 4 * settings.max_image_pixels
 
@@ -58,7 +120,7 @@ def test_the_default_limits_hold_the_largest_request_and_the_largest_image_toget
 )
 def test_under_load_one_stage_runs_for_all_requests_in_a_row(images: int, order: str) -> None:
     admission = make_admission()
-    admission.admit(0, PATIENT).add_images(images - 1)
+    receive(admission).add_images(images - 1)
     steps: list[str] = []
 
     async def request(name: str) -> None:
@@ -98,12 +160,10 @@ def test_a_request_that_would_miss_its_deadline_is_rejected_with_the_predicted_w
 
 def test_of_a_batch_only_the_images_that_run_at_once_delay_others() -> None:
     admission = make_admission()
-    with admission.admit(0, PATIENT) as permit:
+    with receive(admission) as permit:
         permit.add_images(1)
-        permit.mark_body_received()
         permit.answered = True
-    batch = admission.admit(0, PATIENT)
-    batch.mark_body_received()
+    batch = receive(admission)
     batch.add_images(63)
     alone = admission.predict_wait() / 64
     batch.limit_active_images(16)
@@ -127,13 +187,11 @@ def test_slow_images_do_not_make_quick_answers_count_as_slow(
     now = 0.0
     monkeypatch.setattr("service.inference.admission.perf_counter", lambda: now)
     admission = make_admission()
-    slow = admission.admit(0, PATIENT)
+    slow = receive(admission)
     slow.add_images(63)
-    slow.mark_body_received()
     for _ in range(20):  # now and then a client that gets its answer at once
         now += 1
-        with admission.admit(0, 10) as permit:
-            permit.mark_body_received()
+        with receive(admission, seconds_left=10) as permit:
             now += 0.01
             permit.answered = True
     assert admission.predict_wait() == pytest.approx(64 * 0.01)
@@ -141,7 +199,7 @@ def test_slow_images_do_not_make_quick_answers_count_as_slow(
 
 def test_an_answer_that_never_fits_is_rejected_with_what_to_do() -> None:
     admission = make_admission(max_inflight_bytes=4000)
-    with admission.admit(10, PATIENT) as permit:
+    with receive(admission, 10) as permit:
         permit.add_answer(100)
         assert admission.memory.bytes == 110
         with pytest.raises(PayloadTooLarge, match="fewer images, labels or maps"):

@@ -1,13 +1,16 @@
 """An image is decoded on the loop, in a thread or in a process; its memory is reserved before."""
 
 import asyncio
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from PIL import Image
 
 from service.errors import PayloadTooLarge
+from service.imaging.decoding import Picture, decode_image
 from service.imaging.geometry import ShownSize
 from service.imaging.memory import Drawing
 from service.inference.decoder import Decoder, Upload, open_plain_image
@@ -16,17 +19,28 @@ from service.inference.room import Canvas, Place, Room
 from service.settings import Settings
 from tests.attacks import picture_files as files
 from tests.heic import HEIC
+from tests.server import wait_until
 from tests.service.imaging.test_geometry import make_input
+from tests.service.inference.test_decoder_pool import find_decoders
 from tests.service.quadrants_model import encode, light
 
 SPEC = make_input(256, 224, 224)
 MAX_PIXELS = 50_000_000
+GIF = encode(light(0, (200, 150)), "GIF")
 
 
 def make_decoder(**settings: int) -> tuple[Decoder, MemoryBudget]:
     chosen = Settings.model_validate({"decode_threads": 1} | settings)
     memory = MemoryBudget(chosen)
     return Decoder(chosen, memory), memory
+
+
+async def decode_in_room(decoder: Decoder, upload: Upload, place: Place) -> Picture:
+    """Decode an image in the room of its canvas, or in one of its own."""
+    if upload.canvas:
+        return await decoder.decode(upload, place, upload.canvas.room)
+    with Room(decoder.memory) as room:
+        return await decoder.decode(upload, place, room)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +92,7 @@ def test_room_is_held_until_the_picture_is_drawn(file_format: str) -> None:
         decoder, memory = make_decoder()
         canvas = Canvas(Drawing(ShownSize(), is_repeated=False), Room(memory, is_drawn=True))
         with canvas.room:
-            await decoder.decode(Upload(content, SPEC, canvas), Place(asyncio.Semaphore()))
+            await decode_in_room(decoder, Upload(content, SPEC, canvas), Place(asyncio.Semaphore()))
             assert memory.bytes == canvas.room.size >= 800 * 600 * 7
         await wait_until_free(memory)
 
@@ -89,7 +103,7 @@ def test_without_drawing_all_room_is_free_once_the_picture_is_decoded() -> None:
     async def test() -> None:
         decoder, memory = make_decoder()
         upload = Upload(encode(light(0, (800, 600))), SPEC, None)
-        await decoder.decode(upload, Place(asyncio.Semaphore()))
+        await decode_in_room(decoder, upload, Place(asyncio.Semaphore()))
         await wait_until_free(memory)
 
     asyncio.run(test())
@@ -104,7 +118,7 @@ def test_a_drawing_that_can_never_fit_is_rejected_with_what_to_do() -> None:
             Place(asyncio.Semaphore()),
         )
         with canvas.room, pytest.raises(PayloadTooLarge, match="set 'size' to a smaller value"):
-            await decoder.decode(upload, place)
+            await decode_in_room(decoder, upload, place)
         assert memory.bytes == 0
 
     asyncio.run(test())
@@ -161,12 +175,12 @@ def test_an_image_that_waits_for_room_leaves_its_place_to_others() -> None:
         async def decode() -> None:
             async with Place(slots) as place:
                 upload = Upload(encode(light(0, (900, 900))), SPEC, None)
-                await decoder.decode(upload, place)
+                await decode_in_room(decoder, upload, place)
 
         waiting = asyncio.create_task(decode())
         await wait_for(lambda: not slots.locked())
         await slots.acquire()  # another image
-        memory.free_pixels(room)
+        memory.free_pixels(room, room)
         await asyncio.sleep(0.05)
         assert not waiting.done()
         slots.release()
@@ -186,7 +200,8 @@ def test_a_tiff_with_wild_tags_is_never_an_error_of_ours() -> None:
                 content = files.write_tiff(good | {tag: (kind, 3, b"\xff" * 24)}, bytes(128 * 128))
                 upload = Upload(content, SPEC, None)
                 results = await asyncio.gather(
-                    decoder.decode(upload, Place(asyncio.Semaphore())), return_exceptions=True
+                    decode_in_room(decoder, upload, Place(asyncio.Semaphore())),
+                    return_exceptions=True,
                 )
                 status = getattr(results[0], "status", 200)
                 assert status < 500, (tag, kind, results[0])
@@ -209,3 +224,76 @@ async def wait_for(condition: Callable[[], bool]) -> None:
 
 async def wait_until_free(memory: MemoryBudget) -> None:
     await wait_for(lambda: memory.bytes == 0)
+
+
+@pytest.mark.parametrize(("side", "is_inline"), [(256, True), (512, False)])
+def test_a_large_input_is_not_made_on_the_event_loop(
+    monkeypatch: pytest.MonkeyPatch, side: int, is_inline: bool
+) -> None:
+    decoder, _ = make_decoder()
+    threads: list[threading.Thread] = []
+
+    def note_thread(*arguments: Any) -> Picture:
+        threads.append(threading.current_thread())
+        return decode_image(*arguments)
+
+    monkeypatch.setattr("service.inference.decoder.decode_image", note_thread)
+    upload = Upload(encode(light(0, (28, 28))), make_input(None, side, side), None)
+    asyncio.run(decode_in_room(decoder, upload, Place(asyncio.Semaphore(1))))
+    assert [thread is threading.main_thread() for thread in threads] == [is_inline]
+
+
+@pytest.fixture
+def with_processes() -> Iterator[tuple[Decoder, MemoryBudget]]:
+    """A decoder that has two processes, and its memory."""
+    decoder, memory = make_decoder()
+    decoder.start_processes()
+    yield decoder, memory
+    helpers = {child.parent() for child in find_decoders()}
+    for helper in helpers:
+        assert helper
+        helper.kill()
+        helper.wait()
+    wait_until(lambda: not find_decoders())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are Linux only")
+def test_pictures_that_take_long_leave_a_process_to_others(
+    with_processes: tuple[Decoder, MemoryBudget],
+) -> None:
+    decoder, memory = with_processes
+    slow = files.write_slow_scans(4000, 250, b"\xff")  # more than a second of processor time
+
+    async def test() -> None:
+        place = Place(asyncio.Semaphore(9))
+        long = [
+            asyncio.create_task(decode_in_room(decoder, Upload(slow, SPEC, None), place))
+            for _ in range(3)
+        ]
+        await asyncio.sleep(0)
+        await decode_in_room(decoder, Upload(GIF, SPEC, None), place)
+        assert not any(task.done() for task in long)
+        for task in long:
+            task.cancel()
+        await asyncio.wait(long)
+        while memory.bytes:  # until the processes have ended
+            await asyncio.sleep(0.01)
+
+    asyncio.run(test())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are Linux only")
+def test_pictures_that_take_long_are_all_decoded(
+    with_processes: tuple[Decoder, MemoryBudget],
+) -> None:
+    decoder, memory = with_processes
+    slow = files.write_run_lengths(20_000, 400)
+
+    async def test() -> None:
+        upload = Upload(slow, SPEC, None)
+        place = Place(asyncio.Semaphore(9))
+        pictures = await asyncio.gather(*(decode_in_room(decoder, upload, place) for _ in range(3)))
+        assert [picture.size for picture in pictures] == [(20_000, 400)] * 3
+
+    asyncio.run(test())
+    assert memory.bytes == 0

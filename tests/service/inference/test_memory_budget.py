@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from service.inference.memory_budget import KEPT_FOR_BODIES, MemoryBudget
+from service.inference.memory_budget import KEPT_FOR_BODIES, MIDDLE_SHARE, SMALL_SHARE, MemoryBudget
 from service.settings import Settings
 
 
@@ -44,14 +44,14 @@ def test_requests_get_room_for_pixels_in_the_order_they_asked() -> None:
         assert order == ["first"]
         waiting[0].cancel()
         await asyncio.sleep(0)
-        memory.free_pixels(room)
+        memory.free_pixels(room, room)
         await asyncio.gather(*waiting[1:])
 
     asyncio.run(test())
     assert order == ["first", "third", "fourth"]
 
 
-def test_small_pictures_pass_a_large_one_until_it_has_waited_long_enough(
+def test_equal_pictures_pass_one_until_it_has_waited_long_enough(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = 0.0
@@ -65,21 +65,63 @@ def test_small_pictures_pass_a_large_one_until_it_has_waited_long_enough(
 
     async def test() -> None:
         nonlocal now
-        large = memory.max_pixel_bytes
-        await take("first large", large)
-        second = asyncio.create_task(take("second large", large))
+        largest = memory.max_pixel_bytes
+        large = largest // MIDDLE_SHARE + 1
+        await take("first largest", largest)
+        second = asyncio.create_task(take("second largest", largest))
         await asyncio.sleep(0)
-        await take("small", 5)
+        await take("large", large)
         now = 6.0  # more than half of the deadline
-        late = asyncio.create_task(take("late small", 5))
+        late = asyncio.create_task(take("late large", large))
         await asyncio.sleep(0)
-        assert order == ["first large", "small"]
-        memory.free_pixels(5)
-        memory.free_pixels(large)
+        assert order == ["first largest", "large"]
+        memory.free_pixels(large, large)
+        memory.free_pixels(largest, largest)
         await asyncio.gather(second, late)
 
     asyncio.run(test())
-    assert order == ["first large", "small", "second large", "late small"]
+    assert order == ["first largest", "large", "second largest", "late large"]
+
+
+@pytest.mark.parametrize("divisor", [SMALL_SHARE, MIDDLE_SHARE], ids=["small", "middle"])
+def test_room_is_kept_for_smaller_pictures_whatever_waits(
+    monkeypatch: pytest.MonkeyPatch, divisor: int
+) -> None:
+    now = 0.0
+    monkeypatch.setattr("service.inference.memory_budget.perf_counter", lambda: now)
+    memory = make_memory(max_inflight_bytes=4000, max_image_pixels=500, request_timeout_ms=10_000)
+    share = memory.max_pixel_bytes // divisor
+
+    async def test() -> None:
+        nonlocal now
+        large = memory.max_pixel_bytes // 2
+        while memory.try_reserve_pixels(large):
+            pass
+        assert memory.bytes > 0
+        largest = asyncio.create_task(memory.reserve_pixels(memory.max_pixel_bytes))
+        await asyncio.sleep(0)
+        now = 6.0  # more than half of the deadline
+        assert not memory.try_reserve_pixels(large // 2)
+        assert memory.try_reserve_pixels(share)
+        late = asyncio.create_task(memory.reserve_pixels(share))
+        await asyncio.sleep(0)
+        assert not late.done(), "the largest would never get its room"
+        memory.free_pixels(share, share)
+        await late
+        while not largest.done():
+            memory.free_pixels(large, large)
+            await asyncio.sleep(0)
+
+    asyncio.run(test())
+
+
+def test_the_largest_picture_finds_room_beside_all_bodies_and_small_pictures() -> None:
+    memory = make_memory(max_inflight_bytes=4000, max_image_pixels=500)
+    assert memory.try_hold_body(memory.max_body_bytes)
+    assert memory.try_reserve_pixels(1)
+    memory.free_pixels(1, 1)
+    assert memory.try_reserve_pixels(memory.max_pixel_bytes)
+    assert not memory.try_reserve_pixels(1)
 
 
 def test_pixels_leave_room_for_bodies() -> None:

@@ -105,6 +105,20 @@ def test_predictions_alone_run_without_targets() -> None:
     assert run(test).targets == [[[]]]
 
 
+def test_a_discarded_row_does_not_wait_for_the_next_batch() -> None:
+    async def test(model: Model, batcher: Batcher) -> None:
+        model.free.clear()
+        running, waiting, other = (make_row(value) for value in range(3))
+        answers = [batcher.submit(row) for row in (running, waiting, other)]
+        batcher.discard(running)
+        batcher.discard(waiting)
+        assert len(batcher) == 1
+        model.free.set()
+        assert [read(await answer) for answer in (answers[0], answers[2])] == [0, 2]
+
+    assert run(test).batches == [[0], [2]]
+
+
 def test_a_cancelled_row_never_runs() -> None:
     async def test(model: Model, batcher: Batcher) -> None:
         model.free.clear()
