@@ -1,5 +1,6 @@
 """Pictures are decoded in processes that may be killed, and then replaced."""
 
+import ctypes
 import sys
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
@@ -34,11 +35,40 @@ MEGABYTE = 1 << 20
 
 @pytest.fixture(scope="module")
 def pool() -> Iterator[DecoderPool]:
+    taken = take_free_memory()
     pool = DecoderPool(1)
     pool.start()
     yield pool
     for child in find_decoders():
         child.parent().kill()
+    del taken
+
+
+class MallocInfo(ctypes.Structure):
+    """What glibc's `mallinfo2` returns."""
+
+    _fields_ = (
+        ("others", ctypes.c_size_t * 8),
+        ("free", ctypes.c_size_t),  # bytes that malloc has and nobody uses; `fordblks`
+        ("top", ctypes.c_size_t),
+    )
+
+
+def take_free_memory() -> list[bytearray]:
+    """Take what malloc has free, which other tests left.
+
+    Processes that are forked from this one would have it beyond their limits. A server's worker has
+    hardly any when it forks them.
+    """
+    libc = ctypes.CDLL(None)
+    if not hasattr(libc, "mallinfo2"):
+        return []
+    libc.mallinfo2.restype = MallocInfo
+    return [
+        bytearray(size)
+        for size in (1 << 16, 1 << 12, 1 << 10)
+        for _ in range(libc.mallinfo2().free // size)
+    ]
 
 
 def find_decoders() -> list[psutil.Process]:

@@ -136,11 +136,8 @@ def find_readable(
     if skip:
         tqdm.write(f"skipped {len(faults)} pictures that cannot be read: {listed}")
         return readable
-    first = faults[min(faults)]
-    hint = "Or leave such files out with --skip-unreadable."
-    if len(faults) == 1:
-        raise UserError(f"{first} {hint}")
-    raise UserError(
-        f"{len(faults)} of {len(paths)} pictures cannot be read: {listed}. The first one: {first} "
-        f"{hint}"
-    )
+    reason = str(faults[min(faults)])
+    if len(faults) > 1:
+        count = f"{len(faults)} of {len(paths)} pictures cannot be read"
+        reason = f"{count}: {listed}. The first one: {reason}"
+    raise UserError(f"{reason} Or leave such files out with --skip-unreadable.")
