@@ -4,6 +4,7 @@ import asyncio
 import io
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
@@ -30,9 +31,10 @@ from client import (
     UnknownLabel,
 )
 from client.pictures import Picture
-from tests.contract.wire import connect, count_images, start_post
+from tests.contract.wire import connect, count_images
+from tests.reliability.photographs import make_request
 from tests.server import Server, wait_until
-from tests.service.quadrants_model import encode, light
+from tests.service.quadrants_model import encode, light, write_model
 from tests.warm_process import start_worker
 
 LABEL = "top right"
@@ -156,17 +158,27 @@ def test_batches_are_cut_by_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sizes == [[4, 4], [4], [20], [1]]
 
 
-def test_an_overloaded_service_is_waited_for(quadrants_dir: Path, tmp_path: Path) -> None:
-    """Eight at once while another holds the only place: refused, and all answered in the end."""
-    with start_worker(quadrants_dir, tmp_path, max_queue_size=1) as server:
+def test_an_overloaded_service_is_waited_for(tmp_path: Path) -> None:
+    """Eight at once while others hold all places: refused, and all answered in the end.
+
+    The others wait for a batch of eight, which neither model has. Once they leave, ours are one.
+    """
+    models, picture = tmp_path / "models", encode(light(1))
+    for name in ("ours", "other"):
+        write_model(models / name / "1" / "model.onnx")
+    settings = {"max_queue_size": 8, "max_batch_size": 8, "max_queue_delay_ms": 60_000}
+    settings |= {"request_timeout_ms": 60_000}
+    with start_worker(models, tmp_path, default_model="ours", **settings) as server:
         server.wait_ready()
         with Client(server.url) as caller, ThreadPoolExecutor(8) as pool:
-            with connect(server) as holder:
-                start_post(holder, "/predict", 1)
-                wait_until(lambda: count_images(server) == 1)
+            with ExitStack() as holders:
+                for model in ["other"] * 7 + ["ours"]:
+                    holder = holders.enter_context(connect(server))
+                    holder.sendall(make_request(f"/predict?model={model}", picture))
+                wait_until(lambda: count_images(server) == 8)
                 with Client(server.url, max_wait=0) as hasty, pytest.raises(Overloaded):
-                    hasty.predict(encode(light(1)))
-                asked = [pool.submit(caller.predict, encode(light(1))) for _ in range(8)]
+                    hasty.predict(picture)
+                asked = [pool.submit(caller.predict, picture) for _ in range(8)]
                 wait_until(lambda: server.read_log().count('"status":429') >= 9)
             assert {answer.result().top.label for answer in asked} == {LABEL}
 

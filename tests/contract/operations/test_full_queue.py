@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from service.inference.results import CLASS_BYTES, LABEL_COPIES
 from tests.contract.tree import PICTURE
 from tests.contract.wire import connect, count_images, read_answer, read_metric, start_post
 from tests.reliability.photographs import make_request
 from tests.server import Server, wait_until
-from tests.service.quadrants_model import encode, light
+from tests.service.quadrants_model import LABELS, encode, light
 from tests.warm_process import start_worker
 
 TEXT = base64.b64encode(PICTURE).decode()
@@ -77,7 +78,9 @@ def test_the_input_of_a_picture_that_waits_counts_as_memory(full: Server) -> Non
         connection.sendall(make_request("/predict", content, KEYED))
         wait_until(lambda: count_images(full) == 1)
         waiting = len(make_request("/predict", content, KEYED).partition(b"\r\n\r\n")[2])
-        wait_until(lambda: read_metric(full, "sightglass_inflight_bytes") == waiting + 3 * 32 * 32)
+        answer = sum(CLASS_BYTES + LABEL_COPIES * len(json.dumps(label)) for label in LABELS)
+        held = waiting + 3 * 32 * 32 + answer
+        wait_until(lambda: read_metric(full, "sightglass_inflight_bytes") == held)
     wait_until(lambda: read_metric(full, "sightglass_inflight_bytes") == 0)
 
 

@@ -1,8 +1,10 @@
 """Pictures are decoded in processes that may be killed, and then replaced."""
 
-import ctypes
+import atexit
+import socket
 import sys
 from collections.abc import Iterator
+from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
 from queue import SimpleQueue
@@ -19,6 +21,7 @@ from service.imaging.geometry import ShownSize
 from service.imaging.memory import Drawing
 from service.inference.decoder_pool import DecoderPool, Decoding
 from service.inference.decoder_process import Job, NeedsMore, receive_result
+from service.processes import Forks, run_helper
 from tests.attacks import picture_files as files
 from tests.contract.pictures import announce_size
 from tests.heic import HEIC
@@ -33,48 +36,40 @@ DRAWING = Drawing(ShownSize(), is_repeated=False)
 MEGABYTE = 1 << 20
 
 
+HELPERS: list[psutil.Process] = []
+
+
+class FreshForks(Forks):
+    """Forks whose helper is a new process.
+
+    As a fork of this one it would have all memory that earlier tests left to malloc, beyond every
+    limit. A server's worker has hardly any when it forks its helper.
+    """
+
+    def start(self) -> None:
+        ours, theirs = socket.socketpair()
+        helper = get_context("spawn").Process(target=run_helper, args=(theirs, self._run))
+        helper.start()
+        atexit.register(helper.kill)
+        theirs.close()
+        self._helper = ours
+        HELPERS.append(psutil.Process(helper.pid))
+
+
 @pytest.fixture(scope="module")
 def pool() -> Iterator[DecoderPool]:
-    taken = take_free_memory()
-    pool = DecoderPool(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("service.inference.decoder_pool.Forks", FreshForks)
+        pool = DecoderPool(1)
     pool.start()
     yield pool
-    for child in find_decoders():
-        child.parent().kill()
-    del taken
-
-
-class MallocInfo(ctypes.Structure):
-    """What glibc's `mallinfo2` returns."""
-
-    _fields_ = (
-        ("others", ctypes.c_size_t * 8),
-        ("free", ctypes.c_size_t),  # bytes that malloc has and nobody uses; `fordblks`
-        ("top", ctypes.c_size_t),
-    )
-
-
-def take_free_memory() -> list[bytearray]:
-    """Take what malloc has free, which other tests left.
-
-    Processes that are forked from this one would have it beyond their limits. A server's worker has
-    hardly any when it forks them.
-    """
-    libc = ctypes.CDLL(None)
-    if not hasattr(libc, "mallinfo2"):
-        return []
-    libc.mallinfo2.restype = MallocInfo
-    return [
-        bytearray(size)
-        for size in (1 << 16, 1 << 12, 1 << 10)
-        for _ in range(libc.mallinfo2().free // size)
-    ]
+    for helper in filter(is_alive, HELPERS):
+        helper.kill()
 
 
 def find_decoders() -> list[psutil.Process]:
-    """The processes that the helpers of this process forked."""
-    own = psutil.Process()
-    helpers = [child for child in own.children() if child.cmdline() == own.cmdline()]  # forked
+    """The processes that the helpers of the pool forked."""
+    helpers = [helper for helper in HELPERS if is_alive(helper)]
     children = [child for helper in helpers for child in helper.children()]
     return [child for child in children if child.status() != psutil.STATUS_ZOMBIE]
 
