@@ -11,7 +11,7 @@ import psutil
 
 from tests.attacks.livez import poll_livez
 from tests.contract.tree import PICTURE
-from tests.server import Server, connect_client
+from tests.server import Server, connect_client, wait_until
 
 MEMORY_POLL_SECONDS = 0.01
 PREDICT_POLL_SECONDS = 0.2
@@ -62,6 +62,8 @@ def watch(server: Server, **headers: str) -> Iterator[Observed]:
             for thread in threads:
                 thread.start()
             yield observed
+            # A short attack may be over before the good client has asked once.
+            wait_until(lambda: bool(observed.answers or observed.faults))
     finally:
         end.set()
         for thread in threads:

@@ -159,6 +159,8 @@ def hold_bodies(sent: int, server: Server, scale: float) -> list[str]:
             start_post(connection, "/predict/batch", most // 16)
             connection.sendall(bytes(min(sent, most // 16 - 1)))
         if sent:
+            arrived = 16 * min(sent, most // 16 - 1)
+            wait_until(lambda: read_metric(server, "sightglass_inflight_bytes") >= arrived)
             wait_until(
                 lambda: server.client.post("/predict", content=photograph).status_code == 200
             )

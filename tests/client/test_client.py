@@ -31,6 +31,7 @@ from client import (
     UnknownLabel,
 )
 from client.pictures import Picture
+from tests.attacks.run import are_all_ready
 from tests.contract.wire import connect, count_images
 from tests.reliability.photographs import make_request
 from tests.server import Server, wait_until
@@ -170,6 +171,7 @@ def test_an_overloaded_service_is_waited_for(tmp_path: Path) -> None:
     settings |= {"request_timeout_ms": 60_000}
     with start_worker(models, tmp_path, default_model="ours", **settings) as server:
         server.wait_ready()
+        wait_until(lambda: are_all_ready(server))
         with Client(server.url) as caller, ThreadPoolExecutor(8) as pool:
             with ExitStack() as holders:
                 for model in ["other"] * 7 + ["ours"]:
