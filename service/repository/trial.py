@@ -26,7 +26,7 @@ from service.repository.golden import (
 from service.repository.memory import MEGABYTE, PeakMemory
 from service.runtime.comparison import measure_speedup
 from service.runtime.engine import COMPARE, ONNXRUNTIME, OPENVINO, Session
-from service.runtime.opening import choose_batch_size, choose_engine
+from service.runtime.opening import choose_batch_size, make_opener
 from service.settings import Settings
 
 MAX_THREADS = 2  # more would slow down what is served meanwhile
@@ -83,7 +83,7 @@ def try_model_file(settings: Settings, path: Path, task: str = ONNXRUNTIME) -> b
 
 def open_for_trial(content: bytes, artifact: Artifact, engine: str, threads: int) -> Session:
     """Open a session of that engine on the CPU."""
-    return choose_engine(content, artifact, "cpu", engine)(threads, 1)
+    return make_opener(content, artifact, "cpu", engine)(threads, 1)
 
 
 def compare_engines(
@@ -94,7 +94,8 @@ def compare_engines(
         fast = open_for_trial(content, artifact, OPENVINO, 1)
         run_all_batches(fast, artifact, pictures, max_batch_size)
     except InvalidArtifact as exc:
-        return to_json(Measurement(None, str(exc)))
+        # Without the path, because the next start may find the same file elsewhere.
+        return to_json(Measurement(None, str(exc).replace(str(artifact.path), "The file")))
     slow = open_for_trial(content, artifact, ONNXRUNTIME, 1)
     return to_json(Measurement(measure_speedup(fast, slow, artifact, max_batch_size)))
 
