@@ -7,8 +7,11 @@ while it is read.
 import os
 import stat
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
+from typing import BinaryIO
 
 from service.artifact.card import InvalidArtifact
 
@@ -26,15 +29,9 @@ def read_regular_file(path: Path, max_bytes: int) -> bytes:
     Raises:
         InvalidArtifact: it is no regular file, has more than `max_bytes`, or cannot be read.
     """
-    try:
-        _check(path, path.stat(), max_bytes)  # opening a device may already have an effect
-        with open(os.open(path, FLAGS), "rb") as file:
-            status = os.fstat(file.fileno())
-            _check(path, status, max_bytes)
-            content = file.read(status.st_size)
-    except OSError as exc:
-        raise InvalidArtifact(f"{path} can't be read: {exc.strerror or exc}.") from None
-    if len(content) != status.st_size:
+    with _open(path, max_bytes) as (file, size):
+        content = file.read(size)
+    if len(content) != size:
         raise InvalidArtifact(f"{path} changed while it was being read.")
     return content
 
@@ -45,19 +42,25 @@ def hash_regular_file(path: Path) -> str:
     Raises:
         InvalidArtifact: it is no regular file, or cannot be read.
     """
-    digest, left = sha256(), sys.maxsize
+    digest = sha256()
+    with _open(path, sys.maxsize) as (file, left):
+        while left > 0 and (piece := file.read(min(PIECE_BYTES, left))):
+            digest.update(piece)
+            left -= len(piece)
+    return digest.hexdigest()
+
+
+@contextmanager
+def _open(path: Path, max_bytes: int) -> Iterator[tuple[BinaryIO, int]]:
+    """Open a file. Give it with its size: a file that grows must not be read without end."""
     try:
-        _check(path, path.stat(), left)
+        _check(path, path.stat(), max_bytes)  # opening a device may already have an effect
         with open(os.open(path, FLAGS), "rb") as file:
             status = os.fstat(file.fileno())
-            _check(path, status, left)
-            left = status.st_size  # a file that grows must not be read without end
-            while left > 0 and (piece := file.read(min(PIECE_BYTES, left))):
-                digest.update(piece)
-                left -= len(piece)
+            _check(path, status, max_bytes)
+            yield file, status.st_size
     except OSError as exc:
         raise InvalidArtifact(f"{path} can't be read: {exc.strerror or exc}.") from None
-    return digest.hexdigest()
 
 
 def _check(path: Path, status: os.stat_result, max_bytes: int) -> None:

@@ -24,9 +24,8 @@ class Admission:
 
     def __init__(self, settings: Settings) -> None:
         self.images = 0  # whose body is there
-        self.active_images = (
-            0  # of a request with many, those that run at once; only these delay others
-        )
+        # Of a request with many images, those that run at once: only these delay others.
+        self.active_images = 0
         self.max_images = settings.max_queue_size
         self.arriving: ArrivingBodies[Permit] = ArrivingBodies(self.max_images)
         self.memory = MemoryBudget(settings)

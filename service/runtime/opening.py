@@ -24,9 +24,8 @@ ROWS_COMPARED = 4  # in a batch, with as many single rows
 ROW_OVERHEAD = 0.0003  # seconds of handing over and answering a run
 MAX_REPLICATED_BYTES = 128 << 20  # of a file; a larger one would take too much memory twice
 
-OpenWith = Callable[
-    [int, int], OnnxSession | OpenVinoSession
-]  # threads of a run, runs at the same time
+# Takes the threads of a run, and how many runs there may be at the same time.
+OpenWith = Callable[[int, int], OnnxSession | OpenVinoSession]
 
 
 def choose_batch_size(settings: Settings, provider: str) -> int:
@@ -49,13 +48,13 @@ def open_session(
         bound = open_bound(content, artifact, choose_batch_size(settings, "cuda"), make_options(1))
         if bound.provider == "cuda":
             return bound
-    open_with = choose_engine(content, artifact, settings.device, engine)
+    open_with = make_opener(content, artifact, settings.device, engine)
     if settings.intra_op_threads != AUTO:
         return open_with(int(settings.intra_op_threads), 1)
     return _open_measured(open_with, len(content), artifact, settings)
 
 
-def choose_engine(content: bytes, artifact: Artifact, device: str, engine: str) -> OpenWith:
+def make_opener(content: bytes, artifact: Artifact, device: str, engine: str) -> OpenWith:
     """Return what opens a session of that engine with a number of threads and of runs at once."""
     if engine == OPENVINO:
         return partial(OpenVinoSession, parse_graph(content, artifact), artifact)
