@@ -2,15 +2,13 @@
 
 import base64
 import json
-import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
 from PIL import Image
 
-from tests.attacks.attack import Attack
+from tests.attacks.attack import Attack, send_until
 from tests.contract.tree import PICTURE
 from tests.server import Server, connect_client
 from tests.service import mask_model
@@ -75,18 +73,8 @@ def repeat(
     """Return an attack that sends the same request again and again."""
 
     def run(server: Server, scale: float) -> list[str]:
-        end = time.monotonic() + max(MIN_SECONDS, SECONDS * scale)
-
-        def send_until_end(_: int) -> list[str]:
-            seen = send(server, path, body, expected)
-            while time.monotonic() < end and not seen:
-                seen = send(server, path, body, expected)
-            return seen
-
-        with ThreadPoolExecutor(clients) as pool:
-            return [
-                sentence for seen in pool.map(send_until_end, range(clients)) for sentence in seen
-            ]
+        seconds = max(MIN_SECONDS, SECONDS * scale)
+        return send_until(seconds, clients, lambda: send(server, path, body, expected))
 
     return run
 

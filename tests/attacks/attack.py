@@ -1,6 +1,8 @@
 """An attack: what a hostile client sends, and what may happen to the server meanwhile."""
 
+import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,6 +30,20 @@ class Attack:
     settings: Mapping[str, object] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)  # of the good client
     write_models: Callable[[Path, float], object] | None = None  # more models, before the start
+
+
+def send_until(seconds: float, clients: int, send: Callable[[], list[str]]) -> list[str]:
+    """Have clients send again and again, until one sees a fault. Return what all of them saw."""
+    end = time.monotonic() + seconds
+
+    def send_until_end(_: int) -> list[str]:
+        seen = send()
+        while time.monotonic() < end and not seen:
+            seen = send()
+        return seen
+
+    with ThreadPoolExecutor(clients) as pool:
+        return [sentence for seen in pool.map(send_until_end, range(clients)) for sentence in seen]
 
 
 def find_missed(

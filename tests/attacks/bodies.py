@@ -10,11 +10,12 @@ import struct
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import httpx
 
 from tests.attacks import picture_files as files
-from tests.attacks.attack import MEGABYTE, Attack
+from tests.attacks.attack import MEGABYTE, Attack, send_until
 from tests.contract.tree import PICTURE
 from tests.server import Server, connect_client
 
@@ -46,19 +47,8 @@ def repeat(
     """Return an attack that sends the body of a scale again and again, for a second or more."""
 
     def run(server: Server, scale: float) -> list[str]:
-        body = make_body(scale)
-        end = time.monotonic() + max(MIN_SECONDS, 5 * scale)
-
-        def send_until_end(_: int) -> list[str]:
-            seen = send(server, path, body, headers)
-            while time.monotonic() < end and not seen:
-                seen = send(server, path, body, headers)
-            return seen
-
-        with ThreadPoolExecutor(clients) as pool:
-            return [
-                sentence for seen in pool.map(send_until_end, range(clients)) for sentence in seen
-            ]
+        sent = partial(send, server, path, make_body(scale), headers)
+        return send_until(max(MIN_SECONDS, 5 * scale), clients, sent)
 
     return run
 

@@ -11,7 +11,7 @@ import onnxruntime as ort
 from onnx import helper, numpy_helper
 
 from tests.server import Server, wait_until
-from tests.service.quadrants_model import make_card, make_golden, make_graph, save
+from tests.service.quadrants_model import make_card, make_golden, make_graph, save, write_model
 
 POISON = 77  # an image fails in the fragile model if its first red value is this
 SIDE = 900  # of the matrix in the slow model
@@ -48,6 +48,16 @@ def measure_product(weights: np.ndarray[Any, Any]) -> float:
     options.intra_op_num_threads = 1
     session = ort.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
     return min(timeit.repeat(lambda: session.run(None, {"x": weights}), number=1, repeat=10))
+
+
+def write_strict_models(models: Path) -> None:
+    """Write two versions of a model, one that can fail, and one that cannot be loaded."""
+    for version in ("1", "2"):
+        write_model(models / "quadrants" / version / "model.onnx")
+    write_fragile_model(models / "fragile" / "1" / "model.onnx")
+    broken = models / "broken" / "1" / "model.onnx"
+    broken.parent.mkdir(parents=True)
+    broken.write_bytes(b"no model")
 
 
 def write_fragile_model(path: Path) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.contract.artifacts import wait_loaded, write_fragile_model
+from tests.contract.artifacts import wait_loaded, write_strict_models
 from tests.server import Server, find_free_port
 from tests.service.mask_model import write_model as write_mask_model
 from tests.service.quadrants_model import write_model
@@ -43,12 +43,7 @@ def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, i
     """A server with a key, small limits, a model that can fail and one that did not load."""
     pytest.importorskip("h2", reason="the extra grpc is not installed")
     folder = tmp_path_factory.mktemp("strict-grpc")
-    write_model(folder / "models" / "quadrants" / "1" / "model.onnx")
-    write_model(folder / "models" / "quadrants" / "2" / "model.onnx")
-    write_fragile_model(folder / "models" / "fragile" / "1" / "model.onnx")
-    broken = folder / "models" / "broken" / "1" / "model.onnx"
-    broken.parent.mkdir(parents=True)
-    broken.write_bytes(b"no model")
+    write_strict_models(folder / "models")
     limits = {"max_request_bytes": MAX_REQUEST_BYTES, "max_queue_size": MAX_QUEUE_SIZE}
     port = find_free_port()
     settings = {"api_keys": KEY, "default_model": "quadrants", "grpc_port": port, **limits}

@@ -5,9 +5,8 @@ from collections.abc import Iterator
 import pytest
 import tritonclient.http as triton
 
-from tests.contract.artifacts import wait_loaded, write_fragile_model
+from tests.contract.artifacts import wait_loaded, write_strict_models
 from tests.server import Server
-from tests.service.quadrants_model import write_model
 from tests.warm_process import start_worker
 
 KEY = "a-key"
@@ -26,12 +25,7 @@ def client(server: Server) -> Iterator[triton.InferenceServerClient]:
 def strict_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server with a key, small limits, and a model that can fail."""
     folder = tmp_path_factory.mktemp("strict")
-    write_model(folder / "models" / "quadrants" / "1" / "model.onnx")
-    write_model(folder / "models" / "quadrants" / "2" / "model.onnx")
-    write_fragile_model(folder / "models" / "fragile" / "1" / "model.onnx")
-    broken = folder / "models" / "broken" / "1" / "model.onnx"
-    broken.parent.mkdir(parents=True)
-    broken.write_bytes(b"no model")
+    write_strict_models(folder / "models")
     limits = {"max_request_bytes": MAX_REQUEST_BYTES, "max_queue_size": MAX_QUEUE_SIZE}
     settings = {"api_keys": KEY, "default_model": "quadrants", **limits}
     with start_worker(folder / "models", folder, **settings) as running:
