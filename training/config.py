@@ -59,7 +59,7 @@ class Config(Settings):
     skip_unreadable: bool = False  # leave out pictures that cannot be decoded
     skip_duplicates: bool = False  # leave out copies of pictures of another split
     cache: NotNegative = 4.0  # gigabytes of decoded pictures on the disk; 0: decode each time
-    workers: Count | None = None  # processes that load pictures; None: 0, or on CUDA one per core
+    workers: Count | None = None  # processes that load pictures; None: 0 for a CPU, else up to 8
     seed: Seed = 0
 
     epochs: AtLeastOne = 30

@@ -103,6 +103,8 @@ def load_training_dataset(config: Config) -> Dataset:
         UserError: as `load_dataset`, or a file is in two splits.
     """
     data = load_dataset(config)
+    if config.skip_duplicates:  # there are none left
+        return data
     paths: list[Path] = []
     splits: list[str] = []
     for name, split in data.splits.items():
@@ -136,7 +138,11 @@ def describe_labels(labels: tuple[str, ...], others: tuple[str, ...]) -> str:
 
 
 def make_split_rules(config: Config) -> SplitRules:
-    """The config's rules of splitting; UserError if they are none."""
+    """The config's rules of splitting.
+
+    Raises:
+        UserError: `fold` does not fit `folds`, or `group` has no files.
+    """
     if config.folds == 1 or not bool(config.folds) <= config.fold <= config.folds:
         raise UserError(
             "`folds` must be 0 or at least 2 and `fold` from 1 to `folds`, got "

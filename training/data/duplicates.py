@@ -7,23 +7,24 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from training.data.splits import SPLITS
 from training.errors import UserError
 
 HEAD_BYTES = 4096  # most files differ here, so few are read to their end
-RANKS = {"train": 0, "val": 1, "test": 2}  # of two copies the one in the lower split is too many
 
 
 def find_copies(paths: Sequence[Path], splits: NDArray[np.str_]) -> dict[int, int]:
     """The rows whose content is in a higher split, too, each with the row of that one.
 
-    A training picture that is also in the test split makes the figures too good.
+    A training picture that is also in the test split makes the figures too good. Splits are
+    ordered: train, val, test. Files that are left out, in the split "", are not read.
     """
-    groups = [np.arange(len(paths))]
+    groups = [np.flatnonzero(splits != "")]
     for read in (measure_file, digest_head, digest_file):
         groups = [part for group in groups for part in divide(group, paths, splits, read)]
     copies: dict[int, int] = {}
     for group in groups:
-        ranks = [RANKS[str(splits[row])] for row in group]
+        ranks = [SPLITS.index(str(splits[row])) for row in group]
         highest = int(group[int(np.argmax(ranks))])
         copies |= {
             int(row): highest for row, rank in zip(group, ranks, strict=True) if rank < max(ranks)

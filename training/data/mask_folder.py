@@ -79,6 +79,10 @@ def load_mask_folder(config: Config) -> Dataset:
 
 def check_classes(config: Config, splits: dict[str, MaskSplit]) -> None:
     """Raise UserError if no training pixel has some class."""
+    if "train" not in splits:
+        raise UserError(
+            f"{config.data} has no picture with a mask that can be read in the split 'train'."
+        )
     shares = splits["train"].class_shares(len(config.labels))
     if not shares.all():
         value = int(np.flatnonzero(shares == 0)[0])

@@ -19,6 +19,9 @@ HIDDEN_NAMES = (  # what systems leave behind, besides names that begin with a d
 )
 
 
+HEIC_SUFFIXES = {".heic", ".heics", ".heif", ".heifs", ".hif"}
+
+
 def list_pictures(folder: Path) -> list[Path]:
     """Every picture file below the folder, sorted by path. Files of other kinds are skipped.
 
@@ -115,6 +118,7 @@ def find_groups(paths: list[Path], folder: Path, pattern: str) -> list[str]:
 
 
 def list_readable_suffixes() -> set[str]:
-    """The file name suffixes of the formats that Pillow reads."""
+    """The file name suffixes of the formats that are read. Decoding says if HEIC needs an extra."""
     Image.init()
-    return {ending for ending, kind in Image.registered_extensions().items() if kind in Image.OPEN}
+    endings = Image.registered_extensions().items()
+    return {ending for ending, kind in endings if kind in Image.OPEN} | HEIC_SUFFIXES

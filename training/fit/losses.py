@@ -12,14 +12,15 @@ from training.imaging.augmentation import IGNORED
 LossFunction = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
-def make_loss(config: Config, shares: torch.Tensor) -> LossFunction:
-    """The config's loss of logits (N, K) and labels; `shares` (K,) are the class frequencies."""
+def make_loss(config: Config, shares: torch.Tensor | None) -> LossFunction:
+    """The config's loss of logits (N, K) and labels.
+
+    `shares` (K,) are the class frequencies if classes are weighed by them.
+    """
     weight = None
-    if config.class_weights:
+    if shares is not None:
         weight = 1 / shares.clamp_min(1e-6)
-        weight = (
-            weight / (weight * shares).sum()
-        )  # so that the mean weight of a training picture is 1
+        weight = weight / (weight * shares).sum()  # so that a picture's mean weight is 1
     smoothing = config.label_smoothing
     if config.task == "segmentation":
         entropy = nn.CrossEntropyLoss(weight, ignore_index=IGNORED, label_smoothing=smoothing)
@@ -27,10 +28,10 @@ def make_loss(config: Config, shares: torch.Tensor) -> LossFunction:
             entropy(logits, masks.long()) + compute_dice_loss(logits, masks)
         )
     if config.task == "multilabel":
-        positive = (1 - shares) / shares.clamp_min(1e-6) if config.class_weights else None
+        positive = None if shares is None else (1 - shares) / shares.clamp_min(1e-6)
         return nn.BCEWithLogitsLoss(pos_weight=positive)
     if config.one_neuron:  # logits (N, 1) of the second label
-        positive = shares[0] / shares[1].clamp_min(1e-6) if config.class_weights else None
+        positive = None if shares is None else shares[0] / shares[1].clamp_min(1e-6)
         binary = nn.BCEWithLogitsLoss(pos_weight=positive)
         return lambda logits, labels: binary(logits[:, 0], (1 - smoothing) * labels + smoothing / 2)
     if config.loss == "focal":

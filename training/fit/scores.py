@@ -102,16 +102,13 @@ def merge_tallies(tallies: Sequence[Tally]) -> dict[str, float]:
     if confusions:
         scores = score_confusion(torch.stack(confusions).sum(0))
         return {"val_loss": loss, "val_accuracy": scores.pixel_accuracy, "val_miou": scores.miou}
-    right, answers = (
-        sum(getattr(tally, name) for tally in tallies) for name in ("right", "answers")
-    )
+    right = sum(tally.right for tally in tallies)
+    answers = sum(tally.answers for tally in tallies)
     figures = {"val_loss": loss, "val_accuracy": right / answers}
     best = tallies[0].config.best
     if best in RANKED and math.isfinite(loss):
-        p, y = (
-            torch.cat([part for tally in tallies for part in getattr(tally, name)])
-            for name in ("probabilities", "labels")
-        )
+        p = torch.cat([part for tally in tallies for part in tally.probabilities])
+        y = torch.cat([part for tally in tallies for part in tally.labels])
         figures[f"val_{best}"] = float(score_labels(str(best), p, y).nanmean())
     return figures
 

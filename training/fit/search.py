@@ -48,8 +48,8 @@ def search_hyperparameters(
 ) -> Config:
     """Run `trials` trials, the first with the given config; returns the best config of the study.
 
-    The best config has the lowest validation loss, or for masks the highest mIoU. It is also
-    written to `folder`, with plots.
+    The best config has the best value of the config's measure. It is also written to `folder`,
+    with plots.
 
     Raises:
         UserError: the study cannot be opened, or no trial has finished.

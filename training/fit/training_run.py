@@ -44,7 +44,9 @@ class TrainingRun:
         val = take_share(data.splits["val"], config.batch_size, *share)
         self.val_loader = make_loader(val, config, classes, device)
         self.batches = len(self.train_loader)
-        shares = torch.from_numpy(train.class_shares(classes)).float().to(device)
+        shares = None
+        if config.class_weights:
+            shares = torch.from_numpy(train.class_shares(classes)).float().to(device)
         self.learner = Learner(config, model, head, make_loss(config, shares), device, self.batches)
         self.epochs_done = 0
         self.measure, self.sign = get_best_measure(config)
@@ -56,8 +58,8 @@ class TrainingRun:
     def is_over(self) -> bool:
         """Whether all epochs are done, or the measure has not improved for long."""
         waited = self.epochs_done - self.best_epoch
-        tired = 0 < self.config.patience <= waited
-        return self.epochs_done >= self.config.epochs or tired
+        has_stalled = 0 < self.config.patience <= waited
+        return self.epochs_done >= self.config.epochs or has_stalled
 
     def run_epoch(self, progress: Progress) -> dict[str, float]:
         """Train for one epoch, then measure on the validation split.

@@ -1,6 +1,6 @@
 """The settings of augmentation: what is changed at random in the pictures of training, and how far.
 
-Knows nothing of pixels. `picture_transforms` makes the changes.
+`picture_transforms` makes the changes.
 """
 
 from typing import Annotated, ClassVar, Literal

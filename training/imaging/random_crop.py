@@ -44,5 +44,7 @@ def load_random_crop(path: Path, mode: str, crop: v2.RandomResizedCrop) -> Image
 def read_upright_size(image: Image.Image) -> tuple[int, int]:
     """Width and height of an opened picture as a viewer shows it."""
     width, height = image.size
+    if image.format == "TIFF":  # Pillow exchanges them itself
+        return width, height
     turn = read_orientation(image)
     return (height, width) if turn in ORIENTATIONS and turn >= SIDEWAYS else (width, height)

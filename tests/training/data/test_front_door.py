@@ -10,6 +10,7 @@ from PIL import Image
 
 from training.__main__ import main
 from training.data.decoded import store
+from training.data.picture_files import list_readable_suffixes
 from training.fit.checkpoint import load_checkpoint
 
 Fit = Callable[..., int]
@@ -132,3 +133,7 @@ def test_a_fold_is_what_is_validated(folder: Path, fit: Fit, tmp_path: Path) -> 
     changes = ["folds=2", "fold=2", "test=0", "augment.resized_crop=0.5", "workers=1"]
     assert fit(*(part for change in changes for part in ("--set", change))) == 0
     assert load_checkpoint(tmp_path / "run" / "best.pt")[0].fold == 2
+
+
+def test_pictures_of_phones_are_listed_also_without_their_extra() -> None:
+    assert {".heic", ".heif", ".jpg"} <= list_readable_suffixes()

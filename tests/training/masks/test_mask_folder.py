@@ -119,13 +119,36 @@ def test_masks_keep_their_values_and_crops_ignore_what_they_lack() -> None:
     assert (cropped[10:30, 9:39][1:] == mask[1:]).all()
 
 
-def test_a_picture_turned_by_exif_has_an_upright_mask(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["turned.jpg", "turned.png", "turned.tif"])
+def test_a_picture_turned_by_exif_has_an_upright_mask(tmp_path: Path, name: str) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
-    Image.new("RGB", (30, 20)).save(tmp_path / "turned.jpg", exif=exif)
+    Image.new("RGB", (30, 20)).save(tmp_path / name, exif=exif)
     Image.new("P", (20, 30)).save(tmp_path / "mask.png")
-    pair = MaskedPicture(tmp_path / "turned.jpg", tmp_path / "mask.png")
+    pair = MaskedPicture(tmp_path / name, tmp_path / "mask.png")
     assert read_mask(pair, 2).shape == (30, 20)
+
+
+def test_a_copy_whose_mask_is_left_out_is_no_copy(tmp_path: Path) -> None:
+    for seed, name in enumerate(("train", "val", "test")):
+        write_pictures(tmp_path / name, 6, seed)
+    for kind in ("images", "masks"):
+        shutil.copy(tmp_path / "train" / kind / "03.png", tmp_path / "test" / kind / "03.png")
+    (tmp_path / "train" / "masks" / "03.png").write_bytes(b"no picture")
+    config = replace(make_config(tmp_path), skip_unreadable=True, skip_duplicates=True)
+    splits = load_dataset(config).splits
+    assert {name: len(split) for name, split in splits.items()} == {"train": 5, "val": 6, "test": 6}
+
+
+def test_a_training_split_without_readable_masks_is_refused(folder: Path) -> None:
+    split_folder = folder.parent / "split"
+    for name in ("train", "val"):
+        shutil.copytree(folder, split_folder / name)
+    for path in (split_folder / "train" / "masks").iterdir():
+        path.write_bytes(b"no picture")
+    config = replace(make_config(split_folder), skip_unreadable=True)
+    with pytest.raises(UserError, match="no picture with a mask that can be read in the split"):
+        load_dataset(config)
 
 
 def test_selected_rows_keep_their_files(exported: object) -> None:

@@ -15,6 +15,7 @@ from training.data.decoded.pictures import DecodedRows
 from training.data.decoded.store import PixelStore, Slots
 from training.errors import UserError
 from training.imaging.augmentation import IGNORED
+from training.imaging.file_kinds import open_file
 from training.imaging.preprocessing import Input, Pixels, resize_and_crop
 from training.imaging.random_crop import read_upright_size
 
@@ -103,7 +104,7 @@ def read_mask(pair: MaskedPicture, classes: int) -> Pixels:
 def read_file_size(path: Path) -> tuple[int, int]:
     """Width and height of a picture file as a viewer shows it."""
     try:
-        with Image.open(path) as image:
+        with open_file(path.read_bytes()) as image:
             return read_upright_size(image)
     except Exception as error:  # decoders raise exceptions of any class for broken files
         raise UserError(f"{path} is not a picture that can be decoded: {error}.") from error

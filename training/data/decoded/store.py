@@ -27,6 +27,7 @@ GIGABYTE = 10**9
 CHUNK = 1024  # rows that are decoded before they are written into the index
 DECODED = -1  # the slot of a file that can be decoded, and whose pixels are not stored
 UNKNOWN = -2
+FREE = "-"  # in the index, in place of the file that a row belonged to
 
 Slots = NDArray[np.int64]
 
@@ -90,7 +91,8 @@ class PixelStore:
         with self.index.open("a") as index, self.pixels.open("r+b", buffering=0) as pixels:
             if alone and len(missing):  # rows of files that are gone are free
                 for name in known.keys() - set(names):
-                    index.write(f"- {known.pop(name)}\n")
+                    if (slot := known.pop(name)) >= 0:
+                        index.write(f"{FREE} {slot}\n")
                 index.flush()
             free = list_free_slots({*known.values()}, room)
             for row, found in decode_rows(missing.tolist(), load):
@@ -130,6 +132,7 @@ class PixelStore:
         return {
             name: slot if owners[slot] == name and slot < rows else DECODED
             for name, slot in known.items()
+            if name != FREE
         }
 
     def make_room(self, needed: int) -> int:
@@ -142,7 +145,7 @@ class PixelStore:
             stores.setdefault(path.name.partition(".")[0], []).append(path)
         stores.pop(self.key, None)
         sizes = {key: sum(map(measure_pixels, files)) for key, files in stores.items()}
-        for key in sorted(stores, key=lambda key: max(map(find_age, stores[key]))):
+        for key in sorted(stores, key=lambda key: max(map(find_last_use, stores[key]))):
             if sum(sizes.values()) + needed <= self.limit:
                 break
             if remove_unused(stores[key]):
@@ -242,5 +245,5 @@ def measure_pixels(path: Path) -> int:
     return path.stat().st_size if path.exists() and path.suffix != ".index" else 0
 
 
-def find_age(path: Path) -> float:
+def find_last_use(path: Path) -> float:
     return path.stat().st_mtime if path.exists() else 0.0
