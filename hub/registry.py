@@ -55,12 +55,28 @@ def open_file(url: str) -> Iterator[tuple[Iterator[bytes], str]]:
     assert found
     timeout = httpx.Timeout(SILENT_SECONDS, connect=CONNECT_SECONDS)
     headers = {"Accept-Encoding": "identity"}
-    with httpx.Client(timeout=timeout, headers=headers, follow_redirects=True) as client:
+    hooks = {"request": [] if LOCAL.fullmatch(found["host"]) else [refuse_plain_http]}
+    with httpx.Client(
+        timeout=timeout, headers=headers, follow_redirects=True, event_hooks=hooks
+    ) as client:
         registry = Registry(client, found["host"], found["repository"])
         manifest = registry.read_manifest(found["digest"] or found["tag"] or "latest")
         layer = choose_layer(manifest, found["file"], url)
         with registry.ask(f"blobs/{layer.digest}", "*/*") as answer:
             yield answer.iter_bytes(), layer.digest.removeprefix(SHA256)
+
+
+def refuse_plain_http(request: httpx.Request) -> None:
+    """Check that a request goes over https://, also one that an answer leads to.
+
+    Raises:
+        HubError: it does not.
+    """
+    if request.url.scheme != "https":
+        raise HubError(
+            f"The registry leads to {request.url}, where anybody on the way can replace the file. "
+            "Use a registry that stays at https://."
+        )
 
 
 class Registry:
@@ -105,7 +121,9 @@ class Registry:
                 headers["Authorization"] = self._authorization
             with self._client.stream("GET", f"{self._url}/{path}", headers=headers) as answer:
                 if answer.status_code == UNAUTHORIZED and not is_last:
-                    self._authorization = self._authorize(answer.headers["www-authenticate"])
+                    self._authorization = self._authorize(
+                        answer.headers.get("www-authenticate", "")
+                    )
                     continue
                 if answer.status_code == NOT_FOUND:
                     raise HubError(f"There is no {path.replace('/', ' ')} at oci://{self._name}.")
@@ -122,6 +140,8 @@ class Registry:
                 raise HubError(f"oci://{self._name} needs a login: run docker login.")
             return basic
         wanted = dict(CHALLENGE.findall(rest))
+        if "realm" not in wanted:
+            raise HubError(f"oci://{self._name} does not say where to log in.")
         answer = self._client.get(
             wanted.pop("realm"), params=wanted, headers={"Authorization": basic} if basic else {}
         )

@@ -6,6 +6,7 @@ reads sizes and counts. It unpacks nothing and knows nothing about threads and p
 """
 
 import re
+from itertools import islice
 from struct import unpack_from
 
 from service.errors import InvalidImage
@@ -219,12 +220,12 @@ def count_plane_bytes(content: bytes, has_alpha: bool) -> float:
 
     Without a word of them, or with very many, it is taken for the largest kind.
     """
-    streams = [
-        _read_stream(found.group(), content[found.end() :][:20])
-        for found in CONFIGURATION.finditer(content)
-    ]
-    if not 0 < len(streams) <= PLAIN_PARTS:
+    matches = list(islice(CONFIGURATION.finditer(content), PLAIN_PARTS + 1))
+    if not 0 < len(matches) <= PLAIN_PARTS:
         return MAX_PLANE_BYTES
+    streams = [
+        _read_stream(found.group(), content[found.end() : found.end() + 20]) for found in matches
+    ]
     return max(depth * (samples + has_alpha) for depth, samples in streams)
 
 

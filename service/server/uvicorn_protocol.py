@@ -17,7 +17,7 @@ from uvicorn.config import HTTP_PROTOCOLS, WS_PROTOCOLS
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from service.errors import ApiError, BadRequest, Overloaded, excerpt
-from service.http.request import FAULT
+from service.http.request import FAULT, UNKNOWN_METHOD
 from service.server.connections import Connections, limit_unsent_bytes
 from service.server.head import (
     HEAD_LIMIT,
@@ -41,7 +41,6 @@ BLANK_LINE, FEW_BLANK_LINES = b"\r\n\r\n", 2  # one ends a head, and one the hea
 CONTENT_LENGTH = b"\r\ncontent-length:"
 MAX_QUEUED = 32  # requests on one connection that wait for an earlier one
 QUEUED_BYTES = 4096  # that such a request takes, beyond what was sent
-UNKNOWN_METHOD = "_OTHER"  # OpenTelemetry's name for it
 PROBES = (b"/livez", b"/readyz", b"/v2/health/")
 
 

@@ -6,10 +6,12 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from hub.errors import HubError
 from hub.fetch import fetch
+from hub.registry import refuse_plain_http
 from hub.source import parse_source
 from tests.hub.places import serving
 from tests.hub.registries import (
@@ -132,3 +134,9 @@ def test_a_list_of_images_is_named(server: RegistryServer, tmp_path: Path) -> No
 def test_an_address_that_is_none_is_refused(address: str) -> None:
     with pytest.raises(HubError, match="An artefact is written oci://host/repository:tag"):
         parse_source(address)
+
+
+def test_a_registry_may_not_lead_to_plain_http() -> None:
+    refuse_plain_http(httpx.Request("GET", "https://ghcr.io/v2/"))
+    with pytest.raises(HubError, match="http://elsewhere.example/token, where anybody on the way"):
+        refuse_plain_http(httpx.Request("GET", "http://elsewhere.example/token"))

@@ -11,13 +11,16 @@ from numpy.typing import NDArray
 
 from service.api.grpc.wire import (
     LENGTH,
+    MAX_FIELDS,
+    MAX_VALUES,
     Field,
+    make_too_many,
     read_fields,
     read_integers,
     read_signed,
     read_text,
 )
-from service.api.v2.schemas import InferCall
+from service.api.v2.schemas import MAX_DIMENSIONS, MAX_TENSORS, InferCall
 from service.api.v2.tensors import BYTES, BinaryData, validate_call
 from service.errors import BadRequest, excerpt
 from service.http.body import Body
@@ -88,14 +91,14 @@ def read_infer_request(body: Body) -> InferMessage:
             texts[field.number] = read_text(field)
         elif field.number == PARAMETERS:
             parameters |= _read_parameter(field)
-        elif field.number == INPUTS:
+        elif field.number == INPUTS and len(inputs) <= MAX_TENSORS:  # one too many is rejected
             inputs.append(_read_input(field))
-        elif field.number == OUTPUTS:
+        elif field.number == OUTPUTS and len(outputs) <= MAX_TENSORS:
             outputs.append(_read_output(field))
         elif field.number == RAW:
             assert isinstance(field.part, BinaryData)
             raw.append(field.part)
-    if raw:
+    if raw and len(inputs) <= MAX_TENSORS:
         _attach_raw(inputs, raw)
     document = {
         "inputs": inputs,
@@ -133,8 +136,8 @@ def _read_input(field: Field) -> dict[str, Any]:
             tensor["name"] = read_text(own)
         elif own.number == DATATYPE:
             tensor["datatype"] = read_text(own)
-        elif own.number == SHAPE:
-            shape += read_integers(own).tolist()
+        elif own.number == SHAPE and len(shape) <= MAX_DIMENSIONS:
+            shape += read_integers(own)[: MAX_DIMENSIONS + 1].tolist()
         elif own.number == TENSOR_PARAMETERS:
             tensor["parameters"] |= _read_parameter(own)
         elif own.number == CONTENTS:
@@ -152,6 +155,7 @@ def _read_contents(
     wanted = CONTENTS_OF.get(datatype)
     numbers: list[NDArray[np.int64]] = []
     texts: list[BinaryData] = []
+    count = 0
     for field in _read_message(contents):
         if wanted is None or field.number != CONTENTS_NAMES[wanted]:
             raise BadRequest(
@@ -163,6 +167,9 @@ def _read_contents(
             texts.append(field.part)
         else:
             numbers.append(read_integers(field))
+            count += len(numbers[-1])
+            if count > MAX_VALUES:
+                raise make_too_many()
     if datatype == BYTES:
         return texts
     return np.concatenate(numbers) if numbers else np.empty(0, np.int64)
@@ -187,18 +194,18 @@ def _read_parameter(field: Field) -> dict[str, Any]:
         TEXT: read_text,
         UNSIGNED: lambda own: own.value,
     }
-    for own in _read_message(field):
+    for own in _read_message(field, most=2):
         if own.number == KEY:
             key = read_text(own)
         elif own.number == VALUE:
-            for held in _read_message(own):
+            for held in _read_message(own, most=1):
                 if held.number in readers:
                     value = readers[held.number](held)
     return {key: value}
 
 
-def _read_message(field: Field) -> Iterator[Field]:
+def _read_message(field: Field, most: int = MAX_FIELDS) -> Iterator[Field]:
     """Return the fields of a message in a field."""
     if field.kind != LENGTH:
         raise BadRequest("The message is malformed: it is not of the type that this call takes.")
-    return read_fields(field.part)
+    return read_fields(field.part, most)

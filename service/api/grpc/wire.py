@@ -31,8 +31,8 @@ class Field(NamedTuple):
     part: Part
 
 
-def read_fields(part: Part) -> Iterator[Field]:
-    """Yield the fields of a message in the order in which they were sent.
+def read_fields(part: Part, most: int = MAX_FIELDS) -> Iterator[Field]:
+    """Yield the fields of a message, `most` of them, in the order in which they were sent.
 
     Raises:
         BadRequest: It is malformed, or has too many fields.
@@ -40,9 +40,9 @@ def read_fields(part: Part) -> Iterator[Field]:
     at, count = part.begin, 0
     while at < part.end:
         count += 1
-        if count > MAX_FIELDS:
+        if count > most:
             raise BadRequest(
-                f"A message has more than {MAX_FIELDS} fields: send fewer, and lists packed."
+                f"A message has more than {most} fields: send fewer, and lists packed."
             )
         key, at = _read_varint(part, at)
         number, kind, value = key >> 3, key & 7, 0
@@ -98,11 +98,11 @@ def read_integers(field: Field) -> NDArray[np.int64]:
     if field.kind != LENGTH:
         return np.array([read_signed(field)], np.int64)
     if len(field.part) > MAX_VALUES * MAX_VARINT_BYTES:
-        raise _make_too_many()
+        raise make_too_many()
     sent = np.frombuffer(field.part.view, np.uint8)
     last = np.flatnonzero(sent < 0x80)  # the last byte of each integer
     if len(last) > MAX_VALUES:
-        raise _make_too_many()
+        raise make_too_many()
     if not len(last):
         if len(sent):
             raise _make_malformed()
@@ -190,7 +190,7 @@ def _make_malformed() -> BadRequest:
     return BadRequest("The message is malformed: it is not of the type that this call takes.")
 
 
-def _make_too_many() -> PayloadTooLarge:
+def make_too_many() -> PayloadTooLarge:
     return PayloadTooLarge(
         f"A list has more than {MAX_VALUES} values: send tensors as raw_input_contents."
     )

@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field, StrictBool, StrictInt, field_validator
 from typing_extensions import TypeAliasType, TypedDict
 
 MAX_TENSORS = 16
+MAX_DIMENSIONS = 8
 Count = Annotated[StrictInt, Field(ge=0, lt=2**31)]
 
 
@@ -57,7 +58,7 @@ class InputTensor(BaseModel):
 
     name: str
     datatype: str
-    shape: Annotated[list[Count], Field(max_length=8)]
+    shape: Annotated[list[Count], Field(max_length=MAX_DIMENSIONS)]
     parameters: InputParameters = InputParameters()
     data: Annotated[
         Any, Field(description="The values in row-major order, flat or nested; BYTES in base64")

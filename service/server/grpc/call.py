@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Message, Scope
 
 from service.api.grpc.endpoints import EQUIVALENTS
 from service.errors import ApiError, BadRequest, RequestTimeout, excerpt
-from service.http.request import DEADLINE, EQUIVALENT_PATH, FAULT
+from service.http.request import DEADLINE, EQUIVALENT_PATH, FAULT, UNKNOWN_METHOD
 
 PREFIX = struct.Struct(">BI")  # before a message: whether it is compressed, and its length
 CONTENT_TYPE = b"application/grpc"
@@ -127,9 +127,15 @@ class Call:
             RequestTimeout, f"The message did not arrive within {milliseconds} ms: send it faster."
         )
 
+    def return_window(self) -> None:
+        """Let the client send as much as it has sent and nobody took, on this connection."""
+        size, self._unacknowledged = self._unacknowledged, 0
+        self._transport.acknowledge(self, size)
+
     def lose(self) -> None:
         """The client does not wait for the answer any more."""
         self.is_gone = True
+        self.return_window()
         self._chunks.clear()
         self._changed.set()
 
@@ -164,7 +170,7 @@ class Call:
         self._scope = {
             "type": "http",
             "http_version": "2",
-            "method": self.find_header(b":method").decode("latin-1"),
+            "method": "POST" if self.find_header(b":method") == b"POST" else UNKNOWN_METHOD,
             "scheme": "http",
             "path": path,
             "query_string": b"",
@@ -180,8 +186,7 @@ class Call:
         while not (self.is_gone or self.is_answered):
             if not self._is_passed and (self._chunks or self.is_ended):
                 chunks, self._chunks = self._chunks, []
-                size, self._unacknowledged = self._unacknowledged, 0
-                self._transport.acknowledge(self, size)
+                self.return_window()
                 self._is_passed = self.is_ended
                 body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
                 return {"type": "http.request", "body": body, "more_body": not self.is_ended}
@@ -196,7 +201,7 @@ class Call:
             self._start = message
         elif not self.is_answered:
             self.is_answered = True
-            self._transport.acknowledge(self, self._unacknowledged)
+            self.return_window()
             await self._send_answer(message["body"])
         elif not message.get("more_body"):
             await self._transport.drain()

@@ -80,5 +80,6 @@ class Calls:
     def _end(self, call: Call) -> None:
         if call.timer:
             call.timer.cancel()
+        call.return_window()
         self._open.pop(call.stream_id, None)
         self._on_end(call)

@@ -234,7 +234,7 @@ class GrpcConnection(asyncio.Protocol):
     def _find_fault(self, headers: Headers) -> Callable[[], ApiError] | None:
         if len(headers) > MAX_FIELDS:
             return partial(BadRequest, FIELD_LIMIT)
-        if self._is_reserved and dict(headers)[b":path"] not in PROBES:
+        if self._is_reserved and dict(headers).get(b":path") not in PROBES:
             return partial(Overloaded, "All connections of this server are busy: try again.", 1)
         return None
 

@@ -7,14 +7,13 @@ for. This module imports nothing of OpenTelemetry.
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from service.http.request import Request
+from service.http.request import UNKNOWN_METHOD, Request
 
 Attributes = dict[str, str | int]
 
 KNOWN_METHODS = frozenset(
     ("CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY", "TRACE")
 )
-OTHER_METHOD = "_OTHER"
 MAX_CHARACTERS = 256  # of what a client says of itself
 SERVER_ERROR = 500
 
@@ -37,7 +36,7 @@ def describe_measured(request: Request, outcome: Outcome) -> Attributes:
     """The attributes of `http.server.request.duration`, and a part of a span's. All are few."""
     known = request.method in KNOWN_METHODS
     attributes: Attributes = {
-        "http.request.method": request.method if known else OTHER_METHOD,
+        "http.request.method": request.method if known else UNKNOWN_METHOD,
         "url.scheme": request.scope["scheme"],
         "network.protocol.version": request.scope["http_version"],
     }
@@ -54,11 +53,11 @@ def describe_span(request: Request, outcome: Outcome) -> tuple[str, Attributes]:
     """The name of the request's span, and its attributes."""
     attributes = describe_measured(request, outcome)
     method = str(attributes["http.request.method"])
-    if method == OTHER_METHOD:
+    if method == UNKNOWN_METHOD:
         attributes["http.request.method_original"] = request.method[:MAX_CHARACTERS]
         method = "HTTP"
     if outcome.route:
-        attributes["url.path"] = request.path
+        attributes["url.path"] = request.path[:MAX_CHARACTERS]
     if user_agent := request.header("user-agent"):
         attributes["user_agent.original"] = user_agent[:MAX_CHARACTERS]
     attributes |= _describe_host(request.header("host"))

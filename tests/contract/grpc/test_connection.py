@@ -2,6 +2,8 @@
 
 import gzip
 import socket
+from functools import partial
+from typing import Any
 
 import pytest
 
@@ -123,6 +125,43 @@ def test_a_cancelled_call_frees_what_it_held(grpc_server: tuple[Server, int]) ->
         assert (line["status"], line["code"]) == (499, "client_gone")
     wait_until(lambda: read_metric(server, "sightglass_inflight_bytes") == 0)
     assert read_metric(server, "sightglass_queue_images") == 0
+
+
+def test_cancelled_calls_leave_the_connection_its_window(grpc_server: tuple[Server, int]) -> None:
+    """The end of each comes in one piece with more of its message, which nobody reads."""
+    with connect(grpc_server[1]) as connection:
+        for _ in range(30):
+            stream = connection.start("ModelInfer")
+            connection.send(stream, frame(b"x", length=100_000))
+            assert connection.call("ServerLive", b"").status == OK  # so the first part was read
+            for _ in range(3):
+                connection.h2.send_data(stream, bytes(16_000))
+            connection.h2.reset_stream(stream)
+            connection.flush()
+        assert connection.call("ModelInfer", bytes(200_000)).status == INVALID_ARGUMENT
+
+
+def has_request_id(wanted: str, event: dict[str, Any]) -> bool:
+    return event.get("request_id") == wanted
+
+
+def test_a_method_of_http_is_not_repeated(grpc_server: tuple[Server, int]) -> None:
+    server, port = grpc_server
+    with connect(port) as connection:
+        for headers in (
+            [(":method", "X" * 9000), (":scheme", "http"), (":path", f"{SERVICE}/ServerLive")],
+            [(":method", "CONNECT")],
+        ):
+            stream = connection.h2.get_next_available_stream_id()
+            fields = [(":authority", "test"), ("content-type", "application/grpc")]
+            fields.append(("x-request-id", f"method-{stream}"))
+            connection.answers[stream] = Answer()
+            connection.h2.send_headers(stream, headers + fields, end_stream=True)
+            connection.flush()
+            assert "X" * 100 not in connection.wait(stream).sentence
+            name = f"method-{stream}"
+            [line] = server.wait_events(partial(has_request_id, name))
+            assert line["method"] == "_OTHER"
 
 
 def test_calls_on_one_connection_do_not_wait_for_each_other(

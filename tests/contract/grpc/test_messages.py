@@ -9,7 +9,14 @@ import pytest
 
 from service.api.grpc import requests, responses
 from service.api.grpc.requests import read_infer_request
-from service.api.grpc.wire import MAX_FIELDS, pack_small_integers, read_fields, read_integers
+from service.api.grpc.wire import (
+    MAX_FIELDS,
+    Field,
+    pack_small_integers,
+    read_fields,
+    read_integers,
+    write_varint,
+)
 from service.errors import BadRequest, PayloadTooLarge
 from service.http.body import Part
 from tests.server import Server
@@ -127,6 +134,60 @@ def test_too_many_packed_values_are_rejected() -> None:
     image.contents.uint_contents.extend([1] * 1_000_000)
     with pytest.raises(PayloadTooLarge, match="send tensors as raw_input_contents"):
         read_infer_request(request.SerializeToString())
+
+
+def nest(*lengths_and_fields: bytes) -> bytes:
+    """Wrap the last bytes into fields with these keys, from the inside out."""
+    *keys, message = lengths_and_fields
+    for key in reversed(keys):
+        message = key + write_varint(len(message)) + message
+    return message
+
+
+def test_a_list_in_many_parts_has_no_more_values_than_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    reads: list[int] = []
+
+    def count(field: Field) -> Any:
+        values = read_integers(field)
+        reads.append(len(values))
+        return values
+
+    monkeypatch.setattr(requests, "read_integers", count)
+    part = b"\x01" * 600_000
+    shape = nest(b"\x2a", nest(b"\x1a", part) * 20)
+    with pytest.raises(BadRequest, match="shape"):
+        read_infer_request(shape)
+    assert reads == [600_000]
+    contents = nest(b"\x2a", b"\x12\x05UINT8" + nest(b"\x2a", nest(b"\x22", part) * 20))
+    with pytest.raises(PayloadTooLarge):
+        read_infer_request(contents)
+    assert len(reads) == 3
+
+
+def test_inputs_beyond_the_limit_and_entries_of_many_values_are_not_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    request = service_pb2.ModelInferRequest()
+    for number in range(60):
+        request.inputs.add(name=f"input {number}", datatype="UINT8", shape=[1])
+        request.raw_input_contents.append(b"1")
+    read = 0
+    read_input = requests._read_input
+
+    def count(field: Field) -> Any:
+        nonlocal read
+        read += 1
+        return read_input(field)
+
+    monkeypatch.setattr(requests, "_read_input", count)
+    with pytest.raises(BadRequest, match="16"):
+        read_infer_request(request.SerializeToString())
+    assert read == 17
+    values = nest(b"\x22", nest(b"\x12", b"\x10\x01") * 100)
+    with pytest.raises(BadRequest, match="more than 2 fields"):
+        read_infer_request(values)
+    with pytest.raises(BadRequest, match="more than 1 fields"):
+        read_infer_request(nest(b"\x22", b"\x12", b"\x10\x01" * 100))
 
 
 def test_integers_are_read_as_protobuf_writes_them() -> None:
