@@ -138,5 +138,7 @@ def test_an_address_that_is_none_is_refused(address: str) -> None:
 
 def test_a_registry_may_not_lead_to_plain_http() -> None:
     refuse_plain_http(httpx.Request("GET", "https://ghcr.io/v2/"))
-    with pytest.raises(HubError, match="http://elsewhere.example/token, where anybody on the way"):
+    with pytest.raises(
+        HubError, match=r"http://elsewhere\.example/token, where anybody on the way"
+    ):
         refuse_plain_http(httpx.Request("GET", "http://elsewhere.example/token"))
