@@ -78,7 +78,12 @@ def make_options(source: Source) -> dict[str, Any]:
         timeout = aiohttp.ClientTimeout(
             total=None, sock_connect=CONNECT_SECONDS, sock_read=SILENT_SECONDS
         )
-        client = {"timeout": timeout, "trust_env": True}
+        client = {
+            "timeout": timeout,
+            "trust_env": True,
+            "auto_decompress": False,  # a short answer could unpack to any size
+            "headers": {"Accept-Encoding": "identity"},
+        }
         if source.protocol == "https":
             client["trace_configs"] = [_forbid_plain_http()]
         return {"block_size": 0, "client_kwargs": client}

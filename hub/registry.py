@@ -26,6 +26,7 @@ MANIFESTS = (
     "application/vnd.docker.distribution.manifest.v2+json",
 )
 MAX_MANIFEST_BYTES = 4 << 20
+MAX_TOKEN_BYTES = 64 << 10
 TITLE = "org.opencontainers.image.title"
 SHA256 = "sha256:"
 CHALLENGE = re.compile(r'(\w+)="([^"]*)"')
@@ -63,7 +64,7 @@ def open_file(url: str) -> Iterator[tuple[Iterator[bytes], str]]:
         manifest = registry.read_manifest(found["digest"] or found["tag"] or "latest")
         layer = choose_layer(manifest, found["file"], url)
         with registry.ask(f"blobs/{layer.digest}", "*/*") as answer:
-            yield answer.iter_bytes(), layer.digest.removeprefix(SHA256)
+            yield answer.iter_raw(), layer.digest.removeprefix(SHA256)
 
 
 def refuse_plain_http(request: httpx.Request) -> None:
@@ -97,11 +98,7 @@ class Registry:
             HubError: it is not there, or is another one than its digest says.
         """
         with self.ask(f"manifests/{reference}", ", ".join(MANIFESTS)) as answer:
-            content = b""
-            for piece in answer.iter_bytes():
-                content += piece
-                if len(content) > MAX_MANIFEST_BYTES:
-                    raise HubError(f"The manifest of {self._name} is too large.")
+            content = read_short(answer, MAX_MANIFEST_BYTES)
         digest = SHA256 + hashlib.sha256(content).hexdigest()
         if reference.startswith(SHA256) and reference != digest:
             raise HubError(f"{self._name} gave the manifest {digest} for {reference}.")
@@ -129,6 +126,7 @@ class Registry:
                     raise HubError(f"There is no {path.replace('/', ' ')} at oci://{self._name}.")
                 if answer.is_error:
                     raise HubError(f"oci://{self._name} answered {answer.status_code}.")
+                refuse_encoding(answer)
                 yield answer
                 return
 
@@ -142,13 +140,41 @@ class Registry:
         wanted = dict(CHALLENGE.findall(rest))
         if "realm" not in wanted:
             raise HubError(f"oci://{self._name} does not say where to log in.")
-        answer = self._client.get(
-            wanted.pop("realm"), params=wanted, headers={"Authorization": basic} if basic else {}
-        )
-        if answer.is_error:
-            raise HubError(f"oci://{self._name} gave no token: {answer.status_code}.")
-        given = answer.json()
+        realm = wanted.pop("realm")
+        headers = {"Authorization": basic} if basic else {}
+        with self._client.stream("GET", realm, params=wanted, headers=headers) as answer:
+            if answer.is_error:
+                raise HubError(f"oci://{self._name} gave no token: {answer.status_code}.")
+            refuse_encoding(answer)
+            given = json.loads(read_short(answer, MAX_TOKEN_BYTES))
         return f"Bearer {given.get('token') or given['access_token']}"
+
+
+def read_short(answer: httpx.Response, most: int) -> bytes:
+    """Read an answer of at most so many bytes.
+
+    Raises:
+        HubError: it has more.
+    """
+    content = b""
+    for piece in answer.iter_raw():
+        content += piece
+        if len(content) > most:
+            raise HubError(f"The answer of {answer.url} has more than {most} bytes.")
+    return content
+
+
+def refuse_encoding(answer: httpx.Response) -> None:
+    """Check that an answer is not compressed. Nobody asked for it, and it could unpack to any size.
+
+    Raises:
+        HubError: it is.
+    """
+    encoding = answer.headers.get("content-encoding", "identity")
+    if encoding.lower() != "identity":
+        raise HubError(
+            f"{answer.url} answered in the encoding {encoding}, which was not asked for."
+        )
 
 
 def choose_layer(manifest: dict[str, Any], name: str | None, url: str) -> Layer:

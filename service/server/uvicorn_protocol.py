@@ -42,6 +42,7 @@ CONTENT_LENGTH = b"\r\ncontent-length:"
 MAX_QUEUED = 32  # requests on one connection that wait for an earlier one
 QUEUED_BYTES = 4096  # that such a request takes, beyond what was sent
 PROBES = (b"/livez", b"/readyz", b"/v2/health/")
+PROBE_HEADS = tuple(b"GET " + path for path in PROBES)
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -73,31 +74,36 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
+        self.others.remove(self)
+        self._unparsed.clear()
+        # Each application that still answers has work to do now.
+        if self.cycle and not self.cycle.response_complete and not self.turns.may_skip():
+            self.turns.add(partial(self._forget_client, exc))
+        else:
+            self._forget_client(exc)
+
+    def _forget_client(self, exc: Exception | None) -> None:
         for cycle in self._unanswered:  # uvicorn would tell only the last one
             cycle.disconnected = True
             cycle.message_event.set()
         super().connection_lost(exc)
         self._unset_keepalive_if_required()
-        self.others.remove(self)
-        self._unparsed.clear()
         while self.pipeline:  # these never run: without this they would refer to one another
             self.pipeline.pop()[0].on_response = lambda: None
 
     def data_received(self, data: bytes) -> None:
         if self._is_broken:
             return
-        is_short = len(data) <= SHORT_BYTES and data.count(BLANK_LINE) <= FEW_BLANK_LINES
-        if is_short and not self._unparsed:
-            self._parse(data)
-            return
-        view = memoryview(data)
-        begin = 0 if self._unparsed else find_body(data)
-        if begin:  # a short head, which the picture often follows at once
+        view, begin = memoryview(data), 0
+        is_head = not (self._unparsed or self._awaits_body())
+        if is_head and self.turns.may_skip(is_urgent=data.startswith(PROBE_HEADS)):
+            is_short = len(data) <= SHORT_BYTES and data.count(BLANK_LINE) <= FEW_BLANK_LINES
+            begin = len(data) if is_short else find_body(data)
+        if begin:  # a short request, or a short head, which the picture often follows at once
             self._parse(view[:begin])
         for start in range(begin, len(data), SLICE_BYTES):
             part = view[start : start + SLICE_BYTES]
-            is_body = self.cycle and self.cycle.more_body and not self._head.is_open
-            if is_body and not self._unparsed:  # its reader limits how much comes at a time
+            if self._awaits_body() and not self._unparsed:  # its reader limits how much comes
                 self._parse(part)
             else:
                 self._wait_for_turn(part)
@@ -107,6 +113,9 @@ class BoundedProtocol(HttpToolsProtocol):
         self._is_broken = True
         self._unparsed.clear()
         self.parser = None  # type: ignore[assignment]  # it holds the headers so far
+
+    def _awaits_body(self) -> bool:
+        return bool(self.cycle) and self.cycle.more_body and not self._head.is_open
 
     def _wait_for_turn(self, part: memoryview) -> None:
         if self._is_broken:

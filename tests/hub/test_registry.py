@@ -9,9 +9,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from hub.errors import HubError
+from hub.errors import MAX_CHARACTERS, HubError
 from hub.fetch import fetch
-from hub.registry import refuse_plain_http
+from hub.registry import MAX_TOKEN_BYTES, refuse_plain_http
 from hub.source import parse_source
 from tests.hub.places import serving
 from tests.hub.registries import (
@@ -114,6 +114,35 @@ def test_a_login_that_docker_stored_gets_a_token(
     (tmp_path / "config.json").write_text(json.dumps(config))
     read(f"oci://{server.host}/birds:1", tmp_path / "file")
     assert (tmp_path / "file").read_bytes() == CONTENT
+
+
+def test_a_token_without_end_is_refused(
+    server: RegistryServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.token = "t" * MAX_TOKEN_BYTES
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    config = {"auths": {server.host: {"auth": LOGIN}}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(HubError, match=f"has more than {MAX_TOKEN_BYTES} bytes"):
+        read(f"oci://{server.host}/birds:1", tmp_path / "file")
+
+
+def test_an_answer_that_is_compressed_is_refused(server: RegistryServer, tmp_path: Path) -> None:
+    push_artefact(server.host, "birds:1", FILES)
+    server.encoding = "gzip"
+    with pytest.raises(HubError, match="in the encoding gzip, which was not asked for"):
+        read(f"oci://{server.host}/birds:1", tmp_path / "file")
+
+
+def test_a_name_of_an_artefact_is_printed_without_control_characters(
+    server: RegistryServer, tmp_path: Path
+) -> None:
+    push_artefact(server.host, "birds:1", {"\x1b[31mred" + "d" * 2000: CONTENT})
+    with pytest.raises(HubError) as caught:
+        read(f"oci://{server.host}/birds:1", tmp_path / "file")
+    sentence = str(caught.value)
+    assert "Its files: ?[31mredd" in sentence
+    assert len(sentence) == MAX_CHARACTERS + 1
 
 
 def test_a_list_of_images_is_named(server: RegistryServer, tmp_path: Path) -> None:

@@ -95,6 +95,17 @@ def test_a_folder_with_too_many_entries_is_not_read(
         scan_tree(tmp_path)
 
 
+def test_only_so_many_entries_at_wrong_places_are_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(5):
+        write(tmp_path / f"_{number}" / "1" / "model.onnx")
+    (tmp_path / "_link").symlink_to(tmp_path / "_0")
+    assert len(scan_tree(tmp_path).faults) == 5
+    monkeypatch.setattr(layout, "MAX_LOOKS", 3)
+    assert len(scan_tree(tmp_path).faults) == 3
+
+
 def test_a_folder_with_too_many_model_files_is_not_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
