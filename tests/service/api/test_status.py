@@ -15,7 +15,7 @@ from service.http.request import Request
 from service.http.response import encode_json
 from service.inference.admission import Admission
 from service.repository.attention import Comparison, Observation, Report
-from service.repository.model import ListedModel, ListedVersion
+from service.repository.model import ListedModel, ListedVersion, Model
 from service.settings import Settings
 
 LABELS = ['a "quoted" label', "ä", "back\\slash"]
@@ -24,12 +24,30 @@ COMPARED = Comparison(MAPS, Observation(0, None, None), 0.5)
 NOT_COMPARED = Comparison(MAPS, None, None)
 
 
-def make_model(classes: Iterable[tuple[str, Comparison]]) -> Any:
-    """A model as far as its answer on attention needs one."""
-    attention = SimpleNamespace(
-        describe=lambda: Report(COMPARED, iter(classes)), count_answer_bytes=lambda: 5000
-    )
-    return SimpleNamespace(name="lenet5", version="1", attention=attention)
+class FakeAttention:
+    """What the answer on attention needs of a model's sums."""
+
+    def __init__(self, classes: Iterable[tuple[str, Comparison]]) -> None:
+        self._classes = classes
+
+    def count_answer_bytes(self) -> int:
+        return 5000
+
+    def describe(self) -> Report:
+        return Report(COMPARED, iter(self._classes))
+
+
+class FakeModel:
+    """The same of a model."""
+
+    name, version = "lenet5", "1"
+
+    def __init__(self, classes: Iterable[tuple[str, Comparison]]) -> None:
+        self.attention = FakeAttention(classes)
+
+
+def encode(classes: Iterable[tuple[str, Comparison]]) -> Any:
+    return json.loads(encode_attention(cast(Model, FakeModel(classes))))
 
 
 @pytest.mark.parametrize("labels", [LABELS, []])
@@ -37,7 +55,7 @@ def test_an_answer_encoded_in_pieces_is_whole(labels: list[str]) -> None:
     maps = {"maps": 3, "border_share": 0.25, "mean": [[0.5, 1.0]]}
     none = {"maps": 0, "border_share": None, "mean": None}
     other = {"observed": maps, "reference": None, "distance": None}
-    assert json.loads(encode_attention(make_model((label, NOT_COMPARED) for label in labels))) == {
+    assert encode((label, NOT_COMPARED) for label in labels) == {
         "model": "lenet5",
         "version": "1",
         "observed": maps,
@@ -88,8 +106,7 @@ def test_callers_at_the_same_time_share_an_answer_that_counts_while_it_is_made()
         threading.Event().wait(0.01)
         yield "ä", NOT_COMPARED
 
-    model = make_model(())
-    model.attention.describe = lambda: Report(COMPARED, iterate())
+    model = FakeModel(iterate())
     repository = cast(Any, SimpleNamespace(find=lambda _: model))
     request = cast(Request, SimpleNamespace(query=[], path_params={"name": "lenet5"}))
 
