@@ -105,11 +105,9 @@ class UploadReception(Generic[Parsed]):
     def _release(self) -> None:
         """Give the room back; of a body that is still being parsed, when that ends."""
         parsing, self._parsing = self._parsing, None
-        if parsing is None or parsing.done():
-            self._permit.release()
-        else:
-            loop = asyncio.get_running_loop()
-            parsing.add_done_callback(lambda _: loop.call_soon_threadsafe(self._permit.release))
+        if parsing:
+            self._permit.hold_for(parsing)
+        self._permit.release()
 
 
 @cache

@@ -7,12 +7,16 @@ event loop and knows nothing about models.
 
 import asyncio
 from collections.abc import Callable
+from concurrent.futures import Future
 from math import ceil
 from time import perf_counter
+from typing import Any
 
 from service.errors import Overloaded, PayloadTooLarge
+from service.imaging.memory import Drawing
 from service.inference.arriving_bodies import ArrivingBodies
 from service.inference.memory_budget import MemoryBudget
+from service.inference.room import Canvas, Room
 from service.settings import Settings
 
 YIELD_FROM_IMAGES = 8  # with this many images it pays to run one stage for all of them
@@ -151,7 +155,8 @@ class Admission:
 class Permit:
     """The images and bytes that one request holds; leaving the context frees them.
 
-    `deadline` is when its answer must be there, by `perf_counter`.
+    The bytes stay until the last thread or batch that works on them has ended, even if nobody waits
+    for it any more. `deadline` is when its answer must be there, by `perf_counter`.
     """
 
     def __init__(
@@ -165,6 +170,7 @@ class Permit:
         self._body_received = False
         self._active_since = 0.0
         self._on_drop = on_drop
+        self._users = 1  # of the bytes: the request, and what works on them
         self.is_dropped = False
         self.answered = False
 
@@ -240,6 +246,24 @@ class Permit:
         self._admission.active_images += count - self._active_images
         self._active_images = count
 
+    def make_canvas(self, drawing: Drawing) -> Canvas:
+        """Return the canvas of one image."""
+        return Canvas(drawing, self.make_room(is_drawn=drawing.shown_size is not None))
+
+    def make_room(self, is_drawn: bool = False) -> Room:
+        """Return the room for the pixels of one image, which must be released.
+
+        What uses it uses the bytes of this request as well.
+        """
+        self._users += 1
+        return Room(self._admission.memory, is_drawn, self._leave_bytes)
+
+    def hold_for(self, work: Future[Any]) -> None:
+        """Keep the bytes until some work in a thread has ended."""
+        self._users += 1
+        loop = asyncio.get_running_loop()
+        work.add_done_callback(lambda _: loop.call_soon_threadsafe(self._leave_bytes))
+
     def release(self) -> None:
         """Free all images and bytes, and let the requests that wait have them."""
         admission = self._admission
@@ -248,8 +272,15 @@ class Permit:
         if self.answered:
             admission.record_results(self._images, self._active_since)
         admission.images -= self._images
-        admission.memory.free_body(self.body_bytes)
-        self._images = self._active_images = self.body_bytes = 0
+        self._images = self._active_images = 0
+        self._leave_bytes()
+
+    def _leave_bytes(self) -> None:
+        """Free the bytes if nothing else uses them."""
+        self._users -= 1
+        if self._users == 0:
+            size, self.body_bytes = self.body_bytes, 0
+            self._admission.memory.free_body(size)
 
     def _end_arrival(self) -> None:
         self._admission.arriving.remove(self)

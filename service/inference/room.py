@@ -1,8 +1,8 @@
 """The memory that is reserved for the pixels of one picture, from decoding to drawing.
 
-It is held until the last thread that works on the picture has ended, even if nobody waits for it
-any more. Everything that a picture needs is reserved at once, so pictures never wait for each other
-in a circle. Runs on the event loop.
+It is held until the last thread or batch that works on the picture has ended, even if nobody waits
+for it any more. Everything that a picture needs is reserved at once, so pictures never wait for
+each other in a circle. Runs on the event loop.
 """
 
 import asyncio
@@ -19,13 +19,17 @@ T = TypeVar("T")
 
 
 class Room:
-    """Bytes reserved for one picture. Leaving the context frees them, once no thread uses them."""
+    """Bytes reserved for one picture. Leaving the context frees them, once no work uses them."""
 
-    def __init__(self, memory: MemoryBudget, is_drawn: bool = False) -> None:
+    def __init__(
+        self, memory: MemoryBudget, is_drawn: bool = False, on_end: Callable[[], None] | None = None
+    ) -> None:
+        """`on_end` is called when the last user has released it."""
         self.size = 0
         self._reserved = 0  # including what was freed since
         self._is_drawn = is_drawn
         self._memory = memory
+        self._on_end = on_end
         self._users = 1
 
     def try_reserve(self, size: int) -> bool:
@@ -64,6 +68,8 @@ class Room:
         self._users -= 1
         if self._users == 0:
             self.shrink(0)
+            if self._on_end:
+                self._on_end()
 
     def __enter__(self) -> "Room":
         return self
@@ -73,7 +79,7 @@ class Room:
 
 
 class Canvas(NamedTuple):
-    """How a map is drawn, and the room for it."""
+    """How a map is drawn, and the room for it, which must be released."""
 
     drawing: Drawing
     room: Room

@@ -5,6 +5,7 @@ import json
 import struct
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -83,6 +84,21 @@ def repeat(
         return send_until(seconds, clients, lambda: send(server, path, body, expected))
 
     return run
+
+
+def ask_for_attention(server: Server, scale: float) -> list[str]:
+    """Ask where a model with large maps looks, while others have it look."""
+    explain = repeat("/gradcam?model=maps", PICTURE)
+
+    def ask() -> list[str]:
+        with connect_client(server.port) as client:
+            status = client.get("/models/maps/attention").status_code
+        return [] if status in ADMITTED else [f"/models/maps/attention answered {status}"]
+
+    with ThreadPoolExecutor(1) as pool:
+        explaining = pool.submit(explain, server, scale)
+        seen = send_until(max(MIN_SECONDS, SECONDS * scale), 8, ask)
+        return seen + explaining.result()
 
 
 def make_batch(images: int, **options: object) -> bytes:
@@ -183,6 +199,7 @@ ATTACKS = (
         repeat("/gradcam/batch", make_batch(2, model="maps", target_top=7), 2),
         write_models=write_maps,
     ),
+    Attack("where a model with large maps looks", ask_for_attention, write_models=write_maps),
     Attack(
         "large maps of v2",
         repeat(V2.format("maps"), make_call(16, "cam", targets=8), 2, (200, 413, 429)),
