@@ -50,6 +50,16 @@ def find_family(server: LaunchedServer) -> list[psutil.Process]:
     return family[1:]
 
 
+def find_listening(processes: list[psutil.Process]) -> set[int]:
+    """Return the ports of TCP and UDP at which the processes listen."""
+    return {
+        connection.laddr.port
+        for process in processes
+        for connection in process.net_connections("inet")
+        if not connection.raddr
+    }
+
+
 def wait_ended(processes: list[psutil.Process]) -> None:
     """Wait until none of the processes runs."""
     wait_until(lambda: not [one for one in processes if is_running(one)], 60)
@@ -77,11 +87,12 @@ def is_free(port: int) -> bool:
     return True
 
 
-def test_a_killed_supervisor_leaves_no_process_no_file_and_a_sentence(
+def test_nothing_else_listens_and_a_killed_supervisor_leaves_no_process_no_file_and_a_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with start(tmp_path, monkeypatch, drain_seconds=600) as server:
         supervisor, *others = find_family(server)
+        assert find_listening([psutil.Process(server.pid), supervisor, *others]) == {server.port}
         supervisor.kill()
         assert server.process.wait(PATIENCE) == 128 + signal.SIGKILL
         assert not [one for one in others if is_running(one)]
