@@ -110,8 +110,8 @@ def test_bentoml_makes_its_arbiter_from_our_class(monkeypatch: pytest.MonkeyPatc
     supervisor.install_arbiter(module)
     module.create_standalone_arbiter([])
     assert given.items() >= supervisor.OPTIONS.items(), (
-        "BentoML no longer makes its arbiter from this class, or its options have other names: dead "
-        "workers are found late, and any local process can command the supervisor"
+        "BentoML no longer makes its arbiter from this class, or with these options: dead workers "
+        "are found late, and any local process can command the supervisor"
     )
     serving = importlib.import_module("_bentoml_impl.server.serving")
     assert "create_standalone_arbiter" in inspect.getsource(serving.serve_http), (
