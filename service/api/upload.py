@@ -67,6 +67,7 @@ class UploadReception(Generic[Parsed]):
         self._permit = permit = self._admission.admit(
             announced, request.seconds_left(), task.cancel
         )
+        request.is_admitted = True
         try:
             body = await request.read_body(limit, permit.add_body)
             permit.mark_body_received()

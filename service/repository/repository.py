@@ -190,6 +190,11 @@ class Repository:
         """Return the names of all models."""
         return sorted(self._versions)
 
+    def list_served(self, name: str) -> list[str]:
+        """Return the versions of a model that can answer, oldest first."""
+        versions = self._versions.get(name, {})
+        return [str(version) for version, entry in versions.items() if entry.model]
+
     def loaded(self) -> list[Model]:
         """Return all versions that can answer."""
         return [entry.model for _, entry in sorted(self._entries.items()) if entry.model]
