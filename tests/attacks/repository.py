@@ -2,8 +2,10 @@
 
 import base64
 import os
+import shutil
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,8 @@ FOLDERS = 30_000
 FILES = 9000
 CROWDED_SECONDS = 3.0
 INDEXED = 900
+SETTLED = 10  # names, after which the worker's memory is measured
+MAX_NAME_GROWN = 40_000
 LINKS = 19_000
 LINKED = 100
 POLL_SECONDS = 0.02
@@ -159,6 +163,25 @@ def crowd_folder(server: Server, scale: float) -> list[str]:
     return [] if [model["name"] for model in listed] == ["quadrants"] else [f"/models: {listed}"]
 
 
+def rotate_names(server: Server, scale: float) -> list[str]:
+    """Serve a model under one long name after the other. Nothing of the earlier ones may stay."""
+    source = find_models(server) / "quadrants" / "1" / "model.onnx"
+    before = 0
+    for number in range(max(2 * SETTLED, int(60 * scale))):
+        name = f"{'r' * 180}{number}"
+        path = make_path(server, name)
+        os.link(source, path)
+        if not poll(partial(explains, server, name)):
+            return [f"model {number} does not answer"]
+        shutil.rmtree(path.parents[1])
+        if not poll(lambda: b"rrr" not in server.client.get("/metrics").content):
+            return [f"the metrics still have model {number}"]
+        if number == SETTLED:
+            before = measure(server)
+    each = (measure(server) - before) / (number - SETTLED)
+    return [f"the worker grew by {each:.0f} bytes a name"] if each > MAX_NAME_GROWN else []
+
+
 def crowd_with_links(server: Server, scale: float) -> list[str]:
     """Link a folder of a hundred folders thousands of times. Then a new model must be served."""
     models = find_models(server)
@@ -192,6 +215,12 @@ def ask_for_index(server: Server, scale: float) -> list[str]:
         time.sleep(1)
         status = server.client.post("/predict", content=PICTURE, timeout=60).status_code
     return [] if status == 200 else [f"a picture got {status}"]
+
+
+def explains(server: Server, name: str) -> bool:
+    """Return whether a model explains a picture."""
+    response = server.client.post(f"/gradcam?model={name}", content=PICTURE)
+    return bool(response.status_code == 200)
 
 
 def find_models(server: Server) -> Path:
@@ -267,6 +296,7 @@ ON_FILES = (
     crowd_folder,
     crowd_with_files,
     crowd_with_links,
+    rotate_names,
 )
 ATTACKS = (
     *(

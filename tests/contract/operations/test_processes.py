@@ -152,6 +152,24 @@ def test_a_replaced_worker_continues_the_sums_in_the_same_files_and_sighup_drain
         assert list((tmp_path / "tmp").iterdir()) == []
 
 
+@pytest.mark.slow
+def test_the_metrics_of_a_removed_model_go_from_the_files_of_all_workers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_model(tmp_path / "models" / "other" / "1" / "model.onnx")
+    settings = {"model_poll_seconds": 0.2, "workers": 2, "default_model": "quadrants"}
+    with start(tmp_path, monkeypatch, **settings):
+        [folder] = (tmp_path / "tmp").glob("sightglass-*/prometheus_multiproc_dir")
+
+        def count_naming(name: str) -> int:
+            return sum(name.encode() in path.read_bytes() for path in folder.glob("histogram_*.db"))
+
+        wait_until(lambda: count_naming('"other"') == 2)
+        shutil.rmtree(tmp_path / "models" / "other")
+        wait_until(lambda: count_naming('"other"') == 0)
+        assert count_naming('"quadrants"') == 2
+
+
 @pytest.mark.slow  # 20 s pass until the hanging worker is noticed
 def test_a_worker_that_hangs_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with start(tmp_path, monkeypatch) as server:
