@@ -20,6 +20,7 @@ from service.inference.room import Canvas, Room
 from service.settings import Settings
 
 YIELD_FROM_IMAGES = 8  # with this many images it pays to run one stage for all of them
+KEPT_FOR_SINGLE_IMAGES = 4  # several batches leave one place in so many
 DECAY = 0.98  # per answered image, of the earlier measurements
 
 
@@ -28,6 +29,7 @@ class Admission:
 
     def __init__(self, settings: Settings) -> None:
         self.images = 0  # whose body is there
+        self.batched_images = 0  # of these, in requests with several
         # Of a request with many images, those that run at once: only these delay others.
         self.active_images = 0
         self.max_images = settings.max_queue_size
@@ -67,9 +69,17 @@ class Admission:
             )
         return self.find_full_queue(1)
 
-    def find_full_queue(self, images: int) -> Overloaded | None:
-        """The reason why `images` more can't be admitted now; None if they can."""
-        if self.images + images > self.max_images:
+    def find_full_queue(self, images: int, *, are_batched: bool = False) -> Overloaded | None:
+        """The reason why `images` more can't be admitted now; None if they can.
+
+        `are_batched`: they are in one request, which has others. Such requests leave places for
+        those with one image, but the first of them may take all.
+        """
+        is_full = self.images + images > self.max_images
+        if are_batched and self.batched_images:
+            kept = self.max_images // KEPT_FOR_SINGLE_IMAGES
+            is_full = self.images + images > self.max_images - kept
+        if is_full:
             return self.make_overloaded(
                 f"The queue is full: this server holds at most {self.max_images} images at a time"
             )
@@ -166,6 +176,7 @@ class Permit:
         self.deadline = deadline
         self.body_bytes = 0
         self._images = 0
+        self._batched_images = 0
         self._active_images = 0
         self._body_received = False
         self._active_since = 0.0
@@ -183,10 +194,14 @@ class Permit:
         """
         admission = self._admission
         admission.check_limits(self._images + count, self.body_bytes)
-        if overloaded := admission.find_full_queue(count):
+        are_batched = bool(self._images and count)
+        if overloaded := admission.find_full_queue(count, are_batched=are_batched):
             raise overloaded
         admission.images += count
         self._images += count
+        if are_batched:
+            batched, self._batched_images = self._images - self._batched_images, self._images
+            admission.batched_images += batched
         if self._body_received:
             self.limit_active_images(self._images)
 
@@ -264,6 +279,11 @@ class Permit:
         loop = asyncio.get_running_loop()
         work.add_done_callback(lambda _: loop.call_soon_threadsafe(self._leave_bytes))
 
+    def count_active(self, images: int) -> None:
+        """Count more images as active, or fewer: others do not wait for one that waits itself."""
+        self._admission.active_images += images
+        self._active_images += images
+
     def release(self) -> None:
         """Free all images and bytes, and let the requests that wait have them."""
         admission = self._admission
@@ -272,7 +292,8 @@ class Permit:
         if self.answered:
             admission.record_results(self._images, self._active_since)
         admission.images -= self._images
-        self._images = self._active_images = 0
+        admission.batched_images -= self._batched_images
+        self._images = self._batched_images = self._active_images = 0
         self._leave_bytes()
 
     def _leave_bytes(self) -> None:

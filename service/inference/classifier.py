@@ -89,7 +89,7 @@ class Classifier:
         arrived, must_wait = perf_counter(), slots.locked()
         room = canvas.room if canvas else permit.make_room()
         try:
-            async with Place(slots) as place:
+            async with Place(slots, permit.count_active) as place:
                 waited = [(arrived, perf_counter())] if must_wait else []
                 upload = Upload(content, model.artifact.card.input, canvas)
                 await self._admission.yield_to_backlog()

@@ -107,23 +107,29 @@ def take_turns(
 class Place:
     """One of the places that a model has for images in preparation.
 
-    An image that waits for room leaves its place to others, and takes another one afterwards.
+    An image that waits for room, or for its turn to take long, leaves its place to others, and
+    takes another one afterwards.
     """
 
-    def __init__(self, slots: asyncio.Semaphore) -> None:
+    def __init__(
+        self, slots: asyncio.Semaphore, count_active: Callable[[int], None] = lambda _: None
+    ) -> None:
+        """`count_active` is called with -1 when the image delays nobody any more, and with 1."""
         self._slots = slots
+        self._count_active = count_active
         self._is_held = False
 
     async def enter(self) -> None:
         """Wait for a place."""
+        self._count_active(1)
         await self._slots.acquire()
         self._is_held = True
 
     def leave(self) -> None:
-        """Give the place to the next image."""
+        """Give the place to the next image until `enter`."""
         if self._is_held:
-            self._is_held = False
-            self._slots.release()
+            self._count_active(-1)
+            self._give_back()
 
     async def __aenter__(self) -> "Place":
         await self._slots.acquire()  # as `enter`, without a call
@@ -131,4 +137,9 @@ class Place:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self.leave()
+        if self._is_held:
+            self._give_back()
+
+    def _give_back(self) -> None:
+        self._is_held = False
+        self._slots.release()
