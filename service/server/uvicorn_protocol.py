@@ -86,6 +86,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._is_broken:
             return
+        self.others.reading.note()
         is_short = len(data) <= SHORT_BYTES and data.count(BLANK_LINE) <= FEW_BLANK_LINES
         if is_short and not self._unparsed:
             self._parse(data)
@@ -213,6 +214,10 @@ class BoundedProtocol(HttpToolsProtocol):
     def is_unfinished(self) -> bool:
         """Return whether it holds an unfinished head, trailers or queued requests."""
         return bool(self._unparsed or self._head.is_open or self.cycle.more_body or self.pipeline)
+
+    def wants_reading(self) -> bool:
+        """Return whether the request's reader takes more."""
+        return not self.flow.read_paused
 
     def _should_upgrade(self) -> bool:
         return False

@@ -111,6 +111,7 @@ class GrpcConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._is_broken:
             return
+        self._others.reading.note()
         try:
             pieces = self._frames.cut(data)
         except Violation as exc:
@@ -152,6 +153,10 @@ class GrpcConnection(asyncio.Protocol):
     def is_unfinished(self) -> bool:
         """Return whether it holds frames without their end, or calls that wait for the client."""
         return self._count_unfinished() > 0
+
+    def wants_reading(self) -> bool:
+        """Return whether all that came was parsed."""
+        return not self._unparsed
 
     def discard(self) -> None:
         """Forget what was received. The connection is being aborted."""
