@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hub.errors import HubError
-from hub.source import Source
+from hub.source import CONNECT_SECONDS, SILENT_SECONDS, Source
 
 if TYPE_CHECKING:
     from aiohttp import TraceConfig
 
 MAX_BYTES = 2 << 30  # protobuf, and so an ONNX file, ends there
 CHUNK_BYTES = 1 << 20
-CONNECT_SECONDS, SILENT_SECONDS = 30, 60  # until an HTTP server counts as gone
 PACKAGES = {
     "oci": "httpx",
     "s3": "s3fs",

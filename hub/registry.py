@@ -18,7 +18,7 @@ from typing import Any
 import httpx
 
 from hub.errors import HubError
-from hub.source import ARTEFACT
+from hub.source import ARTEFACT, CONNECT_SECONDS, SILENT_SECONDS
 from service.artifact.layout import FILE_NAME, SUFFIX
 
 MANIFESTS = (
@@ -27,11 +27,12 @@ MANIFESTS = (
 )
 MAX_MANIFEST_BYTES = 4 << 20
 MAX_TOKEN_BYTES = 64 << 10
+MAX_NAMED = 20  # files in a sentence
+CHUNK_BYTES = 64 << 10
 TITLE = "org.opencontainers.image.title"
 SHA256 = "sha256:"
 CHALLENGE = re.compile(r'(\w+)="([^"]*)"')
 LOCAL = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d+)?")  # without encryption
-CONNECT_SECONDS, SILENT_SECONDS = 30, 60
 UNAUTHORIZED, NOT_FOUND = 401, 404
 
 
@@ -64,7 +65,7 @@ def open_file(url: str) -> Iterator[tuple[Iterator[bytes], str]]:
         manifest = registry.read_manifest(found["digest"] or found["tag"] or "latest")
         layer = choose_layer(manifest, found["file"], url)
         with registry.ask(f"blobs/{layer.digest}", "*/*") as answer:
-            yield answer.iter_raw(), layer.digest.removeprefix(SHA256)
+            yield answer.iter_raw(CHUNK_BYTES), layer.digest.removeprefix(SHA256)
 
 
 def refuse_plain_http(request: httpx.Request) -> None:
@@ -98,7 +99,7 @@ class Registry:
             HubError: it is not there, or is another one than its digest says.
         """
         with self.ask(f"manifests/{reference}", ", ".join(MANIFESTS)) as answer:
-            content = read_short(answer, MAX_MANIFEST_BYTES)
+            content = self._read(answer, MAX_MANIFEST_BYTES, "manifest")
         digest = SHA256 + hashlib.sha256(content).hexdigest()
         if reference.startswith(SHA256) and reference != digest:
             raise HubError(f"{self._name} gave the manifest {digest} for {reference}.")
@@ -140,28 +141,24 @@ class Registry:
         wanted = dict(CHALLENGE.findall(rest))
         if "realm" not in wanted:
             raise HubError(f"oci://{self._name} does not say where to log in.")
-        realm = wanted.pop("realm")
-        headers = {"Authorization": basic} if basic else {}
-        with self._client.stream("GET", realm, params=wanted, headers=headers) as answer:
+        login = {"Authorization": basic} if basic else {}
+        with self._client.stream(
+            "GET", wanted.pop("realm"), params=wanted, headers=login
+        ) as answer:
             if answer.is_error:
                 raise HubError(f"oci://{self._name} gave no token: {answer.status_code}.")
             refuse_encoding(answer)
-            given = json.loads(read_short(answer, MAX_TOKEN_BYTES))
+            given = json.loads(self._read(answer, MAX_TOKEN_BYTES, "token"))
         return f"Bearer {given.get('token') or given['access_token']}"
 
-
-def read_short(answer: httpx.Response, most: int) -> bytes:
-    """Read an answer of at most so many bytes.
-
-    Raises:
-        HubError: it has more.
-    """
-    content = b""
-    for piece in answer.iter_raw():
-        content += piece
-        if len(content) > most:
-            raise HubError(f"The answer of {answer.url} has more than {most} bytes.")
-    return content
+    def _read(self, answer: httpx.Response, limit: int, what: str) -> bytes:
+        """Read an answer as it was sent: what unpacks it could need any amount of memory."""
+        content = b""
+        for piece in answer.iter_raw(CHUNK_BYTES):
+            content += piece
+            if len(content) > limit:
+                raise HubError(f"The {what} of {self._name} has more than {limit} bytes.")
+        return content
 
 
 def refuse_encoding(answer: httpx.Response) -> None:
@@ -198,7 +195,8 @@ def choose_layer(manifest: dict[str, Any], name: str | None, url: str) -> Layer:
     if len(found) == 1:
         return found[0]
     wanted = name or f"one file {FILE_NAME}"
-    names = ", ".join(layer.name for layer in layers if layer.name) or "none with a name"
+    names = ", ".join(layer.name for layer in layers[:MAX_NAMED] if layer.name)
+    names = names or "none with a name"
     raise HubError(f"{url} must have {wanted}. Its files: {names}.")
 
 

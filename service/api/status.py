@@ -1,8 +1,11 @@
 """The calls about the service itself: alive, ready, models, metrics."""
 
 import asyncio
+import weakref
 from collections.abc import Sequence
 from functools import partial
+from os import SEEK_CUR
+from weakref import WeakKeyDictionary
 
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import Response
@@ -19,7 +22,9 @@ from service.http.shared_result import SharedResult
 from service.inference.admission import Admission
 from service.inference.classifier import Classifier
 from service.lifecycle import Lifecycle
-from service.repository.model import ListedModel
+from service.long_answers import AnswerBuffer, iterate_json
+from service.repository.attention import Comparison
+from service.repository.model import ListedModel, Model
 from service.repository.repository import Repository
 from service.schemas import AttentionAnswer, ModelEntry, Models, Readiness
 
@@ -53,6 +58,7 @@ class StatusEndpoints:
         self._describing = asyncio.Lock()  # more threads at once would delay the event loop
         self._page = SharedResult(self._render_metrics)
         self._all_models = SharedResult(self._describe_all)
+        self._attention: WeakKeyDictionary[Model, SharedResult[bytes]] = WeakKeyDictionary()
 
     def endpoints(self) -> list[Endpoint]:
         """Return this part of the route table."""
@@ -129,10 +135,23 @@ class StatusEndpoints:
             raise BadRequest("The only parameter here is 'version': give it once or not at all.")
         reference = "/".join([request.path_params["name"], *(version for _, version in query)])
         model = self._repository.find(reference)
-        describe = partial(model.attention.describe, model.name, model.version)
+        answers = self._attention.setdefault(
+            model, SharedResult(partial(self._describe_attention, weakref.ref(model)))
+        )
+        return Response(await answers.get(), media_type=JSON_TYPE)
+
+    async def _describe_attention(self, reference: "weakref.ref[Model]") -> bytes:
+        """Return the answer on the attention of a model; its bytes count while it is made."""
+        model = reference()
+        assert model  # a caller waits for it
+        memory, size = self._admission.memory, model.attention.count_answer_bytes()
         async with self._describing:
-            content = await asyncio.to_thread(lambda: encode_attention(describe()))
-        return Response(content, media_type=JSON_TYPE)
+            self._admission.check_response(size)
+            memory.hold_response(size)
+            try:
+                return await asyncio.to_thread(encode_attention, model)
+            finally:
+                memory.hold_response(-size)
 
     async def metrics(self, _: Request) -> Response:
         """`GET /metrics`: the page for Prometheus."""
@@ -159,11 +178,24 @@ def encode_models(entries: Sequence[ListedModel]) -> bytes:
     return b",".join(encoded)
 
 
-def encode_attention(answer: AttentionAnswer) -> bytes:
-    """Return the answer as JSON. At once, its many classes would stop the event loop."""
-    classes = (
-        b"%b:%b" % (encode_json(label), encode_json(compared))
-        for label, compared in answer["classes"].items()
-    )
-    whole = encode_json({name: part for name, part in answer.items() if name != "classes"})
-    return b'%b,"classes":{%b}}' % (whole[:-1], b",".join(classes))
+def encode_attention(model: Model) -> bytes:
+    """Return the mean maps of a model as JSON. At once, they would stop the event loop."""
+    whole, classes = model.attention.describe()
+    head = {"model": model.name, "version": model.version, **_list_maps(whole)}
+    buffer = AnswerBuffer()
+    buffer.add(iterate_json(head))
+    buffer.seek(-1, SEEK_CUR)  # before its closing brace
+    buffer.write(b',"classes":{')
+    before = b""
+    for label, compared in classes:
+        buffer.write(b"%b%b:" % (before, encode_json(label)))
+        buffer.add(iterate_json(_list_maps(compared)))
+        before = b","
+    buffer.write(b"}}")
+    return buffer.getvalue()
+
+
+def _list_maps(compared: Comparison) -> JsonObject:
+    observed, reference, distance = compared
+    known = reference._asdict() if reference else None
+    return {"observed": observed._asdict(), "reference": known, "distance": distance}

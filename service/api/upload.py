@@ -67,6 +67,7 @@ class UploadReception(Generic[Parsed]):
         self._permit = permit = self._admission.admit(
             announced, request.seconds_left(), task.cancel
         )
+        request.is_admitted = True
         try:
             body = await request.read_body(limit, permit.add_body)
             permit.mark_body_received()
@@ -105,11 +106,9 @@ class UploadReception(Generic[Parsed]):
     def _release(self) -> None:
         """Give the room back; of a body that is still being parsed, when that ends."""
         parsing, self._parsing = self._parsing, None
-        if parsing is None or parsing.done():
-            self._permit.release()
-        else:
-            loop = asyncio.get_running_loop()
-            parsing.add_done_callback(lambda _: loop.call_soon_threadsafe(self._permit.release))
+        if parsing:
+            self._permit.hold_for(parsing)
+        self._permit.release()
 
 
 @cache

@@ -108,7 +108,7 @@ class Decoder:
                 return decode_image(image, spec, canvas.drawing.shown_size if canvas else None)
         else:
             opening = partial(open_plain_image, content, self._max_pixels)
-            image = await self.run_in_thread(opening, None)
+            image = await self.run_in_thread(opening, room)
         picture = await self._decode_in_room(upload, image, room, place)
         if not canvas:
             room.shrink(count_input_bytes(spec))
@@ -128,7 +128,7 @@ class Decoder:
                 return await self._decode_in_process(upload, room, place, turn)
         if image is None:
             opening = partial(open_any_image, upload.content, self._max_pixels)
-            image = await self.run_in_thread(opening, None)
+            image = await self.run_in_thread(opening, room)
         shown_size = upload.canvas.drawing.shown_size if upload.canvas else None
         size = estimate_decode_bytes(image, upload.spec, shown_size)
         kept = count_input_bytes(upload.spec)

@@ -29,7 +29,7 @@ from service.runtime.engine import Engine
 from service.schemas import EngineEntry
 from service.settings import Settings
 from service.telemetry.log import with_fields
-from service.telemetry.metrics import DEVICE_FAILURES
+from service.telemetry.metrics import DEVICE_FAILURES, keep_models
 
 MAX_NAMED = 20  # models in a sentence
 MAX_CARDS_BYTES = 256 << 20  # of all models together
@@ -60,7 +60,8 @@ class Repository:
         self._default = DefaultModel(settings.default_model)
         self._folder = ModelFolder(settings.models_dir)
         self._scanned = False
-        self._unloaded: list[weakref.ref[Model]] = []  # a request may still use them
+        # A request may still use them.
+        self._unloaded: list[tuple[str, weakref.ref[Model]]] = []
         self.sandbox = Sandbox(partial(try_model_file, settings))
         self._recovery = Recovery(settings.request_timeout_ms / 1000)
         self._recovering: asyncio.Future[None] | None = None
@@ -96,7 +97,7 @@ class Repository:
         fresh, gone = await asyncio.get_running_loop().run_in_executor(
             self._loader, self._folder.scan, known, self._settings.default_model
         )
-        self._scanned = True
+        is_first, self._scanned = not self._scanned, True
         for key in gone:
             name, version = key
             removed = self._entries.pop(key)
@@ -117,6 +118,8 @@ class Repository:
         for name in {name for name, _ in fresh}:
             self._versions[name] = dict(sorted(self._versions[name].items()))
         self._choose_default()
+        if is_first:  # an earlier worker with the same files may have known other models
+            await self._keep_metrics()
         await self._release_memory()
 
     def _choose_default(self) -> None:
@@ -130,15 +133,21 @@ class Repository:
     def _unload(self, entry: Entry) -> None:
         """Forget the model of an entry; its memory is returned after its last answer."""
         if entry.model:
-            self._unloaded.append(weakref.ref(entry.model))
+            self._unloaded.append((entry.model.name, weakref.ref(entry.model)))
         entry.model = None
 
     async def _release_memory(self) -> None:
         """Return the memory of models that no request uses any more."""
-        used = [model for model in self._unloaded if model() is not None]
+        used = [(name, model) for name, model in self._unloaded if model() is not None]
         if len(used) < len(self._unloaded):
             self._unloaded = used
             await asyncio.get_running_loop().run_in_executor(self._loader, release_memory)
+            await self._keep_metrics()
+
+    async def _keep_metrics(self) -> None:
+        """Remove the metrics of models that are gone and that no request uses any more."""
+        names = {*self._versions, *(name for name, _ in self._unloaded)}
+        await asyncio.get_running_loop().run_in_executor(self._loader, keep_models, names)
 
     def find(self, reference: str | None) -> Model:
         """Return the model for `name` or `name/version`; None means the default model.
@@ -189,6 +198,11 @@ class Repository:
     def names(self) -> list[str]:
         """Return the names of all models."""
         return sorted(self._versions)
+
+    def list_served(self, name: str) -> list[str]:
+        """Return the versions of a model that can answer, oldest first."""
+        versions = self._versions.get(name, {})
+        return [str(version) for version, entry in versions.items() if entry.model]
 
     def loaded(self) -> list[Model]:
         """Return all versions that can answer."""

@@ -102,10 +102,14 @@ class Batcher:
             loop.call_soon(self._dispatch)  # after the rows that are ready now: one batch for all
         return row.answer
 
-    def discard(self, row: Row) -> None:
-        """Forget a row that was cancelled, so that its pixels do not stay until the next batch."""
+    def discard(self, row: Row) -> bool:
+        """Forget a row that was cancelled, so that its pixels do not stay until the next batch.
+
+        Return whether a batch holds them. It calls the row's `on_end` when it has run.
+        """
         with contextlib.suppress(ValueError):  # it runs, or has run
             self._rows.remove(row)
+        return row.is_in_batch
 
     def _dispatch(self) -> None:
         """Hand over as many batches as may run now."""
@@ -114,6 +118,8 @@ class Batcher:
             take = self._take_equal_rows if self._policy.has_regions else self._take_rows
             if batch := take(limit):
                 self._running += 1
+                for row in batch:
+                    row.is_in_batch = True
                 run = self._run_replica if self._use_replicas else self._run
                 task = asyncio.ensure_future(self._answer_batch(batch, run))
                 self._tasks.add(task)
@@ -186,6 +192,10 @@ class Batcher:
             await self._run_batch(batch, run)
         finally:
             self._running -= 1
+            for row in batch:
+                row.is_in_batch = False
+                if row.on_end:
+                    row.on_end()
             self._dispatch()
 
     async def _run_batch(self, batch: list[Row], run: Run) -> None:

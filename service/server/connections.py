@@ -13,6 +13,7 @@ from collections.abc import Callable
 from operator import itemgetter
 from typing import Protocol
 
+from service.server.reading import Reading
 from service.settings import AUTO, Settings
 from service.telemetry import metrics
 
@@ -42,6 +43,9 @@ class Connection(Protocol):
     def is_unfinished(self) -> bool:
         """Return whether it holds bytes outside of any request that was admitted."""
 
+    def wants_reading(self) -> bool:
+        """Return whether it has not stopped reading itself."""
+
     def discard(self) -> None:
         """Forget these bytes at once. The connection is being aborted."""
 
@@ -59,6 +63,7 @@ class Connections:
         self._patience = settings.request_timeout_ms / 1000
         self._is_short_of_room = is_short_of_room
         self._open: dict[Connection, None] = {}  # a dictionary keeps the order
+        self.reading = Reading(self._open)
         self._reserved: dict[Connection, None] = {}
         self._holding: dict[Connection, None] = {}
         self._held_bytes = 0

@@ -94,6 +94,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._is_broken:
             return
+        self.others.reading.note()
         view, begin = memoryview(data), 0
         is_head = not (self._unparsed or self._awaits_body())
         if is_head and self.turns.may_skip(is_urgent=data.startswith(PROBE_HEADS)):
@@ -222,6 +223,10 @@ class BoundedProtocol(HttpToolsProtocol):
     def is_unfinished(self) -> bool:
         """Return whether it holds an unfinished head, trailers or queued requests."""
         return bool(self._unparsed or self._head.is_open or self.cycle.more_body or self.pipeline)
+
+    def wants_reading(self) -> bool:
+        """Return whether the request's reader takes more."""
+        return not self.flow.read_paused
 
     def _should_upgrade(self) -> bool:
         return False

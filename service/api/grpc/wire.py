@@ -160,6 +160,11 @@ def write_integers(number: int, values: Any) -> bytes:
     return write_bytes(number, b"".join(map(write_varint, values)))
 
 
+def count_packed_bytes(values: NDArray[np.uint8]) -> int:
+    """Return how long the integers are in a packed list."""
+    return values.size + int(np.count_nonzero(values >= 0x80))
+
+
 def pack_small_integers(values: NDArray[np.uint8]) -> bytes:
     """Return the integers of a packed list, one or two bytes each."""
     flat = values.ravel()

@@ -77,7 +77,12 @@ class GrpcConnection(asyncio.Protocol):
         self._idle_since = 0.0
         self._farewell = Farewell(self._h2, self._flush, self._write, self._rest)
         self._answers = AnswerWriter(
-            self._h2, self._wait, surroundings.timeout_seconds, surroundings.is_short_of_room
+            self._h2,
+            self._flush,
+            self._count_held,
+            surroundings.turns,
+            surroundings.timeout_seconds,
+            surroundings.is_short_of_room,
         )
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -94,19 +99,19 @@ class GrpcConnection(asyncio.Protocol):
         self._around.alike.discard(self)
         self._is_broken = True
         self._calls.lose_all()
-        self._answers.window_changed.set()
-        self._answers.may_write.set()
+        self._answers.resume()
         self.is_lost.set()
 
     def pause_writing(self) -> None:
-        self._answers.may_write.clear()
+        self._answers.pause()
 
     def resume_writing(self) -> None:
-        self._answers.may_write.set()
+        self._answers.resume()
 
     def data_received(self, data: bytes) -> None:
         if self._is_broken:
             return
+        self._others.reading.note()
         try:
             pieces = self._frames.cut(data)
         except Violation as exc:
@@ -149,6 +154,10 @@ class GrpcConnection(asyncio.Protocol):
         """Return whether it holds frames without their end, or calls that wait for the client."""
         return self._count_unfinished() > 0
 
+    def wants_reading(self) -> bool:
+        """Return whether all that came was parsed."""
+        return not self._unparsed
+
     def discard(self) -> None:
         """Forget what was received. The connection is being aborted."""
         self._is_broken = True
@@ -161,14 +170,14 @@ class GrpcConnection(asyncio.Protocol):
             self._h2.acknowledge_received_data(size, call.stream_id)
             self._flush()
 
-    async def answer(self, call: Call, head: Headers, message: bytes, trailers: Headers) -> None:
-        """Send an answer; one without `trailers` is its head alone."""
+    async def answer(self, call: Call, head: Headers, message: bytes | None) -> None:
+        """Send an answer, or its head alone."""
         if self._around.is_draining():
             self.retire()
         if call.is_gone or self._is_broken:
             return
-        await self._answers.send(call, head, message, trailers)
-        self._frames.add_credit(len(message))
+        await self._answers.send(call, head, message)
+        self._frames.add_credit(len(message or b""))
         self._flush()
 
     def sweep(self, now: float) -> bool:
@@ -181,7 +190,7 @@ class GrpcConnection(asyncio.Protocol):
 
     async def drain(self) -> None:
         """Wait until little is left to send."""
-        await self._answers.may_write.wait()
+        await self._answers.drain()
 
     def retire(self) -> None:
         """Ask the client for a new connection, and close this one after the last answer."""
@@ -206,9 +215,9 @@ class GrpcConnection(asyncio.Protocol):
             call.end()
         elif isinstance(event, StreamReset) and call:
             self._calls.lose(call)
-            self._answers.window_changed.set()
+            self._answers.wake()
         elif isinstance(event, WindowUpdated | RemoteSettingsChanged):
-            self._answers.window_changed.set()
+            self._answers.wake()
         elif isinstance(event, PingAckReceived):
             self._farewell.end()
         elif isinstance(event, ConnectionTerminated):
@@ -263,7 +272,7 @@ class GrpcConnection(asyncio.Protocol):
         """Close the connection; nobody waits for its calls."""
         self.discard()
         self._calls.lose_all()
-        self._answers.window_changed.set()
+        self._answers.wake()
         self._others.free(self)
         self.transport.close()
 
@@ -274,11 +283,6 @@ class GrpcConnection(asyncio.Protocol):
     def _write(self, data: bytes) -> None:
         if not self._is_broken:
             self.transport.write(data)
-
-    def _wait(self) -> None:
-        """Wait for the client to take an answer."""
-        self._flush()
-        self._count_held()
 
     def _count_unfinished(self) -> int:
         return self._frames.held_bytes + self._calls.count_bytes()
