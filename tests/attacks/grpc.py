@@ -135,7 +135,7 @@ def send_many_fields(streams: Iterator[int]) -> bytes:
     """Return calls with as many parameters in as many tensors as each message may have."""
     block = make_headers("ModelInfer")
     entry = b"\x0a\x01x\x12\x02\x08\x01"
-    tensor = (b"\x1a" + write_length(entry) + entry) * 120
+    tensor = (b"\x22" + write_length(entry) + entry) * 120
     output = (b"\x12" + write_length(entry) + entry) * 120
     message = MODEL + (b"\x2a" + write_length(tensor) + tensor) * 17
     message = make_message(message + (b"\x32" + write_length(output) + output) * 17)

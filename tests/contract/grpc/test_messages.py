@@ -193,7 +193,7 @@ def test_inputs_beyond_the_limit_and_entries_of_many_values_are_not_read(
 
 def test_fields_are_counted_in_all_messages_together() -> None:
     entry = nest(b"\x0a", b"x") + nest(b"\x12", b"\x08\x01")
-    tensor = nest(b"\x2a", nest(b"\x1a", entry) * 100)
+    tensor = nest(b"\x2a", nest(b"\x22", entry) * 100)
     with pytest.raises(BadRequest, match="more than 1024 fields in all"):
         read_infer_request(tensor * 10)
 
