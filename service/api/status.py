@@ -1,11 +1,8 @@
 """The calls about the service itself: alive, ready, models, metrics."""
 
 import asyncio
-import weakref
 from collections.abc import Sequence
-from functools import partial
 from os import SEEK_CUR
-from weakref import WeakKeyDictionary
 
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import Response
@@ -18,7 +15,7 @@ from service.errors import BadRequest
 from service.http.form import JSON_TYPE
 from service.http.request import Request
 from service.http.response import JSONResponse, encode_json
-from service.http.shared_result import SharedResult
+from service.http.shared_result import SharedResult, SharedResults
 from service.inference.admission import Admission
 from service.inference.classifier import Classifier
 from service.lifecycle import Lifecycle
@@ -58,7 +55,8 @@ class StatusEndpoints:
         self._describing = asyncio.Lock()  # more threads at once would delay the event loop
         self._page = SharedResult(self._render_metrics)
         self._all_models = SharedResult(self._describe_all)
-        self._attention: WeakKeyDictionary[Model, SharedResult[bytes]] = WeakKeyDictionary()
+        self._one_model = SharedResults(self._describe_one)
+        self._attention = SharedResults(self._describe_attention)
 
     def endpoints(self) -> list[Endpoint]:
         """Return this part of the route table."""
@@ -114,10 +112,12 @@ class StatusEndpoints:
 
     async def model(self, request: Request) -> Response:
         """`GET /models/<name>`: one model."""
-        entry = self._repository.describe(request.path_params["name"])
-        async with self._describing:
-            content = await asyncio.to_thread(encode_models, [entry])
+        content = await self._one_model.get(request.path_params["name"])
         return Response(content, media_type=JSON_TYPE)
+
+    async def _describe_one(self, name: str) -> bytes:
+        async with self._describing:
+            return await asyncio.to_thread(encode_models, [self._repository.describe(name)])
 
     async def _describe_all(self) -> bytes:
         entries = self._repository.describe_all()
@@ -134,16 +134,11 @@ class StatusEndpoints:
         if any(parameter != "version" for parameter, _ in query) or len(query) > 1:
             raise BadRequest("The only parameter here is 'version': give it once or not at all.")
         reference = "/".join([request.path_params["name"], *(version for _, version in query)])
-        model = self._repository.find(reference)
-        answers = self._attention.setdefault(
-            model, SharedResult(partial(self._describe_attention, weakref.ref(model)))
-        )
-        return Response(await answers.get(), media_type=JSON_TYPE)
+        return Response(await self._attention.get(reference), media_type=JSON_TYPE)
 
-    async def _describe_attention(self, reference: "weakref.ref[Model]") -> bytes:
+    async def _describe_attention(self, reference: str) -> bytes:
         """Return the answer on the attention of a model; its bytes count while it is made."""
-        model = reference()
-        assert model  # a caller waits for it
+        model = self._repository.find(reference)
         memory, size = self._admission.memory, model.attention.count_answer_bytes()
         async with self._describing:
             self._admission.check_response(size)
