@@ -75,6 +75,7 @@ class UploadReception(Generic[Parsed]):
             if encoding := request.header("content-encoding"):
                 body = await decompress_body(body, encoding, limit, permit.add_body)
             if len(body) <= self._inline_bytes:
+                await self._admission.loop_time.take()
                 parsed = self._parse(body)
             else:
                 self._parsing = get_parser().submit(self._parse, body)

@@ -15,6 +15,7 @@ from typing import Any
 from service.errors import Overloaded, PayloadTooLarge
 from service.imaging.memory import Drawing
 from service.inference.arriving_bodies import ArrivingBodies
+from service.inference.loop_time import LoopTime
 from service.inference.memory_budget import MemoryBudget
 from service.inference.room import Canvas, Room
 from service.settings import Settings
@@ -35,6 +36,7 @@ class Admission:
         self.max_images = settings.max_queue_size
         self.arriving: ArrivingBodies[Permit] = ArrivingBodies(self.max_images)
         self.memory = MemoryBudget(settings)
+        self.loop_time = LoopTime()
         self._busy_seconds = 0.0
         self._completed = 0.0
         self._last_result = 0.0

@@ -8,6 +8,7 @@ import asyncio
 import gc
 import logging
 import weakref
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -32,6 +33,7 @@ from service.telemetry.log import with_fields
 from service.telemetry.metrics import DEVICE_FAILURES, keep_models
 
 MAX_NAMED = 20  # models in a sentence
+NEWEST_FIRST = 2  # versions that may fail before the oldest one is tried as well
 MAX_CARDS_BYTES = 256 << 20  # of all models together
 REASON_CHARACTERS = 1000  # a message may quote the content of a file
 
@@ -229,13 +231,19 @@ class Repository:
     def _choose_next(self, queued: set[Key]) -> Key:
         """Load the newest version of the default model first: it makes the service ready.
 
-        New versions of models that answer come next: they must not wait for a file that hangs.
+        New versions of models that answer come next: they must not wait for a file that hangs. If
+        the newest versions of a model fail, the oldest one comes in between, so that others that
+        fail as well do not keep the model away.
         """
         served = {name for (name, _), entry in self._entries.items() if entry.model}
+        states = Counter((name, entry.state) for (name, _), entry in self._entries.items())
 
         def rank(key: Key) -> tuple[bool, bool, str, int]:
             name, version = key
-            return (name != self._default.name, name not in served, name, -version)
+            failed = states[name, "failed"]
+            is_oldest_next = name not in served and failed >= NEWEST_FIRST and failed % 2 == 0
+            by_age = version if is_oldest_next else -version
+            return (name != self._default.name, name not in served, name, by_age)
 
         return min(queued, key=rank)
 
