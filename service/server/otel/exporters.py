@@ -14,7 +14,6 @@ from service.settings import SettingsError
 if TYPE_CHECKING:
     from opentelemetry.sdk.metrics.export import MetricExporter
     from opentelemetry.sdk.trace.export import SpanExporter
-    from requests import Session
 
 PROTOCOL = "http/protobuf"
 OWN_SESSION = "OTEL_PYTHON_EXPORTER_OTLP_HTTP_{}CREDENTIAL_PROVIDER"  # the operator's, not ours
@@ -25,7 +24,7 @@ class Signal:
     """What can be exported: its name in the variables, and how its exporters are made."""
 
     name: str
-    make_otlp: Callable[["Session | None"], Any]
+    make_otlp: Callable[[Any], Any]
     make_console: Callable[[], Any]
 
     @property
@@ -93,13 +92,13 @@ def _make_otlp(signal: Signal) -> Any:
         ) from None
 
 
-def _make_session() -> "Session":
+def _make_session() -> Any:
     from service.server.otel.collector import make_session
 
     return make_session()
 
 
-def _make_otlp_spans(session: "Session | None") -> "SpanExporter":
+def _make_otlp_spans(session: Any) -> "SpanExporter":
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
     return OTLPSpanExporter(session=session)
@@ -111,7 +110,7 @@ def _make_console_spans() -> "SpanExporter":
     return ConsoleSpanExporter(formatter=lambda span: f"{span.to_json(indent=None)}\n")
 
 
-def _make_otlp_metrics(session: "Session | None") -> "MetricExporter":
+def _make_otlp_metrics(session: Any) -> "MetricExporter":
     from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 
     return OTLPMetricExporter(session=session)
