@@ -16,7 +16,7 @@ from torchvision.transforms import v2
 from training.config import Config
 from training.data.datasets import Split
 from training.data.decoded.masks import read_mask
-from training.data.decoded.pictures import find_files
+from training.data.decoded.pictures import get_file_pictures
 from training.data.mask_folder import MaskSplit
 from training.imaging.augmentation import Augmentation
 from training.imaging.decoding import decode_picture
@@ -151,7 +151,7 @@ class TrainingPictures(Dataset[Batch]):
     def __init__(self, split: Split, config: Config, classes: int) -> None:
         self.split, self.classes = split, classes
         self.transforms = PictureTransforms(config.augment, config.input)
-        self.files = find_files(split.pictures) if config.augment.resized_crop else None
+        self.files = get_file_pictures(split.pictures) if config.augment.resized_crop else None
         self.mix = make_mix(config.augment, classes)
 
     def __getitems__(self, rows: list[Row]) -> Batch:
