@@ -70,7 +70,9 @@ def torchvision_epoch(folder: Path, architecture: str, side: int, batch: int) ->
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            found = output.topk(5, 1).indices == target[:, None]  # top-1 and top-5
+            found = (
+                output.topk(min(5, output.shape[1]), 1).indices == target[:, None]
+            )  # top-1 and top-5
             seen.append((loss.item(), int(found[:, 0].sum()) + int(found.sum())))
 
     return epoch

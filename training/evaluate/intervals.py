@@ -49,7 +49,7 @@ def find_interval(value: float, contributions: Values) -> list[float] | None:
 def contribute_to_accuracy(p: NDArray[np.float32], y: NDArray[np.int64]) -> Values:
     """What each picture adds to the difference from the true accuracy: (N,)."""
     right = (p.argmax(1) == y).astype(float)
-    return (right - right.mean()) / len(y)
+    return np.asarray((right - right.mean()) / len(y))
 
 
 def contribute_to_balanced_accuracy(p: NDArray[np.float32], y: NDArray[np.int64]) -> Values:

@@ -77,10 +77,17 @@ def build_torchvision(architecture: str, classes: int, /, **options: Any) -> nn.
     if isinstance(network, models.DenseNet):
         network.features.add_module("relu5", nn.ReLU())
         network.__class__ = DenseNet
-    for name, usual in (("stem", "imagenet"), ("last_stride", 2)):
+    if isinstance(network, models.ResNet):
+        change_resnet(network, chosen)
+    for name, usual in vars(TorchvisionOptions()).items():
         value = getattr(chosen, name)
         if value != usual and not isinstance(network, models.ResNet):
             raise UserError(f"{name}={value!r} works for ResNets only, not for {architecture}.")
+    return network
+
+
+def change_resnet(network: models.ResNet, chosen: TorchvisionOptions) -> None:
+    """Replace the stem of a ResNet, and the stride of its last stage, as the options say."""
     if chosen.stem == "small":
         network.conv1 = nn.Conv2d(3, network.conv1.out_channels, 3, 2, 1, bias=False)
         nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out", nonlinearity="relu")
@@ -89,7 +96,6 @@ def build_torchvision(architecture: str, classes: int, /, **options: Any) -> nn.
         for module in network.layer4[0].modules():
             if isinstance(module, nn.Conv2d):
                 module.stride = (1, 1)
-    return network
 
 
 def find_torchvision_layer(network: nn.Module) -> str | None:
