@@ -6,6 +6,7 @@ interrupted search continues. Knows nothing of what happens in an epoch.
 
 import dataclasses
 import math
+import re
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -64,7 +65,7 @@ def search_hyperparameters(
     )
     if not list_finished_trials(study):
         raise UserError(
-            f"No trial of {storage} has finished yet. "
+            f"No trial of {hide_password(storage)} has finished yet. "
             "Run more trials with --trials, or give them more time with --seconds."
         )
     best = suggest_config(config, optuna.trial.FixedTrial(study.best_trial.params))
@@ -79,6 +80,7 @@ def open_study(config: Config, storage: str) -> optuna.Study:
     Raises:
         UserError: the database cannot be opened.
     """
+    shown = hide_password(storage)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # heartbeats
     try:
@@ -94,11 +96,13 @@ def open_study(config: Config, storage: str) -> optuna.Study:
             pruner=optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=1),
         )
     except Exception as error:  # each database raises its own kinds
-        raise UserError(f"The study {storage} cannot be opened: {error}.") from error
+        missing = isinstance(error, ImportError) and error.__cause__  # the database's driver
+        reason = str(missing or error).rstrip(".")
+        raise UserError(f"The study {shown} cannot be opened: {reason}.") from error
     measure = get_best_measure(config)[0]
     if study.user_attrs.get("measure", measure) != measure:
         raise UserError(
-            f"The study {storage} compares trials by {study.user_attrs['measure']}, the config by "
+            f"The study {shown} compares trials by {study.user_attrs['measure']}, the config by "
             f"{measure}. Set `best` as it was, or begin another study with --out."
         )
     study.set_user_attr("measure", measure)
@@ -108,6 +112,11 @@ def open_study(config: Config, storage: str) -> optuna.Study:
     if not study.trials:
         study.enqueue_trial(get_first_parameters(config))
     return study
+
+
+def hide_password(storage: str) -> str:
+    """The URL of a database without the password in it."""
+    return re.sub(r"(//[^/@]*?):.*@", r"\1:***@", storage)
 
 
 def suggest_config(config: Config, trial: Trial | optuna.trial.FixedTrial) -> Config:
