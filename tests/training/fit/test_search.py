@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -132,3 +133,11 @@ def test_a_database_that_cannot_be_opened_is_named_without_its_password(
     assert "secret" not in str(raised.value)
     assert str(raised.value).startswith("The study postgresql://ann:***@host/studies cannot be")
     assert "psycopg" in str(raised.value)
+
+
+def test_searchers_that_begin_together_open_one_study(quick: Config, tmp_path: Path) -> None:
+    """Only one of them can make the tables of a new database. The others try again."""
+    storage = f"sqlite:///{tmp_path / 'study.db'}"
+    with ThreadPoolExecutor(4) as pool:
+        studies = [*pool.map(lambda _: open_study(quick, storage), range(4))]
+    assert {study.study_name for study in studies} == {"strokes"}
