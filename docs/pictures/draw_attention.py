@@ -1,6 +1,7 @@
 """Draws xray-attention.png for docs/tutorials/chest-xrays.md: where a network looks on average, by
 its answers. It prints how often the hottest cell is in a corner or at an edge. Run it in the root,
-with the X-rays in SIGHTGLASS_DATA: python docs/pictures/draw_attention.py runs/xray/best.pt
+with the X-rays in SIGHTGLASS_DATA:
+PYTHONPATH=. python docs/pictures/draw_attention.py runs/xray/best.pt
 """
 
 import sys
