@@ -148,9 +148,13 @@ def choose_name(request: PullRequest) -> str:
 def make_partial_file(models_dir: Path) -> Iterator[Path]:
     """Make a file in the repository that no server takes for a model, and remove it at the end.
 
+    A repository that did not exist is removed as well if it is empty then: `sightglass serve` takes
+    the bundled models only where there is no folder `models`.
+
     Raises:
         HubError: nothing can be written there.
     """
+    new_folders = [folder for folder in (models_dir, *models_dir.parents) if not folder.exists()]
     try:
         models_dir.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(prefix=PARTIAL, dir=models_dir)
@@ -162,6 +166,9 @@ def make_partial_file(models_dir: Path) -> Iterator[Path]:
         yield path
     finally:
         path.unlink(missing_ok=True)
+        with suppress(OSError):  # it is not empty
+            for folder in new_folders:
+                folder.rmdir()
 
 
 def find_newest(models_dir: Path, name: str) -> Key | None:
