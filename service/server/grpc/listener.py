@@ -29,7 +29,7 @@ class GrpcListener:
         application: ASGIApp,
         lifecycle: Lifecycle,
         admission: Admission,
-        others: Connections,
+        all_connections: Connections,
     ) -> None:
         self._address = (os.environ.get(LISTEN_VARIABLE, "127.0.0.1"), settings.grpc_port)
         self._connections: set[GrpcConnection] = set()
@@ -38,7 +38,7 @@ class GrpcListener:
             settings.request_timeout_ms / 1000,
             lambda: lifecycle.draining,
             admission.memory.is_short_of_room,
-            others,
+            all_connections,
             self._connections,
             Turns(),
         )
