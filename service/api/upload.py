@@ -139,8 +139,13 @@ def find_model(repository: Repository, reference: str | None, request: Request) 
         ModelNotFound, NotReady: As `Repository.find` does.
     """
     model = repository.find(reference)
-    request.log_fields["model"], request.log_fields["version"] = model.name, model.version
+    note_model(request, model)
     return model
+
+
+def note_model(request: Request, model: Model) -> None:
+    """Name a model in the log line."""
+    request.log_fields["model"], request.log_fields["version"] = model.name, model.version
 
 
 def note_warnings(request: Request, warnings: Sequence[AnswerWarning]) -> None:

@@ -43,6 +43,11 @@ def scan_tree(models_dir: Path) -> Tree:
     return _Scan(models_dir).run()
 
 
+def make_reference(name: str, version: str | None) -> str:
+    """Return how a model is named, with its version if that matters."""
+    return f"{name}/{version}" if version else name
+
+
 def make_model_path(models_dir: Path, key: Key) -> Path:
     """Return where the file of a version is."""
     return models_dir / key[0] / str(key[1]) / FILE_NAME

@@ -48,7 +48,7 @@ PROBE_HEADS = tuple(b"GET " + path for path in PROBES)
 class BoundedProtocol(HttpToolsProtocol):
     """uvicorn's protocol with limits. It ignores every offer to upgrade the connection."""
 
-    others: Connections
+    all_connections: Connections
     turns: Turns
     head_seconds = 10.0
     held_bytes = 0
@@ -69,12 +69,12 @@ class BoundedProtocol(HttpToolsProtocol):
         self._pieces: list[bytes] = []  # of a body, in the data just received
         self._unparsed: deque[memoryview] = deque()  # waits for this connection's turn
         limit_unsent_bytes(transport)
-        self._is_reserved = self.others.add(self)
+        self._is_reserved = self.all_connections.add(self)
         self._start_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
-        self.others.remove(self)
+        self.all_connections.remove(self)
         self._unparsed.clear()
         # Each application that still answers has work to do now.
         if self.cycle and not self.cycle.response_complete and not self.turns.may_skip():
@@ -94,7 +94,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._is_broken:
             return
-        self.others.reading.note()
+        self.all_connections.reading.note()
         view, begin = memoryview(data), 0
         is_head = not (self._unparsed or self._awaits_body())
         if is_head and self.turns.may_skip(is_urgent=data.startswith(PROBE_HEADS)):
@@ -124,14 +124,14 @@ class BoundedProtocol(HttpToolsProtocol):
         if not self._unparsed:
             self.turns.add(self._take_turn)
         self._unparsed.append(part)
-        self.others.hold(self, len(part))
+        self.all_connections.hold(self, len(part))
 
     def _take_turn(self) -> None:
         if self._is_broken or self.transport.is_closing():
             self._unparsed.clear()
             return
         part = self._unparsed.popleft()
-        self.others.hold(self, -len(part))
+        self.all_connections.hold(self, -len(part))
         self._parse(part)
         if self._unparsed:
             self.turns.add(self._take_turn)
@@ -279,7 +279,7 @@ class BoundedProtocol(HttpToolsProtocol):
         elif self._head.is_open and self._head_timer is None:
             self._start_timer()
         if self._head.is_open or self._bodiless or self.pipeline:
-            self.others.hold(self, received + QUEUED_BYTES * len(self.pipeline))
+            self.all_connections.hold(self, received + QUEUED_BYTES * len(self.pipeline))
 
     def _explain_error(self, error: httptools.HttpParserError) -> None:
         if isinstance(error.__context__, Refused):
@@ -326,10 +326,10 @@ def find_body(data: bytes) -> int:
     return end + len(BLANK_LINE) if announced else 0
 
 
-def install_protocol(settings: Settings, others: Connections) -> None:
+def install_protocol(settings: Settings, connections: Connections) -> None:
     """Replace the protocol that uvicorn chooses by default. BentoML leaves it the choice."""
     BoundedProtocol.head_seconds = settings.request_timeout_ms / 1000
-    BoundedProtocol.others = others
+    BoundedProtocol.all_connections = connections
     BoundedProtocol.turns = Turns()
     # uvicorn would make a log line for every request, only to drop it.
     access = logging.getLogger("uvicorn.access")

@@ -27,12 +27,19 @@ from service.api.grpc.responses import (
 )
 from service.api.routing import Handler, Route
 from service.api.status import StatusEndpoints
-from service.api.upload import UploadReception, add_images, find_model, note_warnings
+from service.api.upload import (
+    UploadReception,
+    add_images,
+    find_model,
+    note_model,
+    note_warnings,
+)
 from service.api.v2.answering import answer_images, warn_of
 from service.api.v2.answers import count_values, make_outputs
 from service.api.v2.endpoints import INDEX_BYTES
 from service.api.v2.infer import InferRequest, fit_request
 from service.api.v2.metadata import SERVER, describe_model, list_versions
+from service.artifact.layout import make_reference
 from service.http.body import Body
 from service.http.compression import decompress_body
 from service.http.request import Request
@@ -143,7 +150,7 @@ class GrpcEndpoints:
             request, self._admission, self._max_request_bytes, self._read_inference, is_raw=True
         )
         async with upload as ((inputs, model, is_raw), permit):
-            find_model(self._repository, f"{model.name}/{model.version}", request)
+            note_model(request, model)
             add_images(request, permit, len(inputs.images), model)
             answers = await answer_images(inputs, model, self._classifier, request.timings, permit)
             warnings = [warn_of(answer, model) for answer in answers]
@@ -170,7 +177,7 @@ class GrpcEndpoints:
 
     async def _find(self, request: Request) -> Model:
         name, version = read_named_model(await _read_message(request))
-        return find_model(self._repository, f"{name}/{version}" if version else name, request)
+        return find_model(self._repository, make_reference(name, version), request)
 
 
 async def _read_message(request: Request) -> Body:

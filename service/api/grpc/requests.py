@@ -24,6 +24,7 @@ from service.api.grpc.wire import (
 )
 from service.api.v2.schemas import MAX_DIMENSIONS, MAX_TENSORS, InferCall
 from service.api.v2.tensors import BYTES, BinaryData, validate_call
+from service.artifact.layout import make_reference
 from service.errors import BadRequest, excerpt
 from service.http.body import Body
 
@@ -110,7 +111,7 @@ def read_infer_request(body: Body) -> InferMessage:
     }
     call = validate_call(document)
     name, version = texts[MODEL], texts[VERSION]
-    return InferMessage(f"{name}/{version}" if version else name, call, bool(raw))
+    return InferMessage(make_reference(name, version), call, bool(raw))
 
 
 def _attach_raw(inputs: list[dict[str, Any]], raw: list[BinaryData]) -> None:

@@ -37,6 +37,7 @@ from service.api.v2.signature import (
     describe_outputs,
     list_config,
 )
+from service.artifact.layout import make_reference
 from service.http.compression import compress_response
 from service.http.form import JSON_TYPE
 from service.http.request import Request
@@ -197,4 +198,4 @@ class V2Endpoints:
 
     def _find(self, request: Request) -> Model:
         name, version = request.path_params["name"], request.path_params.get("version")
-        return find_model(self._repository, f"{name}/{version}" if version else name, request)
+        return find_model(self._repository, make_reference(name, version), request)

@@ -32,8 +32,8 @@ from service.server.connections import Connections, limit_unsent_bytes
 from service.server.grpc.answers import AnswerWriter
 from service.server.grpc.call import CONTENT_TYPE, Call, Headers
 from service.server.grpc.calls import Calls
-from service.server.grpc.farewell import Farewell
 from service.server.grpc.frames import Frames, Violation
+from service.server.grpc.graceful_shutdown import GracefulShutdown
 from service.server.grpc.state import make_h2
 from service.server.head import FIELD_LIMIT, MAX_FIELDS
 from service.server.turns import Turns
@@ -51,8 +51,8 @@ class Surroundings(NamedTuple):
     timeout_seconds: float
     is_draining: Callable[[], bool]
     is_short_of_room: Callable[[], bool]
-    others: Connections  # with those of HTTP
-    alike: "set[GrpcConnection]"
+    all_connections: Connections  # with those of HTTP
+    grpc_connections: "set[GrpcConnection]"
     turns: Turns
 
 
@@ -68,14 +68,14 @@ class GrpcConnection(asyncio.Protocol):
         self._calls = Calls(
             self, surroundings.application, surroundings.timeout_seconds, self._end_call
         )
-        self._others = surroundings.others
+        self._all = surroundings.all_connections
         self._frames = Frames()
         self._unparsed: deque[bytes] = deque()  # waits for this connection's turn
         self._h2 = make_h2()
         self._is_broken = False  # what still comes is not parsed
         self._is_reserved = False  # for probes
         self._idle_since = 0.0
-        self._farewell = Farewell(self._h2, self._flush, self._write, self._rest)
+        self._shutdown = GracefulShutdown(self._h2, self._flush, self._write, self._close_if_done)
         self._answers = AnswerWriter(
             self._h2,
             self._flush,
@@ -90,13 +90,13 @@ class GrpcConnection(asyncio.Protocol):
         limit_unsent_bytes(transport)
         self._loop = asyncio.get_running_loop()
         self._idle_since = self._loop.time()
-        self._is_reserved = self._others.add(self)
-        self._around.alike.add(self)
+        self._is_reserved = self._all.add(self)
+        self._around.grpc_connections.add(self)
         self._flush()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
-        self._others.remove(self)
-        self._around.alike.discard(self)
+        self._all.remove(self)
+        self._around.grpc_connections.discard(self)
         self._is_broken = True
         self._calls.lose_all()
         self._answers.resume()
@@ -111,7 +111,7 @@ class GrpcConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._is_broken:
             return
-        self._others.reading.note()
+        self._all.reading.note()
         try:
             pieces = self._frames.cut(data)
         except Violation as exc:
@@ -184,8 +184,7 @@ class GrpcConnection(asyncio.Protocol):
         """End the connection if its client takes an answer too slowly. Return whether it did."""
         if self._is_broken or not self._answers.has_slow_client(now):
             return False
-        metrics.CLOSED.labels("unread").inc()
-        self.abort()
+        self._all.abort(self, "unread")
         return True
 
     async def drain(self) -> None:
@@ -195,7 +194,7 @@ class GrpcConnection(asyncio.Protocol):
     def retire(self) -> None:
         """Ask the client for a new connection, and close this one after the last answer."""
         if not self._is_broken:
-            self._farewell.say()
+            self._shutdown.begin()
 
     def abort(self) -> None:
         """End the connection at once."""
@@ -219,7 +218,7 @@ class GrpcConnection(asyncio.Protocol):
         elif isinstance(event, WindowUpdated | RemoteSettingsChanged):
             self._answers.wake()
         elif isinstance(event, PingAckReceived):
-            self._farewell.end()
+            self._shutdown.end()
         elif isinstance(event, ConnectionTerminated):
             self._close()
         if call := self._calls.get(getattr(event, "stream_id", None)):
@@ -231,7 +230,7 @@ class GrpcConnection(asyncio.Protocol):
         assert stream
         if self._is_broken:
             return
-        if not self._farewell.takes_calls:
+        if not self._shutdown.takes_calls:
             self._h2.reset_stream(stream, ErrorCodes.REFUSED_STREAM)
         elif dict(headers).get(b"content-type", b"").startswith(CONTENT_TYPE):
             self._calls.open(stream, headers, self._find_fault(headers))
@@ -252,13 +251,13 @@ class GrpcConnection(asyncio.Protocol):
         if not (call.is_answered or call.is_gone or self._is_broken):
             self._h2.reset_stream(call.stream_id, ErrorCodes.INTERNAL_ERROR)
             self._flush()
-        self._rest()
+        self._close_if_done()
 
-    def _rest(self) -> None:
+    def _close_if_done(self) -> None:
         """Note since when there is no call; close the connection if it shall have no more."""
         if not self._calls:
             self._idle_since = self._loop.time()
-            if not self._farewell.takes_calls:
+            if not self._shutdown.takes_calls:
                 self.transport.close()
 
     def _break(self, reason: Exception) -> None:
@@ -273,7 +272,7 @@ class GrpcConnection(asyncio.Protocol):
         self.discard()
         self._calls.lose_all()
         self._answers.wake()
-        self._others.free(self)
+        self._all.free(self)
         self.transport.close()
 
     def _flush(self) -> None:
@@ -290,6 +289,6 @@ class GrpcConnection(asyncio.Protocol):
     def _count_held(self) -> None:
         held = self._count_unfinished()
         if held > self.held_bytes:  # it keeps its place among those that hold something
-            self._others.hold(self, held - self.held_bytes)
+            self._all.hold(self, held - self.held_bytes)
         elif not held:
-            self._others.free(self)
+            self._all.free(self)
