@@ -36,6 +36,7 @@ def load_model_file(path: Path, settings: Settings, sandbox: Sandbox) -> tuple[A
     warm_up(session, artifact, pictures, choose_batch_size(settings, session.provider))
     artifact.card.golden.clear()  # of many labels they are large
     session.release_memory()
+    return_free_memory()
     return artifact, session
 
 
