@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from tests.server import DEVICE, ROOT, LaunchedServer, Server, start_server
 from tests.service.quadrants_model import write_model
@@ -26,6 +27,16 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
     from tests.scheduler import Scheduling
 
     return Scheduling(config, log)
+
+
+PILLOWS_LIMIT = Image.MAX_IMAGE_PIXELS
+
+
+@pytest.fixture(autouse=True)
+def pillows_limit() -> Iterator[None]:
+    """Give Pillow its own limit of pixels back: `open_image` sets one for the whole process."""
+    yield
+    Image.MAX_IMAGE_PIXELS = PILLOWS_LIMIT
 
 
 @pytest.fixture(scope="session")
