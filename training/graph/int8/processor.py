@@ -2,13 +2,14 @@
 
 from pathlib import Path
 
+CPUINFO = Path("/proc/cpuinfo")
 VNNI_FLAGS = {"avx512_vnni", "avx_vnni"}  # as Linux calls them
 
 
-def has_vnni() -> bool:
+def has_vnni(description: Path = CPUINFO) -> bool:
     """Whether the processor has an 8-bit dot product without overflow. Known on Linux only."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = description.read_text().splitlines()
     except OSError:
         return False
     flags = next((line for line in lines if line.startswith("flags")), "")
