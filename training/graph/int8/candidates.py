@@ -28,12 +28,12 @@ class Candidate:
     corrected: bool = False  # the biases
 
     def __str__(self) -> str:
-        kept = ", ".join(str(block + 1) for block in sorted(self.kept))
-        return (
-            f"{8 if self.eighth_bit else 7}-bit weights, {self.ranges} of {self.pictures} pictures"
-            f"{', corrected biases' if self.corrected else ''}"
-            f"{f', blocks {kept} in 32 bits' if kept else ''}"
-        )
+        bits, blocks = 8 if self.eighth_bit else 7, [str(block + 1) for block in sorted(self.kept)]
+        parts = [f"{bits}-bit weights, {self.ranges} of {self.pictures} pictures"]
+        parts += ["corrected biases"] * self.corrected
+        if blocks:
+            parts.append(f"block{'s' * (len(blocks) > 1)} {' and '.join(blocks)} in 32 bits")
+        return ", ".join(parts)
 
 
 class CandidateGraphs:
