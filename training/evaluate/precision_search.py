@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 
-from training.artifact.fidelity import collect_answers, compare_answers, measure_harm
+from training.artifact.fidelity import Answers, collect_answers, compare_answers, measure_harm
 from training.artifact.precision_bounds import MIN_SPEED, find_missed_bounds
 from training.data.datasets import Split
 from training.errors import CheckError
 from training.evaluate.metrics import compute_calibration_change
-from training.graph.int8.activations import CALIBRATION_PICTURES, RANGES
+from training.graph.int8.activations import RANGES
 from training.graph.int8.candidates import Candidate, CandidateGraphs
 from training.graph.int8.processor import has_vnni
 from training.graph.openvino import has_openvino, open_in_openvino
@@ -31,6 +32,8 @@ SCREENED = 300  # held-out pictures that judge each candidate
 JUDGED = 2000  # held-out pictures at most that judge the chosen one
 FEW_PICTURES = 64  # on which ranges are found, besides all
 ONNXRUNTIME, OPENVINO = "onnxruntime", "openvino"
+MIN_SAVED = 0.01  # of the time in 32 bits: less cannot be measured
+TIMED_SECONDS = 2.0  # to compare the speed of two graphs
 MORE_BITS = 1.05  # times faster, to be taken in spite of the processor that it needs
 
 
@@ -64,7 +67,7 @@ class Judge:
     def judge(self, proto: onnx.ModelProto) -> dict[str, Any]:
         """The figures of a graph on onnxruntime, and the bounds that it missed."""
         run = open_session(proto, 1)
-        full_ms, ms = measure_latencies([self._run, run], self._test.pictures, 1.0)
+        full_ms, ms = measure_latencies([self._run, run], self._test.pictures, TIMED_SECONDS)
         figures = self.compare(open_session(proto)) | {"cpu_speed": round(full_ms / ms, 2)}
         return figures | {"missed": find_missed_bounds(figures)}
 
@@ -79,19 +82,22 @@ class Judge:
 
 
 class Sense:
-    """How far the maps of candidates are from those in 32 bits, on calibration pictures."""
+    """What candidates do to the maps of calibration pictures, and how long they take."""
 
     def __init__(self, full: onnx.ModelProto, graphs: CandidateGraphs) -> None:
         self._graphs = graphs
         self._pictures = graphs.pictures[:SENSED]
-        self._expected = collect_answers(open_session(full), self._pictures)
+        self._expected, self.seconds = self._time(open_session(full), None)
 
-    def measure(self, candidate: Candidate) -> float:
-        """The harm: 0 if all maps are the same."""
+    def measure(self, candidate: Candidate) -> tuple[float, float]:
+        """The harm, 0 if all maps are the same, and the seconds of all pictures."""
         run = open_session(self._graphs.make(candidate))
-        return measure_harm(
-            self._expected, collect_answers(run, self._pictures, self._expected.targets)
-        )
+        found, seconds = self._time(run, self._expected.targets)
+        return measure_harm(self._expected, found), seconds
+
+    def _time(self, run: GraphRunner, targets: NDArray[np.int64] | None) -> tuple[Answers, float]:
+        started = time.perf_counter()
+        return collect_answers(run, self._pictures, targets), time.perf_counter() - started
 
 
 @dataclass(frozen=True)
@@ -126,16 +132,20 @@ def find_fast_graph(
         say(describe_tried(tried[-1]))
         return tried[-1]
 
-    if "speed" in try_candidate(Candidate()).figures["missed"]:
+    plain = Candidate(pictures=len(graphs.pictures))
+    if "speed" in try_candidate(plain).figures["missed"]:
         return Search(tried)
     sense = Sense(full, graphs)
-    base = choose_ranges(sense)
+    base = choose_ranges(sense, plain.pictures)
     for candidate in list_candidates(base, order_blocks(sense, base, len(graphs.blocks))):
         if time.monotonic() > deadline:
             say(f"{SECONDS} s are over, so no further candidate is tried")
             break
-        last = try_candidate(candidate)
-        if last.is_within or "speed" in last.figures["missed"]:
+        if try_candidate(candidate).is_within:
+            for fewer in list_with_fewer_blocks(candidate, [one.candidate for one in tried]):
+                try_candidate(fewer)
+            break
+        if "speed" in tried[-1].figures["missed"]:
             break
     final = Judge(full, spread(test, JUDGED))
     for best in sorted((t for t in tried if t.is_within), key=lambda t: -t.rank):
@@ -171,22 +181,26 @@ def spread(test: Split, count: int) -> Split:
     return test.select(np.linspace(0, len(test) - 1, count).astype(int))
 
 
-def choose_ranges(sense: Sense) -> Candidate:
+def choose_ranges(sense: Sense, pictures: int) -> Candidate:
     """The way to find ranges, and whether to correct biases, with the least harm to the maps."""
     ways = [
-        Candidate(ranges=ranges, pictures=pictures, corrected=corrected)
+        Candidate(ranges=ranges, pictures=count, corrected=corrected)
         for ranges in RANGES
-        for pictures in (FEW_PICTURES, CALIBRATION_PICTURES)
+        for count in sorted({min(FEW_PICTURES, pictures), pictures})
         for corrected in (False, True)
     ]
-    return min(ways, key=sense.measure)
+    return min(ways, key=lambda way: sense.measure(way)[0])
 
 
 def order_blocks(sense: Sense, base: Candidate, blocks: int) -> list[int]:
-    """The blocks, first the one whose 8 bits alone harm the maps most."""
-    every = set(range(blocks))
-    harm = {b: sense.measure(replace(base, kept=tuple(sorted(every - {b})))) for b in every}
-    return sorted(every, key=lambda block: -harm[block])
+    """The blocks, first the one that harms the maps most for the time that its 8 bits save."""
+    every = range(blocks)
+    prices = []
+    for block in every:
+        alone = replace(base, kept=tuple(b for b in every if b != block))
+        harm, seconds = sense.measure(alone)
+        prices.append(harm / max(sense.seconds - seconds, MIN_SAVED * sense.seconds))
+    return sorted(every, key=lambda block: -prices[block])
 
 
 def list_candidates(base: Candidate, order: list[int]) -> Iterable[Candidate]:
@@ -196,6 +210,14 @@ def list_candidates(base: Candidate, order: list[int]) -> Iterable[Candidate]:
         yield kept
         if has_vnni():
             yield replace(kept, eighth_bit=True)
+
+
+def list_with_fewer_blocks(candidate: Candidate, tried: list[Candidate]) -> Iterable[Candidate]:
+    """A candidate without one of its blocks in 32 bits, which might be enough and faster."""
+    for block in candidate.kept:
+        fewer = replace(candidate, kept=tuple(b for b in candidate.kept if b != block))
+        if fewer not in tried:
+            yield fewer
 
 
 def describe_tried(tried: Tried) -> str:

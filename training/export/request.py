@@ -69,12 +69,12 @@ def check_request(request: ExportRequest) -> None:
         )
     if request.precision in CALIBRATED and (calibration is None or not len(calibration)):
         raise UserError(
-            f"--precision {request.precision} must be calibrated on real pictures. Give a folder "
-            "of them with --pictures."
+            f"{request.precision} must be calibrated on real pictures. Give a folder of them with "
+            "--pictures."
         )
     held_out = 0 if request.test is None else len(request.test)
     if request.precision == AUTO and held_out < MIN_HELD_OUT:
         raise UserError(
-            f"--precision auto judges files on held-out pictures with labels. It needs at least "
-            f"{MIN_HELD_OUT} of them, but there are {held_out}. Give more, or choose a precision."
+            f"--precision auto needs at least {MIN_HELD_OUT} held-out pictures with labels, but "
+            f"there are {held_out}. Give more of them, or name a precision."
         )

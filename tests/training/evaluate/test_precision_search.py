@@ -1,13 +1,21 @@
 """The search takes the first graph within bounds, and stops where there is nothing to gain."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from training.data.datasets import Split
 from training.evaluate import precision_search
-from training.evaluate.precision_search import Search, find_fast_graph, spread
+from training.evaluate.precision_search import (
+    Search,
+    find_fast_graph,
+    list_with_fewer_blocks,
+    spread,
+)
 from training.graph.compilation import CompiledGraph
+from training.graph.int8.candidates import Candidate
 from training.graph.openvino import has_openvino
 from training.graph.session import open_session, run_for_top1
 from training.imaging.preprocessing import Pixels
@@ -103,6 +111,14 @@ def test_the_chosen_graph_is_judged_in_openvino_as_well(
     found, said = search(compiled, grays, labels, monkeypatch, [], [], [], ["least cosine"])
     assert found.engines == {"onnxruntime": [], "openvino": ["least cosine"]}
     assert said[-1] == "in OpenVINO: misses least cosine"
+
+
+def test_a_block_that_need_not_be_kept_goes_back_to_8_bits() -> None:
+    """Those graphs that were tried are not tried again."""
+    candidate = Candidate(kept=(0, 1, 4), eighth_bit=True)
+    tried = [replace(candidate, kept=kept) for kept in ((), (0,), (0, 4), (0, 1, 4))]
+    fewer = [one.kept for one in list_with_fewer_blocks(candidate, tried)]
+    assert fewer == [(1, 4), (0, 1)]
 
 
 def test_pictures_are_spread_over_all_labels() -> None:

@@ -101,5 +101,7 @@ def test_too_few_held_out_pictures_are_rejected_at_once(
 ) -> None:
     assert request_auto.test is not None
     test = None if count is None else request_auto.test.select(np.arange(count))
-    with pytest.raises(UserError, match=f"at least {MIN_HELD_OUT} .* there are {count or 0}"):
+    with pytest.raises(
+        UserError, match=f"at least {MIN_HELD_OUT} held-out .* there are {count or 0}"
+    ):
         export_model(replace(request_auto, test=test))

@@ -7,6 +7,7 @@ import onnx
 from training.graph.body import extract_body, name_nodes, replace_body
 from training.graph.int8.activations import (
     CALIBRATION_PICTURES,
+    Range,
     choose_calibration_pictures,
     find_ranges,
     record_activations,
@@ -48,6 +49,7 @@ class CandidateGraphs:
         self._named = name_nodes(proto)
         self._body = extract_body(self._named)
         self._activations = record_activations(self._body, self.pictures)
+        self._ranges: dict[tuple[str, int], dict[str, Range]] = {}
         self.blocks = divide_into_blocks(self._body)
 
     def make(self, candidate: Candidate) -> onnx.ModelProto:
@@ -56,5 +58,8 @@ class CandidateGraphs:
         recipe, body = Recipe(candidate.eighth_bit, kept), self._body
         if candidate.corrected:
             body = correct_biases(body, self._activations, recipe)
-        ranges = find_ranges(self._activations, candidate.ranges, candidate.pictures)
+        way = candidate.ranges, candidate.pictures
+        if way not in self._ranges:
+            self._ranges[way] = find_ranges(self._activations, *way)
+        ranges = self._ranges[way]
         return replace_body(self._named, self._body, quantize_to_int8(body, ranges, recipe))
