@@ -24,11 +24,6 @@ class Answers:
     probabilities: NDArray[np.float32]  # (N, K)
     maps: NDArray[np.float32]  # (N, h, w)
 
-    def first(self, pictures: int) -> "Answers":
-        """The answers to fewer pictures."""
-        parts = (self.targets, self.probabilities, self.maps)
-        return Answers(*(part[:pictures] for part in parts))
-
 
 def collect_answers(
     run: GraphRunner, pictures: Pixels, targets: NDArray[np.int64] | None = None
@@ -82,8 +77,8 @@ def measure_harm(full: Answers, other: Answers) -> float:
 def score_pictures(probabilities: NDArray[np.float32], truth: NDArray[Any]) -> NDArray[np.float64]:
     """Per picture (N,) 1 if it is correct, else 0; with several labels, the share of them."""
     if truth.ndim == 2:
-        return ((probabilities > 0.5) == (truth > 0)).mean(1)
-    return (probabilities.argmax(1) == truth).astype(float)
+        return np.asarray(((probabilities > 0.5) == (truth > 0)).mean(1))
+    return np.asarray(probabilities.argmax(1) == truth, float)
 
 
 def count_steps(one: NDArray[np.float32], other: NDArray[np.float32]) -> int:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from training.artifact.fidelity import Answers, collect_answers, compare_answers, measure_harm
 from training.artifact.precision_bounds import MIN_SPEED, find_missed_bounds
 from training.data.datasets import Split
-from training.errors import CheckError
+from training.errors import CheckError, UserError
 from training.evaluate.metrics import compute_calibration_change
 from training.graph.int8.activations import RANGES
 from training.graph.int8.candidates import Candidate, CandidateGraphs
@@ -118,12 +118,13 @@ def find_fast_graph(
     """Try candidates on some of the pictures of `test`, and judge the best on all of them.
 
     No candidate is made after `SECONDS`.
-
-    Raises:
-        UserError: the precision of this graph cannot be lowered.
     """
     deadline = time.monotonic() + SECONDS
-    graphs = CandidateGraphs(full, calibration)
+    try:
+        graphs = CandidateGraphs(full, calibration)
+    except UserError as error:
+        say(str(error))
+        return Search([])
     judge, tried = Judge(full, spread(test, SCREENED)), list[Tried]()
 
     def try_candidate(candidate: Candidate) -> Tried:

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import onnx
 import pytest
 from numpy.typing import NDArray
 
@@ -91,6 +92,22 @@ def test_a_network_that_is_not_faster_is_tried_once(
     found = find_fast_graph(compiled.proto, grays, Split(grays, labels), said.append)
     assert (len(found.tried), found.found) == (1, None)
     assert "speed" in found.tried[0].figures["missed"]
+
+
+def test_a_graph_without_a_map_to_end_at_is_not_tried(
+    compiled: CompiledGraph, grays: Pixels, labels: Labels
+) -> None:
+    """Its precision cannot be lowered. The reason is said."""
+    proto = compiled.proto
+    makers = {name: node for node in proto.graph.node for name in node.output}
+    product = makers[makers["cam"].input[0]]
+    at = list(proto.graph.node).index(product)
+    proto.graph.node.insert(at, onnx.helper.make_node("Identity", [product.input[1]], ["copy"]))
+    product.input[1] = "copy"
+    said: list[str] = []
+    found = find_fast_graph(proto, grays, Split(grays, labels), said.append)
+    assert (found.tried, found.found) == ([], None)
+    assert "cannot be lowered" in said[0]
 
 
 def test_no_candidate_is_made_after_the_time_is_over(
