@@ -75,6 +75,7 @@ def test_the_card_and_the_report_say_what_was_tried(
         assert f"| {row['candidate']} | 2.00 | 100 |" in page
 
 
+@pytest.mark.slow
 def test_all_in_8_bits_is_called_int8_and_needs_nothing(request_auto: ExportRequest) -> None:
     _, card = read(export_model(request_auto))
     assert (card["precision"], card["engines"]) == ("int8", ["onnxruntime"])
@@ -82,6 +83,7 @@ def test_all_in_8_bits_is_called_int8_and_needs_nothing(request_auto: ExportRequ
     assert len(card["checks"]["precision"]["tried"]) == 2
 
 
+@pytest.mark.slow
 def test_without_a_graph_within_bounds_the_weights_are_stored_in_16_bits(
     request_auto: ExportRequest, fixed_verdict: list[str]
 ) -> None:
