@@ -20,11 +20,13 @@ from benchmarks.material import CACHE, MODELS, ROOT, Pictures
 from benchmarks.server import Server, start_server
 from service.machine import has_driver
 
-OURS = "sightglass"
+OURS = "sightglass"  # in onnxruntime, like most of the others
+OURS_BY_DEFAULT = "sightglass by default"  # in the engine that it chooses
 ENVIRONMENTS = CACHE / "env"
 COMMON = ("numpy", "onnxruntime", "pillow")
 PACKAGES = {
     "fastapi": ("fastapi", "uvicorn[standard]"),
+    "fastapi openvino": ("fastapi", "uvicorn[standard]", "openvino"),
     "litserve": ("litserve",),
     "bentoml": ("bentoml",),
     "mosec": ("mosec",),
@@ -45,6 +47,7 @@ class Contender:
     path: str = "/predict"
     body: Literal["raw", "form", "json"] = "raw"  # how its documentation sends a picture
     spaced: bool = False  # its JSON has a space after each colon
+    engine: Literal["onnxruntime", "openvino"] = "onnxruntime"
 
     def make_requests(self, pictures: Pictures, tops: Sequence[int]) -> list[Request]:
         """Make a request for each picture. Its answer must contain the right class."""
@@ -69,6 +72,7 @@ class Contender:
         home.mkdir(parents=True, exist_ok=True)
         environment = {
             "BENCH_MODEL": str(pictures.path),
+            "BENCH_ENGINE": self.engine,
             "BENCH_THREADS": str(self.threads),
             "BENCH_PROCESSES": str(self.processes),
             "BENCH_BATCH": str(self.batch),
@@ -92,6 +96,24 @@ ALTERNATIVES = (
     Contender("fastapi x2", "fastapi", (*UVICORN, "--workers", "2"), 2, 1, ready_path="/docs"),
     Contender("fastapi x1", "fastapi", UVICORN, 1, 2, ready_path="/docs"),
     Contender(
+        "fastapi openvino x2",
+        "fastapi openvino",
+        (*UVICORN, "--workers", "2"),
+        2,
+        1,
+        ready_path="/docs",
+        engine="openvino",
+    ),
+    Contender(
+        "fastapi openvino x1",
+        "fastapi openvino",
+        UVICORN,
+        1,
+        2,
+        ready_path="/docs",
+        engine="openvino",
+    ),
+    Contender(
         "litserve",
         "litserve",
         ("-m", "alternatives.litserve_app", "{port}"),
@@ -104,6 +126,7 @@ ALTERNATIVES = (
     Contender("mosec x2", "mosec", MOSEC, 2, 1, path="/inference", spaced=True),
     Contender("mosec x1", "mosec", MOSEC, 1, 2, batch=1, path="/inference", spaced=True),
 )
+IN_OPENVINO = [contender.name for contender in ALTERNATIVES if contender.engine == "openvino"]
 
 
 def make_our_requests(
@@ -141,7 +164,8 @@ def start_ours(
 ) -> Iterator[Server]:
     """Run our own service with its defaults and `settings`, until the model `awaited` answers.
 
-    Without a GPU it runs in onnxruntime, as the other servers do.
+    Without a GPU it runs in onnxruntime, as most of the other servers do; `device="auto"` lets it
+    choose.
     """
     environment = {"SIGHTGLASS_MODELS_DIR": str(models_dir)}
     environment["SIGHTGLASS_DEVICE"] = "auto" if has_driver() else "cpu"

@@ -15,6 +15,8 @@ MEDIUM_CLIENTS = 8  # for measurements with a single number of clients
 BATCH = 32
 BATCH_CLIENTS = 4
 SHARES = (50, 80, 95)  # % of capacity
+RANDOM_SHARES = (50, 80)  # the same, with random gaps
+BESIDE = "digit beside a ResNet-18"
 TARGETS = 5
 Record = Callable[[Sample], None]
 
@@ -30,8 +32,9 @@ def measure_ours(trial: Trial, pictures: Pictures, tops: Sequence[int], record: 
     for share in SHARES:
         rate = capacity.figures["rps"] * share / 100
         record(trial.pace(f"{pictures.name} paced {share} %", predictions, rate))
-    rate = capacity.figures["rps"] * 0.8
-    record(trial.pace(f"{pictures.name} poisson 80 %", predictions, rate, poisson=True))
+    for share in RANDOM_SHARES:
+        rate = capacity.figures["rps"] * share / 100
+        record(trial.pace(f"{pictures.name} poisson {share} %", predictions, rate, poisson=True))
     if pictures.name == "photo":
         measure_maps(trial, pictures, tops, record)
     else:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from benchmarks.contenders import OURS
+from benchmarks.contenders import OURS, OURS_BY_DEFAULT
 from benchmarks.ratios import bound, is_rival
 from benchmarks.samples import Results, spread
 
@@ -18,8 +18,8 @@ LINES = {
     "by batch": ("digits in a request", "images", "digits per second"),
     "by models": ("models loaded", "rps", "digits per second"),
 }
-OUR_COLOUR, RIVAL_COLOURS = (
-    "#d1495b",
+OUR_COLOURS, RIVAL_COLOURS = (
+    {OURS: "#d1495b", OURS_BY_DEFAULT: "#8c1c2f"},
     ("#30638e", "#5b8e7d", "#8d6a9f", "#8c8c8c", "#bc8034", "#a3b18a"),
 )
 CLIENTS = (1, 8, 32)
@@ -44,11 +44,12 @@ def draw(results: Results, path: Path) -> None:
 
 def draw_case(results: Results, case: str, ax: Any) -> None:
     """Draw requests per second of each server by clients, with the spread, and the bound."""
-    names = [OURS, *sorted(filter(is_rival, {name for c in TITLES for name in results.names(c)}))]
+    rivals = sorted(filter(is_rival, {name for c in TITLES for name in results.names(c)}))
+    names = [*OUR_COLOURS, *rivals]
     asked = [clients for clients in CLIENTS if results.find(case, OURS, clients, "rps")]
     width = 0.8 / len(names)
     for place, name in enumerate(names):
-        colour = OUR_COLOUR if name == OURS else RIVAL_COLOURS[(place - 1) % len(RIVAL_COLOURS)]
+        colour = OUR_COLOURS.get(name) or RIVAL_COLOURS[place % len(RIVAL_COLOURS)]
         found = [results.find(case, name, clients, "rps") for clients in asked]
         seen = [(i, one) for i, one in enumerate(found) if one]
         if seen:
@@ -76,7 +77,7 @@ def draw_latency(results: Results, ax: Any) -> None:
     """Draw the percentiles of the open loop by share of the capacity."""
     shares = (50, 80, 95)
     for case, style in (("digit", "--"), ("photo", "-")):
-        for figure, colour in (("p50", "#30638e"), ("p99", OUR_COLOUR)):
+        for figure, colour in (("p50", "#30638e"), ("p99", OUR_COLOURS[OURS])):
             found = [results.find(f"{case} paced {share} %", OURS, 0, figure) for share in shares]
             seen = [(share, one.middle) for share, one in zip(shares, found, strict=True) if one]
             if seen:
@@ -103,7 +104,7 @@ def draw_line(results: Results, case: str, ax: Any) -> None:
     ax.plot(
         [n * scale for n in numbers],
         [one.middle for one in found if one],
-        color=OUR_COLOUR,
+        color=OUR_COLOURS[OURS],
         marker="o",
     )
     if case != "by cores":

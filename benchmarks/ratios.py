@@ -6,7 +6,7 @@ A round's figures were measured within minutes, so that noise of the machine can
 from collections.abc import Callable, Iterable
 
 from benchmarks import precisions
-from benchmarks.contenders import OURS
+from benchmarks.contenders import IN_OPENVINO, OURS, OURS_BY_DEFAULT
 from benchmarks.samples import Results
 
 Value = dict[int, float]  # by round
@@ -43,8 +43,9 @@ def best(results: Results, case: str, clients: int, names: Iterable[str]) -> Val
 
 
 def best_rival(results: Results, case: str, clients: int, figure: str = "rps") -> Value:
-    """A figure of the other server with the most requests per second, by round."""
-    rivals = [name for name in results.names(case) if is_rival(name)]
+    """A figure of the server in onnxruntime with the most requests per second, by round."""
+    names = results.names(case)
+    rivals = [name for name in names if is_rival(name) and name not in IN_OPENVINO]
     rates = {name: take(results, case, clients, who=name) for name in rivals}
     found: Value = {}
     for number in best(results, case, clients, rivals):
@@ -55,7 +56,7 @@ def best_rival(results: Results, case: str, clients: int, figure: str = "rps") -
 
 def is_rival(name: str) -> bool:
     """Whether a name is that of another server."""
-    return name != OURS and not name.startswith("bound")
+    return name not in (OURS, OURS_BY_DEFAULT) and not name.startswith("bound")
 
 
 def bound(results: Results, case: str) -> Value:
@@ -84,23 +85,23 @@ def cost_of_maps(case: str) -> Find:
     )
 
 
-def over_rivals(case: str, clients: int, rival: str = "") -> Find:
-    """Our requests per second, divided by those of one rival or of the best one."""
+def over_rivals(case: str, clients: int, rival: str = "", who: str = OURS) -> Find:
+    """Our requests per second, divided by those of one rival or of the best in onnxruntime."""
 
     def find(results: Results) -> Value:
         names = [name for name in results.names(case) if rival in name]
         theirs = (
             best(results, case, clients, names) if rival else best_rival(results, case, clients)
         )
-        return divide(take(results, case, clients), theirs)
+        return divide(take(results, case, clients, who=who), theirs)
 
     return find
 
 
-def tail_over_rival(clients: int) -> Find:
-    """Our p99, divided by that of the best rival."""
+def tail_over_rival(clients: int, who: str = OURS) -> Find:
+    """Our p99, divided by that of the best rival in onnxruntime."""
     return lambda r: divide(
-        take(r, "photo", clients, "p99"), best_rival(r, "photo", clients, "p99")
+        take(r, "photo", clients, "p99", who), best_rival(r, "photo", clients, "p99")
     )
 
 
@@ -116,9 +117,9 @@ def added_latency(case: str) -> Find:
     return lambda r: subtract(take(r, case, 1, "p50"), bound_latency(r, case))
 
 
-def paced_tail(case: str) -> Find:
-    """p99 of the open loop at 80 % of the capacity, divided by the idle p50."""
-    return lambda r: divide(take(r, f"{case} paced 80 %", 0, "p99"), take(r, case, 1, "p50"))
+def open_tail(case: str, loop: str) -> Find:
+    """p99 of an open loop, divided by the idle p50."""
+    return lambda r: divide(take(r, f"{case} {loop}", 0, "p99"), take(r, case, 1, "p50"))
 
 
 def beyond_empty(case: str, clients: int, figure: str) -> Find:

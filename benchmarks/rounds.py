@@ -18,6 +18,7 @@ from benchmarks.client import ClientError
 from benchmarks.contenders import (
     ALTERNATIVES,
     OURS,
+    OURS_BY_DEFAULT,
     Contender,
     make_our_requests,
     start_empty,
@@ -34,7 +35,7 @@ from benchmarks.material import (
     make_models,
     make_photographs,
 )
-from benchmarks.ours import JSON, MEDIUM_CLIENTS, measure_ours
+from benchmarks.ours import BESIDE, JSON, MEDIUM_CLIENTS, measure_ours
 from benchmarks.precisions import make_precisions, measure_precisions
 from benchmarks.queueing import measure_queue
 from benchmarks.samples import Results, Sample
@@ -88,6 +89,7 @@ def run(plan: Plan, path: Path, report: Callable[[str], None]) -> Results:
         for contender in rotated[::2]:
             measure_alternative(contender, kinds, tops, plan, recorder)
         measure_service(kinds, tops, plan, recorder)
+        measure_default(kinds[1:], tops, plan, recorder)
         for contender in rotated[1::2]:
             measure_alternative(contender, kinds, tops, plan, recorder)
         measure_masks(*cells, plan, recorder)
@@ -165,6 +167,21 @@ def measure_service(
                 for clients in find_clients(pictures, CLIENTS, plan):
                     recorder.record(trial.load(pictures.name, requests, clients))
             measure_ours(trial, group[0], tops[group[0].name], recorder.record)
+            if models_dir == MODELS:
+                digits = make_our_requests(kinds[0], tops[kinds[0].name])
+                recorder.record(trial.load(BESIDE, digits, max(CLIENTS)))
+
+
+def measure_default(
+    photographs: Sequence[Pictures], tops: dict[str, list[int]], plan: Plan, recorder: Recorder
+) -> None:
+    """Measure what a user gets who sets nothing: our service in the engine that it chooses."""
+    with start_ours(MODELS, photographs[0].model, device="auto") as server:
+        trial = Trial(server, OURS_BY_DEFAULT, plan.seconds)
+        for pictures in photographs:
+            requests = make_our_requests(pictures, tops[pictures.name])
+            for clients in find_clients(pictures, CLIENTS, plan):
+                recorder.record(trial.load(pictures.name, requests, clients))
 
 
 def find_clients(pictures: Pictures, suited: Sequence[int], plan: Plan) -> list[int]:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from benchmarks import precisions, queueing
-from benchmarks.contenders import OURS
+from benchmarks.contenders import OURS, OURS_BY_DEFAULT
 from benchmarks.ratios import bound, is_rival
 from benchmarks.samples import Results, Spread, spread
 from benchmarks.targets import TARGETS
@@ -16,6 +16,7 @@ CASES = {
     "large": "… 2000x1500",
     "mask": "U-Net, 256x256 PNG",
 }
+OUR_NAMES = (OURS, OURS_BY_DEFAULT)
 CLIENTS = (1, 8, 32)
 LOAD_HEAD = ("requests/s", "p50 ms", "p95 ms", "p99 ms", "errors", "CPU ms", "client ms", "MB")
 LOAD_FIGURES = ("rps", "p50", "p95", "p99", "errors", "server_cpu_ms", "client_cpu_ms", "peak_mb")
@@ -67,9 +68,9 @@ def make_servers(results: Results) -> str:
     rows = []
     for case, title in CASES.items():
         for clients in CLIENTS:
-            for name in [OURS, *filter(is_rival, results.names(case))]:
+            for name in [*OUR_NAMES, *filter(is_rival, results.names(case))]:
                 if cells := format_load(results, case, name, clients):
-                    server = f"**{name}**" if name == OURS else name
+                    server = f"**{name}**" if name in OUR_NAMES else name
                     rows.append((title, str(clients), server, *cells))
     return make_table(("case", "clients", "server", *LOAD_HEAD), rows)
 

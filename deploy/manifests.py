@@ -32,6 +32,11 @@ KSERVE_FIELDS = {
     "scaleMetric",
     "scaleTarget",
 }  # fields that a pod does not have
+# Since 0.16, KServe rejects the metrics `cpu` and `memory` without these annotations.
+KSERVE_SCALING = {
+    "serving.kserve.io/deploymentMode": "Standard",
+    "serving.kserve.io/autoscalerClass": "hpa",
+}
 
 Document = dict[str, Any]
 
@@ -164,10 +169,14 @@ def make_metric(number: int, trigger: Document) -> Document:
 
 
 def validate_kserve(folder: Path) -> Iterator[str]:
-    """Validate the pod that KServe would make from each InferenceService."""
+    """Validate the pod that KServe would make from each InferenceService, and its annotations."""
     for path in sorted(folder.glob("*.yaml")):
         for document in read_documents(path.read_text()):
             predictor = document["spec"]["predictor"]
+            annotations = document["metadata"].get("annotations", {})
+            if "scaleMetric" in predictor and not KSERVE_SCALING.items() <= annotations.items():
+                needed = " and ".join(f"{name}: {value}" for name, value in KSERVE_SCALING.items())
+                raise ManifestError(f"{path.name} has a scaleMetric, which needs {needed}.")
             spec = {name: part for name, part in predictor.items() if name not in KSERVE_FIELDS}
             name = document["metadata"]["name"]
             pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hub.errors import HubError
-from hub.source import Source
+from hub.source import CONNECT_SECONDS, SILENT_SECONDS, Source
 
 if TYPE_CHECKING:
     from aiohttp import TraceConfig
 
 MAX_BYTES = 2 << 30  # protobuf, and so an ONNX file, ends there
 CHUNK_BYTES = 1 << 20
-CONNECT_SECONDS, SILENT_SECONDS = 30, 60  # until an HTTP server counts as gone
+MISSING = (404, 410)  # statuses of HTTP
 PACKAGES = {
     "oci": "httpx",
     "s3": "s3fs",
@@ -46,8 +46,12 @@ def fetch(source: Source, path: Path, show: Progress, limit: int = MAX_BYTES) ->
         package = PACKAGES.get(source.protocol, "fsspec")
         raise HubError(describe_missing(package, source)) from None
     except FileNotFoundError as exc:
-        if isinstance(exc.__cause__, HubError):  # fsspec takes every error for a missing file
-            raise exc.__cause__ from None
+        cause = exc.__cause__  # fsspec takes every error of HTTP for a missing file
+        if isinstance(cause, HubError):
+            raise cause from None
+        is_http = source.protocol in ("http", "https")
+        if is_http and cause and getattr(cause, "status", None) not in MISSING:
+            raise HubError(f"{source.url} can't be read: {cause}") from None
         raise HubError(f"There is no file at {source.url}.") from None
     except Exception as exc:  # each protocol has exceptions of its own
         raise HubError(f"{source.url} can't be read: {str(exc) or type(exc).__name__}") from None
@@ -78,7 +82,12 @@ def make_options(source: Source) -> dict[str, Any]:
         timeout = aiohttp.ClientTimeout(
             total=None, sock_connect=CONNECT_SECONDS, sock_read=SILENT_SECONDS
         )
-        client = {"timeout": timeout, "trust_env": True}
+        client = {
+            "timeout": timeout,
+            "trust_env": True,
+            "auto_decompress": False,  # a short answer could unpack to any size
+            "headers": {"Accept-Encoding": "identity"},
+        }
         if source.protocol == "https":
             client["trace_configs"] = [_forbid_plain_http()]
         return {"block_size": 0, "client_kwargs": client}

@@ -8,7 +8,7 @@ import os
 import re
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 
 DIGEST = re.compile("[0-9a-fA-F]{64}")
+PLACE_ATTEMPTS = 100  # if others write to the same place
 PARTIAL = ".pull-"  # begins the name of a file that is not whole; a server passes over it
 
 
@@ -89,8 +90,8 @@ def pull(request: PullRequest, settings: Settings, show: Progress = lambda _: No
         if newest and request.version in (None, newest[1]) and has_digest(request, newest, digest):
             return Pulled(newest, make_model_path(request.models_dir, newest), digest, False)
         judge(path, request.source, sandbox)
-        place = (name, request.version or find_free_version(request.models_dir / name))
-        return Pulled(place, put_in_place(path, request.models_dir, place), digest, True)
+        place = put_in_place(path, request.models_dir, name, request.version)
+        return Pulled(place, make_model_path(request.models_dir, place), digest, True)
 
 
 def check_request(request: PullRequest) -> None:
@@ -147,9 +148,13 @@ def choose_name(request: PullRequest) -> str:
 def make_partial_file(models_dir: Path) -> Iterator[Path]:
     """Make a file in the repository that no server takes for a model, and remove it at the end.
 
+    A repository that did not exist is removed as well if it is empty then: `sightglass serve` takes
+    the bundled models only where there is no folder `models`.
+
     Raises:
         HubError: nothing can be written there.
     """
+    new_folders = [folder for folder in (models_dir, *models_dir.parents) if not folder.exists()]
     try:
         models_dir.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(prefix=PARTIAL, dir=models_dir)
@@ -161,6 +166,9 @@ def make_partial_file(models_dir: Path) -> Iterator[Path]:
         yield path
     finally:
         path.unlink(missing_ok=True)
+        with suppress(OSError):  # it is not empty
+            for folder in new_folders:
+                folder.rmdir()
 
 
 def find_newest(models_dir: Path, name: str) -> Key | None:
@@ -200,22 +208,39 @@ def judge(path: Path, source: Source, sandbox: Sandbox) -> None:
         raise HubError(f"{reason} Nothing was put into the model repository.") from None
 
 
-def put_in_place(path: Path, models_dir: Path, key: Key) -> Path:
-    """Rename the file to its place.
+def put_in_place(path: Path, models_dir: Path, name: str, version: int | None) -> Key:
+    """Rename the file to its place, by default the next free version. Return which that was.
+
+    Others may add versions and remove folders at the same time.
 
     Raises:
         HubError: the version is there already, or nothing can be written there.
     """
-    place = make_model_path(models_dir, key)
-    try:
-        place.parents[1].mkdir(exist_ok=True)
-        place.parent.mkdir()  # nobody else has this version from here on
-    except FileExistsError:
-        raise HubError(
-            f"{place.parent} is there already. Name another version with --version, or none."
-        ) from None
-    except OSError as exc:
-        raise HubError(f"{place.parent} can't be made: {exc.strerror}.") from None
     path.chmod(0o644)
-    path.rename(place)
-    return place
+    for _ in range(PLACE_ATTEMPTS):
+        key = name, version or find_free_version(models_dir / name)
+        place = make_model_path(models_dir, key)
+        try:
+            place.parents[1].mkdir(exist_ok=True)
+            place.parent.mkdir()  # nobody else has this version from here on
+        except FileExistsError:
+            if version:
+                raise HubError(
+                    f"{place.parent} is there already. Name another version with --version, or "
+                    "none."
+                ) from None
+            continue
+        except FileNotFoundError:  # the folder of the model was removed
+            continue
+        except OSError as exc:
+            raise HubError(f"{place.parent} can't be made: {exc.strerror}.") from None
+        try:
+            path.rename(place)
+        except OSError as exc:
+            with suppress(OSError):
+                place.parent.rmdir()
+            if not isinstance(exc, FileNotFoundError):  # the folder of the version was removed
+                raise HubError(f"{place} can't be written: {exc.strerror}.") from None
+        else:
+            return key
+    raise HubError(f"{models_dir / name} changes all the time. Try again.")

@@ -18,7 +18,7 @@ from typing import Any
 import httpx
 
 from hub.errors import HubError
-from hub.source import ARTEFACT
+from hub.source import ARTEFACT, CONNECT_SECONDS, SILENT_SECONDS
 from service.artifact.layout import FILE_NAME, SUFFIX
 
 MANIFESTS = (
@@ -26,11 +26,13 @@ MANIFESTS = (
     "application/vnd.docker.distribution.manifest.v2+json",
 )
 MAX_MANIFEST_BYTES = 4 << 20
+MAX_TOKEN_BYTES = 64 << 10
+MAX_NAMED = 20  # files in a sentence
+CHUNK_BYTES = 64 << 10
 TITLE = "org.opencontainers.image.title"
 SHA256 = "sha256:"
 CHALLENGE = re.compile(r'(\w+)="([^"]*)"')
 LOCAL = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d+)?")  # without encryption
-CONNECT_SECONDS, SILENT_SECONDS = 30, 60
 UNAUTHORIZED, NOT_FOUND = 401, 404
 
 
@@ -63,7 +65,7 @@ def open_file(url: str) -> Iterator[tuple[Iterator[bytes], str]]:
         manifest = registry.read_manifest(found["digest"] or found["tag"] or "latest")
         layer = choose_layer(manifest, found["file"], url)
         with registry.ask(f"blobs/{layer.digest}", "*/*") as answer:
-            yield answer.iter_bytes(), layer.digest.removeprefix(SHA256)
+            yield answer.iter_raw(CHUNK_BYTES), layer.digest.removeprefix(SHA256)
 
 
 def refuse_plain_http(request: httpx.Request) -> None:
@@ -97,11 +99,7 @@ class Registry:
             HubError: it is not there, or is another one than its digest says.
         """
         with self.ask(f"manifests/{reference}", ", ".join(MANIFESTS)) as answer:
-            content = b""
-            for piece in answer.iter_bytes():
-                content += piece
-                if len(content) > MAX_MANIFEST_BYTES:
-                    raise HubError(f"The manifest of {self._name} is too large.")
+            content = self._read(answer, MAX_MANIFEST_BYTES, "manifest")
         digest = SHA256 + hashlib.sha256(content).hexdigest()
         if reference.startswith(SHA256) and reference != digest:
             raise HubError(f"{self._name} gave the manifest {digest} for {reference}.")
@@ -129,6 +127,7 @@ class Registry:
                     raise HubError(f"There is no {path.replace('/', ' ')} at oci://{self._name}.")
                 if answer.is_error:
                     raise HubError(f"oci://{self._name} answered {answer.status_code}.")
+                refuse_encoding(answer)
                 yield answer
                 return
 
@@ -142,13 +141,37 @@ class Registry:
         wanted = dict(CHALLENGE.findall(rest))
         if "realm" not in wanted:
             raise HubError(f"oci://{self._name} does not say where to log in.")
-        answer = self._client.get(
-            wanted.pop("realm"), params=wanted, headers={"Authorization": basic} if basic else {}
-        )
-        if answer.is_error:
-            raise HubError(f"oci://{self._name} gave no token: {answer.status_code}.")
-        given = answer.json()
+        login = {"Authorization": basic} if basic else {}
+        with self._client.stream(
+            "GET", wanted.pop("realm"), params=wanted, headers=login
+        ) as answer:
+            if answer.is_error:
+                raise HubError(f"oci://{self._name} gave no token: {answer.status_code}.")
+            refuse_encoding(answer)
+            given = json.loads(self._read(answer, MAX_TOKEN_BYTES, "token"))
         return f"Bearer {given.get('token') or given['access_token']}"
+
+    def _read(self, answer: httpx.Response, limit: int, what: str) -> bytes:
+        """Read an answer as it was sent: what unpacks it could need any amount of memory."""
+        content = b""
+        for piece in answer.iter_raw(CHUNK_BYTES):
+            content += piece
+            if len(content) > limit:
+                raise HubError(f"The {what} of {self._name} has more than {limit} bytes.")
+        return content
+
+
+def refuse_encoding(answer: httpx.Response) -> None:
+    """Check that an answer is not compressed. Nobody asked for it, and it could unpack to any size.
+
+    Raises:
+        HubError: it is.
+    """
+    encoding = answer.headers.get("content-encoding", "identity")
+    if encoding.lower() != "identity":
+        raise HubError(
+            f"{answer.url} answered in the encoding {encoding}, which was not asked for."
+        )
 
 
 def choose_layer(manifest: dict[str, Any], name: str | None, url: str) -> Layer:
@@ -172,7 +195,8 @@ def choose_layer(manifest: dict[str, Any], name: str | None, url: str) -> Layer:
     if len(found) == 1:
         return found[0]
     wanted = name or f"one file {FILE_NAME}"
-    names = ", ".join(layer.name for layer in layers if layer.name) or "none with a name"
+    names = ", ".join(layer.name for layer in layers[:MAX_NAMED] if layer.name)
+    names = names or "none with a name"
     raise HubError(f"{url} must have {wanted}. Its files: {names}.")
 
 

@@ -47,7 +47,7 @@ def read_public_key(path: Path) -> "EllipticCurvePublicKey":
     except OSError as exc:
         raise HubError(f"The public key {path} can't be read: {exc.strerror}.") from None
     except (ValueError, UnsupportedAlgorithm):
-        raise HubError(f"{path} is no public key in PEM.") from None
+        raise HubError(f"{path} is not a public key in PEM.") from None
     if not isinstance(key, EllipticCurvePublicKey) or key.curve.name not in HASHES:
         raise HubError(f"{path} must be a key of the curve P-256, P-384 or P-521.")
     return key

@@ -15,6 +15,7 @@ ARTEFACT = re.compile(  # after # the file, which only we add
     r"oci://(?P<host>[\w.-]+(?::\d+)?|\[[0-9a-f:]+\](?::\d+)?)/(?P<repository>[a-z0-9]+(?:[._/-]+[a-z0-9]+)*)"
     r"(?::(?P<tag>\w[\w.-]*))?(?:@(?P<digest>sha256:[0-9a-f]{64}))?(?:#(?P<file>[^#]+))?"
 )
+CONNECT_SECONDS, SILENT_SECONDS = 30, 60  # until the server of a source counts as gone
 REMOTE = ("hf", "s3", "gs", "oci", "https", "http")
 ACCEPTED = (
     "hf://owner/repository@revision, s3://…, gs://…, oci://host/repository:tag, https://… or a file"

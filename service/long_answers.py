@@ -11,6 +11,8 @@ from functools import cache
 from io import BytesIO
 from typing import Any, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic_core import to_json
 
 PIECE_VALUES = 20_000
@@ -71,7 +73,7 @@ async def join_pieces(pieces: Iterable[bytes]) -> bytes:
 
 
 def iterate_json(value: Any) -> Iterator[bytes]:
-    """Yield the JSON of a value in pieces: its lists and objects are cut, but no text."""
+    """Yield the JSON of a value in pieces: its lists, arrays and objects are cut, but no text."""
     if isinstance(value, dict) and value:
         before = b"{"
         for name, part in value.items():
@@ -81,6 +83,8 @@ def iterate_json(value: Any) -> Iterator[bytes]:
         yield b"}"
     elif isinstance(value, list) and value:
         yield from _iterate_list(value)
+    elif isinstance(value, np.ndarray):
+        yield from _iterate_array(value)
     else:
         yield to_json(value)
 
@@ -98,6 +102,26 @@ def _iterate_list(values: list[Any]) -> Iterator[bytes]:
         step = PIECE_VALUES // each
         for start in range(0, len(values), step):
             yield b"%b%b" % (before, to_json(values[start : start + step])[1:-1])
+            before = b","
+    yield b"]"
+
+
+def _iterate_array(values: NDArray[Any]) -> Iterator[bytes]:
+    """Yield the JSON of an array as lists, of which few values at a time become objects."""
+    each = values[:1].size
+    if not each:
+        yield to_json(values.tolist())
+        return
+    before = b"["
+    if each > PIECE_VALUES:
+        for part in values:
+            yield before
+            yield from _iterate_array(part)
+            before = b","
+    else:
+        step = PIECE_VALUES // each
+        for start in range(0, len(values), step):
+            yield b"%b%b" % (before, to_json(values[start : start + step].tolist())[1:-1])
             before = b","
     yield b"]"
 

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
-from pydantic import Field, PositiveInt, ValidationError, field_validator
+from pydantic import Field, PositiveInt, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -16,10 +16,13 @@ BUNDLED_DEFAULT = "efficientnet_lite0"  # one of them
 PREFIX = "SIGHTGLASS_"
 LISTEN_VARIABLE = "LAUNCHER_HOST"  # the address that the launcher listens on
 OTHERS = {"SIGHTGLASS_DATA", "SIGHTGLASS_IMAGE", "SIGHTGLASS_KEY"}  # training, compose, clients
-# Kubernetes sets these in every container that can see a Service with the name `sightglass`.
+# Kubernetes sets these in every container that can see a Service with the name `sightglass` or
+# `sightglass-…`. SIGHTGLASS_GRPC_PORT may be a setting or one of them: its value tells.
 INJECTED = re.compile(
-    PREFIX + r"(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
+    PREFIX + r"(\w+_)?(SERVICE_(HOST|PORT(_\w+)?)|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
 )
+INJECTED_PORT = re.compile(PREFIX + r"(\w+_)?PORT")
+INJECTED_ADDRESS = re.compile(r"(tcp|udp|sctp)://.+")
 PositiveOrAuto = PositiveInt | Literal["auto"]
 ORIGIN = re.compile(r"https?://(\*\.)?[A-Za-z0-9.-]+(:\d{1,5})?")
 CommaSeparated = Annotated[tuple[str, ...], NoDecode]
@@ -148,6 +151,15 @@ class Settings(BaseSettings):
         "one per core for a larger one",
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _pass_over_injected(cls, values: dict[str, object]) -> dict[str, object]:
+        return {
+            name: value
+            for name, value in values.items()
+            if not is_injected(f"{PREFIX}{name.upper()}", str(value))
+        }
+
     @field_validator("api_keys", "public_paths", "cors_origins", "frame_ancestors", mode="before")
     @classmethod
     def _split(cls, value: str | tuple[str, ...]) -> tuple[str, ...]:
@@ -190,14 +202,20 @@ def find_cache_folder() -> Path | None:
         return None
 
 
+def is_injected(variable: str, value: str) -> bool:
+    """Whether Kubernetes has set a variable, so that it is not a setting."""
+    is_address = INJECTED_PORT.fullmatch(variable) and INJECTED_ADDRESS.fullmatch(value)
+    return bool(is_address or INJECTED.fullmatch(variable))
+
+
 def describe_unknown_settings() -> list[str]:
     """A sentence for each variable of the environment that looks like a setting, but is none."""
     known = [name.upper() for name in Settings.model_fields]
     sentences = []
-    for variable in sorted(os.environ):
+    for variable, value in sorted(os.environ.items()):
         name = variable.upper().removeprefix(PREFIX)
         is_ours = variable.upper().startswith(PREFIX) and variable not in OTHERS
-        if is_ours and name not in known and not INJECTED.fullmatch(variable):
+        if is_ours and name not in known and not is_injected(variable, value):
             near = difflib.get_close_matches(name, known, 1)
             hint = f" Did you mean {PREFIX}{near[0]}?" if near else ""
             sentences.append(f"There is no setting {variable}, so it has no effect.{hint}")

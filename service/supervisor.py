@@ -19,7 +19,13 @@ from service.heartbeat import FOLDER_VARIABLE, Watch
 from service.machine import AT_ONCE, end_with_parent, watch_parent
 from service.telemetry.log import configure_log, with_fields
 
-CHECK_SECONDS = 2.0  # between looking for dead workers; BentoML waits ten
+OPTIONS = {
+    "check_delay": 2.0,  # seconds between looking for dead workers; BentoML waits ten
+    # Whoever reaches these can run any command. BentoML would open two ports for them, without a
+    # password. Nobody outside of the process reaches these, and nothing needs to.
+    "endpoint": "inproc://control",
+    "pubsub_endpoint": "inproc://events",
+}
 SUPERVISOR_VARIABLE = "SUPERVISOR_PID"
 LAUNCHER_FOLDER_VARIABLE = "LAUNCHER_FOLDER"  # the launcher's temporary folder, if there is one
 
@@ -31,7 +37,7 @@ def install_arbiter(supervisor: Any) -> None:
 
     class WatchfulArbiter(supervisor.Arbiter):  # type: ignore[misc]
         def __init__(self, watchers: list[Any], *args: Any, **kwargs: Any) -> None:
-            super().__init__(watchers, *args, **kwargs | {"check_delay": CHECK_SECONDS})
+            super().__init__(watchers, *args, **kwargs | OPTIONS)
 
         def start(self, cb: Any = None) -> None:
             launcher = os.getppid()

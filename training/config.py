@@ -20,6 +20,8 @@ MEASURES = {  # of the validation split, by which the best epoch may be chosen
     "segmentation": ("loss", "accuracy", "miou"),
 }
 
+DEFAULT_CACHE = 4.0  # gigabytes
+
 AtLeastOne = Annotated[int, Field(ge=1)]
 NotNegative = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -58,7 +60,7 @@ class Config(Settings):
     fold: Count = 0
     skip_unreadable: bool = False  # leave out pictures that cannot be decoded
     skip_duplicates: bool = False  # leave out copies of pictures of another split
-    cache: NotNegative = 4.0  # gigabytes of decoded pictures on the disk; 0: decode each time
+    cache: NotNegative = DEFAULT_CACHE  # of decoded pictures on the disk; 0: decode each time
     workers: Count | None = None  # processes that load pictures; None: 0 for a CPU, else up to 8
     seed: Seed = 0
 

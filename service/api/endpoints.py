@@ -173,7 +173,7 @@ class ImageEndpoints:
         if model.segments:
             request = ImageRequest(content, model, options, timings, permit)
             return await self._segmenter.predict(request)
-        classification = await self._classifier.classify(content, model, (), timings)
+        classification = await self._classifier.classify(content, model, (), timings, permit)
         return await make_any_result(classification, model, options.top_k)
 
     async def _explain_one(

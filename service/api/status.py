@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from functools import partial
+from os import SEEK_CUR
 
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import Response
@@ -15,11 +15,13 @@ from service.errors import BadRequest
 from service.http.form import JSON_TYPE
 from service.http.request import Request
 from service.http.response import JSONResponse, encode_json
-from service.http.shared_result import SharedResult
+from service.http.shared_result import SharedResult, SharedResults
 from service.inference.admission import Admission
 from service.inference.classifier import Classifier
 from service.lifecycle import Lifecycle
-from service.repository.model import ListedModel
+from service.long_answers import AnswerBuffer, iterate_json
+from service.repository.attention import Comparison
+from service.repository.model import ListedModel, Model
 from service.repository.repository import Repository
 from service.schemas import AttentionAnswer, ModelEntry, Models, Readiness
 
@@ -53,6 +55,8 @@ class StatusEndpoints:
         self._describing = asyncio.Lock()  # more threads at once would delay the event loop
         self._page = SharedResult(self._render_metrics)
         self._all_models = SharedResult(self._describe_all)
+        self._one_model = SharedResults(self._describe_one)
+        self._attention = SharedResults(self._describe_attention)
 
     def endpoints(self) -> list[Endpoint]:
         """Return this part of the route table."""
@@ -108,10 +112,12 @@ class StatusEndpoints:
 
     async def model(self, request: Request) -> Response:
         """`GET /models/<name>`: one model."""
-        entry = self._repository.describe(request.path_params["name"])
-        async with self._describing:
-            content = await asyncio.to_thread(encode_models, [entry])
+        content = await self._one_model.get(request.path_params["name"])
         return Response(content, media_type=JSON_TYPE)
+
+    async def _describe_one(self, name: str) -> bytes:
+        async with self._describing:
+            return await asyncio.to_thread(encode_models, [self._repository.describe(name)])
 
     async def _describe_all(self) -> bytes:
         entries = self._repository.describe_all()
@@ -128,11 +134,19 @@ class StatusEndpoints:
         if any(parameter != "version" for parameter, _ in query) or len(query) > 1:
             raise BadRequest("The only parameter here is 'version': give it once or not at all.")
         reference = "/".join([request.path_params["name"], *(version for _, version in query)])
+        return Response(await self._attention.get(reference), media_type=JSON_TYPE)
+
+    async def _describe_attention(self, reference: str) -> bytes:
+        """Return the answer on the attention of a model; its bytes count while it is made."""
         model = self._repository.find(reference)
-        describe = partial(model.attention.describe, model.name, model.version)
+        memory, size = self._admission.memory, model.attention.count_answer_bytes()
         async with self._describing:
-            content = await asyncio.to_thread(lambda: encode_attention(describe()))
-        return Response(content, media_type=JSON_TYPE)
+            self._admission.check_response(size)
+            memory.hold_response(size)
+            try:
+                return await asyncio.to_thread(encode_attention, model)
+            finally:
+                memory.hold_response(-size)
 
     async def metrics(self, _: Request) -> Response:
         """`GET /metrics`: the page for Prometheus."""
@@ -159,11 +173,24 @@ def encode_models(entries: Sequence[ListedModel]) -> bytes:
     return b",".join(encoded)
 
 
-def encode_attention(answer: AttentionAnswer) -> bytes:
-    """Return the answer as JSON. At once, its many classes would stop the event loop."""
-    classes = (
-        b"%b:%b" % (encode_json(label), encode_json(compared))
-        for label, compared in answer["classes"].items()
-    )
-    whole = encode_json({name: part for name, part in answer.items() if name != "classes"})
-    return b'%b,"classes":{%b}}' % (whole[:-1], b",".join(classes))
+def encode_attention(model: Model) -> bytes:
+    """Return the mean maps of a model as JSON. At once, they would stop the event loop."""
+    whole, classes = model.attention.describe()
+    head = {"model": model.name, "version": model.version, **_list_maps(whole)}
+    buffer = AnswerBuffer()
+    buffer.add(iterate_json(head))
+    buffer.seek(-1, SEEK_CUR)  # before its closing brace
+    buffer.write(b',"classes":{')
+    before = b""
+    for label, compared in classes:
+        buffer.write(b"%b%b:" % (before, encode_json(label)))
+        buffer.add(iterate_json(_list_maps(compared)))
+        before = b","
+    buffer.write(b"}}")
+    return buffer.getvalue()
+
+
+def _list_maps(compared: Comparison) -> JsonObject:
+    observed, reference, distance = compared
+    known = reference._asdict() if reference else None
+    return {"observed": observed._asdict(), "reference": known, "distance": distance}

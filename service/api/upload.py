@@ -67,6 +67,7 @@ class UploadReception(Generic[Parsed]):
         self._permit = permit = self._admission.admit(
             announced, request.seconds_left(), task.cancel
         )
+        request.is_admitted = True
         try:
             body = await request.read_body(limit, permit.add_body)
             permit.mark_body_received()
@@ -74,6 +75,7 @@ class UploadReception(Generic[Parsed]):
             if encoding := request.header("content-encoding"):
                 body = await decompress_body(body, encoding, limit, permit.add_body)
             if len(body) <= self._inline_bytes:
+                await self._admission.loop_time.take()
                 parsed = self._parse(body)
             else:
                 self._parsing = get_parser().submit(self._parse, body)
@@ -105,11 +107,9 @@ class UploadReception(Generic[Parsed]):
     def _release(self) -> None:
         """Give the room back; of a body that is still being parsed, when that ends."""
         parsing, self._parsing = self._parsing, None
-        if parsing is None or parsing.done():
-            self._permit.release()
-        else:
-            loop = asyncio.get_running_loop()
-            parsing.add_done_callback(lambda _: loop.call_soon_threadsafe(self._permit.release))
+        if parsing:
+            self._permit.hold_for(parsing)
+        self._permit.release()
 
 
 @cache
@@ -139,8 +139,13 @@ def find_model(repository: Repository, reference: str | None, request: Request) 
         ModelNotFound, NotReady: As `Repository.find` does.
     """
     model = repository.find(reference)
-    request.log_fields["model"], request.log_fields["version"] = model.name, model.version
+    note_model(request, model)
     return model
+
+
+def note_model(request: Request, model: Model) -> None:
+    """Name a model in the log line."""
+    request.log_fields["model"], request.log_fields["version"] = model.name, model.version
 
 
 def note_warnings(request: Request, warnings: Sequence[AnswerWarning]) -> None:

@@ -15,6 +15,7 @@ MAX_ENTRIES = 20_000  # of a model repository; listing more would take too long
 MAX_FILES = 1000  # models and versions of a repository; each may be loaded and listed
 MAX_VERSIONS = 1000  # entries of a model's folder
 MAX_MISPLACED = 100  # entries that are looked at in a folder that is not at its place
+MAX_ALL_MISPLACED = 2000  # of all such folders, with the folders themselves
 MAX_FAULTS = 20  # sentences about one repository
 
 Key = tuple[str, int]  # name, version
@@ -42,6 +43,11 @@ def scan_tree(models_dir: Path) -> Tree:
     return _Scan(models_dir).run()
 
 
+def make_reference(name: str, version: str | None) -> str:
+    """Return how a model is named, with its version if that matters."""
+    return f"{name}/{version}" if version else name
+
+
 def make_model_path(models_dir: Path, key: Key) -> Path:
     """Return where the file of a version is."""
     return models_dir / key[0] / str(key[1]) / FILE_NAME
@@ -54,6 +60,7 @@ class _Scan:
         self._models_dir = models_dir
         self._tree = Tree({}, set(), [])
         self._entries_left = MAX_ENTRIES
+        self._misplaced_left = MAX_ALL_MISPLACED
 
     def run(self) -> Tree:
         try:
@@ -120,9 +127,15 @@ class _Scan:
 
     def _look_for_misplaced(self, folder: "os.DirEntry[str]", reason: str) -> None:
         """Report model files in a folder that is not at its place, or their folders."""
+        self._misplaced_left -= 1
+        if self._misplaced_left < 0:  # there is enough to tidy up
+            return
+        if folder.is_symlink():  # many could lead to one folder
+            return
         try:
             with os.scandir(folder.path) as entries:
-                for entry in islice(entries, MAX_MISPLACED):
+                for entry in islice(entries, min(MAX_MISPLACED, self._misplaced_left)):
+                    self._misplaced_left -= 1
                     inner = os.path.join(entry.path, FILE_NAME)
                     if entry.name.endswith(SUFFIX):
                         self._report(entry.path, reason)

@@ -7,7 +7,7 @@ import csv
 import datetime
 import html
 import sys
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
@@ -78,9 +78,12 @@ def explain_folder(
     paths = list_pictures(folder)
     options = options.model_copy(update={"size": THUMBNAIL_SIDE})
     with contextlib.ExitStack() as stack:
-        files = [stack.enter_context(_open(path)) if path else None for path in outputs]
+
+        def open_outputs() -> list[IO[str] | None]:
+            return [stack.enter_context(_open(path)) if path else None for path in outputs]
+
         try:
-            return asyncio.run(_write_rows(folder, paths, options, files, settings))
+            return asyncio.run(_write_rows(folder, paths, options, open_outputs, settings))
         except ApiError as exc:
             raise CommandError(exc.message) from None
 
@@ -107,15 +110,15 @@ async def _write_rows(
     folder: Path,
     paths: Sequence[Path],
     options: ExplainOptions,
-    files: Sequence[IO[str] | None],
+    open_outputs: Callable[[], list[IO[str] | None]],
     settings: Settings,
 ) -> tuple[int, int]:
-    report, table = files
     repository = Repository(settings)
     await repository.refresh()
     model = repository.find(options.model)
     check_task(options, model, repository)
     (check_region_labels if model.segments else check_labels)(options, model)
+    report, table = open_outputs()  # after all checks, so that a mistake empties no file
     name, sha256 = f"{model.name}/{model.version}", model.artifact.sha256
     title = f"{len(paths)} pictures in {folder.name}"
     writer = csv.writer(table) if table else None

@@ -22,7 +22,7 @@ def check_grpc_port(settings: Settings, address: str, port: int) -> None:
             "SIGHTGLASS_GRPC_PORT needs the extra 'grpc'. Install it, for example: "
             "pip install 'sightglass[grpc]'"
         )
-    reason = "HTTP has it" if wanted == port else find_obstacle(address, wanted)
+    reason = "it is the port of HTTP" if wanted == port else find_obstacle(address, wanted)
     if reason:
         raise SettingsError(
             f"The service can't listen for gRPC on {address}:{wanted} ({reason}). Set "

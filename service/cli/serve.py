@@ -40,7 +40,6 @@ from service.supervisor import LAUNCHER_FOLDER_VARIABLE
 PACKAGE = __name__.removesuffix(".cli.serve")  # "service", or as the wheel calls it
 SERVICE = f"{PACKAGE}.app:Sightglass"
 KEEP_ALIVE_SECONDS = 75  # longer than proxies keep idle connections, so that the proxy closes first
-START_ATTEMPTS = 3
 MAX_PORT = 65535
 ORPHAN_SECONDS = 10.0  # at most, until the processes that were killed have ended
 STOPPING = [  # a closed terminal (SIGHUP) and Ctrl-\ (SIGQUIT) drain as SIGTERM does
@@ -79,12 +78,7 @@ def serve(host: str, port: int) -> int:
         environment = make_environment(settings, workers, folder) | {LISTEN_VARIABLE: address}
         is_bundled = settings.default_model == BUNDLED_DEFAULT
         ready = ReadyMessage(make_url(host, port), workers, is_bundled)
-        for _ in range(START_ATTEMPTS):
-            exit_code = run_server(address, port, environment, ready)
-            # BentoML's parent process exits with 1 if another process takes a port that it found
-            # free for itself.
-            if exit_code != 1:
-                break
+        exit_code = run_server(address, port, environment, ready)
     return describe_end(exit_code)
 
 

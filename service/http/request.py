@@ -53,6 +53,7 @@ class Request(starlette.requests.Request):
         self.log_fields: dict[str, Any] = {}  # for the log line and the trace
         self.images = 1  # in this request, as far as is known
         self.body_is_read = False
+        self.is_admitted = False  # its answer counts with its permit
         client_id = self.header("x-request-id")
         is_safe = SAFE_ID.fullmatch(client_id)
         self.id = client_id if is_safe else f"{_process}-{next(_numbers):x}"

@@ -5,8 +5,10 @@ So many requests at once cost as much as one. It knows nothing about the work.
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Generic, TypeVar
 
+K = TypeVar("K")
 T = TypeVar("T")
 
 
@@ -35,3 +37,24 @@ class SharedResult(Generic[T]):
         finally:
             if self._running is running:  # callers keep the result as long as they need it
                 self._running = None
+
+
+class SharedResults(Generic[K, T]):
+    """The same for the results of many keys. It keeps nothing that nobody waits for."""
+
+    def __init__(self, make: Callable[[K], Awaitable[T]]) -> None:
+        self._make = make
+        self._results: dict[K, SharedResult[T]] = {}
+        self._callers: dict[K, int] = {}
+
+    async def get(self, key: K) -> T:
+        """Return a new result for a key, as `SharedResult` does."""
+        if key not in self._results:
+            self._results[key] = SharedResult(partial(self._make, key))
+        self._callers[key] = self._callers.get(key, 0) + 1
+        try:
+            return await self._results[key].get()
+        finally:
+            self._callers[key] -= 1
+            if not self._callers[key]:
+                del self._callers[key], self._results[key]

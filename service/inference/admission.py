@@ -7,15 +7,21 @@ event loop and knows nothing about models.
 
 import asyncio
 from collections.abc import Callable
+from concurrent.futures import Future
 from math import ceil
 from time import perf_counter
+from typing import Any
 
 from service.errors import Overloaded, PayloadTooLarge
+from service.imaging.memory import Drawing
 from service.inference.arriving_bodies import ArrivingBodies
+from service.inference.loop_time import LoopTime
 from service.inference.memory_budget import MemoryBudget
+from service.inference.room import Canvas, Room
 from service.settings import Settings
 
 YIELD_FROM_IMAGES = 8  # with this many images it pays to run one stage for all of them
+KEPT_FOR_SINGLE_IMAGES = 4  # several batches leave one place in so many
 DECAY = 0.98  # per answered image, of the earlier measurements
 
 
@@ -24,11 +30,13 @@ class Admission:
 
     def __init__(self, settings: Settings) -> None:
         self.images = 0  # whose body is there
+        self.batched_images = 0  # of these, in requests with several
         # Of a request with many images, those that run at once: only these delay others.
         self.active_images = 0
         self.max_images = settings.max_queue_size
         self.arriving: ArrivingBodies[Permit] = ArrivingBodies(self.max_images)
         self.memory = MemoryBudget(settings)
+        self.loop_time = LoopTime()
         self._busy_seconds = 0.0
         self._completed = 0.0
         self._last_result = 0.0
@@ -63,9 +71,17 @@ class Admission:
             )
         return self.find_full_queue(1)
 
-    def find_full_queue(self, images: int) -> Overloaded | None:
-        """The reason why `images` more can't be admitted now; None if they can."""
-        if self.images + images > self.max_images:
+    def find_full_queue(self, images: int, *, are_batched: bool = False) -> Overloaded | None:
+        """The reason why `images` more can't be admitted now; None if they can.
+
+        `are_batched`: they are in one request, which has others. Such requests leave places for
+        those with one image, but the first of them may take all.
+        """
+        is_full = self.images + images > self.max_images
+        if are_batched and self.batched_images:
+            kept = self.max_images // KEPT_FOR_SINGLE_IMAGES
+            is_full = self.images + images > self.max_images - kept
+        if is_full:
             return self.make_overloaded(
                 f"The queue is full: this server holds at most {self.max_images} images at a time"
             )
@@ -151,7 +167,8 @@ class Admission:
 class Permit:
     """The images and bytes that one request holds; leaving the context frees them.
 
-    `deadline` is when its answer must be there, by `perf_counter`.
+    The bytes stay until the last thread or batch that works on them has ended, even if nobody waits
+    for it any more. `deadline` is when its answer must be there, by `perf_counter`.
     """
 
     def __init__(
@@ -161,10 +178,12 @@ class Permit:
         self.deadline = deadline
         self.body_bytes = 0
         self._images = 0
+        self._batched_images = 0
         self._active_images = 0
         self._body_received = False
         self._active_since = 0.0
         self._on_drop = on_drop
+        self._users = 1  # of the bytes: the request, and what works on them
         self.is_dropped = False
         self.answered = False
 
@@ -177,10 +196,14 @@ class Permit:
         """
         admission = self._admission
         admission.check_limits(self._images + count, self.body_bytes)
-        if overloaded := admission.find_full_queue(count):
+        are_batched = bool(self._images and count)
+        if overloaded := admission.find_full_queue(count, are_batched=are_batched):
             raise overloaded
         admission.images += count
         self._images += count
+        if are_batched:
+            batched, self._batched_images = self._images - self._batched_images, self._images
+            admission.batched_images += batched
         if self._body_received:
             self.limit_active_images(self._images)
 
@@ -240,6 +263,29 @@ class Permit:
         self._admission.active_images += count - self._active_images
         self._active_images = count
 
+    def make_canvas(self, drawing: Drawing) -> Canvas:
+        """Return the canvas of one image."""
+        return Canvas(drawing, self.make_room(is_drawn=drawing.shown_size is not None))
+
+    def make_room(self, is_drawn: bool = False) -> Room:
+        """Return the room for the pixels of one image, which must be released.
+
+        What uses it uses the bytes of this request as well.
+        """
+        self._users += 1
+        return Room(self._admission.memory, is_drawn, self._leave_bytes)
+
+    def hold_for(self, work: Future[Any]) -> None:
+        """Keep the bytes until some work in a thread has ended."""
+        self._users += 1
+        loop = asyncio.get_running_loop()
+        work.add_done_callback(lambda _: loop.call_soon_threadsafe(self._leave_bytes))
+
+    def count_active(self, images: int) -> None:
+        """Count more images as active, or fewer: others do not wait for one that waits itself."""
+        self._admission.active_images += images
+        self._active_images += images
+
     def release(self) -> None:
         """Free all images and bytes, and let the requests that wait have them."""
         admission = self._admission
@@ -248,8 +294,16 @@ class Permit:
         if self.answered:
             admission.record_results(self._images, self._active_since)
         admission.images -= self._images
-        admission.memory.free_body(self.body_bytes)
-        self._images = self._active_images = self.body_bytes = 0
+        admission.batched_images -= self._batched_images
+        self._images = self._batched_images = self._active_images = 0
+        self._leave_bytes()
+
+    def _leave_bytes(self) -> None:
+        """Free the bytes if nothing else uses them."""
+        self._users -= 1
+        if self._users == 0:
+            size, self.body_bytes = self.body_bytes, 0
+            self._admission.memory.free_body(size)
 
     def _end_arrival(self) -> None:
         self._admission.arriving.remove(self)

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from service.artifact.card import RegionTarget
 from service.errors import InternalError, NotReady
 from service.imaging.decoding import Picture
-from service.imaging.memory import Drawing
-from service.inference.admission import Admission
+from service.inference.admission import Admission, Permit
 from service.inference.decoder import INLINE_PIXELS, Decoder, Upload
 from service.inference.room import Canvas, Place, Room
 from service.repository.model import Model
@@ -47,12 +46,6 @@ class Classifier:
         self.decoder = Decoder(settings, admission.memory)
         self._admission = admission
 
-    def make_canvas(self, drawing: Drawing) -> Canvas:
-        """Return a canvas whose room for pixels must be released."""
-        return Canvas(
-            drawing, Room(self._admission.memory, is_drawn=drawing.shown_size is not None)
-        )
-
     @overload
     async def classify(
         self,
@@ -60,6 +53,7 @@ class Classifier:
         model: Model,
         targets: Sequence[int],
         timings: Timings,
+        permit: Permit,
         canvas: Canvas | None = None,
         is_traffic: bool = True,
     ) -> Classification[Answer]: ...
@@ -71,6 +65,7 @@ class Classifier:
         model: Model,
         targets: ChooseRegions,
         timings: Timings,
+        permit: Permit,
         canvas: Canvas | None = None,
         is_traffic: bool = True,
     ) -> Classification[MaskAnswer]: ...
@@ -81,6 +76,7 @@ class Classifier:
         model: Model,
         targets: Sequence[int] | ChooseRegions,
         timings: Timings,
+        permit: Permit,
         canvas: Canvas | None = None,
         is_traffic: bool = True,
     ) -> Any:
@@ -91,9 +87,9 @@ class Classifier:
         """
         slots = model.batcher.slots
         arrived, must_wait = perf_counter(), slots.locked()
-        room = canvas.room if canvas else Room(self._admission.memory)
+        room = canvas.room if canvas else permit.make_room()
         try:
-            async with Place(slots) as place:
+            async with Place(slots, permit.count_active) as place:
                 waited = [(arrived, perf_counter())] if must_wait else []
                 upload = Upload(content, model.artifact.card.input, canvas)
                 await self._admission.yield_to_backlog()
@@ -101,7 +97,9 @@ class Classifier:
                 picture = await self.decoder.decode(upload, place, room)
                 timings.note("decode", (started, perf_counter()))
                 chosen = targets(picture) if callable(targets) else targets
-                answer = await self.run(picture.pixels, model, chosen, timings, is_traffic, waited)
+                answer = await self.run(
+                    picture.pixels, model, chosen, timings, room, is_traffic, waited
+                )
         finally:
             if not canvas:
                 room.release()
@@ -113,11 +111,13 @@ class Classifier:
         model: Model,
         targets: Sequence[int] | Sequence[RegionTarget],
         timings: Timings,
+        room: Room,
         is_traffic: bool = True,
         waited: Sequence[Interval] = (),
     ) -> AnyAnswer:
         """Put one row into the model's next batch; `pixels` is the model's input, (H, W, C).
 
+        Their `room` is held until the batch has run, even if nobody waits for it any more.
         `is_traffic` is False for a picture that runs a second time or was changed, so that the mean
         maps count each picture once. The intervals in `waited` count as time in the queue.
 
@@ -129,7 +129,9 @@ class Classifier:
         try:
             answer = await model.batcher.submit(row)
         except asyncio.CancelledError:
-            model.batcher.discard(row)
+            if model.batcher.discard(row):
+                room.share()
+                row.on_end = room.release
             raise
         except DeviceLost:
             metrics.FAILED.labels(model.name).inc()
@@ -144,7 +146,7 @@ class Classifier:
         return answer
 
     async def render(
-        self, draw: Callable[[], T], pixels: int, timings: Timings, canvas: Canvas | None = None
+        self, draw: Callable[[], T], pixels: int, timings: Timings, canvas: Canvas
     ) -> T:
         """Call `draw`, which draws `pixels` pixels, in a thread if they are many."""
         await self._admission.yield_to_backlog()
@@ -152,6 +154,6 @@ class Classifier:
         if pixels <= INLINE_PIXELS:
             result = draw()
         else:
-            result = await self.decoder.run_in_thread(draw, canvas.room if canvas else None)
+            result = await self.decoder.run_in_thread(draw, canvas.room)
         timings.note("render", (started, perf_counter()))
         return result

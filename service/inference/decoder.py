@@ -18,15 +18,14 @@ from service.artifact.card import InputSpec
 from service.errors import InvalidImage, PayloadTooLarge
 from service.imaging.decoding import Picture, decode_image, open_image
 from service.imaging.memory import (
-    check_tiles,
     count_input_bytes,
     estimate_decode_bytes,
     estimate_drawing_bytes,
     may_hide_memory,
 )
-from service.imaging.structure import check_scans, count_passes, is_tiny_plain
+from service.imaging.structure import count_passes, is_tiny_plain
 from service.inference.decoder_pool import DecoderPool
-from service.inference.decoder_process import SPARE_BYTES, Job, NeedsMore
+from service.inference.decoder_process import SPARE_BYTES, Job, NeedsMore, open_any_image
 from service.inference.long_turns import LongTurn, LongTurns
 from service.inference.memory_budget import MemoryBudget
 from service.inference.room import Canvas, Place, Room
@@ -108,7 +107,7 @@ class Decoder:
                 return decode_image(image, spec, canvas.drawing.shown_size if canvas else None)
         else:
             opening = partial(open_plain_image, content, self._max_pixels)
-            image = await self.run_in_thread(opening, None)
+            image = await self.run_in_thread(opening, room)
         picture = await self._decode_in_room(upload, image, room, place)
         if not canvas:
             room.shrink(count_input_bytes(spec))
@@ -128,7 +127,7 @@ class Decoder:
                 return await self._decode_in_process(upload, room, place, turn)
         if image is None:
             opening = partial(open_any_image, upload.content, self._max_pixels)
-            image = await self.run_in_thread(opening, None)
+            image = await self.run_in_thread(opening, room)
         shown_size = upload.canvas.drawing.shown_size if upload.canvas else None
         size = estimate_decode_bytes(image, upload.spec, shown_size)
         kept = count_input_bytes(upload.spec)
@@ -229,15 +228,3 @@ def open_plain_image(content: bytes, max_pixels: int) -> Image.Image | None:
     cost = passes * image.width * image.height
     is_plain = cost <= THREAD_PIXELS.get(image.format or "", 0) and max(image.size) <= THREAD_SIDE
     return image if is_plain and not may_hide_memory(image) else None
-
-
-def open_any_image(content: bytes, max_pixels: int) -> Image.Image:
-    """Read the header of an image of any format.
-
-    Raises:
-        UnsupportedMediaType, InvalidImage, ImageTooLarge: as `open_image` and `check_tiles`.
-    """
-    check_scans(content)
-    image = open_image(content, max_pixels)
-    check_tiles(image, max_pixels)
-    return image

@@ -150,11 +150,21 @@ def measure_memory() -> Memory:
     return Memory(*(int(fields[name].split()[0]) * 1024 for name in ("VmData", "VmRSS")))
 
 
+def open_any_image(content: bytes, max_pixels: int) -> Image.Image:
+    """Read the header of an image of any format.
+
+    Raises:
+        UnsupportedMediaType, InvalidImage, ImageTooLarge: as `open_image` and `check_tiles`.
+    """
+    check_scans(content)
+    image = open_image(content, max_pixels)
+    check_tiles(image, max_pixels)
+    return image
+
+
 def answer_job(pipe: Connection, job: Job) -> None:
     """Decode a picture if there is room for it, and send the result."""
-    check_scans(job.content)
-    image = open_image(job.content, job.max_pixels)
-    check_tiles(image, job.max_pixels)
+    image = open_any_image(job.content, job.max_pixels)
     size = estimate_job_bytes(image, job)
     if size > job.reserved:
         pipe.send_bytes(json.dumps({"needs": size}).encode())

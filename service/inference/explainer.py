@@ -65,7 +65,7 @@ class Explainer:
         with canvas.room:
             classification, target_maps = await self._compute_target_maps(request, canvas)
             result = await make_any_result(classification, model, options.top_k)
-            explanations = await self._describe(request, classification, target_maps)
+            explanations = await self._describe(request, classification, target_maps, canvas)
             if options.view is not None:
                 picture = classification.picture
                 await self._renderer.render_each(
@@ -74,7 +74,7 @@ class Explainer:
             if options.verify:
                 for target_map, explanation in zip(target_maps, explanations, strict=True):
                     explanation["verification"] = await self._verify(
-                        request, classification, target_map
+                        request, classification, target_map, canvas
                     )
         result["explanations"] = explanations
         empty = sum(explanation["empty"] for explanation in explanations)
@@ -92,7 +92,7 @@ class Explainer:
             )
             verification = None
             if options.verify:
-                verification = await self._verify(request, classification, target_map)
+                verification = await self._verify(request, classification, target_map, canvas)
         metrics.count_maps(model.name, 1, encoded.empty)
         predicted = int(classification.answer.logits.argmax())
         return RenderedExplanation(
@@ -106,13 +106,14 @@ class Explainer:
     def _make_canvas(self, request: ExplainRequest, is_drawn: bool, is_repeated: bool) -> Canvas:
         shown_size = ShownSize(request.options.size) if is_drawn else None
         kept = count_blurred_bytes(request)
-        return self._classifier.make_canvas(Drawing(shown_size, is_repeated, kept_bytes=kept))
+        return request.permit.make_canvas(Drawing(shown_size, is_repeated, kept_bytes=kept))
 
     async def _describe(
         self,
         request: ExplainRequest,
         classification: Classification[Answer],
         target_maps: list[TargetMap],
+        canvas: Canvas,
     ) -> list[Explanation]:
         threshold = request.options.box_threshold
         return await self._classifier.render(
@@ -122,16 +123,23 @@ class Explainer:
             ],
             count_pixels(classification.picture, len(target_maps)),
             request.timings,
+            canvas,
         )
 
     async def _verify(
-        self, request: ExplainRequest, classification: Classification[Answer], target_map: TargetMap
+        self,
+        request: ExplainRequest,
+        classification: Classification[Answer],
+        target_map: TargetMap,
+        canvas: Canvas,
     ) -> Verification:
         """Run the model with the hottest part blurred, and with the coldest part blurred."""
         probability = float(classification.answer.probabilities[target_map.target])
         if is_empty(target_map.cam):
             return {"probability": probability, "hot_blurred": None, "cold_blurred": None}
-        answers = await self._renderer.run_blurred(request, classification.picture, target_map.cam)
+        answers = await self._renderer.run_blurred(
+            request, classification.picture, target_map.cam, canvas
+        )
         hot, cold = (float(answer.probabilities[target_map.target]) for answer in answers)
         return {"probability": probability, "hot_blurred": hot, "cold_blurred": cold}
 
@@ -139,7 +147,7 @@ class Explainer:
         self, request: ExplainRequest, canvas: Canvas
     ) -> tuple[Classification[Answer], list[TargetMap]]:
         """Run the model once or twice, and select the maps of the targets."""
-        content, model, options, timings, _ = request
+        content, model, options, timings, permit = request
         targets, against = read_targets(options, model), read_against(options, model)
         baselines = [] if against is None else [against]
         if targets:
@@ -150,14 +158,14 @@ class Explainer:
             map_indices = []
         is_one_run = bool(map_indices)
         classification = await self._classifier.classify(
-            content, model, map_indices, timings, canvas, is_traffic=is_one_run
+            content, model, map_indices, timings, permit, canvas, is_traffic=is_one_run
         )
         if not targets:
             targets = rank(classification.answer.logits)[: options.target_top].tolist()
         if not is_one_run:
             map_indices = [*targets, *baselines]
             answer = await self._classifier.run(
-                classification.picture.pixels, model, map_indices, timings
+                classification.picture.pixels, model, map_indices, timings, canvas.room
             )
             assert isinstance(answer, Answer)
             classification = Classification(classification.picture, answer)

@@ -1,8 +1,8 @@
 """The memory that is reserved for the pixels of one picture, from decoding to drawing.
 
-It is held until the last thread that works on the picture has ended, even if nobody waits for it
-any more. Everything that a picture needs is reserved at once, so pictures never wait for each other
-in a circle. Runs on the event loop.
+It is held until the last thread or batch that works on the picture has ended, even if nobody waits
+for it any more. Everything that a picture needs is reserved at once, so pictures never wait for
+each other in a circle. Runs on the event loop.
 """
 
 import asyncio
@@ -19,13 +19,17 @@ T = TypeVar("T")
 
 
 class Room:
-    """Bytes reserved for one picture. Leaving the context frees them, once no thread uses them."""
+    """Bytes reserved for one picture. Leaving the context frees them, once no work uses them."""
 
-    def __init__(self, memory: MemoryBudget, is_drawn: bool = False) -> None:
+    def __init__(
+        self, memory: MemoryBudget, is_drawn: bool = False, on_end: Callable[[], None] | None = None
+    ) -> None:
+        """`on_end` is called when the last user has released it."""
         self.size = 0
         self._reserved = 0  # including what was freed since
         self._is_drawn = is_drawn
         self._memory = memory
+        self._on_end = on_end
         self._users = 1
 
     def try_reserve(self, size: int) -> bool:
@@ -64,6 +68,8 @@ class Room:
         self._users -= 1
         if self._users == 0:
             self.shrink(0)
+            if self._on_end:
+                self._on_end()
 
     def __enter__(self) -> "Room":
         return self
@@ -73,7 +79,7 @@ class Room:
 
 
 class Canvas(NamedTuple):
-    """How a map is drawn, and the room for it."""
+    """How a map is drawn, and the room for it, which must be released."""
 
     drawing: Drawing
     room: Room
@@ -101,23 +107,29 @@ def take_turns(
 class Place:
     """One of the places that a model has for images in preparation.
 
-    An image that waits for room leaves its place to others, and takes another one afterwards.
+    An image that waits for room, or for its turn to take long, leaves its place to others, and
+    takes another one afterwards.
     """
 
-    def __init__(self, slots: asyncio.Semaphore) -> None:
+    def __init__(
+        self, slots: asyncio.Semaphore, count_active: Callable[[int], None] = lambda _: None
+    ) -> None:
+        """`count_active` is called with -1 when the image delays nobody any more, and with 1."""
         self._slots = slots
+        self._count_active = count_active
         self._is_held = False
 
     async def enter(self) -> None:
         """Wait for a place."""
+        self._count_active(1)
         await self._slots.acquire()
         self._is_held = True
 
     def leave(self) -> None:
-        """Give the place to the next image."""
+        """Give the place to the next image until `enter`."""
         if self._is_held:
-            self._is_held = False
-            self._slots.release()
+            self._count_active(-1)
+            self._give_back()
 
     async def __aenter__(self) -> "Place":
         await self._slots.acquire()  # as `enter`, without a call
@@ -125,4 +137,9 @@ class Place:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self.leave()
+        if self._is_held:
+            self._give_back()
+
+    def _give_back(self) -> None:
+        self._is_held = False
+        self._slots.release()

@@ -93,17 +93,19 @@ class MapRenderer:
             )
 
     async def run_blurred(
-        self, request: ExplainRequest, picture: Picture, cam: Map
+        self, request: ExplainRequest, picture: Picture, cam: Map, canvas: Canvas
     ) -> Sequence[AnyAnswer]:
         """Run the model with the hottest part blurred, and with the coldest part blurred."""
         blurred = await self._classifier.render(
             lambda: blur_hottest_and_coldest(picture.pixels, cam),
             count_pixels(picture),
             request.timings,
+            canvas,
         )
+        model, timings, room = request.model, request.timings, canvas.room
         return await asyncio.gather(
             *(
-                self._classifier.run(pixels, request.model, (), request.timings, is_traffic=False)
+                self._classifier.run(pixels, model, (), timings, room, is_traffic=False)
                 for pixels in blurred
             )
         )

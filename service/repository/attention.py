@@ -6,6 +6,7 @@ images or HTTP.
 """
 
 import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,12 +18,13 @@ from service.artifact.card import Attention as TrainedAttention
 from service.imaging.mask import find_largest
 from service.imaging.saliency import EMPTY_BELOW
 from service.runtime.engine import AnyOutputs, MaskOutputs
-from service.schemas import AttentionAnswer, AttentionMap, ClassAttention
 from service.telemetry.shared import SHARING, extend, find_multiprocess_folder, report_no_room
 
 BORDER = 0.1  # of a side, from each edge
 SHARES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)  # upper bounds of a histogram
 MAX_BYTES = 16 << 20  # for the sums of one version in one worker
+VALUE_BYTES = 24  # of a cell in the answer, while it is made: its sum, its mean, and twice as text
+REFERENCE_BYTES = 4  # of a byte of the card, which has the maps of the export as text
 DIGITS = 4  # after the decimal point in the answer
 MAPS, BORDER_SHARE, CELLS = 0, 1, 2  # columns: number of maps, sum of border shares, sums of cells
 
@@ -56,13 +58,37 @@ class Total(NamedTuple):
     )
 
 
+class Observation(NamedTuple):
+    """The mean of `maps` maps, each divided by its own peak; None if there is no map."""
+
+    maps: int
+    border_share: float | None
+    mean: Sums | None  # (h, w)
+
+
+class Comparison(NamedTuple):
+    """Maps of this service and those of the export, which may be missing."""
+
+    observed: Observation
+    reference: Observation | None
+    distance: float | None
+
+
+class Report(NamedTuple):
+    """The maps of all pictures, and those of each predicted label, which are made one by one."""
+
+    whole: Comparison
+    classes: Iterator[tuple[str, Comparison]]
+
+
 class Attention:
     """The sums of one version. Only the event loop calls `add`."""
 
     def __init__(self, name: str, version: str, artifact: Artifact) -> None:
         self._artifact = artifact
         height, width = artifact.map_shape
-        self._border = measure_border_weights(height, width).ravel()  # (h·w,)
+        border = measure_border_weights(height, width).ravel()  # (h·w,)
+        self._border = border.astype(np.float32)
         columns = CELLS + height * width
         rows = min(len(artifact.card.labels), MAX_BYTES // (8 * columns))
         self._shape = (rows, columns)
@@ -112,11 +138,14 @@ class Attention:
         full = peak - heat.min(1) > EMPTY_BELOW * np.maximum(peak, -cam.min(1))
         if not full.all():
             classes, heat, peak = classes[full], heat[full], peak[full]
-        values = np.empty((len(classes), self._shape[1]))
-        values[:, MAPS] = 1
-        values[:, BORDER_SHARE] = share = heat @ self._border / heat.sum(1)
-        np.divide(heat, peak[:, np.newaxis], out=values[:, CELLS:])
-        np.add.at(self._sums, np.minimum(classes, len(self._sums) - 1), values)
+        share = heat @ self._border / heat.sum(1)
+        heat /= peak[:, np.newaxis]
+        rows = np.minimum(classes, len(self._sums) - 1).tolist()
+        for row, own, part in zip(rows, heat, share.tolist(), strict=True):
+            sums = self._sums[row]  # `np.add.at` would take 100 times as long for large maps
+            sums[MAPS] += 1
+            sums[BORDER_SHARE] += part
+            sums[CELLS:] += own
         slots = np.minimum(np.searchsorted(SHARES, share), len(SHARES) - 1)
         self._buckets += np.bincount(slots, minlength=len(SHARES))
 
@@ -144,39 +173,39 @@ class Attention:
         """Return the mean maps of the export, if the card has them."""
         return self._artifact.card.attention
 
-    def describe(self, name: str, version: str) -> AttentionAnswer:
-        """Return the answer of `/models/<name>/attention`: mean maps of traffic and training."""
+    def count_answer_bytes(self) -> int:
+        """Return at least the bytes that the answer takes while it is made."""
+        card = len(self._artifact.public_card) if self.reference else 0
+        return VALUE_BYTES * self._sums.size + REFERENCE_BYTES * card
+
+    def describe(self) -> Report:
+        """Compare the mean maps of the traffic with those of the export."""
         sums = self.total().sums
-        reference = self.reference
-        classes: dict[str, ClassAttention] = {}
-        labels = self._artifact.card.labels
+        whole = self._compare(sums.sum(0), self.reference)
+        return Report(whole, self._compare_classes(sums))
+
+    def _compare_classes(self, sums: Sums) -> Iterator[tuple[str, Comparison]]:
+        reference, labels = self.reference, self._artifact.card.labels
         for index in np.flatnonzero(sums[:, MAPS]).tolist():
             if index == len(sums) - 1 and len(sums) < len(labels):
                 continue  # this row belongs to several classes
             known = reference.classes.get(labels[index]) if reference else None
-            classes[labels[index]] = self._compare(sums[index], known)
-        whole = self._compare(sums.sum(0), reference)
-        return {"model": name, "version": version, **whole, "classes": classes}
+            yield labels[index], self._compare(sums[index], known)
 
-    def _compare(self, row: Sums, reference: MeanMap | None) -> ClassAttention:
-        maps = int(row[MAPS])
-        mean = (row[CELLS:] / maps).reshape(self._artifact.map_shape) if maps else None
-        observed: AttentionMap = {
-            "maps": maps,
-            "border_share": round(row[BORDER_SHARE] / maps, DIGITS) if maps else None,
-            "mean": None if mean is None else mean.round(DIGITS).tolist(),
-        }
+    def _compare(self, row: Sums, reference: MeanMap | None) -> Comparison:
+        maps, share, mean = int(row[MAPS]), None, None
+        if maps:
+            share = round(row[BORDER_SHARE] / maps, DIGITS)
+            mean = (row[CELLS:] / maps).reshape(self._artifact.map_shape)
+        observed = Observation(maps, share, None if mean is None else mean.round(DIGITS))
         if reference is None:
-            return {"observed": observed, "reference": None, "distance": None}
-        trained: AttentionMap = {
-            "maps": reference.count,
-            "border_share": reference.border_share,
-            "mean": reference.mean,
-        }
+            return Comparison(observed, None, None)
+        trained = None if reference.mean is None else np.array(reference.mean)
         distance = None
-        if mean is not None and reference.mean is not None:
-            distance = measure_distance(mean, np.array(reference.mean))
-        return {"observed": observed, "reference": trained, "distance": distance}
+        if mean is not None and trained is not None:
+            distance = measure_distance(mean, trained)
+        known = Observation(reference.count, reference.border_share, trained)
+        return Comparison(observed, known, distance)
 
     def _open(self, length: int) -> Sums:
         """Return the sums to add to: this worker's file, or its own memory without room for one."""

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from service.artifact.card import Artifact, InvalidArtifact
 from service.artifact.regular_file import read_regular_file
+from service.artifact.strip import strip_metadata
 from service.repository.engines.choice import choose_engine
 from service.repository.golden import Pictures, check_outputs, run_golden_tests
 from service.repository.memory import return_free_memory
@@ -27,6 +28,7 @@ def load_model_file(path: Path, settings: Settings, sandbox: Sandbox) -> tuple[A
     content = read_regular_file(path, size)
     if sha256(content).hexdigest() != artifact.sha256:
         raise InvalidArtifact(f"{path} changed while it was being validated.")
+    content = strip_metadata(content)
     session = open_session(content, artifact, settings, choice.engine)
     session.engine = session.engine._replace(speedup=choice.speedup, reason=choice.reason)
     del content
@@ -34,6 +36,7 @@ def load_model_file(path: Path, settings: Settings, sandbox: Sandbox) -> tuple[A
     warm_up(session, artifact, pictures, choose_batch_size(settings, session.provider))
     artifact.card.golden.clear()  # of many labels they are large
     session.release_memory()
+    return_free_memory()
     return artifact, session
 
 

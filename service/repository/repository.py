@@ -8,6 +8,7 @@ import asyncio
 import gc
 import logging
 import weakref
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -29,9 +30,10 @@ from service.runtime.engine import Engine
 from service.schemas import EngineEntry
 from service.settings import Settings
 from service.telemetry.log import with_fields
-from service.telemetry.metrics import DEVICE_FAILURES
+from service.telemetry.metrics import DEVICE_FAILURES, keep_models
 
 MAX_NAMED = 20  # models in a sentence
+NEWEST_FIRST = 2  # versions that may fail before the oldest one is tried as well
 MAX_CARDS_BYTES = 256 << 20  # of all models together
 REASON_CHARACTERS = 1000  # a message may quote the content of a file
 
@@ -60,7 +62,8 @@ class Repository:
         self._default = DefaultModel(settings.default_model)
         self._folder = ModelFolder(settings.models_dir)
         self._scanned = False
-        self._unloaded: list[weakref.ref[Model]] = []  # a request may still use them
+        # A request may still use them.
+        self._unloaded: list[tuple[str, weakref.ref[Model]]] = []
         self.sandbox = Sandbox(partial(try_model_file, settings))
         self._recovery = Recovery(settings.request_timeout_ms / 1000)
         self._recovering: asyncio.Future[None] | None = None
@@ -96,7 +99,7 @@ class Repository:
         fresh, gone = await asyncio.get_running_loop().run_in_executor(
             self._loader, self._folder.scan, known, self._settings.default_model
         )
-        self._scanned = True
+        is_first, self._scanned = not self._scanned, True
         for key in gone:
             name, version = key
             removed = self._entries.pop(key)
@@ -117,6 +120,8 @@ class Repository:
         for name in {name for name, _ in fresh}:
             self._versions[name] = dict(sorted(self._versions[name].items()))
         self._choose_default()
+        if is_first:  # an earlier worker with the same files may have known other models
+            await self._keep_metrics()
         await self._release_memory()
 
     def _choose_default(self) -> None:
@@ -130,15 +135,21 @@ class Repository:
     def _unload(self, entry: Entry) -> None:
         """Forget the model of an entry; its memory is returned after its last answer."""
         if entry.model:
-            self._unloaded.append(weakref.ref(entry.model))
+            self._unloaded.append((entry.model.name, weakref.ref(entry.model)))
         entry.model = None
 
     async def _release_memory(self) -> None:
         """Return the memory of models that no request uses any more."""
-        used = [model for model in self._unloaded if model() is not None]
+        used = [(name, model) for name, model in self._unloaded if model() is not None]
         if len(used) < len(self._unloaded):
             self._unloaded = used
             await asyncio.get_running_loop().run_in_executor(self._loader, release_memory)
+            await self._keep_metrics()
+
+    async def _keep_metrics(self) -> None:
+        """Remove the metrics of models that are gone and that no request uses any more."""
+        names = {*self._versions, *(name for name, _ in self._unloaded)}
+        await asyncio.get_running_loop().run_in_executor(self._loader, keep_models, names)
 
     def find(self, reference: str | None) -> Model:
         """Return the model for `name` or `name/version`; None means the default model.
@@ -190,6 +201,11 @@ class Repository:
         """Return the names of all models."""
         return sorted(self._versions)
 
+    def list_served(self, name: str) -> list[str]:
+        """Return the versions of a model that can answer, oldest first."""
+        versions = self._versions.get(name, {})
+        return [str(version) for version, entry in versions.items() if entry.model]
+
     def loaded(self) -> list[Model]:
         """Return all versions that can answer."""
         return [entry.model for _, entry in sorted(self._entries.items()) if entry.model]
@@ -215,13 +231,19 @@ class Repository:
     def _choose_next(self, queued: set[Key]) -> Key:
         """Load the newest version of the default model first: it makes the service ready.
 
-        New versions of models that answer come next: they must not wait for a file that hangs.
+        New versions of models that answer come next: they must not wait for a file that hangs. If
+        the newest versions of a model fail, the oldest one comes in between, so that others that
+        fail as well do not keep the model away.
         """
         served = {name for (name, _), entry in self._entries.items() if entry.model}
+        states = Counter((name, entry.state) for (name, _), entry in self._entries.items())
 
         def rank(key: Key) -> tuple[bool, bool, str, int]:
             name, version = key
-            return (name != self._default.name, name not in served, name, -version)
+            failed = states[name, "failed"]
+            is_oldest_next = name not in served and failed >= NEWEST_FIRST and failed % 2 == 0
+            by_age = version if is_oldest_next else -version
+            return (name != self._default.name, name not in served, name, by_age)
 
         return min(queued, key=rank)
 

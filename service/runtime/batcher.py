@@ -9,7 +9,7 @@ import contextlib
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 from time import perf_counter
 from typing import NamedTuple
@@ -21,6 +21,9 @@ from service.artifact.card import TOP_1, RegionTarget
 from service.runtime.engine import AnyOutputs, Outputs, Run
 from service.runtime.policy import BatchPolicy
 from service.runtime.row import Answer, AnyAnswer, MaskAnswer, Row
+
+LONG_SECONDS = 0.02  # a run on the event loop that takes longer delays every client
+MAX_LONG_RUNS = 3  # in a row; one may only mean that the machine is busy
 
 
 class DeviceLost(Exception):
@@ -43,7 +46,8 @@ class Batcher:
     the run to end, so that it can still grow. If there are several replicas and rows for each of
     them, `run_replica` runs parts of a batch instead. Each replica continues with its next part
     without waiting for the others, as long as there are rows for all that are free. Once a run
-    raises `DeviceLost`, all rows are rejected.
+    raises `DeviceLost`, all rows are rejected. A model that runs on the event loop itself moves to
+    a thread for good once a few runs have taken long.
     """
 
     def __init__(
@@ -66,6 +70,7 @@ class Batcher:
         self._runs_since: set[float] = set()
         self._rows: deque[Row] = deque()
         self._running = 0  # batches that were handed over and are not answered
+        self._long_runs = 0  # in a row, on the event loop
         self._use_replicas = True  # else each run uses all cores
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
@@ -97,10 +102,14 @@ class Batcher:
             loop.call_soon(self._dispatch)  # after the rows that are ready now: one batch for all
         return row.answer
 
-    def discard(self, row: Row) -> None:
-        """Forget a row that was cancelled, so that its pixels do not stay until the next batch."""
+    def discard(self, row: Row) -> bool:
+        """Forget a row that was cancelled, so that its pixels do not stay until the next batch.
+
+        Return whether a batch holds them. It calls the row's `on_end` when it has run.
+        """
         with contextlib.suppress(ValueError):  # it runs, or has run
             self._rows.remove(row)
+        return row.is_in_batch
 
     def _dispatch(self) -> None:
         """Hand over as many batches as may run now."""
@@ -109,6 +118,8 @@ class Batcher:
             take = self._take_equal_rows if self._policy.has_regions else self._take_rows
             if batch := take(limit):
                 self._running += 1
+                for row in batch:
+                    row.is_in_batch = True
                 run = self._run_replica if self._use_replicas else self._run
                 task = asyncio.ensure_future(self._answer_batch(batch, run))
                 self._tasks.add(task)
@@ -181,6 +192,10 @@ class Batcher:
             await self._run_batch(batch, run)
         finally:
             self._running -= 1
+            for row in batch:
+                row.is_in_batch = False
+                if row.on_end:
+                    row.on_end()
             self._dispatch()
 
     async def _run_batch(self, batch: list[Row], run: Run) -> None:
@@ -189,6 +204,7 @@ class Batcher:
         try:
             if self._policy.run_inline:
                 completed = self._run_rows(batch, run)
+                self._watch_duration(completed)
             else:
                 completed = await loop.run_in_executor(self._threads, self._run_rows, batch, run)
         except DeviceLost as exc:
@@ -236,6 +252,15 @@ class Batcher:
         finally:
             self._runs_since.discard(started)
         return _CompletedBatch(rows, target, outputs, started, perf_counter())
+
+    def _watch_duration(self, completed: "_CompletedBatch | None") -> None:
+        """Leave the event loop for good if runs on it take long, such as by subnormal numbers."""
+        if not completed:
+            return
+        is_long = completed.ended - completed.started > LONG_SECONDS
+        self._long_runs = self._long_runs + 1 if is_long else 0
+        if self._long_runs == MAX_LONG_RUNS:
+            self._policy = replace(self._policy, run_inline=False)
 
     def _deliver(self, completed: "_CompletedBatch") -> None:
         rows, target, outputs, started, ended = completed

@@ -1,7 +1,7 @@
 """One image in the queue of a model, and the answer for it. Knows no queue and no engine."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -49,3 +49,5 @@ class Row:
     is_traffic: bool = True  # whether its map counts in the mean maps of the traffic
     answer: asyncio.Future[AnyAnswer] = field(init=False)
     queued_at: float = field(init=False)
+    is_in_batch: bool = field(init=False, default=False)  # its arrays are used until that has run
+    on_end: Callable[[], None] | None = field(init=False, default=None)  # called when it has run

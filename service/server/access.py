@@ -9,7 +9,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.errors import Unauthorized
+from service.errors import BadRequest, Unauthorized
 from service.http.request import EQUIVALENT_PATH, Request
 
 EXPOSED = (
@@ -25,6 +25,7 @@ EXPOSED = (
     "X-Warnings",
 )
 PREFLIGHT_SECONDS = "600"  # how long a browser may cache the answer
+MAX_REPEATED_BYTES = 1024  # of a header that an answer may repeat
 PREFLIGHT = "sightglass.preflight"  # in the scope: a preflight from an allowed origin
 
 
@@ -70,16 +71,30 @@ class Cors(CORSMiddleware):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Mark preflights in the scope, and add the headers of CORS to the response."""
         headers = Headers(scope=scope)
+        scope[PREFLIGHT] = False
+        if len(headers.get("origin", "")) > MAX_REPEATED_BYTES:  # Starlette would repeat it
+            await self.app(scope, receive, send)
+            return
         asks = scope["method"] == "OPTIONS" and "access-control-request-method" in headers
         scope[PREFLIGHT] = asks and self.is_allowed_origin(headers.get("origin", ""))
         await self.simple_response(scope, receive, send, request_headers=headers)
 
 
 def answer_preflight(request: Request, methods: Sequence[str]) -> Response:
-    """Allow the methods, and all headers that the browser asks for."""
+    """Allow the methods, and all headers that the browser asks for.
+
+    Raises:
+        BadRequest: It asks for too many.
+    """
+    wanted = request.header("access-control-request-headers")
+    if len(wanted) > MAX_REPEATED_BYTES:
+        raise BadRequest(
+            f"Access-Control-Request-Headers has more than {MAX_REPEATED_BYTES} bytes: send fewer "
+            "headers."
+        )
     headers = {
         "access-control-allow-methods": ", ".join(methods),
-        "access-control-allow-headers": request.header("access-control-request-headers"),
+        "access-control-allow-headers": wanted,
         "access-control-max-age": PREFLIGHT_SECONDS,
     }
     return Response(status_code=204, headers=headers)

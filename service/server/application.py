@@ -112,9 +112,10 @@ class Application:
         from service.api.grpc.endpoints import GrpcEndpoints
         from service.server.grpc.listener import GrpcListener
 
-        parts = (settings, self._repository, self._admission, classifier)
         status = StatusEndpoints(self._repository, self._lifecycle, self._admission, classifier)
-        endpoints = GrpcEndpoints(*parts, status, V2Endpoints(*parts, status)).endpoints()
+        endpoints = GrpcEndpoints(
+            settings, self._repository, self._admission, classifier, status
+        ).endpoints()
         dispatcher = Dispatcher(
             settings, self._lifecycle, endpoints, self._admission, self._recorder
         )

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from operator import itemgetter
 from typing import Protocol
 
+from service.server.reading import Reading
 from service.settings import AUTO, Settings
 from service.telemetry import metrics
 
@@ -42,6 +43,9 @@ class Connection(Protocol):
     def is_unfinished(self) -> bool:
         """Return whether it holds bytes outside of any request that was admitted."""
 
+    def wants_reading(self) -> bool:
+        """Return whether it has not stopped reading itself."""
+
     def discard(self) -> None:
         """Forget these bytes at once. The connection is being aborted."""
 
@@ -59,6 +63,7 @@ class Connections:
         self._patience = settings.request_timeout_ms / 1000
         self._is_short_of_room = is_short_of_room
         self._open: dict[Connection, None] = {}  # a dictionary keeps the order
+        self.reading = Reading(self._open)
         self._reserved: dict[Connection, None] = {}
         self._holding: dict[Connection, None] = {}
         self._held_bytes = 0
@@ -93,7 +98,7 @@ class Connections:
         while self._held_bytes > MAX_HELD_BYTES:
             oldest = next(iter(self._holding))
             if oldest.is_unfinished():
-                self._abort(oldest, "memory")
+                self.abort(oldest, "memory")
             else:
                 self.free(oldest)
 
@@ -128,7 +133,7 @@ class Connections:
             seconds = now - since
             if seconds >= self._patience:
                 if taken - before < MIN_RATE * seconds:
-                    self._abort(connection, "unread")
+                    self.abort(connection, "unread")
                 else:
                     self._taken[connection] = now, taken
             elif seconds >= SHORT_SECONDS and taken - before < SHORT_RATE * seconds:
@@ -136,7 +141,14 @@ class Connections:
         if slow and (unread > MAX_HELD_BYTES or self._is_short_of_room()):
             slow.sort(key=lambda entry: entry[0])
             for _, connection in slow[: 1 + len(slow) // 10]:
-                self._abort(connection, "unread")
+                self.abort(connection, "unread")
+
+    def abort(self, connection: Connection, reason: str) -> None:
+        """End a connection at once, and count why."""
+        metrics.CLOSED.labels(reason).inc()
+        self.remove(connection)
+        connection.discard()
+        connection.transport.abort()
 
     def _close_oldest(self) -> bool:
         """Close those that have waited longest for their clients. Return whether there is one.
@@ -156,17 +168,11 @@ class Connections:
 
     def _close(self, connection: Connection) -> None:
         if connection.transport.get_write_buffer_size():  # its client does not read
-            self._abort(connection, "full")
+            self.abort(connection, "full")
         else:
             metrics.CLOSED.labels("full").inc()
             self.remove(connection)
             connection.transport.close()
-
-    def _abort(self, connection: Connection, reason: str) -> None:
-        metrics.CLOSED.labels(reason).inc()
-        self.remove(connection)
-        connection.discard()
-        connection.transport.abort()
 
     def _free_finished(self) -> None:
         self._unchecked_bytes = 0

@@ -167,7 +167,7 @@ class Dispatcher:
             Overloaded: Other clients have not taken theirs yet.
         """
         size = len(response.body)
-        if size > UNCOUNTED_BYTES and request.method == "GET":
+        if size > UNCOUNTED_BYTES and not request.is_admitted:
             self._admission.check_response(size)
 
     def _find_methods(self, path: str) -> list[str]:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from time import perf_counter
 
 TURN_SECONDS = 0.005  # after which the event loop goes on with other things
+AT_ONCE = 16  # steps in one turn of the event loop: each leaves work for the next one
 
 
 class Turns:
@@ -18,6 +19,23 @@ class Turns:
     def __init__(self) -> None:
         self._waiting: deque[Callable[[], None]] = deque()
         self._is_scheduled = False
+        self._at_once = 0
+
+    def may_skip(self, is_urgent: bool = False) -> bool:
+        """Return whether a short step need not wait, because few came with it.
+
+        An urgent one need not wait for those that are not.
+        """
+        if is_urgent:
+            must_wait = self._at_once >= 2 * AT_ONCE
+        else:
+            must_wait = bool(self._waiting) or self._at_once >= AT_ONCE
+        if must_wait:
+            return False
+        if not self._at_once:
+            asyncio.get_running_loop().call_soon(self._begin_anew)
+        self._at_once += 1
+        return True
 
     def add(self, step: Callable[[], None]) -> None:
         """Call `step` soon, after those that wait already."""
@@ -29,11 +47,16 @@ class Turns:
             self._is_scheduled = True
             asyncio.get_running_loop().call_soon(self._run)
 
+    def _begin_anew(self) -> None:
+        self._at_once = 0
+
     def _run(self) -> None:
         self._is_scheduled = False
         end = perf_counter() + TURN_SECONDS
         try:
-            while self._waiting and perf_counter() < end:
+            for _ in range(AT_ONCE):
+                if not self._waiting or perf_counter() >= end:
+                    break
                 self._waiting.popleft()()
         finally:
             self._schedule()

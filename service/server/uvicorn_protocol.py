@@ -42,12 +42,13 @@ CONTENT_LENGTH = b"\r\ncontent-length:"
 MAX_QUEUED = 32  # requests on one connection that wait for an earlier one
 QUEUED_BYTES = 4096  # that such a request takes, beyond what was sent
 PROBES = (b"/livez", b"/readyz", b"/v2/health/")
+PROBE_HEADS = tuple(b"GET " + path for path in PROBES)
 
 
 class BoundedProtocol(HttpToolsProtocol):
     """uvicorn's protocol with limits. It ignores every offer to upgrade the connection."""
 
-    others: Connections
+    all_connections: Connections
     turns: Turns
     head_seconds = 10.0
     held_bytes = 0
@@ -68,36 +69,42 @@ class BoundedProtocol(HttpToolsProtocol):
         self._pieces: list[bytes] = []  # of a body, in the data just received
         self._unparsed: deque[memoryview] = deque()  # waits for this connection's turn
         limit_unsent_bytes(transport)
-        self._is_reserved = self.others.add(self)
+        self._is_reserved = self.all_connections.add(self)
         self._start_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
+        self.all_connections.remove(self)
+        self._unparsed.clear()
+        # Each application that still answers has work to do now.
+        if self.cycle and not self.cycle.response_complete and not self.turns.may_skip():
+            self.turns.add(partial(self._forget_client, exc))
+        else:
+            self._forget_client(exc)
+
+    def _forget_client(self, exc: Exception | None) -> None:
         for cycle in self._unanswered:  # uvicorn would tell only the last one
             cycle.disconnected = True
             cycle.message_event.set()
         super().connection_lost(exc)
         self._unset_keepalive_if_required()
-        self.others.remove(self)
-        self._unparsed.clear()
         while self.pipeline:  # these never run: without this they would refer to one another
             self.pipeline.pop()[0].on_response = lambda: None
 
     def data_received(self, data: bytes) -> None:
         if self._is_broken:
             return
-        is_short = len(data) <= SHORT_BYTES and data.count(BLANK_LINE) <= FEW_BLANK_LINES
-        if is_short and not self._unparsed:
-            self._parse(data)
-            return
-        view = memoryview(data)
-        begin = 0 if self._unparsed else find_body(data)
-        if begin:  # a short head, which the picture often follows at once
+        self.all_connections.reading.note()
+        view, begin = memoryview(data), 0
+        is_head = not (self._unparsed or self._awaits_body())
+        if is_head and self.turns.may_skip(is_urgent=data.startswith(PROBE_HEADS)):
+            is_short = len(data) <= SHORT_BYTES and data.count(BLANK_LINE) <= FEW_BLANK_LINES
+            begin = len(data) if is_short else find_body(data)
+        if begin:  # a short request, or a short head, which the picture often follows at once
             self._parse(view[:begin])
         for start in range(begin, len(data), SLICE_BYTES):
             part = view[start : start + SLICE_BYTES]
-            is_body = self.cycle and self.cycle.more_body and not self._head.is_open
-            if is_body and not self._unparsed:  # its reader limits how much comes at a time
+            if self._awaits_body() and not self._unparsed:  # its reader limits how much comes
                 self._parse(part)
             else:
                 self._wait_for_turn(part)
@@ -108,20 +115,23 @@ class BoundedProtocol(HttpToolsProtocol):
         self._unparsed.clear()
         self.parser = None  # type: ignore[assignment]  # it holds the headers so far
 
+    def _awaits_body(self) -> bool:
+        return bool(self.cycle) and self.cycle.more_body and not self._head.is_open
+
     def _wait_for_turn(self, part: memoryview) -> None:
         if self._is_broken:
             return
         if not self._unparsed:
             self.turns.add(self._take_turn)
         self._unparsed.append(part)
-        self.others.hold(self, len(part))
+        self.all_connections.hold(self, len(part))
 
     def _take_turn(self) -> None:
         if self._is_broken or self.transport.is_closing():
             self._unparsed.clear()
             return
         part = self._unparsed.popleft()
-        self.others.hold(self, -len(part))
+        self.all_connections.hold(self, -len(part))
         self._parse(part)
         if self._unparsed:
             self.turns.add(self._take_turn)
@@ -214,6 +224,10 @@ class BoundedProtocol(HttpToolsProtocol):
         """Return whether it holds an unfinished head, trailers or queued requests."""
         return bool(self._unparsed or self._head.is_open or self.cycle.more_body or self.pipeline)
 
+    def wants_reading(self) -> bool:
+        """Return whether the request's reader takes more."""
+        return not self.flow.read_paused
+
     def _should_upgrade(self) -> bool:
         return False
 
@@ -265,7 +279,7 @@ class BoundedProtocol(HttpToolsProtocol):
         elif self._head.is_open and self._head_timer is None:
             self._start_timer()
         if self._head.is_open or self._bodiless or self.pipeline:
-            self.others.hold(self, received + QUEUED_BYTES * len(self.pipeline))
+            self.all_connections.hold(self, received + QUEUED_BYTES * len(self.pipeline))
 
     def _explain_error(self, error: httptools.HttpParserError) -> None:
         if isinstance(error.__context__, Refused):
@@ -312,10 +326,10 @@ def find_body(data: bytes) -> int:
     return end + len(BLANK_LINE) if announced else 0
 
 
-def install_protocol(settings: Settings, others: Connections) -> None:
+def install_protocol(settings: Settings, connections: Connections) -> None:
     """Replace the protocol that uvicorn chooses by default. BentoML leaves it the choice."""
     BoundedProtocol.head_seconds = settings.request_timeout_ms / 1000
-    BoundedProtocol.others = others
+    BoundedProtocol.all_connections = connections
     BoundedProtocol.turns = Turns()
     # uvicorn would make a log line for every request, only to drop it.
     access = logging.getLogger("uvicorn.access")

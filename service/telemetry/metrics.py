@@ -3,6 +3,8 @@
 Label values come from fixed sets (routes, codes, models), never from a client's request.
 """
 
+import warnings
+from collections.abc import Collection
 from functools import cache
 
 from prometheus_client import Counter, Gauge, Histogram
@@ -65,6 +67,30 @@ EMPTY_MAPS = Counter(
     ("model",),
 )
 WARNINGS = Counter("sightglass_warnings", "Answers with a warning, by its code", ("model", "code"))
+OF_MODELS: tuple[Counter | Histogram, ...] = (
+    BATCH_SIZE,
+    FAILED,
+    MAPS,
+    DEVICE_FAILURES,
+    EMPTY_MAPS,
+    WARNINGS,
+)
+
+
+def keep_models(names: Collection[str]) -> None:
+    """Remove this worker's series of all models but these."""
+    for metric in OF_MODELS:
+        series = {
+            tuple(sample.labels[label] for label in ("model", "code") if label in sample.labels)
+            for family in metric.collect()
+            for sample in family.samples
+        }
+        for labels in series:
+            if labels[0] not in names:
+                with warnings.catch_warnings(action="ignore"):  # we remove it from the files
+                    metric.remove(*labels)
+    get_warning_counter.cache_clear()
+    SHARING.keep_models(names)
 
 
 @cache

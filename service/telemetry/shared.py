@@ -9,22 +9,27 @@ a dead one continues its sums, and there are never more files than workers.
 """
 
 import itertools
+import json
 import logging
 import mmap
 import os
 import sys
+from collections.abc import Collection, Sequence
 from pathlib import Path
+from threading import Lock
 
 from prometheus_client import values
-from prometheus_client.mmap_dict import MmapedDict
+from prometheus_client.mmap_dict import MmapedDict, mmap_key
 
 from service.telemetry.log import with_fields
 
 FILE_BYTES = 1 << 18  # of a new file: about 1,500 series
 CHUNK_BYTES = 1 << 20
+HEAD_BYTES = 8  # of a file: how much of it is used
 CELL_BYTES = 16  # a value and its time
+MODEL = "model"  # the label of metrics of models
 ENTRY_BYTES = 4 + 8 + CELL_BYTES  # an entry has at most this much besides its key
-PREFIXES = ("counter", "histogram", "gauge_livesum")  # of the files, one for each kind of metric
+KINDS = ("counter", "histogram", "gauge_livesum")  # of the files, one for each kind of metric
 
 log = logging.getLogger(__name__)
 
@@ -95,6 +100,48 @@ class ReservedDict(MmapedDict):
         self._m[cell:] = bytes(CELL_BYTES)
         self._positions[key] = cell
 
+    def list_keys(self) -> list[str]:
+        """Return the keys of all series."""
+        return list(self._positions)
+
+    def remove(self, gone: Collection[str]) -> None:
+        """Write the file anew, without some series. Who reads it finds the old one or the new one.
+
+        Without room for it, everything stays as it is.
+        """
+        path = Path(self._fname)
+        part = path.with_suffix(".part")
+        part.unlink(missing_ok=True)
+        try:
+            reserve_file(part)
+            self._copy(part, gone)
+            fresh = ReservedDict(str(part))
+            part.replace(path)
+        except OSError:
+            part.unlink(missing_ok=True)
+            return
+        self.close()  # type: ignore[no-untyped-call]
+        vars(self).update(vars(fresh) | {"_fname": str(path)})
+
+    def _copy(self, path: Path, gone: Collection[str]) -> None:
+        """Write all other entries to a file, each from the end of the one before."""
+        begin = HEAD_BYTES
+        kept = []
+        for key, position in self._positions.items():
+            end = position + CELL_BYTES
+            if end > self._used:  # the cell that nobody reads
+                continue
+            if key not in gone:
+                kept.append(self._m[begin:end])
+            begin = end
+        content = b"".join(kept)
+        used = (HEAD_BYTES + len(content)).to_bytes(4, sys.byteorder)
+        missing = HEAD_BYTES + len(content) + CELL_BYTES - FILE_BYTES
+        with path.open("r+b") as file:
+            extend(file.fileno(), max(missing, 0))
+            file.seek(0)
+            file.write(used.ljust(HEAD_BYTES, b"\0") + content)
+
     def _make_room(self, count: int) -> None:
         """Double the file until `count` bytes and the cell fit into it."""
         while self._used + count + CELL_BYTES > self._capacity:
@@ -118,27 +165,101 @@ def reserve_file(path: str | Path) -> None:
 
 
 class Sharing:
-    """Whether this worker shares its metrics, and the number of its files."""
+    """Whether this worker shares its metrics, and its files."""
 
     def __init__(self) -> None:
         self.slot: int | None = None  # None: it counts in its own memory
         self.problem: str | None = None  # why it does not share everything
+        self.lock = Lock()  # of the files
+        self._folder = Path()
+        self._files: dict[str, ReservedDict] = {}  # by the kind of metric
 
     def open(self, folder: Path) -> None:
         """Take a slot in the folder, and have prometheus_client keep all values in its files."""
         try:
             slot = take_slot(folder)
             (folder / f"gauge_livesum_{slot}.db").unlink(missing_ok=True)  # of a dead worker
-            for prefix in PREFIXES:
-                reserve_file(folder / f"{prefix}_{slot}.db")
+            self._folder, self.slot = folder, slot
+            for kind in KINDS:
+                self.find_file(kind)
         except OSError as exc:
-            self.problem = f"this worker's metrics are not shared: {exc}"
+            self.problem, self.slot = f"this worker's metrics are not shared: {exc}", None
             values.ValueClass = values.MutexValue
             return
-        self.slot = slot
-        values.MmapedDict = ReservedDict  # type: ignore[attr-defined]
-        number = itertools.repeat(slot).__next__  # it is called for every count, so it must be fast
-        values.ValueClass = values.MultiProcessValue(number)  # type: ignore[no-untyped-call]
+        values.ValueClass = SharedValue
+
+    def find_file(self, kind: str) -> ReservedDict:
+        """Return the file of a kind of metric.
+
+        Raises:
+            OSError: there is no room for it.
+        """
+        if kind not in self._files:
+            self._files[kind] = ReservedDict(str(self._folder / f"{kind}_{self.slot}.db"))
+        return self._files[kind]
+
+    def keep_models(self, names: Collection[str]) -> None:
+        """Remove the series of all models but these from this worker's files."""
+
+        for file in self._files.values():
+            gone = {
+                key
+                for key in file.list_keys()
+                if MODEL in (labels := json.loads(key)[2]) and labels[MODEL] not in names
+            }
+            if gone:
+                with self.lock:
+                    file.remove(gone)
+
+
+class SharedValue:
+    """One value in this worker's files. prometheus_client makes one for each series.
+
+    Its own class would ask for the process for every count, and keep every value for ever.
+    """
+
+    _multiprocess = True
+
+    def __init__(
+        self,
+        typ: str,
+        metric_name: str,
+        name: str,
+        labelnames: Sequence[str],
+        labelvalues: Sequence[str],
+        help_text: str,
+        multiprocess_mode: str = "",
+        **_: object,
+    ) -> None:
+        kind = f"{typ}_{multiprocess_mode}" if multiprocess_mode else typ
+        self._key = mmap_key(metric_name, name, list(labelnames), list(labelvalues), help_text)
+        self._file = SHARING.find_file(kind)
+        self._value: float
+        with SHARING.lock:
+            self._value, _ = self._file.read_value(self._key)  # type: ignore[no-untyped-call]
+
+    def inc(self, amount: float) -> None:
+        """Add to the value."""
+        with SHARING.lock:
+            self._value += amount
+            self._file.write_value(self._key, self._value, 0.0)  # type: ignore[no-untyped-call]
+
+    def set(self, value: float, timestamp: float | None = None) -> None:
+        """Replace the value."""
+        with SHARING.lock:
+            self._value = value
+            self._file.write_value(self._key, value, timestamp or 0.0)  # type: ignore[no-untyped-call]
+
+    def get(self) -> float:
+        """Return the value."""
+        return self._value
+
+    def set_exemplar(self, exemplar: object) -> None:
+        """Keep no example: the files have no place for it."""
+
+    def get_exemplar(self) -> None:
+        """Return no example."""
+        return
 
 
 SHARING = Sharing()

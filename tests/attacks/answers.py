@@ -2,12 +2,18 @@
 
 import base64
 import json
+import struct
+import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from pathlib import Path
 
 import httpx
 from PIL import Image
 
+from service.api.grpc.wire import write_bytes, write_integers, write_text
+from tests.attacks import grpc
 from tests.attacks.attack import Attack, send_until
 from tests.contract.tree import PICTURE
 from tests.server import Server, connect_client
@@ -19,6 +25,7 @@ IMAGENET_21K = 21_841
 MAP_SIDE = 256
 MASK_SIDE, MASK_LABELS = 224, 20
 MIN_SECONDS, SECONDS = 1.0, 10.0
+UNREAD_SECONDS = 0.5
 ADMITTED = (200, 429)
 TEXT = base64.b64encode(PICTURE).decode()
 NOISE = base64.b64encode(encode(Image.effect_noise((MASK_SIDE,) * 2, 90).convert("RGB"))).decode()
@@ -79,6 +86,21 @@ def repeat(
     return run
 
 
+def ask_for_attention(server: Server, scale: float) -> list[str]:
+    """Ask where a model with large maps looks, while others have it look."""
+    explain = repeat("/gradcam?model=maps", PICTURE)
+
+    def ask() -> list[str]:
+        with connect_client(server.port) as client:
+            status = client.get("/models/maps/attention").status_code
+        return [] if status in ADMITTED else [f"/models/maps/attention answered {status}"]
+
+    with ThreadPoolExecutor(1) as pool:
+        explaining = pool.submit(explain, server, scale)
+        seen = send_until(max(MIN_SECONDS, SECONDS * scale), 8, ask)
+        return seen + explaining.result()
+
+
 def make_batch(images: int, **options: object) -> bytes:
     """A batch in the JSON of the native calls."""
     return json.dumps({"images": [TEXT] * images, **options}).encode()
@@ -94,6 +116,43 @@ def make_call(
         inputs.append(target | {"data": [0] * (images * targets)})
     wanted = [{"name": name, "parameters": parameters} for name in outputs]
     return json.dumps({"inputs": inputs, "outputs": wanted}).encode()
+
+
+def call_masks(server: Server, *, reads: bool) -> list[str]:
+    """Call ModelInfer for a probability of each class for each pixel, with windows for all of it.
+
+    `reads`: take the answer, instead of waiting until the server has given up.
+    """
+    image = write_text(1, "image") + write_text(2, "BYTES") + write_integers(3, [1])
+    message = write_text(1, "masks") + write_bytes(5, image)
+    message += write_bytes(6, write_text(1, "probabilities"))
+    message += write_bytes(7, struct.pack("<I", len(PICTURE)) + PICTURE)
+    windows = b"\0\4\x7f\xff\xff\xff" + b"\0\5\0\xff\xff\xff"  # and the largest frames
+    with grpc.connect(grpc.find_port(server), windows) as connection:
+        connection.sendall(
+            grpc.make_frame(grpc.WINDOW, 0, 0, b"\x7f\xfe\xff\xff")
+            + grpc.make_frame(grpc.HEADERS, grpc.END_HEADERS, 1, grpc.make_headers("ModelInfer"))
+            + grpc.make_data(1, grpc.make_message(message))
+        )
+        if not reads:
+            time.sleep(UNREAD_SECONDS)
+            return []
+        with connection.makefile("rb") as file:
+            while head := file.read(9):
+                file.read(int.from_bytes(head[:3], "big"))
+                if head[3] == grpc.HEADERS and head[4] & grpc.END_STREAM:
+                    return []
+    return ["gRPC: the connection was closed before the end of the answer"]
+
+
+def call_for_masks(clients: int, *, reads: bool) -> Callable[[Server, float], list[str]]:
+    """Return an attack that calls for masks again and again."""
+
+    def run(server: Server, scale: float) -> list[str]:
+        seconds = max(MIN_SECONDS, SECONDS * scale)
+        return send_until(seconds, clients, lambda: call_masks(server, reads=reads))
+
+    return run
 
 
 SCORES = ("logits", "probabilities")
@@ -140,6 +199,7 @@ ATTACKS = (
         repeat("/gradcam/batch", make_batch(2, model="maps", target_top=7), 2),
         write_models=write_maps,
     ),
+    Attack("where a model with large maps looks", ask_for_attention, write_models=write_maps),
     Attack(
         "large maps of v2",
         repeat(V2.format("maps"), make_call(16, "cam", targets=8), 2, (200, 413, 429)),
@@ -154,5 +214,23 @@ ATTACKS = (
         "a probability of each class for each pixel",
         repeat(V2.format("masks"), make_call(1, "probabilities", image=NOISE), 2),
         write_models=write_masks,
+    ),
+    *(
+        (
+            Attack(
+                "gRPC: a probability of each class for each pixel",
+                call_for_masks(2, reads=True),
+                write_models=write_masks,
+                settings=grpc.LISTENING,
+            ),
+            Attack(
+                "gRPC: the same, unread",
+                call_for_masks(16, reads=False),
+                write_models=write_masks,
+                settings=grpc.LISTENING,
+            ),
+        )
+        if find_spec("h2")
+        else ()
     ),
 )

@@ -131,6 +131,20 @@ def make_classes(scale: float) -> bytes:
     return json.dumps({"inputs": [image], "outputs": wanted}).encode()
 
 
+def make_empty_lists(scale: float) -> bytes:
+    """A tensor of lists that have no values, as long as a request may be."""
+    lists = b"[]," * int(BATCH_BYTES * scale / 3)
+    return (
+        b'{"inputs":[{"name":"image","datatype":"UINT8","shape":[1,32,32,3],"data":[%b[]]}]}'
+        % lists
+    )
+
+
+def make_blank_lists(scale: float) -> bytes:
+    """The same, with a blank in each."""
+    return make_empty_lists(scale).replace(b"[]", b"[ ]")
+
+
 def make_commas(scale: float) -> bytes:
     """A tensor that is no list of numbers, as long as a request may be."""
     return b'{"inputs":[{"name":"image","data":[' + b"," * int(BATCH_BYTES * scale)
@@ -224,6 +238,8 @@ ATTACKS = (
     Attack("heads of a form's parts", repeat("/predict", make_heads, FORM, 3), SMALL),
     Attack("numbers in JSON", repeat(INFER, make_numbers, {}, 2), SMALL),
     Attack("all classes as texts", repeat(INFER, make_classes, {}, 2)),
+    Attack("a tensor of empty lists", repeat(INFER, make_empty_lists, {}, 4)),
+    Attack("a tensor of lists with a blank", repeat(INFER, make_blank_lists, {}, 4)),
     Attack("a tensor of commas", repeat(INFER, make_commas, {}, 2)),
     Attack("a tensor of blanks", repeat(INFER, make_blanks, {}, 2)),
     Attack("a body that unpacks", repeat("/predict", make_bomb, {"content-encoding": "gzip"}, 4)),

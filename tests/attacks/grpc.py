@@ -19,7 +19,7 @@ SECONDS = 1.0  # of a flood, at least
 SLACK = 64 * MEGABYTE
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, RESET, SETTINGS, PING, WINDOW, CONTINUATION = 0, 1, 3, 4, 6, 8, 9
-END_STREAM, END_HEADERS = 1, 4
+END_STREAM, END_HEADERS, PADDED = 1, 4, 8
 NO_WINDOW = b"\x00\x04" + bytes(4)  # the setting: no answer may be sent
 MODEL = b"\x0a\x09quadrants"
 TINY_TENSOR = b"\x2a\x00"
@@ -121,6 +121,28 @@ def send_tiny_data(streams: Iterator[int]) -> bytes:
     head = make_frame(HEADERS, END_HEADERS, stream, make_headers("ModelInfer"))
     head += make_data(stream, make_message(b"", 10_000_000), end=False)
     return head + make_frame(DATA, 0, stream, b"x") * 20_000
+
+
+def send_padded_data(streams: Iterator[int]) -> bytes:
+    """Return a message in frames of one byte, each with as much padding as there may be."""
+    stream = next(streams)
+    head = make_frame(HEADERS, END_HEADERS, stream, make_headers("ModelInfer"))
+    head += make_data(stream, make_message(b"", 10_000_000), end=False)
+    return head + make_frame(DATA, PADDED, stream, b"\xfex" + bytes(254)) * 1000
+
+
+def send_many_fields(streams: Iterator[int]) -> bytes:
+    """Return calls with as many parameters in as many tensors as each message may have."""
+    block = make_headers("ModelInfer")
+    entry = b"\x0a\x01x\x12\x02\x08\x01"
+    tensor = (b"\x22" + write_length(entry) + entry) * 120
+    output = (b"\x12" + write_length(entry) + entry) * 120
+    message = MODEL + (b"\x2a" + write_length(tensor) + tensor) * 17
+    message = make_message(message + (b"\x32" + write_length(output) + output) * 17)
+    return b"".join(
+        make_frame(HEADERS, END_HEADERS, stream, block) + make_data(stream, message)
+        for stream, _ in zip(streams, range(20), strict=False)
+    )
 
 
 def announce_too_much(streams: Iterator[int]) -> bytes:
@@ -259,6 +281,8 @@ FLOODS: dict[str, Callable[[Iterator[int]], bytes]] = {
     "windows": partial(repeat, make_frame(WINDOW, 0, 0, b"\0\0\0\1")),
     "headers without end": continue_headers,
     "a message in single bytes": send_tiny_data,
+    "a message in padded bytes": send_padded_data,
+    "many fields": send_many_fields,
     "messages over the limit": announce_too_much,
     "deadlines of a millisecond": send_short_deadlines,
 }

@@ -152,6 +152,29 @@ def take_decoders(
     return faults
 
 
+def take_places(server: Server, scale: float) -> list[str]:
+    """Send batches of slow pictures, so many that they would fill the queue."""
+    slow, small = files.write_slow_scans(2000, 200), encode(Image.new("RGB", (28, 28)))
+    end = time.monotonic() + max(4.0, 20 * scale)
+
+    def send_until_end(_: int) -> list[httpx.Response]:
+        answers = []
+        while time.monotonic() < end:
+            answers.append(post(server, "/predict/batch", *[slow] * 64))
+            time.sleep(0.2)
+        return answers
+
+    faults = []
+    with ThreadPoolExecutor(5) as pool:
+        sending = [pool.submit(send_until_end, number) for number in range(5)]
+        while time.monotonic() < end:
+            answer = post(server, "/predict", small)
+            if answer.status_code != 200:
+                faults.append(f"a small picture got {answer.status_code}: {answer.text[:200]}")
+            time.sleep(0.05)
+        return faults + [fault for future in sending for fault in find_faults(future.result())]
+
+
 def keep_room(server: Server, scale: float) -> list[str]:
     """Send pictures that need most of the room and take long, so that some always wait for it.
 
@@ -231,6 +254,7 @@ ATTACKS = (
     )),
     Attack("pictures that need all memory", crowd_room, settings={"request_timeout_ms": 10_000}),
     Attack("pictures that wait for all memory", keep_room, settings={"request_timeout_ms": 4000}),
+    Attack("batches that fill the queue", take_places),
     describe_slow("TIFF with one tile many times", lambda: files.write_tiles(
         40, (16, 4_000_000), (640, 16),
     )),

@@ -2,8 +2,10 @@
 
 import base64
 import os
+import shutil
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,8 @@ from PIL import Image
 from service.artifact.layout import MAX_FILES
 from service.repository.sandbox import MAX_MEMORY_BYTES
 from tests.attacks.attack import MEGABYTE, Attack
+from tests.attacks.wire import connect_many, send_to_all
+from tests.contract.tree import PICTURE
 from tests.server import PATIENCE, Server
 from tests.service.artifact.spoiled import Spoil, write_spoiled
 from tests.service.quadrants_model import encode, write_model
@@ -26,10 +30,15 @@ DIMENSIONS = 60_000
 ATTRIBUTES = 8_000_000
 GROWN_BYTES = 3 << 30
 CARD_VALUES = 480_000  # in 2 MB
-MAX_CARD_GROWN = 12 * MEGABYTE  # onnxruntime alone holds the card three times
+MAX_CARD_GROWN = 4 * MEGABYTE
 FOLDERS = 30_000
 FILES = 9000
 CROWDED_SECONDS = 3.0
+INDEXED = 900
+SETTLED = 10  # names, after which the worker's memory is measured
+MAX_NAME_GROWN = 40_000
+LINKS = 19_000
+LINKED = 100
 POLL_SECONDS = 0.02
 LINGER_SECONDS = 1.5
 
@@ -154,6 +163,36 @@ def crowd_folder(server: Server, scale: float) -> list[str]:
     return [] if [model["name"] for model in listed] == ["quadrants"] else [f"/models: {listed}"]
 
 
+def rotate_names(server: Server, scale: float) -> list[str]:
+    """Serve a model under one long name after the other. Nothing of the earlier ones may stay."""
+    source = find_models(server) / "quadrants" / "1" / "model.onnx"
+    before = 0
+    for number in range(max(2 * SETTLED, int(60 * scale))):
+        name = f"{'r' * 180}{number}"
+        path = make_path(server, name)
+        os.link(source, path)
+        if not poll(partial(explains, server, name)):
+            return [f"model {number} does not answer"]
+        shutil.rmtree(path.parents[1])
+        if not poll(lambda: b"rrr" not in server.client.get("/metrics").content):
+            return [f"the metrics still have model {number}"]
+        if number == SETTLED:
+            before = measure(server)
+    each = (measure(server) - before) / (number - SETTLED)
+    return [f"the worker grew by {each:.0f} bytes a name"] if each > MAX_NAME_GROWN else []
+
+
+def crowd_with_links(server: Server, scale: float) -> list[str]:
+    """Link a folder of a hundred folders thousands of times. Then a new model must be served."""
+    models = find_models(server)
+    for number in range(LINKED):
+        (models / "_linked" / str(number)).mkdir(parents=True)
+    for number in range(int(LINKS * scale)):
+        (models / f"_{number}").symlink_to("_linked")
+    write_model(make_path(server, "quadrants", 2))
+    return expect(server, "quadrants", "ready", version=2)
+
+
 def crowd_with_files(server: Server, scale: float) -> list[str]:
     """Put thousands of files of one byte, which are no models."""
     for number in range(int(FILES * scale)):
@@ -162,6 +201,26 @@ def crowd_with_files(server: Server, scale: float) -> list[str]:
     listed = [model["name"] for model in server.client.get("/models").json()["models"]]
     is_right = "quadrants" in listed and len(listed) <= MAX_FILES
     return [] if is_right else [f"/models lists {len(listed)} models"]
+
+
+def ask_for_index(server: Server, scale: float) -> list[str]:
+    """List hundreds of versions, again and again on many connections, and read nothing."""
+    for number in range(INDEXED):
+        make_path(server, f"{'m' * 190}{number}").write_bytes(b"x")
+    if not poll(lambda: len(server.client.get("/v1/models").json()["models"]) > INDEXED):
+        return ["not all models are listed"]
+    call = b"POST /v2/repository/index HTTP/1.1\r\nHost: t\r\nContent-Length: 0\r\n\r\n"
+    with connect_many(server, max(600, int(1200 * scale))) as connections:
+        send_to_all(connections, call * 2)
+        time.sleep(1)
+        status = server.client.post("/predict", content=PICTURE, timeout=60).status_code
+    return [] if status == 200 else [f"a picture got {status}"]
+
+
+def explains(server: Server, name: str) -> bool:
+    """Return whether a model explains a picture."""
+    response = server.client.post(f"/gradcam?model={name}", content=PICTURE)
+    return bool(response.status_code == 200)
 
 
 def find_models(server: Server) -> Path:
@@ -224,23 +283,30 @@ def measure(server: Server) -> int:
     return sum(psutil.Process(pid).memory_info().rss for pid in server.find_workers())
 
 
-ATTACKS = tuple(
-    Attack(
-        f"model file: {attack.__name__.replace('_', ' ')}",
-        attack,
-        max_grown=MAX_MEMORY_BYTES,  # of the process of the trial; see `expect` for the worker
-        settings={"model_poll_seconds": 0.1},
-    )
-    for attack in (
-        link_endless_device,
-        put_pipe,
-        declare_many_dimensions,
-        add_many_attributes,
-        grow_with_the_batch,
-        hide_large_golden_picture,
-        fill_card,
-        fill_valid_cards,
-        crowd_folder,
-        crowd_with_files,
-    )
+POLLING = {"model_poll_seconds": 0.1}
+ON_FILES = (
+    link_endless_device,
+    put_pipe,
+    declare_many_dimensions,
+    add_many_attributes,
+    grow_with_the_batch,
+    hide_large_golden_picture,
+    fill_card,
+    fill_valid_cards,
+    crowd_folder,
+    crowd_with_files,
+    crowd_with_links,
+    rotate_names,
+)
+ATTACKS = (
+    *(
+        Attack(
+            f"model file: {attack.__name__.replace('_', ' ')}",
+            attack,
+            max_grown=MAX_MEMORY_BYTES,  # of the process of the trial; `expect` sees to the worker
+            settings=POLLING,
+        )
+        for attack in ON_FILES
+    ),
+    Attack("an index of many versions for many", ask_for_index, settings=POLLING),
 )

@@ -187,6 +187,27 @@ def hold_places(server: Server, scale: float) -> list[str]:
     return seen
 
 
+def send_forms_together(server: Server, scale: float) -> list[str]:
+    """Send forms of 30 kB with thousands of tiny headers, on many connections at once."""
+    part = b"--x\r\nContent-Disposition: form-data; name=a\r\n" + b"a:b\r\n" * 14 + b"\r\n\r\n"
+    body = part * (30_000 // len(part)) + b"--x--\r\n"
+    head = (
+        "POST /predict HTTP/1.1\r\nHost: t\r\nContent-Type: multipart/form-data; boundary=x\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n"
+    )
+    end = time.monotonic() + max(FLOOD_SECONDS, 7 * scale)
+    with connect_many(server, max(20, round(200 * scale))) as connections:
+        while time.monotonic() < end:
+            send_to_all(connections, head.encode() + body)
+            for connection in connections:
+                connection.settimeout(30)
+                status, _, _ = read_answer(connection)
+                if status not in (400, 429):
+                    return [f"a form without a picture got {status}"]
+            time.sleep(0.3)
+    return []
+
+
 def offer_websocket(server: Server, scale: float) -> list[str]:
     """Offer to change to WebSocket, with a body and without a key."""
     for _ in range(10):
@@ -243,6 +264,7 @@ ATTACKS = (
         "bodies that stop before their end", partial(hold_bodies, 100 * MEGABYTE), settings=PATIENT
     ),
     Attack("images that do not come", hold_places, SLACK),
+    Attack("forms from many at once", send_forms_together, SLACK),
     Attack("all connections taken", take_all_connections, SLACK, settings=TAKEN),
     Attack("metrics for many", partial(ask_together, "/metrics")),
     Attack("all models for many", partial(ask_together, "/models")),

@@ -11,7 +11,7 @@ from benchmarks import precisions
 from benchmarks.__main__ import PAGES
 from benchmarks.bound import find_answers, measure_bound
 from benchmarks.client import Load, Request, send_load
-from benchmarks.contenders import OURS, make_our_requests
+from benchmarks.contenders import OURS, OURS_BY_DEFAULT, make_our_requests
 from benchmarks.material import Pictures, make_cells
 from benchmarks.ours import mix
 from benchmarks.plot import draw
@@ -143,7 +143,14 @@ def test_a_run_is_written_as_pages_and_a_picture(pictures: Pictures, tmp_path: P
     load = {"rps": 90.0, "p50": 1.0, "p95": 2.0, "p99": 3.0, "errors": 0.0}
     ours = [Sample("photo", OURS, clients, load) for clients in (1, 8, 32)]
     theirs = [dataclasses.replace(s, who="mosec x2", figures=load | {"rps": 100.0}) for s in ours]
-    results = Results({"date": "today", "machine": "this", "versions": "1"}, bound + ours + theirs)
+    others = {OURS_BY_DEFAULT: 190.0, "fastapi openvino x2": 200.0}
+    by_engine = [
+        dataclasses.replace(s, who=who, figures=load | {"rps": rate})
+        for who, rate in others.items()
+        for s in ours
+    ]
+    about = {"date": "today", "machine": "this", "versions": "1"}
+    results = Results(about, [*bound, *ours, *theirs, *by_engine])
     results.write(tmp_path / "results.json")
     read = read_results(tmp_path / "results.json")
     assert read.samples == results.samples
@@ -152,8 +159,12 @@ def test_a_run_is_written_as_pages_and_a_picture(pictures: Pictures, tmp_path: P
         copy.write_text(page.read_text())
     write_pages(read, pages)
     first, second = (page.read_text() for page in pages)
-    assert "| 500x375, 32 clients, against the best other | ≥ 1 x | 0.9 | **missed** |" in first
+    against = "500x375, 32 clients, against"
+    assert f"| {against} the best other | ≥ 0.97 x | 0.9 | **missed** |" in first
+    assert f"| by default: {against} the best other | ≥ 1.7 x | 1.9 | met |" in first
+    assert f"| by default: {against} FastAPI in OpenVINO | ≥ 0.97 x | 0.95 | **missed** |" in first
     assert "| ResNet-18, 500x375 | 32 | mosec x2 | 100 |" in second
+    assert "| ResNet-18, 500x375 | 32 | **sightglass by default** | 190 |" in second
     draw(read, tmp_path / "picture.png")
     assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import psutil
 import pytest
 
@@ -32,6 +33,7 @@ IMAGE = f"localhost/sightglass:{VARIANT}"
 BUILT = os.environ.get("IMAGE")  # an image that buildah already has
 SUITE = "bookworm"
 URL = "http://127.0.0.1:3000"
+GRPC_PORT = 9000
 DRAIN_SECONDS = 3
 CLONE_NEWNET = 0x40000000  # a flag of unshare(2)
 PICTURE = (ROOT / "docs" / "examples" / "dog_and_cat.jpg").read_bytes()
@@ -110,8 +112,9 @@ def read_config(image: str) -> dict[str, Any]:
 def make_command(container: str, *command: str) -> list[str]:
     """The command line that runs `command` in the container as the image's user."""
     tmp = ["--mount", "type=tmpfs,destination=/tmp,tmpfs-size=64m,tmpfs-mode=1777"]
-    drain = ["--env", f"SIGHTGLASS_DRAIN_SECONDS={DRAIN_SECONDS}"]
-    return ["buildah", "run", *CHROOT, *tmp, *drain, container, "--", *command]
+    settings = {"DRAIN_SECONDS": DRAIN_SECONDS, "GRPC_PORT": GRPC_PORT}
+    environment = [f"--env=SIGHTGLASS_{name}={value}" for name, value in settings.items()]
+    return ["buildah", "run", *CHROOT, *tmp, *environment, container, "--", *command]
 
 
 @pytest.fixture(scope="module")
@@ -152,6 +155,26 @@ def test_the_image_explains_a_photograph_with_the_bundled_model(service: psutil.
     assert answer.headers["x-model"].startswith("efficientnet_lite0/")
     assert answer.content.startswith(b"\x89PNG")
     assert service.is_running()
+
+
+@pytest.mark.usefixtures("service")
+def test_the_image_serves_all_bundled_models_also_over_grpc() -> None:
+    triton = pytest.importorskip("tritonclient.grpc", reason="no tritonclient or no grpcio")
+    names = sorted(path.name for path in (ROOT / "models").iterdir())
+
+    def list_versions() -> list[dict[str, Any]]:
+        models = httpx.get(f"{URL}/models", timeout=PATIENCE).json()["models"]
+        assert [model["name"] for model in models] == names
+        return [version for model in models for version in model["versions"]]
+
+    wait_until(lambda: all(one["state"] != "loading" for one in list_versions()))
+    assert {(one["state"], one["reason"]) for one in list_versions()} == {("ready", None)}
+    with triton.InferenceServerClient(f"127.0.0.1:{GRPC_PORT}") as client:
+        assert all(client.is_model_ready(name) for name in names)
+        picture = triton.InferInput("image", [1], "BYTES")
+        picture.set_data_from_numpy(np.array([PICTURE], np.object_))
+        answer = client.infer("efficientnet_lite0", [picture])
+    assert answer.as_numpy("probabilities").shape == (1, 1000)
 
 
 def test_no_process_of_the_image_runs_as_root(service: psutil.Process) -> None:
@@ -196,6 +219,7 @@ def test_the_image_has_no_torch_no_compiler_and_no_installer(container: str) -> 
 def test_the_image_lists_its_packages_and_has_labels(image: str, container: str) -> None:
     command = ["python", "-c", LIST_PACKAGES]
     installed = json.loads(call(*make_command(container, *command)))
+    assert ("openvino" in installed) == (VARIANT == "cpu")
     listed = json.loads(call(*make_command(container, "cat", "/sightglass/sbom.cdx.json")))
     assert listed["bomFormat"] == "CycloneDX"
     assert {part["name"] for part in listed["components"]} == set(installed)

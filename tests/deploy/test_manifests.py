@@ -60,6 +60,16 @@ def test_a_wrong_field_is_rejected_even_without_kustomize(
         validate_all(folder)
 
 
+@pytest.mark.parametrize(("right", "wrong"), [("Standard", "RawDeployment"), ("hpa", "external")])
+def test_an_autoscaler_that_kserve_rejects_is_rejected(
+    folder: Path, right: str, wrong: str
+) -> None:
+    """Its admission webhook knows the metric `cpu` only with both annotations."""
+    replace_text(folder / "kserve/inferenceservice.yaml", right, wrong)
+    with pytest.raises(ManifestError, match=r"scaleMetric, which needs .*: Standard and .*: hpa\."):
+        validate_all(folder)
+
+
 @needs_kustomize
 def test_a_wrong_field_in_an_overlay_is_rejected(folder: Path) -> None:
     replace_text(folder / "kubernetes/gpu/deployment.yaml", "tolerations", "toleration")

@@ -17,7 +17,10 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 class FileServer(ThreadingHTTPServer):
-    """Serves `files` by path. A path in `cut` ends in the middle, one in `moved` is elsewhere."""
+    """Serves `files` by path. A path in `cut` ends in the middle, one in `moved` is elsewhere.
+
+    Who asks for something secret is told that it is forbidden.
+    """
 
     daemon_threads = True
 
@@ -60,7 +63,8 @@ class FileHandler(BaseHTTPRequestHandler):
             self.send_response(302)
             self.send_header("Location", self.server.moved[self.path])
         else:
-            self.send_response(404 if content is None else 200)
+            missing = 403 if "secret" in self.path else 404
+            self.send_response(missing if content is None else 200)
         self.send_header("Content-Length", str(len(content or b"")))
         self.end_headers()
         if with_body and content:

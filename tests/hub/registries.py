@@ -37,6 +37,7 @@ class RegistryServer(ThreadingHTTPServer):
         self.files: dict[str, bytes] = {}  # by path
         self.host = f"127.0.0.1:{self.server_port}"
         self.token: str | None = None  # without one, everybody may read
+        self.encoding = ""  # that its answers claim
 
 
 class RegistryHandler(BaseHTTPRequestHandler):
@@ -70,6 +71,8 @@ class RegistryHandler(BaseHTTPRequestHandler):
 
     def answer(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
         self.send_response(status)
+        if self.server.encoding:
+            self.send_header("Content-Encoding", self.server.encoding)
         for name, value in (headers or {}).items():
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(body)))

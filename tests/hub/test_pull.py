@@ -78,6 +78,8 @@ def test_a_file_of_a_web_server_becomes_the_next_version(
     [
         ("/cut.onnx", None, "can't be read"),
         ("/nothing.onnx", SPOILED, "There is no file at"),
+        ("/secret.onnx", SPOILED, r"secret\.onnx can't be read: 403"),
+        (":1/refused.onnx", SPOILED, r"refused\.onnx can't be read: Cannot connect to host"),
         ("/spoiled.onnx", SPOILED, r"spoiled\.onnx can't be read as an ONNX file.*Nothing was put"),
         ("/spoiled.onnx", None, "has the SHA-256 .*, expected"),
     ],
@@ -90,9 +92,14 @@ def test_a_faulty_file_leaves_nothing_behind(
     digest_of: bytes | None,
     sentence: str,
 ) -> None:
+    url = "http://127.0.0.1" if path.startswith(":") else place.url
     with pytest.raises(HubError, match=sentence):
-        fetch(place.url + path, tmp_path / "models", get_digest(digest_of or content))
-    assert list_files(tmp_path / "models") == []
+        fetch(url + path, tmp_path / "new" / "models", get_digest(digest_of or content))
+    assert list_files(tmp_path) == []
+    (tmp_path / "models").mkdir()
+    with pytest.raises(HubError, match=sentence):
+        fetch(url + path, tmp_path / "models", get_digest(digest_of or content))
+    assert list_files(tmp_path) == ["models"]
 
 
 def test_without_encryption_a_digest_is_needed(place: FileServer, tmp_path: Path) -> None:

@@ -84,6 +84,18 @@ def test_an_artefact_without_one_model_is_refused(registry: str, tmp_path: Path)
         read(f"oci://{registry}/none:1", tmp_path / "file")
 
 
+def test_names_of_a_manifest_neither_control_nor_fill_the_terminal(
+    registry: str, tmp_path: Path
+) -> None:
+    files = {"\x1b]0;owned\x07a.onnx": b"a", f"{'b' * 100_000}.onnx": b"b"}
+    push_artefact(registry, "loud:1", files)
+    with pytest.raises(HubError) as caught:
+        read(f"oci://{registry}/loud:1", tmp_path / "file")
+    assert "?]0;owned?a.onnx" in str(caught.value)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 2000
+
+
 def test_what_is_not_there_is_named(registry: str, tmp_path: Path) -> None:
     with pytest.raises(HubError, match=f"There is no manifests v3 at oci://{registry}/nobody"):
         read(f"oci://{registry}/nobody:v3", tmp_path / "file")
@@ -114,6 +126,25 @@ def test_a_login_that_docker_stored_gets_a_token(
     (tmp_path / "config.json").write_text(json.dumps(config))
     read(f"oci://{server.host}/birds:1", tmp_path / "file")
     assert (tmp_path / "file").read_bytes() == CONTENT
+
+
+def test_an_answer_that_is_compressed_is_refused(server: RegistryServer, tmp_path: Path) -> None:
+    push_artefact(server.host, "birds:1", FILES)
+    server.encoding = "gzip"
+    with pytest.raises(HubError, match="in the encoding gzip, which was not asked for"):
+        read(f"oci://{server.host}/birds:1", tmp_path / "file")
+
+
+def test_an_endless_token_is_not_read_to_its_end(
+    server: RegistryServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    push_artefact(server.host, "birds:1", FILES)
+    server.token = "x" * 1_000_000
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    config = {"auths": {server.host: {"auth": LOGIN}}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(HubError, match=r"The token of .* has more than 65536 bytes"):
+        read(f"oci://{server.host}/birds:1", tmp_path / "file")
 
 
 def test_a_list_of_images_is_named(server: RegistryServer, tmp_path: Path) -> None:

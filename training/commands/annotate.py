@@ -32,6 +32,12 @@ def add_annotate(commands: Commands) -> None:
     command.add_argument(
         "--version", type=int, help="version to write (default: the next free one)"
     )
+    command.add_argument(
+        "--own-fields",
+        action="store_true",
+        help="only fill ONNX's own fields (model_version, domain, doc_string) of the file itself "
+        "from its card, which stays as it is",
+    )
 
 
 def add_confidence_arguments(command: argparse.ArgumentParser) -> None:

@@ -1,10 +1,9 @@
 """ResNet-18 from ImageNet's weights on chest X-rays of children: normal, or pneumonia?
 
 Command: python -m training fit xray
-Cost: four minutes of one core for the first two epochs, decoding included.
-Result: after two of the four epochs 94.5 % of the 874 test pictures, sensitivity 93.1 %,
-specificity 98.3 %, ROC-AUC 0.993 (with `--set weights=weights/resnet18_imagenet.npz`). It has not
-been run to its end. At 96 x 96 for 3 epochs: 91.6 %, and 94.3 % from scratch.
+Cost: four epochs of two and a half minutes of one busy core.
+Result: balanced accuracy 96.9 % of the 874 test pictures (95 %: 95.4 to 98.0), ROC-AUC 0.997 (0.994
+to 0.999), sensitivity 96.4 %, specificity 97.5 % (`--set weights=weights/resnet18_imagenet.npz`).
 """
 
 from training.config import Config
@@ -21,13 +20,12 @@ CONFIG = Config(
     weights="torchvision",
     one_neuron=True,
     class_weights=True,
-    freeze_epochs=1,
-    body_rate=0.1,
     epochs=4,
     batch_size=32,
     optimizer="adamw",
     learning_rate=1e-3,
     weight_decay=1e-2,
+    average=0.99,
     augment=Augmentation(shift=0.05, rotate=7, scale=0.1, brightness=0.15),
     precision="bf16",
     channels_last=True,

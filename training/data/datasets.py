@@ -6,13 +6,13 @@ Knows nothing of batches, augmentation or networks.
 import gzip
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from torchvision import datasets
 
 from training.config import Config, get_data_folder
-from training.data.decoded.pictures import DecodedRows, find_files
+from training.data.decoded.pictures import DecodedRows, get_file_pictures
 from training.data.duplicates import check_copies, find_copies
 from training.data.splits import SplitRules, fill_splits
 from training.errors import UserError
@@ -42,16 +42,14 @@ class Split:
             return np.asarray(self.labels.mean(0))
         return np.bincount(self.labels, minlength=classes) / len(self.labels)
 
-    def select(self, rows: np.ndarray) -> "Split":
-        return Split(select_rows(self.pictures, rows), self.labels[rows])
+    def select(self, rows: np.ndarray) -> Self:
+        """Some of the rows. Pictures and masks of files are not read."""
+        return type(self)(select_rows(self.pictures, rows), select_rows(self.labels, rows))
 
 
-def select_rows(pixels: Any, rows: np.ndarray) -> Pixels:
-    """Some of the pictures or masks. Those of files are not read."""
-    if isinstance(pixels, DecodedRows):
-        return pixels.select(rows).as_array()
-    chosen: Pixels = pixels[rows]
-    return chosen
+def select_rows(values: Any, rows: np.ndarray) -> Any:
+    """Some of the pictures, masks or labels."""
+    return values.select(rows) if isinstance(values, DecodedRows) else values[rows]
 
 
 @dataclass(frozen=True)
@@ -108,7 +106,7 @@ def load_training_dataset(config: Config) -> Dataset:
     paths: list[Path] = []
     splits: list[str] = []
     for name, split in data.splits.items():
-        if pictures := find_files(split.pictures):
+        if pictures := get_file_pictures(split.pictures):
             paths += [pictures.find_path(row) for row in range(len(split))]
             splits += [name] * len(split)
     check_copies(find_copies(paths, np.array(splits)), paths, np.array(splits))

@@ -5,19 +5,18 @@ A mask has the name of its picture and its size. The value of a pixel is the ind
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from training.config import Config, resolve_path
-from training.data.datasets import Dataset, Split, make_split_rules, select_rows
+from training.data.datasets import Dataset, Split, make_split_rules
 from training.data.decoded.masks import FileMasks, MaskedPicture
-from training.data.decoded.pictures import DEFAULT_CACHE, find_readable, read_pictures
+from training.data.decoded.pictures import find_readable, read_pictures
 from training.data.decoded.store import DECODED, PixelStore, name_file
 from training.data.picture_files import find_groups, list_pictures, list_subfolders
-from training.data.picture_table import drop_copies
+from training.data.picture_table import choose_stored, drop_copies
 from training.data.splits import (
     ACCEPTED_NAMES,
     SPLIT_NAMES,
@@ -31,16 +30,15 @@ from training.imaging.preprocessing import Input
 IMAGES, MASKS = "images", "masks"
 
 
-@dataclass(frozen=True)
 class MaskSplit(Split):
-    """Pictures and masks in the network's size, and the files of both."""
+    """Pictures and masks in the network's size."""
 
-    files: tuple[MaskedPicture, ...]
-
-    def select(self, rows: np.ndarray) -> "MaskSplit":
-        files = tuple(self.files[i] for i in np.arange(len(self))[rows])
-        pictures, labels = (select_rows(part, rows) for part in (self.pictures, self.labels))
-        return MaskSplit(pictures, labels, files)
+    @property
+    def files(self) -> tuple[MaskedPicture, ...]:
+        """The files of each picture and of its mask."""
+        masks: object = self.labels
+        assert isinstance(masks, FileMasks)
+        return masks.files
 
 
 def load_mask_folder(config: Config) -> Dataset:
@@ -59,7 +57,6 @@ def load_mask_folder(config: Config) -> Dataset:
     alike = np.zeros(len(rows), np.int64)
     splits = fill_splits(given, alike, make_split_rules(config), groups)
     check_groups(groups, splits)
-    cropped = splits == "train" if config.augment.resized_crop else None
     whole, readable = read_masked_pictures(
         pairs,
         folder,
@@ -67,7 +64,7 @@ def load_mask_folder(config: Config) -> Dataset:
         len(config.labels),
         config.cache,
         config.skip_unreadable,
-        cropped,
+        choose_stored(splits, config),
     )
     splits[~readable] = ""
     if config.skip_duplicates:
@@ -83,13 +80,16 @@ def check_classes(config: Config, splits: dict[str, MaskSplit]) -> None:
         raise UserError(
             f"{config.data} has no picture with a mask that can be read in the split 'train'."
         )
-    shares = splits["train"].class_shares(len(config.labels))
-    if not shares.all():
-        value = int(np.flatnonzero(shares == 0)[0])
-        raise UserError(
-            f"No mask of {config.data} in the split 'train' has the value {value} of the label "
-            f"{config.labels[value]!r}. Add one, or change `labels`."
-        )
+    missing = set(range(len(config.labels)))
+    for mask in splits["train"].labels:  # most often the first few have all classes
+        missing -= set(np.unique(mask).tolist())
+        if not missing:
+            return
+    value = min(missing)
+    raise UserError(
+        f"No mask of {config.data} in the split 'train' has the value {value} of the label "
+        f"{config.labels[value]!r}. Add one, or change `labels`."
+    )
 
 
 def list_masked_splits(folder: Path) -> dict[str, list[MaskedPicture]]:
@@ -149,21 +149,14 @@ def index_by_stem(folder: Path) -> dict[str, Path]:
     return found
 
 
-def load_mask_split(
-    folder: Path, pairs: Sequence[MaskedPicture], input_spec: Input, classes: int
-) -> MaskSplit:
-    """The pictures and masks of a folder in the network's size."""
-    return read_masked_pictures(pairs, folder, input_spec, classes)[0]
-
-
 def read_masked_pictures(
     pairs: Sequence[MaskedPicture],
     folder: Path,
     input_spec: Input,
     classes: int,
-    cache: float = DEFAULT_CACHE,
+    cache: float,
     skip: bool = False,
-    cropped: NDArray[np.bool_] | None = None,
+    stored: NDArray[np.bool_] | None = None,
 ) -> tuple[MaskSplit, NDArray[np.bool_]]:
     """Pictures and masks in the network's size, and which of them can be read: (N,).
 
@@ -177,8 +170,8 @@ def read_masked_pictures(
         tuple(pairs), input_spec, classes, store, np.full(len(pairs), DECODED, np.int64)
     )
     names = [name_file([pair.picture, pair.mask]) for pair in pairs]
-    wanted = np.ones(len(pairs), bool) if cropped is None else ~cropped
-    masks.slots, faults = store.fill(names, masks.decode, wanted)
-    pictures, others = read_pictures(paths, folder, input_spec, cache, cropped)
+    stored = np.ones(len(pairs), bool) if stored is None else stored
+    masks.slots, faults = store.fill(names, masks.decode, stored)
+    pictures, others = read_pictures(paths, folder, input_spec, cache, stored)
     readable = find_readable(faults | others, paths, skip)
-    return MaskSplit(pictures.as_array(), masks.as_array(), tuple(pairs)), readable
+    return MaskSplit(pictures.as_array(), masks.as_array()), readable

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from training.config import Config, resolve_path
+from training.config import DEFAULT_CACHE, Config, resolve_path
 from training.data.csv_table import read_csv_table
 from training.data.datasets import Dataset, Split, make_split_rules
 from training.data.decoded.pictures import find_readable, read_pictures
@@ -53,7 +53,7 @@ def load_split(folder: Path, rows: Listing, labels: tuple[str, ...], input_spec:
     """The listed pictures of a folder; each label becomes its index in `labels`."""
     truth = np.array([labels.index(label) for _, label in rows])
     paths = [path for path, _ in rows]
-    pictures, faults = read_pictures(paths, folder, input_spec)
+    pictures, faults = read_pictures(paths, folder, input_spec, DEFAULT_CACHE)
     find_readable(faults, paths)
     return Split(pictures.as_array(), truth)
 
@@ -98,8 +98,8 @@ def assemble_dataset(table: PictureTable, config: Config) -> Dataset:
     splits = fill_splits(table.given, alike, make_split_rules(config), table.groups)
     check_groups(table.groups, splits)
     check_labels(table, splits, config)
-    cropped = splits == "train" if config.augment.resized_crop else None
-    pictures, faults = read_pictures(table.paths, table.owner, config.input, config.cache, cropped)
+    stored = choose_stored(splits, config)
+    pictures, faults = read_pictures(table.paths, table.owner, config.input, config.cache, stored)
     splits[~find_readable(faults, table.paths, config.skip_unreadable)] = ""
     if config.skip_duplicates:
         drop_copies(table.paths, splits)
@@ -113,6 +113,12 @@ def assemble_dataset(table: PictureTable, config: Config) -> Dataset:
         },
         table.labels,
     )
+
+
+def choose_stored(splits: NDArray[np.str_], config: Config) -> NDArray[np.bool_]:
+    """The pictures to store: all but those whose files are cropped at random in each epoch."""
+    cropped = (splits == "train") & bool(config.augment.resized_crop)
+    return np.asarray(~cropped)
 
 
 def drop_copies(paths: list[Path], splits: NDArray[np.str_]) -> None:

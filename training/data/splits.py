@@ -61,7 +61,7 @@ def fill_splits(
         rows = np.flatnonzero(splits == "train")
         own = None if groups is None else groups[rows]
         if name == "val" and rules.folds:
-            held = deal_folds(labels[rows], rules.folds, rules.seed, own) == rules.fold - 1
+            held = assign_folds(labels[rows], rules.folds, rules.seed, own) == rules.fold - 1
         elif own is not None:
             held = sample_groups(labels[rows], share, rules.seed, own)
         else:
@@ -103,16 +103,16 @@ def sample_groups(
     labels: NDArray[np.int64], share: float, seed: int, groups: NDArray[np.int64]
 ) -> NDArray[np.bool_]:
     """A random mask of the groups to hold out, about the same share of each class: (N,) bool."""
-    held: NDArray[np.bool_] = deal_groups(labels, groups, np.array([share, 1 - share]), seed) == 0
+    held: NDArray[np.bool_] = assign_groups(labels, groups, np.array([share, 1 - share]), seed) == 0
     return held
 
 
-def deal_folds(
+def assign_folds(
     labels: NDArray[np.int64], folds: int, seed: int, groups: NDArray[np.int64] | None = None
 ) -> NDArray[np.int64]:
     """The part of each row, from 0 on: (N,). Parts are equally large, in each class too."""
     if groups is not None:
-        return deal_groups(labels, groups, np.full(folds, 1 / folds), seed)
+        return assign_groups(labels, groups, np.full(folds, 1 / folds), seed)
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(labels))
     order = order[np.argsort(labels[order], kind="stable")]  # one class after the other
@@ -121,7 +121,7 @@ def deal_folds(
     return parts
 
 
-def deal_groups(
+def assign_groups(
     labels: NDArray[np.int64], groups: NDArray[np.int64], shares: NDArray[np.float64], seed: int
 ) -> NDArray[np.int64]:
     """The part of each row: (N,). Large groups are dealt first, each where most is missing."""

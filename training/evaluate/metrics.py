@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from training.data.datasets import Split
 from training.evaluate.chance import find_accuracy_doubts
+from training.evaluate.intervals import find_intervals
 from training.fit.scores import score_labels
 from training.imaging.preprocessing import Predictor
 
@@ -43,7 +44,7 @@ def compute_metrics(
 
     A figure that these pictures cannot determine is None, and no mean counts it. The sentences of
     `undefined` say which and why. Those of `doubts` say that the figures could be those of chance.
-    Without any there is no such key.
+    `intervals` are the 95 % confidence intervals of some figures. Without any there is no such key.
     """
     p, y = torch.from_numpy(probabilities), torch.from_numpy(labels)
     with warnings.catch_warnings():
@@ -52,8 +53,11 @@ def compute_metrics(
             figures = compute_multilabel_metrics(p, y.long(), names)
         else:
             figures = compute_multiclass_metrics(p, y, names)
-    doubts = find_accuracy_doubts(figures)
-    return {**figures, **({"doubts": doubts} if doubts else {})}
+    further = {
+        "intervals": find_intervals(figures, probabilities, labels),
+        "doubts": find_accuracy_doubts(figures),
+    }
+    return {**figures, **{name: found for name, found in further.items() if found}}
 
 
 def compute_multiclass_metrics(

@@ -37,6 +37,7 @@ class AnnotateRequest:
     unlike: Sequence[str] = ()
     familiarity: bool = False
     version: int | None = None
+    own_fields: bool = False
     introduction: IntroductionRequest | None = None
     say: Callable[[str], None] = print
 
@@ -54,7 +55,8 @@ class HeldOut:
 def annotate_model(request: AnnotateRequest) -> Path:
     """Write another card for a model file; returns the folder of the new version.
 
-    The warnings' thresholds are measured, unless the request has only texts and examples.
+    The warnings' thresholds are measured, unless the request has only texts and examples. A request
+    for ONNX's own fields changes neither card nor version.
 
     Raises:
         UserError: the file is no model file, or the pictures do not fit it.
@@ -63,6 +65,8 @@ def annotate_model(request: AnnotateRequest) -> Path:
     content = read_file(request.file)
     card, proto = read_card(content), onnx.load_from_string(content)
     introduction = make_introduction(request.introduction, card["labels"])
+    if request.own_fields:
+        return write_annotated(request, proto, card, find_own_version(request, introduction))
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     card |= {**introduction, "annotated": now}
     if not introduction or request.pictures or request.unlike or request.familiarity:
@@ -72,6 +76,26 @@ def annotate_model(request: AnnotateRequest) -> Path:
                 "--title, --summary or --examples."
             )
         proto, card["confidence"] = measure_thresholds(request, card, proto)
+    return write_annotated(request, proto, card, request.version)
+
+
+def find_own_version(request: AnnotateRequest, introduction: dict[str, Any]) -> int:
+    """The version of a file whose own fields alone are written."""
+    name = request.file.parent.name
+    if not name.isdigit() or request.file.name != "model.onnx":
+        raise UserError(f"{request.file} is not a model file <name>/<version>/model.onnx.")
+    if request.pictures or request.unlike or request.familiarity or request.version or introduction:
+        raise UserError(
+            f"--own-fields changes nothing else of {request.file}. Give it without other options, "
+            "or leave it out: a new version has these fields anyway."
+        )
+    return int(name)
+
+
+def write_annotated(
+    request: AnnotateRequest, proto: onnx.ModelProto, card: dict[str, Any], version: int | None
+) -> Path:
+    """Write the file with its card and its report; returns the folder of the version."""
     model, report = request.file.parents[1], request.file.parent / "report"
 
     def fill(folder: Path, version: int) -> None:
@@ -79,11 +103,11 @@ def annotate_model(request: AnnotateRequest) -> Path:
         (folder / "model.onnx").write_bytes(proto.SerializeToString())
         if report.is_dir():
             shutil.copytree(report, folder / "report")
-        if card.get("confidence"):
+        if card.get("confidence") and not request.own_fields:  # else its plot is there
             save_risk_coverage(folder / "report", card["confidence"])
         write_model_page(model.name, folder)
 
-    return place_version(model, request.version, fill)
+    return place_version(model, version, fill)
 
 
 def measure_thresholds(

@@ -1,11 +1,14 @@
 """The last step of an export: the card, the golden tests and the report, stored as a version.
 
-The folder is filled beside its place and then renamed, so that a reader never sees half of it.
+It is filled beside its place and then moved there, the model last, so that a reader never sees half
+of it.
 """
 
 import os
 import shutil
+import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,8 @@ from training.report.explanations import save_explanation_plots
 from training.report.model_card import write_model_page
 from training.report.plots import save_report_plots, save_risk_coverage
 
+FILE_NAME = "model.onnx"
+
 
 def write_version(request: ExportRequest, measured: MeasuredGraph) -> Path:
     """Attach the card to the graph, and write the file and its report; returns the folder."""
@@ -25,7 +30,7 @@ def write_version(request: ExportRequest, measured: MeasuredGraph) -> Path:
 
     def fill(folder: Path, version: int) -> None:
         attach_card(proto, card, version)
-        (folder / "model.onnx").write_bytes(proto.SerializeToString())
+        (folder / FILE_NAME).write_bytes(proto.SerializeToString())
         if measured.evaluation is not None:
             save_report_plots(
                 folder / "report",
@@ -65,22 +70,33 @@ def describe_graph(request: ExportRequest, measured: MeasuredGraph) -> dict[str,
 
 
 def place_version(model: Path, version: int | None, fill: Callable[[Path, int], None]) -> Path:
-    """Fill a temporary folder and rename it to the version, by default the next free one."""
+    """Fill a temporary folder and move it to the version, by default the next free one.
+
+    The model comes last: a server takes the version for whole as soon as it is there. Other exports
+    may add versions at the same time.
+    """
     model.mkdir(parents=True, exist_ok=True)
-    if version is None:
-        version = max((int(p.name) for p in model.iterdir() if p.name.isdigit()), default=0) + 1
-    partial = model / f".part-{os.getpid()}"
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
+    folder = model / str(version) if version else claim_next_version(model)
+    partial = Path(tempfile.mkdtemp(prefix=".part-", dir=model))
     try:
-        fill(partial, version)
-        folder = model / str(version)
-        if folder.exists():
-            shutil.rmtree(folder / "report", ignore_errors=True)
-            os.replace(partial / "report", folder / "report")
-            os.replace(partial / "model.onnx", folder / "model.onnx")
-        else:
-            os.rename(partial, folder)
+        fill(partial, int(folder.name))
+        folder.mkdir(exist_ok=True)
+        shutil.rmtree(folder / "report", ignore_errors=True)
+        for path in sorted(partial.iterdir(), key=lambda path: path.name == FILE_NAME):
+            os.replace(path, folder / path.name)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+        with suppress(OSError):  # it has a model
+            folder.rmdir()
     return folder
+
+
+def claim_next_version(model: Path) -> Path:
+    """Make the folder of the version after those that there are; nobody else has it then."""
+    version = max((int(path.name) for path in model.iterdir() if path.name.isdigit()), default=0)
+    while True:
+        version += 1
+        folder = model / str(version)
+        with suppress(FileExistsError):
+            folder.mkdir()
+            return folder

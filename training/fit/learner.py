@@ -14,6 +14,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from training.config import Config
 from training.fit.distributed import distribute, hold_gradients
+from training.fit.loaders import Batch
 from training.fit.losses import LossFunction
 from training.fit.optimizers import (
     group_parameters,
@@ -24,7 +25,6 @@ from training.fit.optimizers import (
 from training.imaging.synthetic import generate_images
 from training.networks.classifier import Classifier
 
-Batch = tuple[torch.Tensor, torch.Tensor]
 PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 

@@ -10,19 +10,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch.utils.data import DataLoader, Dataset, Sampler
 from torchvision.transforms import v2
 
 from training.config import Config
 from training.data.datasets import Split
 from training.data.decoded.masks import read_mask
-from training.data.decoded.pictures import find_files
+from training.data.decoded.pictures import get_file_pictures
 from training.data.mask_folder import MaskSplit
 from training.imaging.augmentation import Augmentation
 from training.imaging.decoding import decode_picture
-from training.imaging.picture_transforms import PictureTransforms
-from training.imaging.preprocessing import to_pil_image
+from training.imaging.picture_transforms import ChangedPicture, PictureTransforms
 
 Batch = tuple[torch.Tensor, torch.Tensor]  # pictures (n, H, W, C) of 0..255, and labels
 Row = tuple[int, int]  # the index of a picture, and the seed of its changes
@@ -153,42 +151,38 @@ class TrainingPictures(Dataset[Batch]):
     def __init__(self, split: Split, config: Config, classes: int) -> None:
         self.split, self.classes = split, classes
         self.transforms = PictureTransforms(config.augment, config.input)
-        self.files = find_files(split.pictures) if config.augment.resized_crop else None
+        self.files = get_file_pictures(split.pictures) if config.augment.resized_crop else None
         self.mix = make_mix(config.augment, classes)
 
     def __getitems__(self, rows: list[Row]) -> Batch:
         index = np.array([row for row, _ in rows])
         labels = self.split.labels[index]
         pictures = None if self.files is not None else self.split.pictures[index]
-        changed: list[torch.Tensor] = []
-        masks: list[torch.Tensor] = []
+        changed: list[ChangedPicture] = []
         with torch.random.fork_rng(devices=[]):  # without workers, dropout uses the same generator
             for place, (row, seed) in enumerate(rows):
                 torch.default_generator.manual_seed(seed)
                 mask = torch.from_numpy(labels[place]) if labels.ndim == 3 else None
                 if pictures is None:
-                    picture, mask = self.crop_file(row)
+                    changed.append(self.change_file(row))
                 else:
-                    picture, mask = self.transforms.crop(to_pil_image(pictures[place]), mask)
-                pixels, mask = self.transforms(picture, mask)
-                changed.append(pixels)
-                masks += [] if mask is None else [mask]
-            image = torch.stack(changed)  # (n, C, H, W)
-            label = torch.stack(masks) if masks else torch.from_numpy(labels)
+                    changed.append(self.transforms.change(pictures[place], mask))
+            image, masks = self.transforms.finish(changed)  # (n, C, H, W)
+            label = torch.from_numpy(labels) if masks is None else masks
             if self.mix:
                 image, label = self.mix(image.float(), label)
         return image.permute(0, 2, 3, 1), label
 
-    def crop_file(self, row: int) -> tuple[Image.Image, torch.Tensor | None]:
-        """A random crop of a file and of its mask."""
+    def change_file(self, row: int) -> ChangedPicture:
+        """Change a random crop of a file and of its mask."""
         split = self.split
         assert self.files is not None
         path = self.files.find_path(row)
         if not isinstance(split, MaskSplit):
-            return self.transforms.crop_file(path), None
+            return self.transforms.change_file(path)
         picture = decode_picture(path, self.files.input_spec.mode)
         mask = read_mask(split.files[row], self.classes)
-        return self.transforms.crop(picture, torch.from_numpy(mask))
+        return self.transforms.change_picture(picture, torch.from_numpy(mask))
 
 
 def make_mix(augment: Augmentation, classes: int) -> v2.Transform | None:

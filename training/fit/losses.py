@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from training.config import Config
-from training.imaging.augmentation import IGNORED
+from training.imaging.preprocessing import IGNORED
 
 LossFunction = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 

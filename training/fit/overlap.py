@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import torch
 
-from training.imaging.augmentation import IGNORED
+from training.imaging.preprocessing import IGNORED
 
 
 class Overlap(NamedTuple):

@@ -25,7 +25,7 @@ PHRASES = {  # of the measures by which the best epoch may be chosen
     "val_mean_average_precision": "validation mAP",
     "val_miou": "validation mIoU",
 }
-RANKED = {  # a measure of probabilities: torchmetrics' name of the score of each label
+TORCHMETRICS_NAMES = {  # of the score of each label, by the measure of probabilities
     "macro_f1": "f1_score",
     "macro_roc_auc": "auroc",
     "mean_average_precision": "average_precision",
@@ -88,7 +88,7 @@ class Tally:
             right = logits.argmax(1) == label
         self.right += int(right.sum())
         self.answers += right.numel()
-        if self.config.best in RANKED:
+        if self.config.best in TORCHMETRICS_NAMES:
             several = self.config.task == "multilabel"
             self.probabilities.append((logits.sigmoid() if several else logits.softmax(1)).cpu())
             self.labels.append(label.cpu())
@@ -106,7 +106,7 @@ def merge_tallies(tallies: Sequence[Tally]) -> dict[str, float]:
     answers = sum(tally.answers for tally in tallies)
     figures = {"val_loss": loss, "val_accuracy": right / answers}
     best = tallies[0].config.best
-    if best in RANKED and math.isfinite(loss):
+    if best in TORCHMETRICS_NAMES and math.isfinite(loss):
         p = torch.cat([part for tally in tallies for part in tally.probabilities])
         y = torch.cat([part for tally in tallies for part in tally.labels])
         figures[f"val_{best}"] = float(score_labels(str(best), p, y).nanmean())
@@ -123,7 +123,7 @@ def score_labels(measure: str, p: torch.Tensor, y: torch.Tensor) -> torch.Tensor
     several = y.ndim == 2
     counts = y.sum(0) if several else torch.bincount(y, minlength=p.shape[1])
     score: Any = getattr(
-        classification, f"{'multilabel' if several else 'multiclass'}_{RANKED[measure]}"
+        classification, f"{'multilabel' if several else 'multiclass'}_{TORCHMETRICS_NAMES[measure]}"
     )
     found: torch.Tensor = score(p, y.long(), p.shape[1], average="none").float()
     found = found.masked_fill(counts == 0, torch.nan)

@@ -6,6 +6,8 @@ interrupted search continues. Knows nothing of what happens in an epoch.
 
 import dataclasses
 import math
+import re
+import time
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,9 +16,11 @@ from typing import Any
 
 import optuna
 from matplotlib import pyplot
+from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.trial import Trial, TrialState
 from optuna.visualization import matplotlib as plots
+from sqlalchemy.exc import DBAPIError
 from tqdm import tqdm
 
 from training.config import Config
@@ -30,6 +34,7 @@ from training.fit.scores import PHRASES, get_best_measure
 from training.imaging.augmentation import Augmentation
 from training.imaging.preprocessing import Input
 
+OPENING_TRIES = 5
 HEARTBEAT_SECONDS = 30  # a trial without one for twice as long is repeated
 SEARCHED_FIELDS = (
     *("optimizer", "learning_rate", "batch_size", "weight_decay", "schedule", "dropout"),
@@ -64,7 +69,7 @@ def search_hyperparameters(
     )
     if not list_finished_trials(study):
         raise UserError(
-            f"No trial of {storage} has finished yet. "
+            f"No trial of {hide_password(storage)} has finished yet. "
             "Run more trials with --trials, or give them more time with --seconds."
         )
     best = suggest_config(config, optuna.trial.FixedTrial(study.best_trial.params))
@@ -79,27 +84,13 @@ def open_study(config: Config, storage: str) -> optuna.Study:
     Raises:
         UserError: the database cannot be opened.
     """
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # heartbeats
-    try:
-        study = optuna.create_study(
-            storage=RDBStorage(
-                storage,
-                heartbeat_interval=HEARTBEAT_SECONDS,
-                heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),
-            ),
-            study_name=config.name,
-            load_if_exists=True,
-            direction="minimize" if get_best_measure(config)[1] > 0 else "maximize",
-            pruner=optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=1),
-        )
-    except Exception as error:  # each database raises its own kinds
-        raise UserError(f"The study {storage} cannot be opened: {error}.") from error
+    study = create_study(config, storage)
     measure = get_best_measure(config)[0]
     if study.user_attrs.get("measure", measure) != measure:
         raise UserError(
-            f"The study {storage} compares trials by {study.user_attrs['measure']}, the config by "
-            f"{measure}. Set `best` as it was, or begin another study with --out."
+            f"The study {hide_password(storage)} compares trials by "
+            f"{study.user_attrs['measure']}, the config by {measure}. Set `best` as "
+            "it was, or begin another study with --out."
         )
     study.set_user_attr("measure", measure)
     # A process that joins or continues the study must sample other numbers than before.
@@ -108,6 +99,42 @@ def open_study(config: Config, storage: str) -> optuna.Study:
     if not study.trials:
         study.enqueue_trial(get_first_parameters(config))
     return study
+
+
+def create_study(config: Config, storage: str) -> optuna.Study:
+    """The study of the config's name in a database, which gets its tables if it is new.
+
+    Of searchers that begin together, all but one fail to make the tables, and try again.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # heartbeats
+    for tries_left in reversed(range(OPENING_TRIES)):
+        try:
+            return optuna.create_study(
+                storage=RDBStorage(
+                    storage,
+                    heartbeat_interval=HEARTBEAT_SECONDS,
+                    heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),
+                ),
+                study_name=config.name,
+                load_if_exists=True,
+                direction="minimize" if get_best_measure(config)[1] > 0 else "maximize",
+                pruner=optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=1),
+            )
+        except Exception as error:  # each database raises its own kinds
+            if tries_left and isinstance(error, DBAPIError | StorageInternalError):
+                time.sleep(0.5)  # they are made by then
+                continue
+            missing = isinstance(error, ImportError) and error.__cause__  # the database's driver
+            reason = str(missing or error).rstrip(".")
+            shown = hide_password(storage)
+            raise UserError(f"The study {shown} cannot be opened: {reason}.") from error
+    raise AssertionError("the last try returns or raises")
+
+
+def hide_password(storage: str) -> str:
+    """The URL of a database without the password in it."""
+    return re.sub(r"(//[^/@]*?):.*@", r"\1:***@", storage)
 
 
 def suggest_config(config: Config, trial: Trial | optuna.trial.FixedTrial) -> Config:

@@ -110,8 +110,9 @@ class TrainingRun:
         """Loss, accuracy and the measure of the best epoch, on the validation split."""
         learner = self.learner
         learner.kept.eval()
-        share_buffers(learner.kept)
         share_buffers(learner.model)
+        if learner.average:
+            share_buffers(learner.kept)
         tally = Tally(self.config, len(self.data.labels))
         for image, label in self.val_loader.iterate():
             label = label.to(self.device)

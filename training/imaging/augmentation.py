@@ -1,6 +1,6 @@
 """The settings of augmentation: what is changed at random in the pictures of training, and how far.
 
-`picture_transforms` makes the changes.
+`picture_transforms` and `distortion` make the changes.
 """
 
 from typing import Annotated, ClassVar, Literal
@@ -12,7 +12,6 @@ from training.validation import CHECKED, Settings
 
 Strength = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
-IGNORED = 255  # value of pixels of a mask that no loss and no figure counts
 
 
 @dataclass(frozen=True, config=CHECKED)
@@ -39,6 +38,11 @@ class Augmentation(Settings):
     erase: Share = 0.0  # share of the pictures of which a rectangle is erased
     mixup: Strength = 0.0  # alpha of the Beta distribution that two pictures are mixed by
     cutmix: Strength = 0.0  # the same for a rectangle of one picture in another
+
+    @property
+    def moves(self) -> bool:
+        """Whether pictures are shifted, turned, scaled or sheared."""
+        return bool(self.shift or self.rotate or self.scale or self.shear)
 
     def find_clash(self, masks: bool, mixable: bool) -> str:
         """The sentence for settings that do not suit the task; empty if all do.

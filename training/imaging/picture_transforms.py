@@ -1,31 +1,38 @@
-"""The random changes of one training picture, and of its mask, as an `Augmentation` says.
+"""The random changes of training pictures, and of their masks, as an `Augmentation` says.
 
-Most are torchvision's transforms v2, on Pillow's pictures, where they are the fastest. Bending,
-fading and noise are our own: v2 has none, or takes 20 times as long. All random numbers come from
-torch's default generator.
+Most are torchvision's transforms v2, on one Pillow picture after the other, where they are the
+fastest. `distortion` makes the others on a whole batch. All random numbers of a picture come from
+torch's default generator while the picture is changed.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from torchvision import tv_tensors
 from torchvision.transforms import InterpolationMode, v2
 
-from training.imaging.augmentation import IGNORED, Augmentation
-from training.imaging.preprocessing import Input
+from training.imaging.augmentation import Augmentation
+from training.imaging.distortion import Distortion, Numbers
+from training.imaging.preprocessing import Input, Pixels, to_pil_image
 from training.imaging.random_crop import load_random_crop
 from training.imaging.random_move import RandomMove
 
-BENDS = 5  # per side: the points that elastic bending moves
+
+class ChangedPicture(NamedTuple):
+    """A picture (C, H, W) uint8, its mask (H, W) uint8, and the numbers for what is left to do."""
+
+    pixels: torch.Tensor
+    mask: torch.Tensor | None
+    numbers: Numbers
 
 
 class PictureTransforms:
     """Changes pictures, and masks along with them."""
 
     def __init__(self, augment: Augmentation, input_spec: Input) -> None:
-        self.augment = augment
         self.mode = input_spec.mode
         height, width = input_spec.height, input_spec.width
         self.resized_crop = None
@@ -37,79 +44,54 @@ class PictureTransforms:
                 (shape * 3 / 4, shape * 4 / 3),
                 InterpolationMode(input_spec.interpolation),
             )
-        cut = [min(augment.crop or side, side) for side in (height, width)]
-        self.changes = v2.Compose(list_changes(augment, cut[0], cut[1]))
-        mean = [255 * value for value in input_spec.mean]
-        self.erase = v2.RandomErasing(augment.erase, value=mean)
-        self.spread = upsample(cut[0]), upsample(cut[1])
-        rows, columns = ((torch.arange(side) * 2 + 1) / side - 1 for side in cut)
-        self.places = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), 2)  # (H, W, 2)
+        height, width = (min(augment.crop or side, side) for side in (height, width))
+        changes = list_changes(augment, height, width)
+        self.changes = v2.Compose(changes) if changes else None
+        self.distortion = Distortion(augment, height, width, input_spec.mean)
 
-    def crop_file(self, path: Path) -> Image.Image:
-        """A random crop of a file in the network's size."""
-        assert self.resized_crop is not None
-        return load_random_crop(path, self.mode, self.resized_crop)
+    def change(self, pixels: Pixels, mask: torch.Tensor | None = None) -> ChangedPicture:
+        """Change pixels (H, W, C) of the network's size."""
+        if self.resized_crop or self.changes:
+            return self.change_picture(to_pil_image(pixels), mask)
+        image = torch.from_numpy(pixels).permute(2, 0, 1)  # (C, H, W)
+        return ChangedPicture(image, mask, self.distortion.draw())
 
-    def crop(
-        self, picture: Image.Image, mask: torch.Tensor | None
-    ) -> tuple[Image.Image, torch.Tensor | None]:
-        """A random crop of a picture and of its mask, if the settings say so."""
-        if self.resized_crop is None:
-            return picture, mask
-        if mask is None:
-            return self.resized_crop(picture), None
-        cropped: tuple[Image.Image, torch.Tensor] = self.resized_crop(
-            picture, tv_tensors.Mask(mask)
-        )
-        return cropped
-
-    def __call__(
+    def change_picture(
         self, picture: Image.Image, mask: torch.Tensor | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """The changed picture (C, H, W), and the changed mask (H, W) uint8."""
-        if mask is None:
-            picture = self.changes(picture)
-        else:
+    ) -> ChangedPicture:
+        """Change a whole picture, of any size if there is a random crop."""
+        if self.resized_crop and mask is not None:
+            picture, mask = self.resized_crop(picture, tv_tensors.Mask(mask))
+        elif self.resized_crop:
+            picture = self.resized_crop(picture)
+        return self.change_cut(picture, mask)
+
+    def change_file(self, path: Path) -> ChangedPicture:
+        """Change a random crop of a file."""
+        assert self.resized_crop is not None
+        return self.change_cut(load_random_crop(path, self.mode, self.resized_crop), None)
+
+    def change_cut(self, picture: Image.Image, mask: torch.Tensor | None) -> ChangedPicture:
+        if self.changes and mask is not None:
             picture, mask = self.changes(picture, tv_tensors.Mask(mask))
+        elif self.changes:
+            picture = self.changes(picture)
+        if mask is not None:
             mask = mask.as_subclass(torch.Tensor)
         pixels = v2.functional.pil_to_tensor(picture)  # (C, H, W) uint8
-        pixels, mask = self.bend(pixels, mask)
-        return self.erase(self.distort_colors(pixels)), mask
+        return ChangedPicture(pixels, mask, self.distortion.draw())
 
-    def bend(
-        self, x: torch.Tensor, mask: torch.Tensor | None
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Move the pixels smoothly, in other directions in other places."""
-        if not self.augment.elastic:
-            return x, mask
-        high, wide = self.spread  # (H, 5), (W, 5)
-        coarse = torch.randn(2, BENDS, BENDS) * 2 * self.augment.elastic
-        moves = high @ coarse @ wide.T  # (2, H, W) in -1..1
-        grid = (self.places + moves.permute(1, 2, 0))[None]  # (1, H, W, 2)
-        bent = F.grid_sample(
-            x[None].float(), grid, "bilinear", self.augment.padding, align_corners=False
-        )[0].clamp(0, 255)
-        if mask is None:
-            return bent, None
-        # Outside is 0 for the sampling: so is what a mask ignores.
-        inverted = (IGNORED - mask.float())[None, None]
-        moved = F.grid_sample(inverted, grid, "nearest", self.augment.padding, align_corners=False)
-        return bent, (IGNORED - moved[0, 0]).round().to(torch.uint8)
-
-    def distort_colors(self, x: torch.Tensor) -> torch.Tensor:
-        """Fade a picture (C, H, W) of 0..255, and add noise."""
-        if self.augment.fade:
-            black, white = (torch.rand(2) * self.augment.fade).tolist()
-            x = 255 * black + x * (1 - black - white)
-        if self.augment.noise:
-            strength = 255 * self.augment.noise * float(torch.rand(()))
-            x = (x + strength * torch.randn(x.shape)).clamp(0, 255)
-        return x
+    def finish(self, changed: Sequence[ChangedPicture]) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """The pictures (n, C, H, W) of a batch, and their masks (n, H, W) uint8."""
+        pixels = torch.stack([each.pixels for each in changed])
+        masks = [each.mask for each in changed if each.mask is not None]
+        mask = torch.stack(masks) if masks else None
+        return self.distortion.apply(pixels, mask, [each.numbers for each in changed])
 
 
 def list_changes(augment: Augmentation, height: int, width: int) -> list[v2.Transform]:
     """The transforms of v2, in their order, for pictures of one size."""
-    changes: list[v2.Transform] = [v2.Identity()]  # a `Compose` of nothing is refused
+    changes: list[v2.Transform] = []
     if augment.crop:
         changes.append(v2.RandomCrop((height, width)))
     if augment.turn:
@@ -122,15 +104,8 @@ def list_changes(augment: Augmentation, height: int, width: int) -> list[v2.Tran
         changes.append(v2.RandAugment(magnitude=augment.rand_augment))
     if augment.trivial_augment:
         changes.append(v2.TrivialAugmentWide())
-    if augment.shift or augment.rotate or augment.scale or augment.shear:
+    if augment.moves and not augment.elastic:  # bending moves the picture as well
         changes.append(RandomMove(augment))
     if augment.brightness:
         changes.append(v2.ColorJitter(augment.brightness, augment.brightness))
     return changes
-
-
-def upsample(side: int) -> torch.Tensor:
-    """The matrix (side, 5) that interpolates between the points of `bend`."""
-    points = torch.eye(BENDS)[None, :, :, None]  # (1, 5, 5, 1)
-    size = [side, 1]
-    return F.interpolate(points, size, mode="bicubic", align_corners=True)[0, :, :, 0].T

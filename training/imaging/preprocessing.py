@@ -21,6 +21,7 @@ from training.imaging.decoding import decode_picture
 from training.validation import CHECKED, Settings
 
 Pixels = NDArray[np.uint8]
+IGNORED = 255  # value of pixels of a mask that no loss and no figure counts
 
 # Functions of pixels (N, H, W, C).
 Predictor = Callable[[Pixels], NDArray[np.float32]]  # logits or probabilities (N, K)

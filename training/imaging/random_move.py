@@ -4,7 +4,6 @@ It does what RandomAffine of torchvision does, but it also continues a picture b
 There Pad, RandomAffine and CenterCrop would take three times as long.
 """
 
-import math
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,10 @@ from PIL import Image
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from training.imaging.augmentation import IGNORED, Augmentation
+from training.imaging.augmentation import Augmentation
+from training.imaging.preprocessing import IGNORED
+
+MOVES = 5  # random numbers of a move: turn, zoom, shear, right and down
 
 
 class RandomMove(v2.Transform):  # type: ignore[misc]  # torchvision has no types
@@ -29,23 +31,8 @@ class RandomMove(v2.Transform):  # type: ignore[misc]  # torchvision has no type
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
         """The matrix (2, 3) from a place in the result to one in the picture."""
         height, width = v2.functional.get_size(flat_inputs[0])
-        augment = self.augment
-        turn, zoom, shear, right, down = (2 * torch.rand(5) - 1).tolist()
-        angle = math.radians(turn * augment.rotate)
-        cos, sin = math.cos(angle), math.sin(angle)
-        zoom, shear = 1 + zoom * augment.scale, shear * augment.shear
-        # Forward it is zoom * rotation @ ((1, shear), (0, 1)) around the middle, then the shift.
-        a, b, c, d = (each / zoom for each in (cos + shear * sin, sin - shear * cos, -sin, cos))
-        x, y = width / 2, height / 2
-        moved_x, moved_y = (x + augment.shift * right * width, y + augment.shift * down * height)
-        return {
-            "matrix": np.array(
-                [
-                    [a, b, x - a * moved_x - b * moved_y],
-                    [c, d, y - c * moved_x - d * moved_y],
-                ]
-            )
-        }
+        numbers = torch.rand(1, MOVES).numpy()
+        return {"matrix": make_matrices(self.augment, numbers, width, height)[0]}
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
         """Move a picture by interpolation, a mask without it."""
@@ -69,6 +56,25 @@ class RandomMove(v2.Transform):  # type: ignore[misc]  # torchvision has no type
         return image.transform(
             size, Image.Transform.AFFINE, matrix.ravel().tolist(), resampling, fillcolor=outside
         )
+
+
+def make_matrices(
+    augment: Augmentation, numbers: NDArray[np.float32], width: int, height: int
+) -> NDArray[np.float64]:
+    """Matrices (n, 2, 3) from a place in the result to one in the picture, in pixels.
+
+    By numbers of 0..1 (n, 5).
+    """
+    turn, zoom, shear, right, down = (2 * numbers.astype(float) - 1).T
+    angle = np.radians(turn * augment.rotate)
+    cos, sin = np.cos(angle), np.sin(angle)
+    zoom, shear = 1 + zoom * augment.scale, shear * augment.shear
+    # Forward it is zoom * rotation @ ((1, shear), (0, 1)) around the middle, then the shift.
+    a, b, c, d = (each / zoom for each in (cos + shear * sin, sin - shear * cos, -sin, cos))
+    x, y = width / 2, height / 2
+    moved_x, moved_y = x + augment.shift * right * width, y + augment.shift * down * height
+    rows = [[a, b, x - a * moved_x - b * moved_y], [c, d, y - c * moved_x - d * moved_y]]
+    return np.array(rows).transpose(2, 0, 1)
 
 
 def extend(

@@ -45,6 +45,7 @@ class TorchvisionOptions(Settings):
     PREFIX: ClassVar[str] = "options."
 
     stem: Literal["imagenet", "small"] = "imagenet"  # small: for ResNets on small pictures
+    last_stride: Literal[1, 2] = 2  # of a ResNet's last stage; 1: its map is twice as fine
 
 
 class DenseNet(models.DenseNet):  # type: ignore[misc]
@@ -63,8 +64,12 @@ def list_torchvision_names() -> list[str]:
 
 
 def build_torchvision(architecture: str, classes: int, /, **options: Any) -> nn.Module:
-    """An untrained network. `stem="small"` gives a ResNet a map of 4x4 on 64-pixel pictures."""
-    stem = TorchvisionOptions(**options).stem
+    """An untrained network.
+
+    On pictures of 64 pixels a ResNet has a map of 2x2. `stem="small"` makes that 4x4, and
+    `last_stride=1` doubles it, too.
+    """
+    chosen = TorchvisionOptions(**options)
     extra: dict[str, Any] = {}
     if architecture in INCEPTIONS:
         extra = {"aux_logits": False, "init_weights": True}
@@ -72,13 +77,25 @@ def build_torchvision(architecture: str, classes: int, /, **options: Any) -> nn.
     if isinstance(network, models.DenseNet):
         network.features.add_module("relu5", nn.ReLU())
         network.__class__ = DenseNet
-    if stem == "small":
-        if not isinstance(network, models.ResNet):
-            raise UserError(f"stem='small' works for ResNets only, not for {architecture}.")
+    if isinstance(network, models.ResNet):
+        change_resnet(network, chosen)
+    for name, usual in vars(TorchvisionOptions()).items():
+        value = getattr(chosen, name)
+        if value != usual and not isinstance(network, models.ResNet):
+            raise UserError(f"{name}={value!r} works for ResNets only, not for {architecture}.")
+    return network
+
+
+def change_resnet(network: models.ResNet, chosen: TorchvisionOptions) -> None:
+    """Replace the stem of a ResNet, and the stride of its last stage, as the options say."""
+    if chosen.stem == "small":
         network.conv1 = nn.Conv2d(3, network.conv1.out_channels, 3, 2, 1, bias=False)
         nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out", nonlinearity="relu")
         network.maxpool = nn.Identity()
-    return network
+    if chosen.last_stride == 1:
+        for module in network.layer4[0].modules():
+            if isinstance(module, nn.Conv2d):
+                module.stride = (1, 1)
 
 
 def find_torchvision_layer(network: nn.Module) -> str | None:

@@ -15,8 +15,7 @@ from training.evaluate.masks.overlap import MaskEvaluation
 from training.gradcam.heatmap import render_heatmap
 from training.gradcam.masks.pixels import ANY_CLASS
 from training.graph.session import MaskRunner
-from training.imaging.augmentation import IGNORED
-from training.imaging.preprocessing import Pixels
+from training.imaging.preprocessing import IGNORED, Pixels
 from training.report.plots import (
     MAX_CONFUSION_CLASSES,
     PLOTS,

@@ -100,13 +100,22 @@ def list_remarks(figures: dict[str, Any]) -> list[str]:
 
 
 def format_table(figures: dict[str, Any], head: str = "| measure | value |") -> list[str]:
-    """The scalar figures as a Markdown table. None is a figure that is not defined."""
+    """The scalar figures as a Markdown table. None is a figure that is not defined.
+
+    A figure with a 95 % confidence interval has it beside it.
+    """
     rows = [
-        f"| {name.replace('_', ' ')} | {format_figure(value, 6)} |"
+        f"| {name.replace('_', ' ')} | {format_figure(value, 6)}{format_interval(figures, name)} |"
         for name, value in figures.items()
         if isinstance(value, int | float | None)
     ]
     return [head, "|---|---|", *rows]
+
+
+def format_interval(figures: dict[str, Any], name: str) -> str:
+    """The 95 % confidence interval of a figure, if it has one."""
+    interval = figures.get("intervals", {}).get(name)
+    return f" (95 %: {interval[0]:.4f} to {interval[1]:.4f})" if interval else ""
 
 
 def format_figure(value: float | None, digits: int) -> str:

@@ -4,6 +4,8 @@ They share queue, limits and batches with all other calls, and what they say wit
 This module does not know how messages are written.
 """
 
+import asyncio
+from functools import partial
 from itertools import chain
 from typing import NamedTuple
 
@@ -25,15 +27,24 @@ from service.api.grpc.responses import (
 )
 from service.api.routing import Handler, Route
 from service.api.status import StatusEndpoints
-from service.api.upload import UploadReception, add_images, find_model, note_warnings
+from service.api.upload import (
+    UploadReception,
+    add_images,
+    find_model,
+    note_model,
+    note_warnings,
+)
 from service.api.v2.answering import answer_images, warn_of
 from service.api.v2.answers import count_values, make_outputs
-from service.api.v2.endpoints import INDEX_BYTES, SERVER, V2Endpoints
+from service.api.v2.endpoints import INDEX_BYTES
 from service.api.v2.infer import InferRequest, fit_request
+from service.api.v2.metadata import SERVER, describe_model, list_versions
+from service.artifact.layout import make_reference
 from service.http.body import Body
 from service.http.compression import decompress_body
 from service.http.request import Request
 from service.http.response import encode_json
+from service.http.shared_result import SharedResult
 from service.inference.admission import Admission
 from service.inference.classifier import Classifier
 from service.long_answers import PIECE_VALUES, AnswerBuffer, write_in_pieces
@@ -70,7 +81,6 @@ class GrpcEndpoints:
         admission: Admission,
         classifier: Classifier,
         status: StatusEndpoints,
-        v2: V2Endpoints,
     ) -> None:
         self._max_request_bytes = settings.max_request_bytes
         self._max_upload_bytes = settings.max_upload_bytes
@@ -78,7 +88,8 @@ class GrpcEndpoints:
         self._admission = admission
         self._classifier = classifier
         self._status = status
-        self._v2 = v2
+        self._whole_index = SharedResult(self._write_index)
+        self._ready_index = SharedResult(partial(self._write_index, only_ready=True))
 
     def endpoints(self) -> list[Route]:
         """Return the route table of the port for gRPC."""
@@ -111,9 +122,14 @@ class GrpcEndpoints:
     async def index(self, request: Request) -> Response:
         """RepositoryIndex: every version in the repository, or those that are ready."""
         only_ready = read_index_request(await _read_message(request))
-        entries = self._v2.list_versions()
-        ready = [entry for entry in entries if entry["state"] == "READY"]
-        return Response(write_index(ready if only_ready else entries))
+        index = self._ready_index if only_ready else self._whole_index
+        return Response(await index.get())
+
+    async def _write_index(self, *, only_ready: bool = False) -> bytes:
+        entries = list_versions(self._repository)
+        if only_ready:
+            entries = [entry for entry in entries if entry["state"] == "READY"]
+        return await asyncio.to_thread(write_index, entries)
 
     async def model_ready(self, request: Request) -> Response:
         """ModelReady: whether a model can answer."""
@@ -126,7 +142,7 @@ class GrpcEndpoints:
     async def model(self, request: Request) -> Response:
         """ModelMetadata: the tensors of a model."""
         model = await self._find(request)
-        return Response(write_model_metadata(self._v2.describe_model(model)))
+        return Response(write_model_metadata(describe_model(model, self._repository)))
 
     async def infer(self, request: Request) -> Response:
         """ModelInfer: run the model on N images."""
@@ -134,7 +150,7 @@ class GrpcEndpoints:
             request, self._admission, self._max_request_bytes, self._read_inference, is_raw=True
         )
         async with upload as ((inputs, model, is_raw), permit):
-            find_model(self._repository, f"{model.name}/{model.version}", request)
+            note_model(request, model)
             add_images(request, permit, len(inputs.images), model)
             answers = await answer_images(inputs, model, self._classifier, request.timings, permit)
             warnings = [warn_of(answer, model) for answer in answers]
@@ -161,7 +177,7 @@ class GrpcEndpoints:
 
     async def _find(self, request: Request) -> Model:
         name, version = read_named_model(await _read_message(request))
-        return find_model(self._repository, f"{name}/{version}" if version else name, request)
+        return find_model(self._repository, make_reference(name, version), request)
 
 
 async def _read_message(request: Request) -> Body:

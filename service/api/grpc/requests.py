@@ -14,6 +14,8 @@ from service.api.grpc.wire import (
     MAX_FIELDS,
     MAX_VALUES,
     Field,
+    FieldCount,
+    make_malformed,
     make_too_many,
     read_fields,
     read_integers,
@@ -22,6 +24,7 @@ from service.api.grpc.wire import (
 )
 from service.api.v2.schemas import MAX_DIMENSIONS, MAX_TENSORS, InferCall
 from service.api.v2.tensors import BYTES, BinaryData, validate_call
+from service.artifact.layout import make_reference
 from service.errors import BadRequest, excerpt
 from service.http.body import Body
 
@@ -86,18 +89,18 @@ def read_infer_request(body: Body) -> InferMessage:
     inputs: list[dict[str, Any]] = []
     outputs: list[dict[str, Any]] = []
     raw: list[BinaryData] = []
-    for field in read_fields(BinaryData(body, 0, len(body))):
+    total = FieldCount()
+    for field in read_fields(BinaryData(body, 0, len(body)), total=total):
         if field.number in texts:
             texts[field.number] = read_text(field)
         elif field.number == PARAMETERS:
-            parameters |= _read_parameter(field)
+            parameters |= _read_parameter(field, total)
         elif field.number == INPUTS and len(inputs) <= MAX_TENSORS:  # one too many is rejected
-            inputs.append(_read_input(field))
+            inputs.append(_read_input(field, total))
         elif field.number == OUTPUTS and len(outputs) <= MAX_TENSORS:
-            outputs.append(_read_output(field))
+            outputs.append(_read_output(field, total))
         elif field.number == RAW:
-            assert isinstance(field.part, BinaryData)
-            raw.append(field.part)
+            raw.append(_get_bytes(field))
     if raw and len(inputs) <= MAX_TENSORS:
         _attach_raw(inputs, raw)
     document = {
@@ -108,7 +111,7 @@ def read_infer_request(body: Body) -> InferMessage:
     }
     call = validate_call(document)
     name, version = texts[MODEL], texts[VERSION]
-    return InferMessage(f"{name}/{version}" if version else name, call, bool(raw))
+    return InferMessage(make_reference(name, version), call, bool(raw))
 
 
 def _attach_raw(inputs: list[dict[str, Any]], raw: list[BinaryData]) -> None:
@@ -127,11 +130,11 @@ def _attach_raw(inputs: list[dict[str, Any]], raw: list[BinaryData]) -> None:
         tensor["data"] = part
 
 
-def _read_input(field: Field) -> dict[str, Any]:
+def _read_input(field: Field, total: FieldCount) -> dict[str, Any]:
     tensor: dict[str, Any] = {"name": "", "datatype": "", "parameters": {}, "data": NOTHING}
     shape: list[int] = []
     contents: Field | None = None
-    for own in _read_message(field):
+    for own in _read_message(field, total):
         if own.number == NAME:
             tensor["name"] = read_text(own)
         elif own.number == DATATYPE:
@@ -139,32 +142,32 @@ def _read_input(field: Field) -> dict[str, Any]:
         elif own.number == SHAPE and len(shape) <= MAX_DIMENSIONS:
             shape += read_integers(own)[: MAX_DIMENSIONS + 1].tolist()
         elif own.number == TENSOR_PARAMETERS:
-            tensor["parameters"] |= _read_parameter(own)
+            tensor["parameters"] |= _read_parameter(own, total)
         elif own.number == CONTENTS:
             contents = own
     tensor["shape"] = shape
     if contents is not None:
-        tensor["data"] = _read_contents(contents, tensor["name"], tensor["datatype"])
+        tensor["data"] = _read_contents(contents, tensor, total)
     return tensor
 
 
 def _read_contents(
-    contents: Field, name: str, datatype: str
+    contents: Field, tensor: dict[str, Any], total: FieldCount
 ) -> list[BinaryData] | NDArray[np.int64]:
     """Return the texts or the numbers of an input, from the field for its datatype."""
+    name, datatype = tensor["name"], tensor["datatype"]
     wanted = CONTENTS_OF.get(datatype)
     numbers: list[NDArray[np.int64]] = []
     texts: list[BinaryData] = []
     count = 0
-    for field in _read_message(contents):
+    for field in _read_message(contents, total):
         if wanted is None or field.number != CONTENTS_NAMES[wanted]:
             raise BadRequest(
                 f"The contents of the input '{excerpt(name)}' of {excerpt(datatype)} must be in "
                 f"{wanted or 'raw_input_contents'}."
             )
         if datatype == BYTES:
-            assert isinstance(field.part, BinaryData)
-            texts.append(field.part)
+            texts.append(_get_bytes(field))
         else:
             numbers.append(read_integers(field))
             count += len(numbers[-1])
@@ -175,17 +178,17 @@ def _read_contents(
     return np.concatenate(numbers) if numbers else np.empty(0, np.int64)
 
 
-def _read_output(field: Field) -> dict[str, Any]:
+def _read_output(field: Field, total: FieldCount) -> dict[str, Any]:
     output: dict[str, Any] = {"name": "", "parameters": {}}
-    for own in _read_message(field):
+    for own in _read_message(field, total):
         if own.number == NAME:
             output["name"] = read_text(own)
         elif own.number == OUTPUT_PARAMETERS:
-            output["parameters"] |= _read_parameter(own)
+            output["parameters"] |= _read_parameter(own, total)
     return output
 
 
-def _read_parameter(field: Field) -> dict[str, Any]:
+def _read_parameter(field: Field, total: FieldCount) -> dict[str, Any]:
     """Return the one entry that a field of a map holds."""
     key, value = "", None
     readers: dict[int, Callable[[Field], Any]] = {
@@ -194,18 +197,25 @@ def _read_parameter(field: Field) -> dict[str, Any]:
         TEXT: read_text,
         UNSIGNED: lambda own: own.value,
     }
-    for own in _read_message(field, most=2):
+    for own in _read_message(field, total, most=2):
         if own.number == KEY:
             key = read_text(own)
         elif own.number == VALUE:
-            for held in _read_message(own, most=1):
+            for held in _read_message(own, total, most=1):
                 if held.number in readers:
                     value = readers[held.number](held)
     return {key: value}
 
 
-def _read_message(field: Field, most: int = MAX_FIELDS) -> Iterator[Field]:
+def _read_message(field: Field, total: FieldCount, most: int = MAX_FIELDS) -> Iterator[Field]:
     """Return the fields of a message in a field."""
     if field.kind != LENGTH:
-        raise BadRequest("The message is malformed: it is not of the type that this call takes.")
-    return read_fields(field.part, most)
+        raise make_malformed()
+    return read_fields(field.part, most, total)
+
+
+def _get_bytes(field: Field) -> BinaryData:
+    """Return the place of a field's bytes."""
+    if field.kind != LENGTH:
+        raise make_malformed()
+    return BinaryData(field.part.body, field.part.begin, field.part.end)

@@ -3,13 +3,15 @@
 This module knows fields and datatypes. It knows no models, and nothing of connections.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from service.api.grpc.wire import (
+    count_packed_bytes,
     pack_small_integers,
     write_bytes,
     write_flag,
@@ -17,7 +19,13 @@ from service.api.grpc.wire import (
     write_integers,
     write_text,
 )
-from service.api.v2.outputs import OutputTensor, Texts, describe_output, write_block
+from service.api.v2.outputs import (
+    OutputTensor,
+    Texts,
+    cut_values,
+    describe_output,
+    write_block,
+)
 from service.api.v2.schemas import IndexEntry, ModelMetadata, ServerMetadata, TensorMetadata
 from service.long_answers import AnswerBuffer
 
@@ -40,36 +48,31 @@ def write_infer_response(
 
     `model` is name and version, and `warnings` a text in JSON.
     """
-    parts = [
-        write_text(MODEL, model[0]),
-        write_text(VERSION, model[1]),
-        write_text(ID, request_id or ""),
-        write_bytes(
-            PARAMETERS, write_text(KEY, "warnings") + write_bytes(VALUE, write_text(TEXT, warnings))
-        ),
+    head = write_text(MODEL, model[0]) + write_text(VERSION, model[1])
+    head += write_text(ID, request_id or "")
+    text = write_bytes(VALUE, write_text(TEXT, warnings))
+    parts: list[Iterable[bytes]] = [
+        [head, write_bytes(PARAMETERS, write_text(KEY, "warnings") + text)]
     ]
-    blocks: list[bytes] = []
+    blocks: list[Iterable[bytes]] = []
     for output in outputs:
         described = describe_output(output)
         head = write_text(NAME, output.name) + write_text(DATATYPE, described["datatype"])
         head += write_integers(SHAPE, described["shape"])
         if is_raw:
-            length, pieces = write_block(output.values)
-            blocks += [write_head(RAW, length), *pieces]
-            parts.append(write_bytes(OUTPUTS, head))
+            length, block = write_block(output.values)
+            blocks += [[write_head(RAW, length)], block]
+            parts.append([write_bytes(OUTPUTS, head)])
         else:
-            contents = _write_contents(output.values)
-            length = sum(map(len, contents))
-            contents_head = write_head(CONTENTS, length)
-            size = len(head) + len(contents_head) + length
-            parts += [write_head(OUTPUTS, size), head, contents_head, *contents]
-    buffer.add(parts)
-    buffer.add(blocks)
+            length, contents = _write_contents(output.values)
+            head += write_head(CONTENTS, length)
+            parts += [[write_head(OUTPUTS, len(head) + length), head], contents]
+    buffer.add(chain.from_iterable([*parts, *blocks]))
 
 
-def write_liveness(is_so: bool) -> bytes:
+def write_liveness(is_well: bool) -> bytes:
     """Write a ServerLiveResponse, ServerReadyResponse or ModelReadyResponse."""
-    return write_flag(1, is_so)
+    return write_flag(1, is_well)
 
 
 def write_server_metadata(server: ServerMetadata) -> bytes:
@@ -107,14 +110,19 @@ def _write_tensor(tensor: TensorMetadata) -> bytes:
     return head + write_integers(SHAPE, tensor["shape"])
 
 
-def _write_contents(values: NDArray[Any] | Texts) -> list[bytes]:
-    """Return an output's values as an InferTensorContents, in pieces."""
+def _write_contents(values: NDArray[Any] | Texts) -> tuple[int, Iterable[bytes]]:
+    """Return an output's values as an InferTensorContents: the number of bytes, and the pieces."""
     if isinstance(values, Texts):
-        return [
+        pieces = [
             b"".join(write_bytes(BYTES_CONTENTS, text.encode()) for text in texts)
             for texts in values.pieces
         ]
+        return sum(map(len, pieces)), pieces
     if values.dtype == np.uint8:
-        return [write_bytes(UINT_CONTENTS, pack_small_integers(values))]
-    length, pieces = write_block(values)
-    return [write_head(FP32_CONTENTS, length), *pieces]
+        length = count_packed_bytes(values)
+        block: Iterable[bytes] = map(pack_small_integers, cut_values(values))
+        head = write_head(UINT_CONTENTS, length)
+    else:
+        length, block = write_block(values)
+        head = write_head(FP32_CONTENTS, length)
+    return len(head) + length, chain([head], block)

@@ -18,6 +18,7 @@ VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5  # kinds of fields
 FIXED_SIZES = {FIXED64: 8, FIXED32: 4}
 MAX_VARINT_BYTES = 10
 MAX_FIELDS = 128  # of one message; those of messages in it are counted anew
+MAX_ALL_FIELDS = 1024  # of a message with all messages in it
 MAX_TEXT_BYTES = 4096
 MAX_VALUES = 1_000_000  # of a packed list
 
@@ -31,7 +32,29 @@ class Field(NamedTuple):
     part: Part
 
 
-def read_fields(part: Part, most: int = MAX_FIELDS) -> Iterator[Field]:
+class FieldCount:
+    """Counts the fields of a message and of all messages in it."""
+
+    def __init__(self) -> None:
+        self._left = MAX_ALL_FIELDS
+
+    def add(self) -> None:
+        """Count one more.
+
+        Raises:
+            BadRequest: There are too many.
+        """
+        self._left -= 1
+        if self._left < 0:
+            raise BadRequest(
+                f"The message has more than {MAX_ALL_FIELDS} fields in all: send fewer, and lists "
+                "packed."
+            )
+
+
+def read_fields(
+    part: Part, most: int = MAX_FIELDS, total: FieldCount | None = None
+) -> Iterator[Field]:
     """Yield the fields of a message, `most` of them, in the order in which they were sent.
 
     Raises:
@@ -40,6 +63,8 @@ def read_fields(part: Part, most: int = MAX_FIELDS) -> Iterator[Field]:
     at, count = part.begin, 0
     while at < part.end:
         count += 1
+        if total:
+            total.add()
         if count > most:
             raise BadRequest(
                 f"A message has more than {most} fields: send fewer, and lists packed."
@@ -55,9 +80,9 @@ def read_fields(part: Part, most: int = MAX_FIELDS) -> Iterator[Field]:
         elif kind in FIXED_SIZES:
             at += FIXED_SIZES[kind]
         else:
-            raise _make_malformed()
+            raise make_malformed()
         if at > part.end or not number:
-            raise _make_malformed()
+            raise make_malformed()
         yield Field(number, kind, value, type(part)(part.body, begin, at))
 
 
@@ -68,7 +93,7 @@ def read_text(field: Field) -> str:
         BadRequest: It is not one, or too long.
     """
     if field.kind != LENGTH:
-        raise _make_malformed()
+        raise make_malformed()
     if len(field.part) > MAX_TEXT_BYTES:
         raise BadRequest(f"A text has more than {MAX_TEXT_BYTES} bytes: send a shorter one.")
     try:
@@ -84,7 +109,7 @@ def read_signed(field: Field) -> int:
         BadRequest: It is not one.
     """
     if field.kind != VARINT:
-        raise _make_malformed()
+        raise make_malformed()
     return field.value - (1 << 64) if field.value >> 63 else field.value
 
 
@@ -105,12 +130,12 @@ def read_integers(field: Field) -> NDArray[np.int64]:
         raise make_too_many()
     if not len(last):
         if len(sent):
-            raise _make_malformed()
+            raise make_malformed()
         return np.empty(0, np.int64)
     first = np.concatenate(([0], last[:-1] + 1))
     lengths = last - first + 1
     if last[-1] != len(sent) - 1 or lengths.max() > MAX_VARINT_BYTES:
-        raise _make_malformed()
+        raise make_malformed()
     values = np.zeros(len(last), np.uint64)
     for index in range(int(lengths.max())):
         longer = np.flatnonzero(lengths > index)
@@ -160,6 +185,11 @@ def write_integers(number: int, values: Any) -> bytes:
     return write_bytes(number, b"".join(map(write_varint, values)))
 
 
+def count_packed_bytes(values: NDArray[np.uint8]) -> int:
+    """Return how long the integers are in a packed list."""
+    return values.size + int(np.count_nonzero(values >= 0x80))
+
+
 def pack_small_integers(values: NDArray[np.uint8]) -> bytes:
     """Return the integers of a packed list, one or two bytes each."""
     flat = values.ravel()
@@ -177,16 +207,16 @@ def _read_varint(part: Part, at: int) -> tuple[int, int]:
     value = 0
     for index in range(MAX_VARINT_BYTES):
         if at >= part.end:
-            raise _make_malformed()
+            raise make_malformed()
         byte = part.body[at]
         at += 1
         value |= (byte & 0x7F) << 7 * index
         if byte < 0x80:
             return value & (1 << 64) - 1, at
-    raise _make_malformed()
+    raise make_malformed()
 
 
-def _make_malformed() -> BadRequest:
+def make_malformed() -> BadRequest:
     return BadRequest("The message is malformed: it is not of the type that this call takes.")
 
 

@@ -31,14 +31,15 @@ async def answer_images(
     async def answer_image(image: Image, targets: Any) -> AnyAnswer:
         if model.segments:
             return await segment_image(
-                image, targets, model, classifier, timings, has_probabilities
+                image, targets, model, classifier, timings, permit, has_probabilities
             )
         if isinstance(image, bytes):
             classification: Classification[Answer] = await classifier.classify(
-                image, model, targets, timings
+                image, model, targets, timings, permit
             )
             return classification.answer
-        return await classifier.run(image, model, targets, timings)
+        with permit.make_room() as room:  # for the row, which is a part of the body
+            return await classifier.run(image, model, targets, timings, room)
 
     at_once = model.batcher.rows_per_request
     answer = take_turns(answer_image, at_once, partial(timings.note, "queue"))

@@ -4,13 +4,13 @@ These requests share queue, limits and batches with the other calls. `signature`
 a model has, and `tensors` knows how they are encoded.
 """
 
+import asyncio
 from functools import partial
 from itertools import chain
-from typing import Literal
 
 from starlette.responses import Response
 
-from service import __version__, errors
+from service import errors
 from service.api.operations import INFERENCE_ERRORS, MODEL_ERRORS, Operation
 from service.api.routing import Endpoint
 from service.api.status import StatusEndpoints
@@ -18,10 +18,10 @@ from service.api.upload import UploadReception, add_images, find_model, note_war
 from service.api.v2.answering import answer_images, warn_of
 from service.api.v2.answers import count_values, make_outputs
 from service.api.v2.infer import JSON_LENGTH, make_response, read_request
+from service.api.v2.metadata import PLATFORM, SERVER, describe_model, list_versions
 from service.api.v2.operations import BINARY, BINARY_TYPE, InferBody
 from service.api.v2.schemas import (
     Index,
-    IndexEntry,
     InferAnswer,
     Liveness,
     ModelConfig,
@@ -36,27 +36,21 @@ from service.api.v2.signature import (
     describe_inputs,
     describe_outputs,
     list_config,
-    list_metadata,
 )
+from service.artifact.layout import make_reference
 from service.http.compression import compress_response
 from service.http.form import JSON_TYPE
 from service.http.request import Request
-from service.http.response import JSONResponse
+from service.http.response import JSONResponse, encode_json
+from service.http.shared_result import SharedResult
 from service.inference.admission import Admission
 from service.inference.classifier import Classifier
 from service.long_answers import PIECE_VALUES, AnswerBuffer, write_in_pieces
 from service.parameters import MAX_BATCH_IMAGES
 from service.repository.model import Model
 from service.repository.repository import Repository
-from service.schemas import VersionState
 from service.settings import Settings
 
-SERVER: ServerMetadata = {
-    "name": "sightglass",
-    "version": __version__,
-    "extensions": ["binary_tensor_data", "classification", "model_configuration"],
-}
-PLATFORM = "onnxruntime_onnx"
 MAX_INLINE_DIGITS = 4  # of the length of the JSON before binary data
 INDEX_BYTES = 4096  # of a body that says nothing we need
 INFER_ERRORS = (*INFERENCE_ERRORS, errors.UnknownLabel)
@@ -80,6 +74,7 @@ class V2Endpoints:
         self._admission = admission
         self._classifier = classifier
         self._status = status
+        self._index = SharedResult(self._write_index)
 
     def endpoints(self) -> list[Endpoint]:
         """Return this part of the route table."""
@@ -144,30 +139,14 @@ class V2Endpoints:
     async def index(self, request: Request) -> Response:
         """`POST /v2/repository/index`: every version in the repository."""
         await request.read_body(INDEX_BYTES, lambda _: None)
-        return JSONResponse(self.list_versions())
+        return Response(await self._index.get(), media_type=JSON_TYPE)
 
-    def list_versions(self) -> list[IndexEntry]:
-        """Return every version in the repository, with its state."""
-        return [
-            _describe_entry(model["name"], version)
-            for model in self._repository.describe_all()
-            for version in model["versions"]
-        ]
+    async def _write_index(self) -> bytes:
+        return await asyncio.to_thread(encode_json, list_versions(self._repository))
 
     async def model(self, request: Request) -> Response:
         """`GET /v2/models/<name>`: the tensors of a model."""
-        return JSONResponse(self.describe_model(self._find(request)))
-
-    def describe_model(self, model: Model) -> ModelMetadata:
-        """Return the tensors of a model, and its versions that answer."""
-        versions = self._repository.describe(model.name)["versions"]
-        return {
-            "name": model.name,
-            "versions": [version["version"] for version in versions if version["provider"]],
-            "platform": PLATFORM,
-            "inputs": list_metadata(describe_inputs(model)),
-            "outputs": list_metadata(describe_outputs(model)),
-        }
+        return JSONResponse(describe_model(self._find(request), self._repository))
 
     async def model_ready(self, request: Request) -> Response:
         """`GET /v2/models/<name>/ready`: whether a model can answer."""
@@ -219,18 +198,4 @@ class V2Endpoints:
 
     def _find(self, request: Request) -> Model:
         name, version = request.path_params["name"], request.path_params.get("version")
-        return find_model(self._repository, f"{name}/{version}" if version else name, request)
-
-
-def _describe_entry(name: str, version: VersionState) -> IndexEntry:
-    """Describe a version. If only its reload failed, it still serves, so it is ready."""
-    is_served = version["provider"] is not None
-    unserved: Literal["LOADING", "UNAVAILABLE"] = (
-        "LOADING" if version["state"] == "loading" else "UNAVAILABLE"
-    )
-    return {
-        "name": name,
-        "version": version["version"],
-        "state": "READY" if is_served else unserved,
-        "reason": version["reason"] or "",
-    }
+        return find_model(self._repository, make_reference(name, version), request)

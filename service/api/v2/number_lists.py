@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 from service.errors import BadRequest, PayloadTooLarge
 
 MAX_VALUES = 1_000_000
+MAX_ITEMS = (
+    3 * MAX_VALUES
+)  # values and lists: pixels of one channel are each in a list of their own
 PIECE_BYTES = 1 << 16
 MAX_GAP_BYTES = 1 << 18  # between two commas
 MAX_DEPTH = 16  # of lists in lists
@@ -26,11 +29,14 @@ def read_integers(text: memoryview, name: str) -> NDArray[np.int64]:
     Raises:
         BadRequest: The list is malformed, or has something other than integers.
         OverflowError: One has more than 64 bits.
-        PayloadTooLarge: It has more than `MAX_VALUES` values.
+        PayloadTooLarge: It has more than `MAX_VALUES` values, or too many lists.
     """
     arrays: list[NDArray[np.int64]] = []
-    count, depths = 0, set[int]()
+    count, lists, depths = 0, 0, set[int]()
+    is_long = len(text) > PIECE_BYTES
     for piece in _cut_at_commas(text, name):
+        if is_long and b"[]" in piece:  # millions of them would be millions of nothing
+            raise _make_malformed(name)
         try:
             values, depth = flatten(json.loads(piece))
         except (ValueError, RecursionError):
@@ -38,7 +44,8 @@ def read_integers(text: memoryview, name: str) -> NDArray[np.int64]:
         if set(map(type, values)) - {int}:
             raise _make_malformed(name)
         count += len(values)
-        if count > MAX_VALUES:
+        lists += piece.count(b"[")
+        if count > MAX_VALUES or count + lists > MAX_ITEMS:
             raise PayloadTooLarge(
                 f"The JSON has more than {MAX_VALUES} values: send tensors as binary data."
             )

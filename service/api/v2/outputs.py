@@ -68,7 +68,14 @@ def write_block(values: NDArray[Any] | Texts) -> tuple[int, Iterable[bytes]]:
         blocks = [*map(_write_elements, values.pieces)]
         return sum(map(len, blocks)), blocks
     wanted = values.astype(DTYPES[_choose_datatype(values)], copy=False)
-    return wanted.nbytes, map(np.ndarray.tobytes, _cut(wanted))
+    return wanted.nbytes, map(np.ndarray.tobytes, cut_values(wanted))
+
+
+def cut_values(values: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """Yield the values in order, at least one time."""
+    flat = values.reshape(-1)
+    for start in range(0, max(1, len(flat)), PIECE_VALUES):
+        yield flat[start : start + PIECE_VALUES]
 
 
 def _choose_datatype(values: NDArray[Any] | Texts) -> str:
@@ -79,19 +86,14 @@ def _choose_datatype(values: NDArray[Any] | Texts) -> str:
 
 def _write_list(values: NDArray[Any] | Texts) -> Iterator[bytes]:
     """Yield the field `data` in JSON, with all values in one list."""
-    pieces = values.pieces if isinstance(values, Texts) else map(np.ndarray.tolist, _cut(values))
+    pieces = (
+        values.pieces if isinstance(values, Texts) else map(np.ndarray.tolist, cut_values(values))
+    )
     before = b',"data":['
     for piece in pieces:
         yield before + to_json(piece)[1:-1]
         before = b","
     yield b"]"
-
-
-def _cut(values: NDArray[Any]) -> Iterator[NDArray[Any]]:
-    """Yield the values in order, at least one time."""
-    flat = values.reshape(-1)
-    for start in range(0, max(1, len(flat)), PIECE_VALUES):
-        yield flat[start : start + PIECE_VALUES]
 
 
 def _write_elements(texts: Sequence[str]) -> bytes:

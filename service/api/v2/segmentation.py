@@ -10,6 +10,7 @@ from service.api.v2.tensors import read_array
 from service.artifact.card import ANYTHING, AS_TARGET, RegionTarget
 from service.errors import BadRequest, excerpt
 from service.imaging.memory import Drawing
+from service.inference.admission import Permit
 from service.inference.classifier import Classifier
 from service.inference.results import check_label_index
 from service.inference.segmentation.segmenter import check_mask, count_answer_bytes
@@ -59,17 +60,20 @@ async def segment_image(
     model: Model,
     classifier: Classifier,
     timings: Timings,
+    permit: Permit,
     has_probabilities: bool,
 ) -> MaskAnswer:
     """Run one image, encoded or as pixels (H, W, C), and return what the answer needs of it."""
     kept = count_answer_bytes(model)
-    canvas = classifier.make_canvas(Drawing(None, kept_bytes=kept))
+    canvas = permit.make_canvas(Drawing(None, kept_bytes=kept))
     with canvas.room:
         if isinstance(image, bytes):
-            _, answer = await classifier.classify(image, model, lambda _: targets, timings, canvas)
+            _, answer = await classifier.classify(
+                image, model, lambda _: targets, timings, permit, canvas
+            )
         else:
             await canvas.room.reserve(kept)
-            found = await classifier.run(image, model, targets, timings)
+            found = await classifier.run(image, model, targets, timings, canvas.room)
             assert isinstance(found, MaskAnswer)
             answer = found
         check_mask(answer.mask, model)

@@ -67,12 +67,15 @@ class RegionExplainer:
                 ],
                 count_pixels(picture, len(maps)),
                 request.timings,
+                canvas,
             )
             if options.view is not None:
                 await self._renderer.render_each(request, picture, maps, explanations, canvas)
             if options.verify:
                 for region_map, explanation in zip(region_maps, explanations, strict=True):
-                    explanation["verification"] = await self._verify(request, picture, region_map)
+                    explanation["verification"] = await self._verify(
+                        request, picture, region_map, canvas
+                    )
         result["explanations"] = explanations
         empty = sum(explanation["empty"] for explanation in explanations)
         metrics.count_maps(model.name, len(explanations), empty)
@@ -90,7 +93,7 @@ class RegionExplainer:
             )
             verification = None
             if options.verify:
-                verification = await self._verify(request, picture, region_map)
+                verification = await self._verify(request, picture, region_map, canvas)
         metrics.count_maps(model.name, 1, encoded.empty)
         return RenderedExplanation(
             encoded.content,
@@ -107,7 +110,7 @@ class RegionExplainer:
         mask_size = UPLOADED_SIZE if options.mask else None
         kept = count_answer_bytes(model, VERIFYING_ROWS if options.verify else ROWS)
         kept += count_blurred_bytes(request)
-        return self._classifier.make_canvas(Drawing(shown_size, is_repeated, mask_size, kept))
+        return request.permit.make_canvas(Drawing(shown_size, is_repeated, mask_size, kept))
 
     async def _compute_region_maps(
         self, request: ExplainRequest, canvas: Canvas
@@ -116,7 +119,7 @@ class RegionExplainer:
 
         It runs twice if the second run must ask for classes that only the mask tells.
         """
-        content, model, options, timings, _ = request
+        content, model, options, timings, permit = request
         targets, against = read_targets(options, model), read_against(options, model)
         is_one_run = bool(targets) and (against is None or TOP_1 not in targets)
         regions: list[Region] = []
@@ -125,34 +128,36 @@ class RegionExplainer:
             regions.append(read_region(options, picture, model))
             return list_asked(regions[0], targets, against) if is_one_run else ()
 
-        segmentation = await self._classifier.classify(content, model, choose, timings, canvas)
+        segmentation = await self._classifier.classify(
+            content, model, choose, timings, permit, canvas
+        )
         (picture, answer), [region] = segmentation, regions
         check_mask(answer.mask, model)
         resolved, pixels = targets, count_pixels(picture)
         if TOP_1 in targets or not targets:
             rank = partial(region.rank, answer.mask, model)
-            ranked = await self._classifier.render(rank, pixels, timings)
+            ranked = await self._classifier.render(rank, pixels, timings, canvas)
             resolved = ranked[: options.target_top or 1]
         if not is_one_run:
             targets = resolved
             asked = list_asked(region, targets, against)
-            second = await self._classifier.run(picture.pixels, model, asked, timings)
+            second = await self._classifier.run(picture.pixels, model, asked, timings, canvas.room)
             assert isinstance(second, MaskAnswer)
             answer = second
         cams = dict(zip(list_asked(region, targets, against), answer.cam, strict=True))
         maps = select_maps(region, cams, zip(targets, resolved, strict=True), against)
         make = partial(make_region_maps, answer, region, maps)
-        region_maps = await self._classifier.render(make, pixels, timings)
+        region_maps = await self._classifier.render(make, pixels, timings, canvas)
         return Classification(picture, answer), region_maps
 
     async def _verify(
-        self, request: ExplainRequest, picture: Picture, region_map: RegionMap
+        self, request: ExplainRequest, picture: Picture, region_map: RegionMap, canvas: Canvas
     ) -> RegionVerification:
         """Measure the same pixels with the hottest part blurred, and with the coldest part."""
         probability, cam = region_map.probability, region_map.map.cam
         if probability is None or is_empty(cam):
             return {"probability": probability, "hot_blurred": None, "cold_blurred": None}
-        answers = await self._renderer.run_blurred(request, picture, cam)
+        answers = await self._renderer.run_blurred(request, picture, cam, canvas)
         hot, cold = (
             measure_probability(answer, region_map.map.target, region_map.pixels)
             for answer in answers

@@ -43,10 +43,10 @@ class Segmenter:
         model, options = request.model, request.options
         mask_size = UPLOADED_SIZE if options.mask else None
         kept = count_answer_bytes(model)
-        canvas = self._classifier.make_canvas(Drawing(None, mask_size=mask_size, kept_bytes=kept))
+        canvas = request.permit.make_canvas(Drawing(None, mask_size=mask_size, kept_bytes=kept))
         with canvas.room:
             classification = await self._classifier.classify(
-                request.content, model, lambda _: (), request.timings, canvas
+                request.content, model, lambda _: (), request.timings, request.permit, canvas
             )
             check_mask(classification.answer.mask, model)
             return await self.describe(request, classification, canvas)
@@ -66,7 +66,7 @@ class Segmenter:
         picture, mask = classification.picture, classification.answer.mask
         pixels = count_pixels(picture)
         make = partial(make_result, classification, model, options.top_k)
-        result = await self._classifier.render(make, pixels, timings)
+        result = await self._classifier.render(make, pixels, timings, canvas)
         if options.mask:
             size = prod(picture.size)
             check_time(request.permit, size)
@@ -90,10 +90,10 @@ class Segmenter:
             drawing = Drawing(None, mask_size=ShownSize(options.size or 0), kept_bytes=kept)
         else:
             drawing = Drawing(ShownSize(options.size), kept_bytes=kept)
-        canvas = self._classifier.make_canvas(drawing)
+        canvas = request.permit.make_canvas(drawing)
         with canvas.room:
             picture, answer = await self._classifier.classify(
-                request.content, model, lambda _: (), request.timings, canvas
+                request.content, model, lambda _: (), request.timings, request.permit, canvas
             )
             check_mask(answer.mask, model)
             shown_size = drawing.mask_size or drawing.shown_size

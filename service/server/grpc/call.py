@@ -38,8 +38,8 @@ class CallTransport(Protocol):
     def acknowledge(self, call: "Call", size: int) -> None:
         """Let the client send so many more bytes."""
 
-    async def answer(self, call: "Call", head: Headers, message: bytes, trailers: Headers) -> None:
-        """Send an answer; one without `trailers` is its head alone."""
+    async def answer(self, call: "Call", head: Headers, message: bytes | None) -> None:
+        """Send an answer, or its head alone."""
 
     async def drain(self) -> None:
         """Wait until little is left to send."""
@@ -206,13 +206,9 @@ class Call:
         elif not message.get("more_body"):
             await self._transport.drain()
 
-    async def _send_answer(self, body: bytes) -> None:
+    async def _send_answer(self, message: bytes) -> None:
         headers: Headers = list(self._start["headers"])
         head = [(b":status", b"200"), (b"content-type", CONTENT_TYPE)]
         head += [field for field in headers if field[0] not in NOT_SENT]
         failed = any(name == GRPC_STATUS for name, _ in headers)
-        if failed:
-            await self._transport.answer(self, head, b"", [])
-        else:
-            framed = PREFIX.pack(0, len(body)) + body
-            await self._transport.answer(self, head, framed, [(GRPC_STATUS, OK)])
+        await self._transport.answer(self, head, None if failed else message)

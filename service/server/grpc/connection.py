@@ -32,8 +32,8 @@ from service.server.connections import Connections, limit_unsent_bytes
 from service.server.grpc.answers import AnswerWriter
 from service.server.grpc.call import CONTENT_TYPE, Call, Headers
 from service.server.grpc.calls import Calls
-from service.server.grpc.farewell import Farewell
 from service.server.grpc.frames import Frames, Violation
+from service.server.grpc.graceful_shutdown import GracefulShutdown
 from service.server.grpc.state import make_h2
 from service.server.head import FIELD_LIMIT, MAX_FIELDS
 from service.server.turns import Turns
@@ -51,8 +51,8 @@ class Surroundings(NamedTuple):
     timeout_seconds: float
     is_draining: Callable[[], bool]
     is_short_of_room: Callable[[], bool]
-    others: Connections  # with those of HTTP
-    alike: "set[GrpcConnection]"
+    all_connections: Connections  # with those of HTTP
+    grpc_connections: "set[GrpcConnection]"
     turns: Turns
 
 
@@ -68,16 +68,21 @@ class GrpcConnection(asyncio.Protocol):
         self._calls = Calls(
             self, surroundings.application, surroundings.timeout_seconds, self._end_call
         )
-        self._others = surroundings.others
+        self._all = surroundings.all_connections
         self._frames = Frames()
         self._unparsed: deque[bytes] = deque()  # waits for this connection's turn
         self._h2 = make_h2()
         self._is_broken = False  # what still comes is not parsed
         self._is_reserved = False  # for probes
         self._idle_since = 0.0
-        self._farewell = Farewell(self._h2, self._flush, self._write, self._rest)
+        self._shutdown = GracefulShutdown(self._h2, self._flush, self._write, self._close_if_done)
         self._answers = AnswerWriter(
-            self._h2, self._wait, surroundings.timeout_seconds, surroundings.is_short_of_room
+            self._h2,
+            self._flush,
+            self._count_held,
+            surroundings.turns,
+            surroundings.timeout_seconds,
+            surroundings.is_short_of_room,
         )
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -85,28 +90,28 @@ class GrpcConnection(asyncio.Protocol):
         limit_unsent_bytes(transport)
         self._loop = asyncio.get_running_loop()
         self._idle_since = self._loop.time()
-        self._is_reserved = self._others.add(self)
-        self._around.alike.add(self)
+        self._is_reserved = self._all.add(self)
+        self._around.grpc_connections.add(self)
         self._flush()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
-        self._others.remove(self)
-        self._around.alike.discard(self)
+        self._all.remove(self)
+        self._around.grpc_connections.discard(self)
         self._is_broken = True
         self._calls.lose_all()
-        self._answers.window_changed.set()
-        self._answers.may_write.set()
+        self._answers.resume()
         self.is_lost.set()
 
     def pause_writing(self) -> None:
-        self._answers.may_write.clear()
+        self._answers.pause()
 
     def resume_writing(self) -> None:
-        self._answers.may_write.set()
+        self._answers.resume()
 
     def data_received(self, data: bytes) -> None:
         if self._is_broken:
             return
+        self._all.reading.note()
         try:
             pieces = self._frames.cut(data)
         except Violation as exc:
@@ -149,6 +154,10 @@ class GrpcConnection(asyncio.Protocol):
         """Return whether it holds frames without their end, or calls that wait for the client."""
         return self._count_unfinished() > 0
 
+    def wants_reading(self) -> bool:
+        """Return whether all that came was parsed."""
+        return not self._unparsed
+
     def discard(self) -> None:
         """Forget what was received. The connection is being aborted."""
         self._is_broken = True
@@ -161,32 +170,31 @@ class GrpcConnection(asyncio.Protocol):
             self._h2.acknowledge_received_data(size, call.stream_id)
             self._flush()
 
-    async def answer(self, call: Call, head: Headers, message: bytes, trailers: Headers) -> None:
-        """Send an answer; one without `trailers` is its head alone."""
+    async def answer(self, call: Call, head: Headers, message: bytes | None) -> None:
+        """Send an answer, or its head alone."""
         if self._around.is_draining():
             self.retire()
         if call.is_gone or self._is_broken:
             return
-        await self._answers.send(call, head, message, trailers)
-        self._frames.add_credit(len(message))
+        await self._answers.send(call, head, message)
+        self._frames.add_credit(len(message or b""))
         self._flush()
 
     def sweep(self, now: float) -> bool:
         """End the connection if its client takes an answer too slowly. Return whether it did."""
         if self._is_broken or not self._answers.has_slow_client(now):
             return False
-        metrics.CLOSED.labels("unread").inc()
-        self.abort()
+        self._all.abort(self, "unread")
         return True
 
     async def drain(self) -> None:
         """Wait until little is left to send."""
-        await self._answers.may_write.wait()
+        await self._answers.drain()
 
     def retire(self) -> None:
         """Ask the client for a new connection, and close this one after the last answer."""
         if not self._is_broken:
-            self._farewell.say()
+            self._shutdown.begin()
 
     def abort(self) -> None:
         """End the connection at once."""
@@ -206,11 +214,11 @@ class GrpcConnection(asyncio.Protocol):
             call.end()
         elif isinstance(event, StreamReset) and call:
             self._calls.lose(call)
-            self._answers.window_changed.set()
+            self._answers.wake()
         elif isinstance(event, WindowUpdated | RemoteSettingsChanged):
-            self._answers.window_changed.set()
+            self._answers.wake()
         elif isinstance(event, PingAckReceived):
-            self._farewell.end()
+            self._shutdown.end()
         elif isinstance(event, ConnectionTerminated):
             self._close()
         if call := self._calls.get(getattr(event, "stream_id", None)):
@@ -222,7 +230,7 @@ class GrpcConnection(asyncio.Protocol):
         assert stream
         if self._is_broken:
             return
-        if not self._farewell.takes_calls:
+        if not self._shutdown.takes_calls:
             self._h2.reset_stream(stream, ErrorCodes.REFUSED_STREAM)
         elif dict(headers).get(b"content-type", b"").startswith(CONTENT_TYPE):
             self._calls.open(stream, headers, self._find_fault(headers))
@@ -243,13 +251,13 @@ class GrpcConnection(asyncio.Protocol):
         if not (call.is_answered or call.is_gone or self._is_broken):
             self._h2.reset_stream(call.stream_id, ErrorCodes.INTERNAL_ERROR)
             self._flush()
-        self._rest()
+        self._close_if_done()
 
-    def _rest(self) -> None:
+    def _close_if_done(self) -> None:
         """Note since when there is no call; close the connection if it shall have no more."""
         if not self._calls:
             self._idle_since = self._loop.time()
-            if not self._farewell.takes_calls:
+            if not self._shutdown.takes_calls:
                 self.transport.close()
 
     def _break(self, reason: Exception) -> None:
@@ -263,8 +271,8 @@ class GrpcConnection(asyncio.Protocol):
         """Close the connection; nobody waits for its calls."""
         self.discard()
         self._calls.lose_all()
-        self._answers.window_changed.set()
-        self._others.free(self)
+        self._answers.wake()
+        self._all.free(self)
         self.transport.close()
 
     def _flush(self) -> None:
@@ -275,17 +283,12 @@ class GrpcConnection(asyncio.Protocol):
         if not self._is_broken:
             self.transport.write(data)
 
-    def _wait(self) -> None:
-        """Wait for the client to take an answer."""
-        self._flush()
-        self._count_held()
-
     def _count_unfinished(self) -> int:
         return self._frames.held_bytes + self._calls.count_bytes()
 
     def _count_held(self) -> None:
         held = self._count_unfinished()
         if held > self.held_bytes:  # it keeps its place among those that hold something
-            self._others.hold(self, held - self.held_bytes)
+            self._all.hold(self, held - self.held_bytes)
         elif not held:
-            self._others.free(self)
+            self._all.free(self)

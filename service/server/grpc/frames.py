@@ -10,10 +10,10 @@ PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 FRAME_HEAD_BYTES = 9
 MAX_FRAME_BYTES = 16_384
 MAX_HEAD_BYTES = 16_384  # of one call's headers
-FRAMES_PER_TURN = 16  # but those with data, which are quickly handled
+FRAMES_PER_TURN = 16
 SMALL_BYTES = 256  # a frame of data with fewer costs more than it brings
 DATA, HEADERS, CONTINUATION = 0, 1, 9
-END_HEADERS = 4  # a flag
+END_HEADERS, PADDED = 4, 8  # flags
 COSTLY_BYTES = 64  # of a frame without data: a longer one counts more than once
 MAX_CREDIT = 512.0  # small frames at once
 CREDIT_PER_SECOND = 100.0
@@ -59,20 +59,22 @@ class Frames:
                 self._rest = received
                 return []
             self._is_open, end = True, len(PREFACE)
-        pieces, others = [], 0
+        pieces, count = [], 0
         while end + FRAME_HEAD_BYTES <= len(received):
             size = int.from_bytes(received[end : end + 3], "big")
             if size > MAX_FRAME_BYTES:
                 raise Violation(f"a frame has more than {MAX_FRAME_BYTES} bytes")
             if end + FRAME_HEAD_BYTES + size > len(received):
                 break
-            kind = received[end + 3]
-            self._count(kind, received[end + 4], size)
+            kind, flags = received[end + 3], received[end + 4]
+            is_padded = kind == DATA and flags & PADDED and size
+            padding = received[end + FRAME_HEAD_BYTES] if is_padded else 0
+            self._count(kind, flags, size - padding)
             end += FRAME_HEAD_BYTES + size
-            others += kind != DATA or size < SMALL_BYTES
-            if others == FRAMES_PER_TURN:
+            count += 1
+            if count == FRAMES_PER_TURN:
                 pieces.append(received[begin:end])
-                begin, others = end, 0
+                begin, count = end, 0
         if begin < end:
             pieces.append(received[begin:end])
         self._rest = received[end:]

@@ -29,7 +29,7 @@ class GrpcListener:
         application: ASGIApp,
         lifecycle: Lifecycle,
         admission: Admission,
-        others: Connections,
+        all_connections: Connections,
     ) -> None:
         self._address = (os.environ.get(LISTEN_VARIABLE, "127.0.0.1"), settings.grpc_port)
         self._connections: set[GrpcConnection] = set()
@@ -38,7 +38,7 @@ class GrpcListener:
             settings.request_timeout_ms / 1000,
             lambda: lifecycle.draining,
             admission.memory.is_short_of_room,
-            others,
+            all_connections,
             self._connections,
             Turns(),
         )
@@ -91,15 +91,8 @@ def bind(host: str, port: int) -> socket.socket:
     Raises:
         OSError: It can't be used.
     """
-    [(family, kind, _, _, address), *_] = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    listener = socket.socket(family, kind)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if hasattr(socket, "SO_REUSEPORT"):  # Windows does not have it
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        listener.bind(address)
-    except OSError:
-        listener.close()
-        raise
+    [(family, _, _, _, address), *_] = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    is_shared = hasattr(socket, "SO_REUSEPORT")  # Windows does not have it
+    listener = socket.create_server(address, family=family, backlog=BACKLOG, reuse_port=is_shared)
     listener.setblocking(False)
     return listener

@@ -3,6 +3,7 @@
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.settings import SettingCodes, Settings
+from hpack import Encoder
 
 from service.server.grpc.frames import MAX_FRAME_BYTES, MAX_HEAD_BYTES
 
@@ -10,6 +11,24 @@ MAX_CALLS = 100  # at a time on one connection
 CALL_WINDOW_BYTES = 262_144  # of a message, that may come before the application takes them
 WINDOW_BYTES = 1_048_576  # the same for all calls of a connection
 DEFAULT_WINDOW_BYTES = 65_535
+MAX_TABLE_BYTES = 4096  # of the headers that an encoder remembers
+
+
+class BoundedEncoder(Encoder):
+    """hpack's encoder, which remembers few headers even if the client has room for more.
+
+    It looks at all that it remembers for each header of each answer.
+    """
+
+    @property
+    def header_table_size(self) -> int:
+        """The bytes of the headers that it remembers."""
+        return self.header_table.maxsize
+
+    @header_table_size.setter
+    def header_table_size(self, value: int) -> None:
+        limited = min(value, MAX_TABLE_BYTES)
+        Encoder.header_table_size.fset(self, limited)  # type: ignore[attr-defined]
 
 
 class BoundedConnection(H2Connection):
@@ -30,6 +49,7 @@ def make_h2() -> BoundedConnection:
             SettingCodes.MAX_HEADER_LIST_SIZE: MAX_HEAD_BYTES,
         },
     )
+    state.encoder = BoundedEncoder()
     state.decoder.max_header_list_size = MAX_HEAD_BYTES
     state.initiate_connection()
     state.increment_flow_control_window(WINDOW_BYTES - DEFAULT_WINDOW_BYTES)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
 
 PROTOCOL = "http/protobuf"
+OWN_SESSION = "OTEL_PYTHON_EXPORTER_OTLP_HTTP_{}CREDENTIAL_PROVIDER"  # the operator's, not ours
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Signal:
     """What can be exported: its name in the variables, and how its exporters are made."""
 
     name: str
-    make_otlp: Callable[[], Any]
+    make_otlp: Callable[[Any], Any]
     make_console: Callable[[], Any]
 
     @property
@@ -82,7 +83,8 @@ def _check_otlp(signal: Signal, endpoint: str) -> None:
 
 def _make_otlp(signal: Signal) -> Any:
     try:
-        return signal.make_otlp()
+        own = _read(OWN_SESSION.format(f"{signal.name}_"), OWN_SESSION.format(""))
+        return signal.make_otlp(None if own else _make_session())
     except ImportError:
         raise SettingsError(
             "The exporter for OpenTelemetry is not installed: run 'pip install "
@@ -90,10 +92,16 @@ def _make_otlp(signal: Signal) -> Any:
         ) from None
 
 
-def _make_otlp_spans() -> "SpanExporter":
+def _make_session() -> Any:
+    from service.server.otel.collector import make_session
+
+    return make_session()
+
+
+def _make_otlp_spans(session: Any) -> "SpanExporter":
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
-    return OTLPSpanExporter()
+    return OTLPSpanExporter(session=session)
 
 
 def _make_console_spans() -> "SpanExporter":
@@ -102,10 +110,10 @@ def _make_console_spans() -> "SpanExporter":
     return ConsoleSpanExporter(formatter=lambda span: f"{span.to_json(indent=None)}\n")
 
 
-def _make_otlp_metrics() -> "MetricExporter":
+def _make_otlp_metrics(session: Any) -> "MetricExporter":
     from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 
-    return OTLPMetricExporter()
+    return OTLPMetricExporter(session=session)
 
 
 def _make_console_metrics() -> "MetricExporter":

@@ -12,6 +12,9 @@ from tests.contract.wire import read_metric
 from tests.server import Server, wait_until
 
 pytest.importorskip("h2", reason="the extra grpc is not installed")
+from h2.settings import SettingCodes
+
+from service.server.grpc.state import MAX_TABLE_BYTES, make_h2
 from tests.grpc_connection import SERVICE, Answer, connect, frame
 
 OK, INVALID_ARGUMENT, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, UNIMPLEMENTED = 0, 3, 4, 8, 12
@@ -27,6 +30,33 @@ def test_a_message_may_come_in_parts(grpc_server: tuple[Server, int]) -> None:
         connection.flush()
         answer = connection.wait(stream)
     assert (answer.status, answer.message) == (OK, frame(b"\x08\x01"))
+
+
+def test_an_answer_comes_byte_by_byte_if_the_client_takes_no_more(
+    grpc_server: tuple[Server, int],
+) -> None:
+    with connect(grpc_server[1]) as connection:
+        connection.h2.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: 1})
+        stream = connection.start("ModelReady")
+        connection.send(stream, frame(b"\x0a\x09quadrants"), end=True)
+        answer = connection.answers[stream]
+        while not answer.is_over:
+            before = len(answer.message)
+            assert connection.receive(takes=False)
+            assert len(answer.message) - before <= 1
+            if len(answer.message) > before and not answer.is_over:
+                connection.h2.increment_flow_control_window(1, stream)
+                connection.flush()
+    assert (answer.status, answer.message) == (OK, frame(b"\x08\x01"))
+
+
+def test_a_client_with_room_for_more_headers_does_not_make_the_server_remember_them() -> None:
+    state = make_h2()
+    state.encoder.header_table_size = 1 << 31
+    for number in range(1000):
+        state.encoder.encode([("x-request-id", f"{number:0100}")])
+    assert state.encoder.header_table_size == MAX_TABLE_BYTES
+    assert len(state.encoder.header_table.dynamic_entries) < 100
 
 
 def test_a_message_over_the_limit_is_rejected_before_it_comes(strict: tuple[Server, int]) -> None:

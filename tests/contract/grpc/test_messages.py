@@ -12,6 +12,7 @@ from service.api.grpc.requests import read_infer_request
 from service.api.grpc.wire import (
     MAX_FIELDS,
     Field,
+    FieldCount,
     pack_small_integers,
     read_fields,
     read_integers,
@@ -174,10 +175,10 @@ def test_inputs_beyond_the_limit_and_entries_of_many_values_are_not_read(
     read = 0
     read_input = requests._read_input
 
-    def count(field: Field) -> Any:
+    def count(field: Field, total: FieldCount) -> Any:
         nonlocal read
         read += 1
-        return read_input(field)
+        return read_input(field, total)
 
     monkeypatch.setattr(requests, "_read_input", count)
     with pytest.raises(BadRequest, match="16"):
@@ -188,6 +189,19 @@ def test_inputs_beyond_the_limit_and_entries_of_many_values_are_not_read(
         read_infer_request(values)
     with pytest.raises(BadRequest, match="more than 1 fields"):
         read_infer_request(nest(b"\x22", b"\x12", b"\x10\x01" * 100))
+
+
+def test_fields_are_counted_in_all_messages_together() -> None:
+    entry = nest(b"\x0a", b"x") + nest(b"\x12", b"\x08\x01")
+    tensor = nest(b"\x2a", nest(b"\x22", entry) * 100)
+    with pytest.raises(BadRequest, match="more than 1024 fields in all"):
+        read_infer_request(tensor * 10)
+
+
+def test_a_number_in_the_place_of_bytes_is_malformed() -> None:
+    for message in (b"\x38\x01", nest(b"\x2a", b"\x12\x05BYTES" + nest(b"\x2a", b"\x40\x01"))):
+        with pytest.raises(BadRequest, match="malformed"):
+            read_infer_request(message)
 
 
 def test_integers_are_read_as_protobuf_writes_them() -> None:

@@ -114,7 +114,7 @@ def test_a_port_that_can_not_be_used_stops_the_start(monkeypatch: pytest.MonkeyP
 
     check(0)
     check(other)
-    with pytest.raises(SettingsError, match="HTTP has it"):
+    with pytest.raises(SettingsError, match="it is the port of HTTP"):
         check(http)
     with (
         socket.create_server(("127.0.0.1", other)),

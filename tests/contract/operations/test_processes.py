@@ -50,6 +50,16 @@ def find_family(server: LaunchedServer) -> list[psutil.Process]:
     return family[1:]
 
 
+def find_listening(processes: list[psutil.Process]) -> set[int]:
+    """Return the ports of TCP and UDP at which the processes listen."""
+    return {
+        connection.laddr.port
+        for process in processes
+        for connection in process.net_connections("inet")
+        if not connection.raddr
+    }
+
+
 def wait_ended(processes: list[psutil.Process]) -> None:
     """Wait until none of the processes runs."""
     wait_until(lambda: not [one for one in processes if is_running(one)], 60)
@@ -77,11 +87,12 @@ def is_free(port: int) -> bool:
     return True
 
 
-def test_a_killed_supervisor_leaves_no_process_no_file_and_a_sentence(
+def test_nothing_else_listens_and_a_killed_supervisor_leaves_no_process_no_file_and_a_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with start(tmp_path, monkeypatch, drain_seconds=600) as server:
         supervisor, *others = find_family(server)
+        assert find_listening([psutil.Process(server.pid), supervisor, *others]) == {server.port}
         supervisor.kill()
         assert server.process.wait(PATIENCE) == 128 + signal.SIGKILL
         assert not [one for one in others if is_running(one)]
@@ -139,6 +150,24 @@ def test_a_replaced_worker_continues_the_sums_in_the_same_files_and_sighup_drain
         assert server.stop(signal.SIGHUP) == 0
         assert '"draining"' in server.read_log()
         assert list((tmp_path / "tmp").iterdir()) == []
+
+
+@pytest.mark.slow
+def test_the_metrics_of_a_removed_model_go_from_the_files_of_all_workers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_model(tmp_path / "models" / "other" / "1" / "model.onnx")
+    settings = {"model_poll_seconds": 0.2, "workers": 2, "default_model": "quadrants"}
+    with start(tmp_path, monkeypatch, **settings):
+        [folder] = (tmp_path / "tmp").glob("sightglass-*/prometheus_multiproc_dir")
+
+        def count_naming(name: str) -> int:
+            return sum(name.encode() in path.read_bytes() for path in folder.glob("histogram_*.db"))
+
+        wait_until(lambda: count_naming('"other"') == 2)
+        shutil.rmtree(tmp_path / "models" / "other")
+        wait_until(lambda: count_naming('"other"') == 0)
+        assert count_naming('"quadrants"') == 2
 
 
 @pytest.mark.slow  # 20 s pass until the hanging worker is noticed

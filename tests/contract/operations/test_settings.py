@@ -129,18 +129,44 @@ def test_the_photo_model_is_the_default_only_where_it_is_and_nothing_else_is_set
     assert settings.models_dir == Path("models")
 
 
+def describe_service(address: str) -> dict[str, str]:
+    """What Kubernetes tells containers of a Service, less its name."""
+    url = f"tcp://{address}:80"
+    return {
+        "service_host": address, "service_port": "80", "service_port_http": "80", "port": url,
+        "port_80_tcp": url, "port_80_tcp_addr": address, "port_80_tcp_port": "80",
+        "port_80_tcp_proto": "tcp",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("address", ["10.0.0.1", "[fd00::1]"])
+@pytest.mark.parametrize("name", [name for name in DEFAULTS if name.endswith("_PORT")])
+def test_a_port_that_kubernetes_sets_for_a_service_is_no_setting(
+    name: str, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For the Service sightglass-grpc, that is SIGHTGLASS_GRPC_PORT."""
+    for rest, value in describe_service(address).items():
+        monkeypatch.setenv(f"SIGHTGLASS_{name.removesuffix('PORT')}{rest.upper()}", value)
+    assert getattr(read_settings(), name.lower()) == DEFAULTS[name]
+
+
 def test_an_unknown_setting_is_a_warning_with_the_nearest_name(
     quadrants_dir: Path, tmp_path: Path
 ) -> None:
-    """Kubernetes sets variables that begin like settings. Those are passed over."""
-    injected = {"service_host": "10.0.0.1", "service_port_http": 80, "port": "tcp://10.0.0.1:80"}
-    injected |= {f"port_80_tcp{end}": "x" for end in ("", "_addr", "_port", "_proto")}
-    typos = {"max_batchsize": 4, "colour": "blue"}
+    """What Kubernetes sets for Services such as sightglass and sightglass-grpc is passed over."""
+    injected = {
+        f"{service}{name}": value
+        for service in ("", "grpc_", "models_2_")
+        for name, value in describe_service("10.0.0.1").items()
+    }
+    typos = {"max_batchsize": 4, "colour": "blue", "grcp_port": 9000}
     with start_worker(quadrants_dir, tmp_path, **injected, **typos) as server:
         server.wait_ready()
         warned = server.wait_events(lambda one: one["event"] == "unknown setting", len(typos))
     assert [one["reason"] for one in warned] == [
         "There is no setting SIGHTGLASS_COLOUR, so it has no effect.",
+        "There is no setting SIGHTGLASS_GRCP_PORT, so it has no effect. "
+        "Did you mean SIGHTGLASS_GRPC_PORT?",
         "There is no setting SIGHTGLASS_MAX_BATCHSIZE, so it has no effect. "
         "Did you mean SIGHTGLASS_MAX_BATCH_SIZE?",
     ]

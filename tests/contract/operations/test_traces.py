@@ -7,12 +7,15 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from service import __version__
+from service.server.otel.collector import MAX_ANSWER_BYTES, make_session
 from service.server.otel.exporters import make_exporters
 from service.server.otel.measurements import BUCKETS
 from service.settings import SettingsError
@@ -379,3 +382,30 @@ def test_an_invalid_endpoint_stops_the_start_with_that_sentence() -> None:
         "OTEL_EXPORTER_OTLP_ENDPOINT must be a URL such as http://collector:4318, "
         "got 'collector:4318'.\n"
     )
+
+
+def test_of_a_collector_s_answer_only_the_beginning_is_read() -> None:
+    sent = 0
+
+    class Endless(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            nonlocal sent
+            self.send_response(400)
+            self.end_headers()
+            with contextlib.suppress(OSError):
+                while sent < 1000 * MAX_ANSWER_BYTES:
+                    sent += self.wfile.write(bytes(MAX_ANSWER_BYTES))
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with (
+        ThreadingHTTPServer(("127.0.0.1", 0), Endless) as listener,
+        contextlib.closing(make_session()) as session,
+    ):
+        Thread(target=listener.serve_forever, daemon=True).start()
+        answer = session.post(f"http://127.0.0.1:{listener.server_port}", b"spans", timeout=10)
+        assert len(answer.content) == MAX_ANSWER_BYTES
+        assert (answer.status_code, answer.ok) == (400, False)
+        listener.shutdown()
+    assert sent < 1000 * MAX_ANSWER_BYTES

@@ -28,6 +28,15 @@ def guarded(quadrants_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> It
         yield running
 
 
+@pytest.fixture(scope="module")
+def open_to_all(quadrants_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server for the pages of all origins."""
+    folder = tmp_path_factory.mktemp("open")
+    with start_worker(quadrants_dir, folder, cors_origins="*") as running:
+        running.wait_ready()
+        yield running
+
+
 @pytest.mark.parametrize(("method", "path"), CALLS)
 @pytest.mark.parametrize(
     "sent",
@@ -105,6 +114,22 @@ def test_pages_of_allowed_origins_can_send_requests_and_read_answers(
     rejection = guarded.client.post("/predict", headers={"origin": origin})
     assert rejection.status_code == 401
     assert rejection.headers["access-control-allow-origin"] == origin
+
+
+@pytest.mark.parametrize(
+    ("method", "status", "repeated"),
+    [
+        ("OPTIONS", 400, {"Access-Control-Request-Headers": "x" * 2000}),
+        ("GET", 200, {"Origin": "https://" + "x" * 2000, "Cookie": "a=b"}),
+    ],
+)
+def test_no_answer_repeats_a_long_header(
+    open_to_all: Server, method: str, status: int, repeated: dict[str, str]
+) -> None:
+    headers = {"Origin": "https://a.example", "Access-Control-Request-Method": "POST"} | repeated
+    answer = open_to_all.client.request(method, "/livez", headers=headers)
+    assert answer.status_code == status
+    assert max(len(value) for value in answer.headers.values()) < 1000
 
 
 def test_a_preflight_does_not_tell_which_paths_exist(guarded: Server) -> None:

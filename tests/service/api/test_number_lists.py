@@ -48,6 +48,7 @@ def test_the_numbers_are_those_of_the_list(data: list[Any], indent: int | None) 
         "[01]",
         "[1" + " " * 1_000_000 + ",2]",
         "[" * 1_000_000,
+        "[" + "[]," * 100_000 + "1]",
         "[" * 100 + "1," * 100_000,
         "[" + "9" * 5000 + "]",
     ],
@@ -68,3 +69,8 @@ def test_a_number_of_more_than_64_bits_is_told() -> None:
 def test_too_many_values_are_rejected_before_all_are_read() -> None:
     with pytest.raises(PayloadTooLarge, match=f"more than {MAX_VALUES} values"):
         read("[" + "1," * (2 * MAX_VALUES))
+
+
+def test_too_many_lists_are_rejected_before_all_are_read() -> None:
+    with pytest.raises(PayloadTooLarge, match="values"):
+        read("[" + "[ ]," * (4 * MAX_VALUES) + "1]")

@@ -3,35 +3,66 @@
 import asyncio
 import json
 import threading
+from collections.abc import Iterable, Iterator
 from types import SimpleNamespace
 from typing import Any, cast
 
+import numpy as np
 import pytest
 
 from service.api.status import StatusEndpoints, encode_attention, encode_models
 from service.http.request import Request
 from service.http.response import encode_json
-from service.repository.model import ListedModel, ListedVersion
-from service.schemas import AttentionAnswer, ClassAttention
+from service.inference.admission import Admission
+from service.repository.attention import Comparison, Observation, Report
+from service.repository.model import ListedModel, ListedVersion, Model
+from service.settings import Settings
 
-COMPARED: ClassAttention = {
-    "observed": {"maps": 3, "border_share": 0.25, "mean": [[0.5, 1.0]]},
-    "reference": None,
-    "distance": None,
-}
 LABELS = ['a "quoted" label', "ä", "back\\slash"]
-ANSWER: AttentionAnswer = {
-    "model": "lenet5",
-    "version": "1",
-    **COMPARED,
-    "classes": dict.fromkeys(LABELS, COMPARED),
-}
+MAPS = Observation(3, 0.25, np.array([[0.5, 1.0]]))
+COMPARED = Comparison(MAPS, Observation(0, None, None), 0.5)
+NOT_COMPARED = Comparison(MAPS, None, None)
 
 
-def test_an_answer_encoded_in_pieces_is_the_same() -> None:
-    assert json.loads(encode_attention(ANSWER)) == json.loads(encode_json(ANSWER))
-    empty: AttentionAnswer = {**ANSWER, "classes": {}}
-    assert json.loads(encode_attention(empty)) == empty
+class FakeAttention:
+    """What the answer on attention needs of a model's sums."""
+
+    def __init__(self, classes: Iterable[tuple[str, Comparison]]) -> None:
+        self._classes = classes
+
+    def count_answer_bytes(self) -> int:
+        return 5000
+
+    def describe(self) -> Report:
+        return Report(COMPARED, iter(self._classes))
+
+
+class FakeModel:
+    """The same of a model."""
+
+    name, version = "lenet5", "1"
+
+    def __init__(self, classes: Iterable[tuple[str, Comparison]]) -> None:
+        self.attention = FakeAttention(classes)
+
+
+def encode(classes: Iterable[tuple[str, Comparison]]) -> Any:
+    return json.loads(encode_attention(cast(Model, FakeModel(classes))))
+
+
+@pytest.mark.parametrize("labels", [LABELS, []])
+def test_an_answer_encoded_in_pieces_is_whole(labels: list[str]) -> None:
+    maps = {"maps": 3, "border_share": 0.25, "mean": [[0.5, 1.0]]}
+    none = {"maps": 0, "border_share": None, "mean": None}
+    other = {"observed": maps, "reference": None, "distance": None}
+    assert encode((label, NOT_COMPARED) for label in labels) == {
+        "model": "lenet5",
+        "version": "1",
+        "observed": maps,
+        "reference": none,
+        "distance": 0.5,
+        "classes": dict.fromkeys(labels, other),
+    }
 
 
 def test_models_encoded_in_pieces_are_the_same_and_have_no_more_than_the_limit_of_cards(
@@ -64,27 +95,27 @@ def test_models_encoded_in_pieces_are_the_same_and_have_no_more_than_the_limit_o
     assert read_cards() == [card, None, None, None]
 
 
-def test_answers_are_made_in_one_thread_at_a_time() -> None:
+def test_callers_at_the_same_time_share_an_answer_that_counts_while_it_is_made() -> None:
     threads: list[threading.Thread] = []
-    active: list[str] = []
+    held: list[int] = []
+    admission = Admission(Settings.model_validate({}))
 
-    def describe(name: str, version: str) -> AttentionAnswer:
+    def iterate() -> Iterator[tuple[str, Comparison]]:
         threads.append(threading.current_thread())
-        active.append(name)
-        assert len(active) == 1
+        held.append(admission.memory.response_bytes)
         threading.Event().wait(0.01)
-        active.clear()
-        return {**ANSWER, "model": name, "version": version}
+        yield "ä", NOT_COMPARED
 
-    attention = SimpleNamespace(describe=describe)
-    model = SimpleNamespace(name="lenet5", version="1", attention=attention)
+    model = FakeModel(iterate())
     repository = cast(Any, SimpleNamespace(find=lambda _: model))
     request = cast(Request, SimpleNamespace(query=[], path_params={"name": "lenet5"}))
 
-    async def run() -> list[Any]:
-        endpoints = StatusEndpoints(repository, cast(Any, None), cast(Any, None), cast(Any, None))
-        responses = await asyncio.gather(*(endpoints.attention(request) for _ in range(4)))
-        return [json.loads(bytes(response.body)) for response in responses]
+    async def run() -> list[bytes]:
+        endpoints = StatusEndpoints(repository, cast(Any, None), admission, cast(Any, None))
+        responses = await asyncio.gather(*(endpoints.attention(request) for _ in range(9)))
+        return [bytes(response.body) for response in responses]
 
-    assert asyncio.run(run()) == [ANSWER] * 4
+    assert len(set(asyncio.run(run()))) == 1
+    assert held == [5000]
+    assert admission.memory.response_bytes == 0
     assert threading.current_thread() not in threads

@@ -95,6 +95,21 @@ def test_a_folder_with_too_many_entries_is_not_read(
         scan_tree(tmp_path)
 
 
+def test_links_at_wrong_places_are_not_followed(tmp_path: Path) -> None:
+    write(tmp_path / "_0" / "model.onnx")
+    (tmp_path / "_link").symlink_to(tmp_path / "_0")
+    assert len(scan_tree(tmp_path).faults) == 1
+
+
+def test_only_so_much_is_looked_at_in_folders_that_are_no_models(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(9):
+        write(tmp_path / f"_{number}" / "model.onnx")
+    monkeypatch.setattr(layout, "MAX_ALL_MISPLACED", 6)
+    assert len(scan_tree(tmp_path).faults) == 3  # three folders, and a file in each
+
+
 def test_a_folder_with_too_many_model_files_is_not_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

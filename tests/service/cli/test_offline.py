@@ -155,6 +155,16 @@ def test_explain_writes_a_report_and_a_table_of_all_pictures_in_a_folder(
     assert "<b>" not in page
 
 
+def test_a_mistake_empties_no_earlier_report(picture: Path, tmp_path: Path) -> None:
+    (tmp_path / "out.csv").write_text("of last week")
+    outputs = ("--report", tmp_path / "out.html", "--csv", tmp_path / "out.csv")
+    result = run("explain", picture, *outputs, models_dir=tmp_path)
+    assert result.returncode == 1
+    assert "There is no model here" in result.stderr
+    assert (tmp_path / "out.csv").read_text() == "of last week"
+    assert not (tmp_path / "out.html").exists()
+
+
 @pytest.mark.parametrize(
     "arguments", [(), ("-o", "heat.png"), ("-o", "heat.png", "--csv", "out.csv")]
 )

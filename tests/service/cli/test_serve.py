@@ -3,6 +3,7 @@
 import errno
 import os
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -53,6 +54,7 @@ def test_ctrl_c_while_draining_ends_the_service_at_once(slow_draining: LaunchedS
     assert slow_draining.stop(signal.SIGINT) == 0
 
 
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
 def test_the_ready_message_has_a_curl_command_that_works(
     launched: LaunchedServer, tmp_path: Path
 ) -> None:

@@ -71,7 +71,8 @@ def test_a_length_beyond_the_body_ends_with_the_body() -> None:
         ('{"a": [' + '"",' * 100_000 + "]}", PayloadTooLarge, str(MAX_TEXTS)),
         ("[" * 1_000_000, PayloadTooLarge, str(MAX_REST_BYTES)),
         (" " * 1_000_000 + "{}", PayloadTooLarge, str(MAX_REST_BYTES)),
-        ("[" * 50_000, BadRequest, "not valid JSON: too many lists"),
+        # Since Python 3.14, the size of the stack limits how deep lists may be.
+        ("[" * 50_000, BadRequest, "not valid JSON: (too many lists|Expecting value)"),
         ('{"a": ' + "9" * 5000 + "}", BadRequest, "a number has more than 4300 digits"),
     ],
 )

@@ -2,7 +2,9 @@
 
 import asyncio
 
-from service.http.shared_result import SharedResult
+import pytest
+
+from service.http.shared_result import SharedResult, SharedResults
 
 
 def test_who_asks_together_gets_one_result_that_was_begun_afterwards() -> None:
@@ -46,5 +48,30 @@ def test_an_error_reaches_all_who_asked_and_nobody_later() -> None:
         found = await asyncio.gather(shared.get(), shared.get(), return_exceptions=True)
         assert [str(fault) for fault in found] == ["broken"] * 2
         assert await shared.get() == "whole"
+
+    asyncio.run(test())
+
+
+def test_each_key_has_a_result_that_is_kept_only_while_somebody_waits() -> None:
+    made: list[str] = []
+
+    async def make(key: str) -> str:
+        await asyncio.sleep(0)
+        made.append(key)
+        if not key:
+            raise ValueError("no key")
+        return key.upper()
+
+    async def test() -> None:
+        shared = SharedResults(make)
+        found = await asyncio.gather(*map(shared.get, ["a", "b", "a"]))
+        assert found == ["A", "B", "A"]
+        assert sorted(made) == ["a", "b"]
+        for _ in range(2):
+            with pytest.raises(ValueError, match="no key"):
+                await shared.get("")
+        assert await shared.get("a") == "A"
+        assert len(made) == 5
+        assert not shared._results
 
     asyncio.run(test())

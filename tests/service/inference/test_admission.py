@@ -35,6 +35,21 @@ def test_a_full_queue_rejects_until_a_request_ends() -> None:
     admission.admit(0, PATIENT)
 
 
+def test_batches_leave_places_for_single_images_but_the_first_may_take_all() -> None:
+    admission = make_admission(max_queue_size=8)
+    first, second = receive(admission), receive(admission)
+    first.add_images(3)
+    with pytest.raises(Overloaded, match="images"):
+        second.add_images(2)
+    second.add_images(1)
+    singles = [receive(admission) for _ in range(2)]
+    with pytest.raises(Overloaded, match="images"):
+        receive(admission)
+    for permit in (first, second, *singles):
+        permit.release()
+    receive(admission).add_images(7)
+
+
 def test_an_image_takes_no_place_in_the_queue_before_its_body_is_there() -> None:
     admission = make_admission(max_queue_size=2)
     early, late = (admission.admit(1, PATIENT) for _ in range(2))

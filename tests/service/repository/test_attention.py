@@ -11,6 +11,7 @@ from service.artifact.validation import read_artifact
 from service.repository.attention import (
     MAX_BYTES,
     Attention,
+    Observation,
     map_sums_file,
     measure_border_weights,
     measure_distance,
@@ -58,24 +59,22 @@ def test_a_row_is_counted_by_the_map_of_its_own_top_1(attention: Attention) -> N
     cam[2, :, 0, 0] = 1  # both maps are of other classes than its top-1
     target = np.array([[3, 7], [-1, 3], [1, 2]])
     attention.add(make_outputs([7, 7, 999], cam), target, [True, True, True])
-    answer = attention.describe("many", "1")
-    assert answer["observed"]["maps"] == 2
-    assert list(answer["classes"]) == ["no. 3"]  # the 7th index
-    mean = np.array(answer["classes"]["no. 3"]["observed"]["mean"])
+    whole, classes = attention.describe()
+    assert whole.observed.maps == 2
+    [(label, compared)] = classes
+    assert label == "no. 3"  # the 7th index
+    mean = compared.observed.mean
+    assert mean is not None
     assert mean[1, 1] == mean[0, 0] == 0.5  # each over its own peak
     expected = (measure_border_weights(4, 4)[1, 1] + measure_border_weights(4, 4)[0, 0]) / 2
-    assert answer["observed"]["border_share"] == pytest.approx(expected, abs=1e-4)
+    assert whole.observed.border_share == pytest.approx(expected, abs=1e-4)
 
 
 @pytest.mark.parametrize("level", [0, -1, 3])
 def test_maps_without_evidence_are_left_out(attention: Attention, level: float) -> None:
     cam = np.full((1, 1, 4, 4), level)
     attention.add(make_outputs([0], cam), np.array([[-1]]), [True])
-    assert attention.describe("many", "1")["observed"] == {
-        "maps": 0,
-        "border_share": None,
-        "mean": None,
-    }
+    assert attention.describe().whole.observed == Observation(0, None, None)
 
 
 def test_rows_that_do_not_count_and_batches_without_maps_are_ignored(
@@ -84,7 +83,7 @@ def test_rows_that_do_not_count_and_batches_without_maps_are_ignored(
     cam = np.eye(4)[np.newaxis, np.newaxis].repeat(2, 0)
     attention.add(make_outputs([0, 1], cam), np.full((2, 1), -1), [False, True])
     attention.add(make_outputs([0, 1], cam[:, :0]), np.empty((2, 0), np.int64), [True, True])
-    assert list(attention.describe("many", "1")["classes"]) == [LABELS[1]]
+    assert [label for label, _ in attention.describe().classes] == [LABELS[1]]
 
 
 def test_a_thousand_classes_stay_within_bounds(
@@ -97,10 +96,10 @@ def test_a_thousand_classes_stay_within_bounds(
     small = Attention("many", "1", attention._artifact)
     cam = np.eye(4)[np.newaxis, np.newaxis].repeat(3, 0)
     small.add(make_outputs([4, 10, 900], cam), np.full((3, 1), -1), [True] * 3)
-    answer = small.describe("many", "1")
+    whole, classes = small.describe()
     assert small.total().sums.shape[0] == 10
-    assert answer["observed"]["maps"] == 3  # the mean map of all classes has all three
-    assert list(answer["classes"]) == ["no. 0"]  # the 4th index: the others share a row
+    assert whole.observed.maps == 3  # the mean map of all classes has all three
+    assert [label for label, _ in classes] == ["no. 0"]  # the 4th index: the others share a row
 
 
 def test_a_new_worker_continues_the_sums_of_an_earlier_one(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from service.artifact import layout
 from service.errors import ModelNotFound, NotReady
-from service.repository.repository import MAX_NAMED, Repository
+from service.repository.repository import MAX_NAMED, NEWEST_FIRST, Repository
 from service.settings import read_settings
 from service.telemetry.log import FIELDS
 from tests.service.quadrants_model import LABELS, write_model
@@ -124,6 +124,24 @@ def test_at_the_start_the_first_model_that_is_ready_is_the_default(models: Path)
     repository = Repository(read_settings())
     asyncio.run(repository.refresh())
     assert repository.find(None).name == "beta"
+
+
+def test_many_versions_that_fail_do_not_keep_an_old_one_away(
+    models: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(models, "alpha")
+    for version in range(2, 9):
+        write(models, "alpha", version).write_bytes(b"no model")
+    repository = Repository(read_settings())
+    with caplog.at_level(logging.INFO):
+        asyncio.run(repository.refresh())
+    ended = [
+        read_fields(record)["model"]
+        for record in caplog.records
+        if record.message in ("model ready", "model failed")
+    ]
+    assert ended[: NEWEST_FIRST + 1] == ["alpha/8", "alpha/7", "alpha/1"]
+    assert repository.find("alpha").version == "1"
 
 
 def test_without_a_ready_model_the_reason_names_those_that_failed(models: Path) -> None:

@@ -173,9 +173,9 @@ def test_attention_counts_the_maps_of_classes_over_their_own_pixels_of_the_whole
     outputs = session.run(image, target)
     attention.add(outputs, target, [True, False])
     assert attention.total().sums[:, MAPS].tolist() == [0, 1, 1]
-    answer = attention.describe("cells", "1")
-    assert answer["classes"].keys() == {"red", "blue"}
+    classes = dict(attention.describe().classes)
+    assert classes.keys() == {"red", "blue"}
     heat = np.maximum(outputs.cam[0, 1], 0)
-    mean = answer["classes"]["red"]["observed"]["mean"]
+    mean = classes["red"].observed.mean
     assert mean is not None
     np.testing.assert_allclose(mean, heat / heat.max(), atol=1e-4)

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Awaitable, Callable, Sequence
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from service.artifact.card import RegionTarget
-from service.runtime.batcher import BatchCallbacks, Batcher, DeviceLost
+from service.runtime.batcher import LONG_SECONDS, MAX_LONG_RUNS, BatchCallbacks, Batcher, DeviceLost
 from service.runtime.engine import AnyOutputs, MaskOutputs, Outputs
 from service.runtime.policy import BatchPolicy
 from service.runtime.row import Answer, AnyAnswer, MaskAnswer, Row
@@ -206,6 +207,25 @@ def test_an_inline_run_takes_all_ready_rows_and_needs_no_thread() -> None:
 
     asyncio.run(body())
     assert threads == {threading.main_thread()}
+
+
+def test_a_model_whose_runs_take_long_leaves_the_event_loop() -> None:
+    in_threads = []
+
+    async def body() -> None:
+        model = Model()
+
+        def take_long(image: NDArray[np.uint8], target: NDArray[np.int64]) -> Outputs:
+            in_threads.append(threading.current_thread() is not threading.main_thread())
+            time.sleep(LONG_SECONDS * 1.1)
+            return model.run(image, target)
+
+        batcher = Batcher(take_long, BatchPolicy(4, run_inline=True), NO_CALLBACKS)
+        for value in range(MAX_LONG_RUNS + 2):
+            assert read(await batcher.submit(make_row(value))) == value
+
+    asyncio.run(body())
+    assert in_threads == [False] * MAX_LONG_RUNS + [True] * 2
 
 
 class Replicated:

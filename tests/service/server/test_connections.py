@@ -48,6 +48,9 @@ class Connection:
         self.questions += 1
         return self.unfinished
 
+    def wants_reading(self) -> bool:
+        return True
+
     def discard(self) -> None:
         self.is_discarded = True
 

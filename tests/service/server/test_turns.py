@@ -3,7 +3,7 @@
 import asyncio
 from time import perf_counter
 
-from service.server.turns import TURN_SECONDS, Turns
+from service.server.turns import AT_ONCE, TURN_SECONDS, Turns
 
 
 def test_other_work_runs_between_the_steps() -> None:
@@ -40,3 +40,17 @@ def test_a_step_that_fails_does_not_stop_the_others() -> None:
 
     asyncio.run(run())
     assert done == ["fault", "other"]
+
+
+def test_few_short_steps_need_not_wait() -> None:
+    async def run() -> None:
+        turns = Turns()
+        assert [turns.may_skip() for _ in range(AT_ONCE + 2)] == [True] * AT_ONCE + [False] * 2
+        urgent = [turns.may_skip(is_urgent=True) for _ in range(AT_ONCE + 1)]
+        assert urgent == [True] * AT_ONCE + [False]
+        await asyncio.sleep(0)
+        turns.add(lambda: None)
+        assert not turns.may_skip()  # it would overtake what waits
+        assert turns.may_skip(is_urgent=True)
+
+    asyncio.run(run())

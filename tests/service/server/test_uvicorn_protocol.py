@@ -83,7 +83,7 @@ def make_protocol(application: Any, head_seconds: float = 10.0) -> BoundedProtoc
     config.load()
     protocol = BoundedProtocol(config, ServerState(), {})
     protocol.head_seconds = head_seconds
-    protocol.others = Connections(Settings.model_validate({}), lambda: False)
+    protocol.all_connections = Connections(Settings.model_validate({}), lambda: False)
     protocol.turns = Turns()
     protocol.connection_made(Transport())
     return protocol

@@ -1,5 +1,6 @@
 """The shared files of metrics: slots, reserved blocks, and a disk without room."""
 
+import json
 import os
 import resource
 import subprocess
@@ -76,6 +77,73 @@ def test_without_room_new_series_are_left_out_and_old_ones_go_on(
     successor: Any = ReservedDict(str(path))
     assert successor.read_value("old") == (2, 0)
     successor.close()
+
+
+def read(path: Path) -> dict[str, float]:
+    read_all: Any = ReservedDict.read_all_values_from_file
+    return {key: value for key, value, _, _ in read_all(str(path))}
+
+
+def test_removed_series_make_room_and_the_others_go_on(tmp_path: Path) -> None:
+    path = tmp_path / "counter_1.db"
+    file: Any = ReservedDict(str(path))
+    keys = [f"series {number:{80 + number % 9}}" for number in range(6000)]
+    for number, key in enumerate(keys):
+        file.write_value(key, number, 0)
+    kept = keys[::7]
+    file.remove({*keys} - {*kept})
+    expected = {key: float(number) for number, key in enumerate(keys) if key in kept}
+    assert read(path) == expected
+    assert path.stat().st_size == FILE_BYTES <= count_blocks(path)
+    file.write_value(kept[3], -1, 0)
+    file.write_value(keys[1], 5, 0)
+    assert read(path) == expected | {kept[3]: -1, keys[1]: 5}
+    assert [it.name for it in tmp_path.iterdir()] == [path.name]
+    file.close()
+
+
+@pytest.mark.usefixtures("no_room")
+def test_without_room_for_a_new_file_all_series_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "counter_1.db"
+    file: Any = ReservedDict(str(path))
+    file.write_value("one", 1, 0)
+    file.write_value("two", 2, 0)
+
+    def fail(*_: object) -> None:
+        raise OSError("no room")
+
+    monkeypatch.setattr(shared, "reserve_file", fail)
+    file.remove({"one"})
+    file.write_value("one", 3, 0)
+    assert read(path) == {"one": 3, "two": 2}
+    file.close()
+
+
+REMOVE = """
+from service.telemetry import metrics
+
+for name in ("first", "second"):
+    metrics.BATCH_SIZE.labels(name).observe(3)
+    metrics.get_warning_counter(name, "unfamiliar").inc()
+metrics.count_maps("second", 2, 1)
+metrics.keep_models({"second"})
+metrics.BATCH_SIZE.labels("second").observe(3)
+metrics.get_warning_counter("second", "unfamiliar").inc()
+"""
+
+
+def test_only_the_series_of_removed_models_are_removed(tmp_path: Path) -> None:
+    command = [sys.executable, "-W", "error", "-c", REMOVE]
+    environment = os.environ | {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
+    subprocess.run(command, cwd=ROOT, env=environment, check=True)
+    series = read(tmp_path / "counter_1.db") | read(tmp_path / "histogram_1.db")
+    assert not [key for key in series if "first" in key]
+    found = {json.loads(key)[1]: value for key, value in series.items() if "second" in key}
+    assert found["sightglass_batch_size_sum"] == 6
+    assert found["sightglass_warnings_total"] == 2
+    assert found["sightglass_maps_total"] == 2
 
 
 @pytest.mark.usefixtures("no_room")

@@ -101,6 +101,16 @@ def test_a_store_that_nobody_uses_makes_room(tmp_path: Path, cache: Path) -> Non
     assert sum(file.stat().st_size for file in cache.glob("*.[np][pi][yx]*")) <= 5 * ROW
 
 
+def test_without_a_limit_the_stores_of_others_stay(tmp_path: Path, decoded: list[str]) -> None:
+    """A run that stores nothing needs no room."""
+    other = write(tmp_path / "one", "abc")
+    read(other)
+    read(write(tmp_path / "two", "de"), rows=0)
+    decoded.clear()
+    assert spell(read(other)) == "abc"
+    assert decoded == []
+
+
 def test_a_store_that_is_removed_meanwhile_is_not_missed(tmp_path: Path, cache: Path) -> None:
     """The files are decoded instead."""
     pictures = read(write(tmp_path / "set", "abc"))

@@ -10,7 +10,7 @@ from training.config import Config
 from training.config_file import load_config
 from training.data.datasets import Dataset, load_dataset
 from training.data.decoded import store
-from training.data.decoded.pictures import find_files
+from training.data.decoded.pictures import get_file_pictures
 from training.data.splits import SplitRules, fill_splits
 from training.errors import UserError
 
@@ -44,7 +44,7 @@ def make_config(data: Path, *changes: str) -> Config:
 def list_patients(data: Dataset) -> dict[str, set[str]]:
     found = {}
     for name, split in data.splits.items():
-        files = find_files(split.pictures)
+        files = get_file_pictures(split.pictures)
         assert files
         paths = [files.find_path(row) for row in range(len(split))]
         found[name] = {path.stem.partition("_")[0] for path in paths}

@@ -1,5 +1,6 @@
 """`annotate` writes another card. The weights and the graph's other outputs stay."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -128,6 +129,41 @@ def test_the_files_own_fields_say_what_it_is(file: Path) -> None:
         "8, 9. Its output `cam` explains the layer features.act2 by gradcam. License: none. "
         "The metadata entry `sightglass` has the card as JSON."
     )
+
+
+def test_own_fields_are_filled_in_the_file_itself_and_nothing_else_changes(file: Path) -> None:
+    """A file from before they were written gets them with its card and version as they are."""
+    filled = file.read_bytes()
+    proto = onnx.load_from_string(filled)
+    proto.ClearField("domain"), proto.ClearField("model_version"), proto.ClearField("doc_string")
+    assert len(proto.SerializeToString()) < len(filled)
+    file.write_bytes(proto.SerializeToString())
+    for _ in range(2):
+        assert annotate_model(AnnotateRequest(file, own_fields=True, say=quietly)) == file.parent
+        assert file.read_bytes() == filled
+    assert sorted(path.name for path in file.parents[1].iterdir()) == ["1"]
+    digest = hashlib.sha256(filled).hexdigest()
+    assert digest in (file.parent / "report" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("other", [{"version": 2}, {"unlike": ["photos"]}, {"familiarity": True}])
+def test_own_fields_come_with_no_other_change(file: Path, other: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match="--own-fields changes nothing else"):
+        annotate_model(AnnotateRequest(file, own_fields=True, say=quietly, **other))
+
+
+def test_own_fields_need_a_versions_folder(file: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "model.onnx"
+    copy.write_bytes(file.read_bytes())
+    with pytest.raises(UserError, match=r"is not a model file <name>/<version>/model\.onnx"):
+        annotate_model(AnnotateRequest(copy, own_fields=True, say=quietly))
+
+
+def test_all_bundled_files_say_what_they_are() -> None:
+    for path in (ROOT / "models").glob("*/*/model.onnx"):
+        proto = onnx.load(path)
+        assert (proto.domain, proto.model_version) == ("sightglass", int(path.parent.name))
+        assert proto.doc_string == describe_card(read_card(path))
 
 
 def test_writing_a_file_again_changes_no_byte(file: Path) -> None:

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,12 @@ from training.config_file import load_config
 from training.data.datasets import Dataset
 from training.errors import UserError
 from training.fit import search
-from training.fit.search import get_first_parameters, search_hyperparameters, suggest_config
+from training.fit.search import (
+    get_first_parameters,
+    open_study,
+    search_hyperparameters,
+    suggest_config,
+)
 
 KILLED = """
 import json, os, signal, sqlite3, sys, time
@@ -115,3 +121,23 @@ def test_a_missing_database_is_one_sentence(
     """The sentence names the study."""
     with pytest.raises(UserError, match="cannot be opened"):
         search_hyperparameters(quick, strokes, "sqlite:////nowhere/at/all.db", 1, tmp_path)
+
+
+def test_a_database_that_cannot_be_opened_is_named_without_its_password(
+    quick: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sentence names what is missing: here the driver of PostgreSQL."""
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(UserError) as raised:
+        open_study(quick, "postgresql://ann:secret@host/studies")
+    assert "secret" not in str(raised.value)
+    assert str(raised.value).startswith("The study postgresql://ann:***@host/studies cannot be")
+    assert "psycopg" in str(raised.value)
+
+
+def test_searchers_that_begin_together_open_one_study(quick: Config, tmp_path: Path) -> None:
+    """Only one of them can make the tables of a new database. The others try again."""
+    storage = f"sqlite:///{tmp_path / 'study.db'}"
+    with ThreadPoolExecutor(4) as pool:
+        studies = [*pool.map(lambda _: open_study(quick, storage), range(4))]
+    assert {study.study_name for study in studies} == {"strokes"}

@@ -101,14 +101,13 @@ def test_masks_move_along_with_their_pictures(augment: Augmentation) -> None:
     side = augment.crop or 32
     transforms = PictureTransforms(augment, Input("RGB", 32, 32, None, None))
     torch.manual_seed(0)
-    pairs = [transforms(*transforms.crop(picture, mask)) for _ in range(12)]
-    moved = torch.stack([pixels for pixels, _ in pairs]).float()
-    masks = torch.stack([each for _, each in pairs if each is not None])
+    moved, masks = transforms.finish([transforms.change_picture(picture, mask) for _ in range(12)])
+    assert masks is not None
     assert moved.shape == (12, 3, side, side)
     assert masks.shape == (12, side, side)
     assert masks.dtype == torch.uint8
     inside, outside = (masks == value for value in (1, 0))
-    picture_of = moved.permute(0, 2, 3, 1)
+    picture_of = moved.permute(0, 2, 3, 1).float()
     assert picture_of[inside].mean() > 170  # the edge is interpolated in the picture alone
     assert picture_of[outside].mean() < 20
     assert set(masks.flatten().tolist()) <= {0, 1, 255}

@@ -14,9 +14,8 @@ from PIL import Image
 from training.data.decoded.pictures import DecodedRows
 from training.data.decoded.store import PixelStore, Slots
 from training.errors import UserError
-from training.imaging.augmentation import IGNORED
 from training.imaging.file_kinds import open_file
-from training.imaging.preprocessing import Input, Pixels, resize_and_crop
+from training.imaging.preprocessing import IGNORED, Input, Pixels, resize_and_crop
 from training.imaging.random_crop import read_upright_size
 
 INDEX_MODES = ("L", "P", "1")  # one number a pixel, which is the class

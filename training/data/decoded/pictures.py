@@ -18,8 +18,6 @@ from training.errors import UserError
 from training.imaging.decoding import PIXEL_RULES
 from training.imaging.preprocessing import Input, Pixels, load_pixels
 
-DEFAULT_CACHE = 4.0  # gigabytes
-
 
 class DecodedRows(ABC):
     """An array of uint8 whose first axis is read as one reads a numpy array's."""
@@ -90,7 +88,7 @@ class FilePictures(DecodedRows):
         return type(self)(self.paths[rows], self.input_spec, self.store, self.slots[rows])
 
 
-def find_files(pictures: object) -> FilePictures | None:
+def get_file_pictures(pictures: object) -> FilePictures | None:
     """Pictures that are read like an array, if they are those of files."""
     return pictures if isinstance(pictures, FilePictures) else None
 
@@ -99,8 +97,8 @@ def read_pictures(
     paths: Sequence[Path],
     owner: Path,
     input_spec: Input,
-    cache: float = DEFAULT_CACHE,
-    unstored: NDArray[np.bool_] | None = None,
+    cache: float,
+    stored: NDArray[np.bool_] | None = None,
 ) -> tuple[FilePictures, dict[int, str]]:
     """The pictures of files, and what is wrong with those that cannot be decoded.
 
@@ -109,13 +107,13 @@ def read_pictures(
         owner: the folder or the table that lists them.
         input_spec: their size and mode.
         cache: gigabytes that decoded pictures may take on the disk.
-        unstored: the pictures that are read in another size.
+        stored: the pictures that are read in the network's size. None: all of them.
     """
     rules = ("pictures", PIXEL_RULES, input_spec.to_card(), os.path.abspath(owner))
     store = PixelStore(rules, (input_spec.height, input_spec.width, input_spec.channels), cache)
-    wanted = np.ones(len(paths), bool) if unstored is None else ~unstored
+    stored = np.ones(len(paths), bool) if stored is None else stored
     names = [name_file([path]) for path in paths]
-    slots, faults = store.fill(names, lambda row: load_pixels(paths[row], input_spec), wanted)
+    slots, faults = store.fill(names, lambda row: load_pixels(paths[row], input_spec), stored)
     encoded = np.array([os.fsencode(path) for path in paths])
     return FilePictures(encoded, input_spec, store, slots), faults
 

@@ -50,14 +50,14 @@ class PixelStore:
         return {**vars(self), "in_use": None}
 
     def fill(
-        self, names: Sequence[str], load: Callable[[int], Pixels], wanted: NDArray[np.bool_]
+        self, names: Sequence[str], load: Callable[[int], Pixels], stored: NDArray[np.bool_]
     ) -> tuple[Slots, dict[int, str]]:
         """Decode the files that the store does not know.
 
         Args:
             names: of the files, as `name_file` makes them.
             load: decodes one of them.
-            wanted: the files whose pixels are to be stored, if there is room.
+            stored: the files whose pixels are stored, if there is room.
 
         Returns:
             the slot of each file, and what is wrong with those that cannot be decoded.
@@ -68,7 +68,7 @@ class PixelStore:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with open_locked(self.folder / f"{self.key}.lock"):  # one decodes, the others wait
-                return self.decode_missing(names, load, wanted)
+                return self.decode_missing(names, load, stored)
         except OSError as error:
             raise UserError(
                 f"Decoded pictures cannot be written to {self.folder}: {error.strerror}. "
@@ -76,17 +76,17 @@ class PixelStore:
             ) from error
 
     def decode_missing(
-        self, names: Sequence[str], load: Callable[[int], Pixels], wanted: NDArray[np.bool_]
+        self, names: Sequence[str], load: Callable[[int], Pixels], stored: NDArray[np.bool_]
     ) -> tuple[Slots, dict[int, str]]:
         self.in_use, alone = hold(self.folder / f"{self.key}.use")
-        room = self.make_room(int(wanted.sum()) * self.row_bytes) // self.row_bytes
+        room = self.make_room(int(stored.sum()) * self.row_bytes) // self.row_bytes
         self.index.touch()
         self.pixels.touch()
         if alone and self.pixels.stat().st_size > room * self.row_bytes:
             os.truncate(self.pixels, room * self.row_bytes)
         known = self.read_index(room)
         slots = np.array([known.get(name, UNKNOWN) for name in names], np.int64)
-        missing = list_missing(slots, wanted, room)
+        missing = list_missing(slots, stored, room)
         faults: dict[int, str] = {}
         with self.index.open("a") as index, self.pixels.open("r+b", buffering=0) as pixels:
             if alone and len(missing):  # rows of files that are gone are free
@@ -99,7 +99,7 @@ class PixelStore:
                 if isinstance(found, str):
                     faults[row] = found
                     continue
-                slot = next(free, DECODED) if wanted[row] else DECODED
+                slot = next(free, DECODED) if stored[row] else DECODED
                 if slot >= 0:
                     pixels.seek(slot * self.row_bytes)
                     pixels.write(found.tobytes())
@@ -138,8 +138,11 @@ class PixelStore:
     def make_room(self, needed: int) -> int:
         """Remove other stores until these bytes fit; returns the bytes that this one may have.
 
-        Those that were not used for longest go first, and those that a process uses stay.
+        Those that were not used for longest go first, and those that a process uses stay. Without
+        a limit to fill, all stay.
         """
+        if not self.limit:
+            return 0
         stores: dict[str, list[Path]] = {}
         for path in self.folder.iterdir():
             stores.setdefault(path.name.partition(".")[0], []).append(path)
@@ -191,11 +194,11 @@ def decode_rows(
                 bar.update()
 
 
-def list_missing(slots: Slots, wanted: NDArray[np.bool_], room: int) -> NDArray[np.int64]:
+def list_missing(slots: Slots, stored: NDArray[np.bool_], room: int) -> NDArray[np.int64]:
     """The files to decode: those that nobody has tried, and as many others as there is room for."""
     unknown = slots == UNKNOWN
-    rest = max(room - int((slots >= 0).sum()) - int((unknown & wanted).sum()), 0)
-    stored_later = np.flatnonzero((slots == DECODED) & wanted)[:rest]
+    rest = max(room - int((slots >= 0).sum()) - int((unknown & stored).sum()), 0)
+    stored_later = np.flatnonzero((slots == DECODED) & stored)[:rest]
     return np.union1d(np.flatnonzero(unknown), stored_later)
 
 

@@ -17,8 +17,7 @@ from training.data.decoded.masks import read_mask
 from training.data.mask_folder import MaskSplit
 from training.evaluate.chance import MIN_SKILL
 from training.fit.overlap import Overlap, count_confusion, score_confusion
-from training.imaging.augmentation import IGNORED
-from training.imaging.preprocessing import Input, Pixels
+from training.imaging.preprocessing import IGNORED, Input, Pixels
 
 MaskPredictor = Callable[[Pixels], Pixels]  # pictures (N, H, W, C) to masks (N, H, W) uint8
 BATCH_SIZE = 8  # pictures

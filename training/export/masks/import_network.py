@@ -5,8 +5,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from training.config import DEFAULT_CACHE
 from training.config_file import MAX_MASK_CLASSES
-from training.data.mask_folder import MaskSplit, list_masked_pictures, load_mask_split
+from training.data.mask_folder import MaskSplit, list_masked_pictures, read_masked_pictures
 from training.errors import UserError
 from training.export.import_network import (
     SAMPLES,
@@ -115,4 +116,5 @@ def load_test(
     if request.pictures is None:
         return None
     pairs = list_masked_pictures(request.pictures)
-    return load_mask_split(request.pictures, pairs, input_spec, len(labels))
+    split, _ = read_masked_pictures(pairs, request.pictures, input_spec, len(labels), DEFAULT_CACHE)
+    return split
