@@ -10,6 +10,8 @@ import time
 from pathlib import Path
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # of prctl(2)
+CPUINFO = Path("/proc/cpuinfo")
+VNNI_FLAGS = {"avx512_vnni", "avx_vnni"}  # 8-bit dot products, as Linux calls them
 PARENT_POLL_SECONDS = 1.0
 AT_ONCE = getattr(signal, "SIGKILL", signal.SIGTERM)  # Windows has only SIGTERM
 
@@ -19,6 +21,16 @@ def count_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def lacks_vnni(description: Path = CPUINFO) -> bool:
+    """Return whether this is an x86 processor whose 8-bit products can overflow. Known on Linux."""
+    try:
+        lines = description.read_text().splitlines()
+    except OSError:
+        return False
+    flags = next((line.split() for line in lines if line.startswith("flags")), list(VNNI_FLAGS))
+    return not VNNI_FLAGS & set(flags)
 
 
 def has_driver() -> bool:

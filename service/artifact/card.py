@@ -177,6 +177,10 @@ class Card(BaseModel):
     background: NonNegativeInt | None = None
     input: InputSpec
     precision: str = "fp32"
+    requires: list[Literal["vnni"]] = []
+    engines: list[str] | None = Field(
+        None, description="Those whose answers stayed within bounds; null: they were not judged"
+    )
     gradcam: GradCam
     training: dict[str, Any]
     metrics: dict[str, Any] | None

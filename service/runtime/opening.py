@@ -4,8 +4,8 @@ from collections.abc import Callable
 from functools import partial
 from time import perf_counter
 
-from service.artifact.card import Artifact
-from service.machine import count_cores
+from service.artifact.card import Artifact, InvalidArtifact
+from service.machine import count_cores, lacks_vnni
 from service.runtime.cuda import CUDA, list_sizes, open_bound
 from service.runtime.engine import ONNXRUNTIME, OPENVINO, Session
 from service.runtime.openvino import OpenVinoSession, parse_graph
@@ -55,11 +55,35 @@ def open_session(
 
 
 def make_opener(content: bytes, artifact: Artifact, device: str, engine: str) -> OpenWith:
-    """Return what opens a session of that engine with a number of threads and of runs at once."""
+    """Return what opens a session of that engine with a number of threads and of runs at once.
+
+    Raises:
+        InvalidArtifact: the file must not run in that engine, or not on this processor.
+    """
+    check_demands(artifact, engine)
     if engine == OPENVINO:
         return partial(OpenVinoSession, parse_graph(content, artifact), artifact)
     # A session of onnxruntime takes any number of runs at once.
     return lambda threads, _: OnnxSession(content, artifact, device, threads)
+
+
+def check_demands(artifact: Artifact, engine: str) -> None:
+    """Check that the card allows this processor and this engine.
+
+    Raises:
+        InvalidArtifact: it does not.
+    """
+    path, card = artifact.path, artifact.card
+    if "vnni" in card.requires and lacks_vnni():
+        raise InvalidArtifact(
+            f"{path} needs a processor with VNNI, which this one does not have: its 8-bit weights "
+            "would give other answers here. Export it again on this machine."
+        )
+    if card.engines is not None and engine not in card.engines:
+        raise InvalidArtifact(
+            f"{path} must not run in {engine}: at the export its answers were within bounds only "
+            f"in {', '.join(card.engines)}."
+        )
 
 
 def _open_measured(

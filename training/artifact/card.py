@@ -55,6 +55,7 @@ class Findings:
     attention: dict[str, Any] | None = None
     calibration: dict[str, Any] | None = None
     confidence: dict[str, Any] | None = None
+    demands: dict[str, list[str]] = field(default_factory=dict)  # of processor and engine
 
 
 def make_card(
@@ -73,6 +74,7 @@ def make_card(
         "labels": list(model.labels),
         "input": model.input.to_card(),
         "precision": precision,
+        **findings.demands,
         "gradcam": {
             "layer": get_layer_name(plan.layer),
             "method": plan.method,

@@ -7,14 +7,12 @@ the precision is lowered.
 
 from typing import Any
 
-import numpy as np
 import onnx
-from numpy.typing import NDArray
 
-from training.artifact.parity import compute_cosine
+from training.artifact.fidelity import collect_answers, compare_answers
 from training.data.datasets import Split
 from training.errors import CheckError
-from training.graph.session import measure_latencies, open_session, run_for_top1
+from training.graph.session import measure_latencies, open_session
 from training.imaging.preprocessing import Pixels
 
 EXACT_PRECISIONS = ("fp32", "w16")  # torch gives the same numbers
@@ -23,7 +21,6 @@ ALLOWED_LOSSES = {  # (largest loss in points of accuracy, smallest mean cosine 
     "fp16": (0.1, 0.999),
     "int8": (0.5, 0.97),
 }
-BATCH = 32
 
 
 def compare_precisions(
@@ -36,26 +33,12 @@ def compare_precisions(
     """
     pictures, labels = (test.pictures, test.labels) if isinstance(test, Split) else (test, None)
     runs = open_session(full), open_session(small)
-    right, cosines, same = np.zeros(2), list[float](), list[bool]()
-    for start in range(0, len(pictures), BATCH):
-        image = pictures[start : start + BATCH]
-        target = run_for_top1(runs[0], image, 0)[0].argmax(1)[:, None]
-        (_, expected, maps), (_, found, others) = (run(image, target) for run in runs)
-        truth = target[:, 0] if labels is None else labels[start : start + BATCH]
-        right += [count_correct(p, truth) for p in (expected, found)]
-        for one, other in zip(maps[:, 0], others[:, 0], strict=True):
-            cosines.append(compute_cosine(one, other))
-            same.append(bool(one.argmax() == other.argmax()))
+    expected = collect_answers(runs[0], pictures)
+    found = collect_answers(runs[1], pictures, expected.targets)
     full_ms, small_ms = measure_latencies(runs, pictures)
     figures = {
         "precision": precision,
-        "pictures": len(pictures),
-        "labelled": labels is not None,
-        "accuracy_fp32": round(float(right[0]) / len(pictures), 6),
-        "accuracy_points": round(100 * float(right[1] - right[0]) / len(pictures), 3),
-        "cam_cosine": round(float(np.mean(cosines)), 5),
-        "cam_cosine_worst": round(float(np.min(cosines)), 5),
-        "cam_pointing": round(float(np.mean(same)), 4),
+        **compare_answers(expected, found, labels),
         "cpu_speed": round(full_ms / small_ms, 2),
     }
     reject_loss(figures)
@@ -85,13 +68,6 @@ def reject_loss(figures: dict[str, Any]) -> None:
             f"{precision} changes the maps too much: their cosine with fp32's is "
             f"{figures['cam_cosine']:.4f}, it must be at least {cosine}. No file was written."
         )
-
-
-def count_correct(probabilities: NDArray[np.float32], truth: NDArray[Any]) -> float:
-    """The number of correct pictures; with several labels each, the sum of correct shares."""
-    if truth.ndim == 2:
-        return float(((probabilities > 0.5) == (truth > 0)).mean(1).sum())
-    return float((probabilities.argmax(1) == truth).sum())
 
 
 def extract_prediction_graph(proto: onnx.ModelProto) -> onnx.ModelProto:

@@ -56,9 +56,10 @@ def add_export_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--precision",
         default="fp32",
-        choices=["fp32", "w16", "fp16", "int8"],
+        choices=["fp32", "w16", "fp16", "int8", "auto"],
         help="w16: store weights in 16 bits; fp16: compute in 16 bits, for GPUs; "
-        "int8: compute in 8 bits, for CPUs (default: %(default)s)",
+        "int8: compute in 8 bits, for CPUs; auto: the fastest file for CPUs whose answers stay "
+        "within bounds on held-out pictures, else w16 (default: %(default)s)",
     )
     add_confidence_arguments(command)
     add_introduction_arguments(command)

@@ -182,6 +182,15 @@ def compute_calibration_error(p: torch.Tensor, y: torch.Tensor, bins: int = 15) 
     return round_or_none(found)
 
 
+def compute_calibration_change(
+    before: NDArray[np.float32], after: NDArray[np.float32], labels: NDArray[Any]
+) -> float:
+    """By how many points the calibration error of probabilities (N, K) grew."""
+    y = torch.from_numpy(labels)
+    errors = [compute_calibration_error(torch.from_numpy(p), y) for p in (before, after)]
+    return round(100 * ((errors[1] or 0) - (errors[0] or 0)), 3)
+
+
 def drop_confusion_matrix(figures: dict[str, Any]) -> dict[str, Any]:
     """The metrics without the confusion matrix, for the card."""
     return {name: value for name, value in figures.items() if name != "confusion"}

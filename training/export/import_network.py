@@ -16,7 +16,7 @@ from training.errors import UserError
 from training.evaluate.explanations import DEFAULT_MAPS
 from training.export.labels import load_labelled_split, read_labels
 from training.export.pipeline import export_model
-from training.export.request import ExportRequest
+from training.export.request import CALIBRATED, ExportRequest
 from training.imaging.preprocessing import Input, Interpolation
 from training.imaging.synthetic import generate_images
 from training.networks.classifier import (
@@ -84,7 +84,7 @@ def import_network(request: ImportRequest) -> Path:
     model = build_network(request, labels, input_spec)
     test = load_labelled_split(request.pictures, labels, input_spec) if request.pictures else None
     calibration = None
-    if test is not None and (request.precision == "int8" or request.familiarity):
+    if test is not None and (request.precision in CALIBRATED or request.familiarity):
         # Nothing is measured on the pictures that calibrate.
         odd = np.arange(len(test)) % 2 == 1
         test, calibration = test.select(~odd), test.select(odd).pictures

@@ -59,7 +59,7 @@ def measure_graph(request: ExportRequest, served: ServedGraph) -> MeasuredGraph:
         request.say(describe_accuracy(figures))
         for sentence in filter(None, [*notes, request.caution, *figures.get("undefined", [])]):
             request.say(sentence)
-        if request.precision in EXACT_PRECISIONS:
+        if served.precision in EXACT_PRECISIONS:
             expected = predict_with_torch(served.network, test)
             checks |= compare_predictions(expected, probabilities, test.labels)
     run = open_session(served.proto)

@@ -6,8 +6,9 @@ folder. Requests come from a checkpoint (`checkpoint`) or from elsewhere (`impor
 
 from pathlib import Path
 
+from training.export.choose_precision import choose_precision
 from training.export.measured_graph import measure_graph
-from training.export.request import ExportRequest, check_request
+from training.export.request import AUTO, ExportRequest, check_request
 from training.export.served_graph import (
     check_network,
     choose_target,
@@ -28,6 +29,7 @@ def export_model(request: ExportRequest) -> Path:
     network = choose_target(request)
     compiled = compile_network(request, network)
     checked = check_network(request, compiled)
-    served = lower_precision(request, checked)
+    choose = choose_precision if request.precision == AUTO else lower_precision
+    served = choose(request, checked)
     measured = measure_graph(request, served)
     return write_version(request, measured)

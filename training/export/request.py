@@ -12,6 +12,10 @@ from training.evaluate.explanations import DEFAULT_MAPS
 from training.imaging.preprocessing import Pixels
 from training.networks.classifier import Classifier
 
+AUTO = "auto"  # as a precision: the fastest file within bounds on `test`
+CALIBRATED = ("int8", AUTO)  # precisions that need pictures to calibrate on
+MIN_HELD_OUT = 100  # pictures, to judge a precision on
+
 
 @dataclass(frozen=True)
 class ExportRequest:
@@ -63,7 +67,14 @@ def check_request(request: ExportRequest) -> None:
             "--familiarity needs real pictures to learn the usual features from. Give a folder of "
             "them with --pictures."
         )
-    if request.precision == "int8" and (calibration is None or not len(calibration)):
+    if request.precision in CALIBRATED and (calibration is None or not len(calibration)):
         raise UserError(
-            "int8 must be calibrated on real pictures. Give a folder of them with --pictures."
+            f"{request.precision} must be calibrated on real pictures. Give a folder of them with "
+            "--pictures."
+        )
+    held_out = 0 if request.test is None else len(request.test)
+    if request.precision == AUTO and held_out < MIN_HELD_OUT:
+        raise UserError(
+            f"--precision auto needs at least {MIN_HELD_OUT} held-out pictures with labels, but "
+            f"there are {held_out}. Give more of them, or name a precision."
         )

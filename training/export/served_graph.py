@@ -4,7 +4,7 @@ The checks against torch come before the precision is lowered: fp32 and w16 must
 the other precisions are compared with fp32.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import onnx
@@ -70,6 +70,8 @@ class ServedGraph:
     plan: Plan
     checks: dict[str, Any]
     cost: dict[str, float]
+    precision: str
+    demands: dict[str, list[str]] = field(default_factory=dict)  # for the card
 
 
 def choose_target(request: ExportRequest) -> TargetNetwork:
@@ -125,7 +127,8 @@ def lower_precision(request: ExportRequest, checked: CheckedNetwork) -> ServedGr
     Raises:
         CheckError: the lower precision loses too much.
     """
-    compiled, checks, precision = checked.compiled, dict(checked.checks), request.precision
+    compiled, checks = checked.compiled, dict(checked.checks)
+    precision = compiled.network.options.precision
     proto, plain, fp32 = compiled.graph.proto, compiled.plain, compiled.fp32
     if precision not in EXACT_PRECISIONS:
         fp32 = proto
@@ -136,10 +139,22 @@ def lower_precision(request: ExportRequest, checked: CheckedNetwork) -> ServedGr
         compared = request.test or request.samples
         checks["precision"] = compare_precisions(fp32, proto, precision, compared)
         request.say(describe_loss(checks["precision"]))
+    return finish_graph(request, compiled, proto, plain, checks, precision)
+
+
+def finish_graph(
+    request: ExportRequest,
+    compiled: CompiledNetwork,
+    proto: onnx.ModelProto,
+    plain: onnx.ModelProto,  # without the explanation
+    checks: dict[str, Any],
+    precision: str,
+) -> ServedGraph:
+    """The graph to serve, with the cost of its explanation."""
     cost = measure_cost(proto, plain, request.samples)
     lowered = "" if precision in EXACT_PRECISIONS else f" in 32 bits, before {precision}"
     request.say(
         f"exact{lowered}: cam within {checks['cam']:.1e}; "
         f"explained costs {cost['ratio']:.2f} of plain"
     )
-    return ServedGraph(compiled.network, proto, compiled.graph.plan, checks, cost)
+    return ServedGraph(compiled.network, proto, compiled.graph.plan, checks, cost, precision)

@@ -64,8 +64,9 @@ def describe_graph(request: ExportRequest, measured: MeasuredGraph) -> dict[str,
         attention=None if measured.explanations is None else measured.explanations.attention,
         calibration=measured.calibration,
         confidence=measured.confidence,
+        demands=served.demands,
     )
-    return make_card(info, served.plan, request.precision, findings)
+    return make_card(info, served.plan, served.precision, findings)
 
 
 def place_version(model: Path, version: int | None, fill: Callable[[Path, int], None]) -> Path:

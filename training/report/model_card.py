@@ -14,13 +14,13 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from training.artifact.card import METADATA_KEY
-from training.artifact.precision_loss import EXACT_PRECISIONS
 from training.errors import UserError
 from training.evaluate.chance import describe_accuracy
 from training.evaluate.confidence import describe_confidence
 from training.evaluate.masks.overlap import describe_overlap
 from training.report.explanations import format_explanation_metrics
 from training.report.plots import format_metrics, format_table
+from training.report.precision import format_precision
 
 MAX_SHOWN_LABELS = 12
 COMPILERS = {
@@ -51,14 +51,6 @@ CHECKS = {
     "test_top1_changed": "test pictures with another answer than torch's",
     "test_correct_torch": "test pictures right in torch",
     "test_correct_onnx": "test pictures right in the exported file",
-}
-
-PRECISION = {
-    "pixels_changed": "share of the pixels with another class",
-    "accuracy_points": "change of accuracy, in points",
-    "cam_cosine": "mean cosine between its maps and those in 32 bits",
-    "cam_cosine_worst": "least such cosine",
-    "cam_pointing": "share of maps that are hottest in the same cell",
 }
 
 
@@ -135,14 +127,7 @@ def format_checks(card: dict[str, Any]) -> list[str]:
     table = format_table(against_torch, "| what | worst |")
     if not (loss := checks.get("precision")):
         return table
-    lines = [*table, "", f"`{loss['precision']}` against the same graph in 32 bits, on "
-             f"{loss['pictures']:,} pictures:", ""]  # fmt: skip
-    if loss["precision"] not in EXACT_PRECISIONS:
-        lines = ["The comparisons with torch are those of the graph in 32 bits, before "
-                 f"`{loss['precision']}`.", "", *lines]  # fmt: skip
-    return lines + format_table(
-        {text: loss[name] for name, text in PRECISION.items() if name in loss}
-    )
+    return [*table, "", *format_precision(loss)]
 
 
 def format_facts(card: dict[str, Any], content: bytes) -> list[str]:

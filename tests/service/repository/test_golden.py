@@ -53,6 +53,8 @@ def run_changed(artifact: Artifact, session: OnnxSession, precision: str, change
         ("fp32", shift_probabilities(1e-3)),
         ("fp32", scale_cam(1.01)),
         ("fp16", shift_probabilities(1e-2)),
+        ("mixed", shift_probabilities(0.03)),
+        ("mixed", scale_cam(1.08)),
         ("int8", scale_cam(1.2)),
     ],
 )
@@ -69,6 +71,8 @@ def test_a_difference_within_the_tolerance_of_the_precision_passes(
         ("fp32", shift_probabilities(1e-2), "probabilities differ by 0.01; the tolerance is 0.002"),
         ("fp32", scale_cam(1.1), "cam differs by 0.1 of its peak; the tolerance is 0.02"),
         ("fp16", shift_probabilities(0.05), "the tolerance is 0.02"),
+        ("mixed", shift_probabilities(0.05), "the tolerance is 0.04"),
+        ("mixed", scale_cam(1.2), "the tolerance is 0.1"),
         ("int8", scale_cam(2), "the tolerance is 0.3"),
         ("fp4", scale_cam(1), "the card's precision 'fp4' is not one of fp32, w16, fp16, int8"),
         ("fp32", shift_probabilities(float("nan")), "probabilities differ by nan"),
