@@ -4,6 +4,7 @@ Command: python -m training fit xray
 Cost: four epochs of two and a half minutes of one busy core.
 Result: balanced accuracy 96.9 % of the 874 test pictures (95 %: 95.4 to 98.0), ROC-AUC 0.997 (0.994
 to 0.999), sensitivity 96.4 %, specificity 97.5 % (`--set weights=weights/resnet18_imagenet.npz`).
+From scratch (`--set weights=None`) balanced accuracy 95.9 % (94.4 to 97.0), ROC-AUC 0.994.
 """
 
 from training.config import Config

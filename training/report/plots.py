@@ -115,7 +115,7 @@ def format_table(figures: dict[str, Any], head: str = "| measure | value |") -> 
 def format_interval(figures: dict[str, Any], name: str) -> str:
     """The 95 % confidence interval of a figure, if it has one."""
     interval = figures.get("intervals", {}).get(name)
-    return f" (95 %: {interval[0]:.4f} to {interval[1]:.4f})" if interval else ""
+    return f" (95 %: {interval[0]:.5g} to {interval[1]:.5g})" if interval else ""
 
 
 def format_figure(value: float | None, digits: int) -> str:
