@@ -11,6 +11,7 @@ from time import perf_counter
 
 TURN_SECONDS = 0.005  # after which the event loop goes on with other things
 AT_ONCE = 16  # steps in one turn of the event loop: each leaves work for the next one
+MAX_SKIPPED = 256  # turns in a row, which only accept connections
 
 
 class Turns:
@@ -20,6 +21,18 @@ class Turns:
         self._waiting: deque[Callable[[], None]] = deque()
         self._is_scheduled = False
         self._at_once = 0
+        self._has_arrival = False
+        self._skipped = 0
+
+    def note_arrival(self) -> None:
+        """Note that a connection was accepted in this turn of the event loop.
+
+        The loop accepts one in each turn. While they come, the steps wait, so that a connection
+        behind many others is soon accepted as well.
+        """
+        if not self._has_arrival:
+            self._has_arrival = True
+            asyncio.get_running_loop().call_soon(self._forget_arrival)
 
     def may_skip(self, is_urgent: bool = False) -> bool:
         """Return whether a short step need not wait, because few came with it.
@@ -29,7 +42,7 @@ class Turns:
         if is_urgent:
             must_wait = self._at_once >= 2 * AT_ONCE
         else:
-            must_wait = bool(self._waiting) or self._at_once >= AT_ONCE
+            must_wait = self._has_arrival or bool(self._waiting) or self._at_once >= AT_ONCE
         if must_wait:
             return False
         if not self._at_once:
@@ -47,11 +60,19 @@ class Turns:
             self._is_scheduled = True
             asyncio.get_running_loop().call_soon(self._run)
 
+    def _forget_arrival(self) -> None:
+        self._has_arrival = False
+
     def _begin_anew(self) -> None:
         self._at_once = 0
 
     def _run(self) -> None:
         self._is_scheduled = False
+        if self._has_arrival and self._skipped < MAX_SKIPPED:
+            self._skipped += 1
+            self._schedule()
+            return
+        self._skipped = 0
         end = perf_counter() + TURN_SECONDS
         try:
             for _ in range(AT_ONCE):

@@ -65,6 +65,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.turns.note_arrival()
         self._head = Head()
         self._pieces: list[bytes] = []  # of a body, in the data just received
         self._unparsed: deque[memoryview] = deque()  # waits for this connection's turn

@@ -3,7 +3,7 @@
 import asyncio
 from time import perf_counter
 
-from service.server.turns import AT_ONCE, TURN_SECONDS, Turns
+from service.server.turns import AT_ONCE, MAX_SKIPPED, TURN_SECONDS, Turns
 
 
 def test_other_work_runs_between_the_steps() -> None:
@@ -52,5 +52,27 @@ def test_few_short_steps_need_not_wait() -> None:
         turns.add(lambda: None)
         assert not turns.may_skip()  # it would overtake what waits
         assert turns.may_skip(is_urgent=True)
+
+    asyncio.run(run())
+
+
+def test_steps_wait_while_connections_come_but_not_for_ever() -> None:
+    done: list[int] = []
+
+    async def run() -> None:
+        turns = Turns()
+        turns.note_arrival()
+        assert not turns.may_skip()
+        assert turns.may_skip(is_urgent=True)
+        await asyncio.sleep(0)
+        assert turns.may_skip()
+        turns.add(lambda: done.append(1))
+        for _ in range(MAX_SKIPPED):
+            turns.note_arrival()
+            await asyncio.sleep(0)
+            assert not done
+        turns.note_arrival()
+        await asyncio.sleep(0)
+        assert done == [1]
 
     asyncio.run(run())
