@@ -160,7 +160,7 @@ def hold_bodies(sent: int, server: Server, scale: float) -> list[str]:
             connection.sendall(bytes(min(sent, most // 16 - 1)))
         if sent:
             arrived = 16 * min(sent, most // 16 - 1)
-            wait_until(lambda: read_metric(server, "sightglass_inflight_bytes") >= arrived)
+            wait_until(lambda: holds_or_refused(server, arrived))
             wait_until(
                 lambda: server.client.post("/predict", content=photograph).status_code == 200
             )
@@ -170,6 +170,15 @@ def hold_bodies(sent: int, server: Server, scale: float) -> list[str]:
             if status != 200:
                 seen.append(f"a photograph got {status}")
     return seen
+
+
+def holds_or_refused(server: Server, size: int) -> bool:
+    """Return whether so many bytes have arrived, or a body that arrives slowly was given up."""
+    given_up = {"route": "/predict/batch", "status": "429"}
+    return (
+        read_metric(server, "sightglass_inflight_bytes") >= size
+        or read_metric(server, "sightglass_requests_total", **given_up) > 0
+    )
 
 
 def hold_places(server: Server, scale: float) -> list[str]:

@@ -95,7 +95,7 @@ def test_a_key_of_another_kind_is_named(tmp_path: Path) -> None:
     with pytest.raises(HubError, match="can't be read"):
         read_public_key(path)
     path.write_text("no key")
-    with pytest.raises(HubError, match="is no public key in PEM"):
+    with pytest.raises(HubError, match="is not a public key in PEM"):
         read_public_key(path)
     signing.write_public_key(signing.make_key(ec.SECP256K1()), path)
     with pytest.raises(HubError, match="P-256, P-384 or P-521"):
