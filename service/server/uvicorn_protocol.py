@@ -124,6 +124,7 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         if not self._unparsed:
             self.turns.add(self._take_turn)
+            self.transport.pause_reading()  # else a long body would gather behind its head
         self._unparsed.append(part)
         self.all_connections.hold(self, len(part))
 
@@ -136,6 +137,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._parse(part)
         if self._unparsed:
             self.turns.add(self._take_turn)
+        elif self.wants_reading() and not self.transport.is_closing():
+            self.transport.resume_reading()
 
     def _parse(self, data: bytes | memoryview) -> None:
         if self._is_broken:
@@ -226,8 +229,8 @@ class BoundedProtocol(HttpToolsProtocol):
         return bool(self._unparsed or self._head.is_open or self.cycle.more_body or self.pipeline)
 
     def wants_reading(self) -> bool:
-        """Return whether the request's reader takes more."""
-        return not self.flow.read_paused
+        """Return whether the request's reader takes more, and nothing waits for its turn."""
+        return not (self.flow.read_paused or self._unparsed)
 
     def _should_upgrade(self) -> bool:
         return False
@@ -312,7 +315,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._head_timer = None
 
     def _end_head(self) -> None:
-        if self.flow.read_paused:  # we do not read, so the client is not late
+        if not self.wants_reading():  # so the client is not late
             self._start_timer()
         else:
             self._fail(

@@ -26,7 +26,7 @@ class Transport(asyncio.Transport):
     def __init__(self) -> None:
         super().__init__()
         self.written = b""
-        self.closed = False
+        self.closed = self.is_paused = False
 
     def get_extra_info(self, _: str, default: Any = None) -> Any:
         return default
@@ -44,10 +44,10 @@ class Transport(asyncio.Transport):
         self.closed = True
 
     def pause_reading(self) -> None:
-        """Do nothing."""
+        self.is_paused = True
 
     def resume_reading(self) -> None:
-        """Do nothing."""
+        self.is_paused = False
 
     def get_write_buffer_size(self) -> int:
         return 0
@@ -363,3 +363,22 @@ def test_all_requests_of_a_lost_connection_learn_of_it() -> None:
 
     asyncio.run(run())
     assert seen == ["/a http.disconnect"]
+
+
+def test_a_connection_whose_head_waits_for_its_turn_is_not_read() -> None:
+    async def run() -> tuple[list[bool], bytes]:
+        protocol = make_protocol(show_request)
+        transport = protocol.transport
+        assert isinstance(transport, Transport)
+        protocol.turns.note_arrival()
+        protocol.data_received(START + b"Content-Length: 3\r\n\r\n")
+        seen = [transport.is_paused]
+        protocol.data_received(b"abc")  # what was read before
+        for _ in range(10):
+            await asyncio.sleep(0)
+        seen.append(transport.is_paused)
+        return seen, transport.written
+
+    seen, written = asyncio.run(run())
+    assert seen == [True, False]
+    assert b'"body": "abc"' in written
