@@ -129,12 +129,12 @@ class BoundedProtocol(HttpToolsProtocol):
         self.all_connections.hold(self, len(part))
 
     def _take_turn(self) -> None:
+        if self._unparsed and not self.transport.is_closing():
+            part = self._unparsed.popleft()
+            self.all_connections.hold(self, -len(part))
+            self._parse(part)
         if self._is_broken or self.transport.is_closing():
             self._unparsed.clear()
-            return
-        part = self._unparsed.popleft()
-        self.all_connections.hold(self, -len(part))
-        self._parse(part)
         if self._unparsed:
             self.turns.add(self._take_turn)
         elif self.wants_reading() and not self.transport.is_closing():

@@ -382,3 +382,21 @@ def test_a_connection_whose_head_waits_for_its_turn_is_not_read() -> None:
     seen, written = asyncio.run(run())
     assert seen == [True, False]
     assert b'"body": "abc"' in written
+
+
+def test_what_follows_a_broken_head_is_read_and_dropped() -> None:
+    """Else the client would be cut off before it reads why."""
+
+    async def run() -> list[bool]:
+        protocol = make_protocol(show_request)
+        transport = protocol.transport
+        assert isinstance(transport, Transport)
+        await asyncio.sleep(0)
+        protocol.turns.add(lambda: None)  # others wait
+        protocol.data_received(b"no HTTP\r\n\r\n")
+        protocol.data_received(b"a" * 5000)
+        seen = [transport.is_paused]
+        await asyncio.sleep(0)
+        return [*seen, transport.is_paused]
+
+    assert asyncio.run(run()) == [True, False]
