@@ -18,6 +18,7 @@ from service.artifact.card import Artifact, Card, InvalidArtifact
 from service.artifact.graph import check_graph
 from service.artifact.regular_file import read_regular_file
 from service.artifact.steadiness import is_steady
+from service.artifact.strip import MAX_FIELDS, has_too_many_fields
 
 METADATA_KEY = "sightglass"
 MAX_FILE_BYTES = (1 << 31) - 1  # the limit of protobuf
@@ -34,8 +35,11 @@ def read_artifact(path: Path) -> tuple[Artifact, bytes]:
     content = read_regular_file(path, MAX_FILE_BYTES)
     try:
         model = onnx.load_from_string(content)
+        is_crowded = has_too_many_fields(content)
     except (DecodeError, ValueError) as exc:
         raise InvalidArtifact(f"{path} can't be read as an ONNX file: {exc}.") from None
+    if is_crowded:
+        raise InvalidArtifact(f"{path} has more than {MAX_FIELDS} fields beside its graph.")
     raw_card = _read_metadata(path, model)
     card = _validate_card(path, raw_card)
     map_shape = check_graph(path, model, card)

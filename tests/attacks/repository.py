@@ -83,6 +83,16 @@ def add_many_attributes(server: Server, scale: float) -> list[str]:
     return expect(server, "attributes", "failed", "attributes; at most")
 
 
+def repeat_fields(server: Server, scale: float) -> list[str]:
+    """Repeat the empty name of the producer millions of times, two bytes each."""
+    path = make_path(server, "repeated")
+    write_spoiled(path.with_name("other"), lambda *_: None)
+    with path.with_name("other").open("ab") as file:
+        file.write(b"\x12\0" * max(100_000, int(ATTRIBUTES * scale)))
+    path.with_name("other").rename(path)
+    return expect(server, "repeated", "failed", "fields beside its graph")
+
+
 def grow_with_the_batch(server: Server, scale: float) -> list[str]:
     """Take gigabytes as soon as a batch has three images."""
 
@@ -289,6 +299,7 @@ ON_FILES = (
     put_pipe,
     declare_many_dimensions,
     add_many_attributes,
+    repeat_fields,
     grow_with_the_batch,
     hide_large_golden_picture,
     fill_card,
