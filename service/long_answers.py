@@ -81,17 +81,15 @@ def iterate_json(value: Any) -> Iterator[bytes]:
             yield from iterate_json(part)
             before = b","
         yield b"}"
-    elif isinstance(value, list) and value:
-        yield from _iterate_list(value)
-    elif isinstance(value, np.ndarray):
-        yield from _iterate_array(value)
+    elif isinstance(value, list | np.ndarray) and np.size(value):
+        yield from _iterate_items(value)
     else:
-        yield to_json(value)
+        yield to_json(value, fallback=np.ndarray.tolist)
 
 
-def _iterate_list(values: list[Any]) -> Iterator[bytes]:
-    """Yield the JSON of a list whose items are alike: as many at a time as are short together."""
-    each = _count_values(values[0])
+def _iterate_items(values: list[Any] | NDArray[Any]) -> Iterator[bytes]:
+    """Yield the JSON of items that are alike: as many at a time as are short together."""
+    each = values[:1].size if isinstance(values, np.ndarray) else _count_values(values[0])
     before = b"["
     if each > PIECE_VALUES:
         for value in values:
@@ -101,27 +99,8 @@ def _iterate_list(values: list[Any]) -> Iterator[bytes]:
     else:
         step = PIECE_VALUES // each
         for start in range(0, len(values), step):
-            yield b"%b%b" % (before, to_json(values[start : start + step])[1:-1])
-            before = b","
-    yield b"]"
-
-
-def _iterate_array(values: NDArray[Any]) -> Iterator[bytes]:
-    """Yield the JSON of an array as lists, of which few values at a time become objects."""
-    each = values[:1].size
-    if not each:
-        yield to_json(values.tolist())
-        return
-    before = b"["
-    if each > PIECE_VALUES:
-        for part in values:
-            yield before
-            yield from _iterate_array(part)
-            before = b","
-    else:
-        step = PIECE_VALUES // each
-        for start in range(0, len(values), step):
-            yield b"%b%b" % (before, to_json(values[start : start + step].tolist())[1:-1])
+            items = to_json(values[start : start + step], fallback=np.ndarray.tolist)
+            yield b"%b%b" % (before, items[1:-1])
             before = b","
     yield b"]"
 

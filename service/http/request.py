@@ -22,8 +22,8 @@ from service.telemetry.timings import Timings
 
 T = TypeVar("T")
 
-# In the scope of a request:
 UNKNOWN_METHOD = "_OTHER"  # OpenTelemetry's name for every method that is none of HTTP's
+# In the scope of a request:
 FAULT = "sightglass.fault"  # makes the error for what the protocol found wrong
 EQUIVALENT_PATH = "sightglass.path"  # of a call over gRPC: the path over HTTP that is as public
 DEADLINE = "sightglass.deadline"  # the client's, if it is sooner: its seconds, and when it is

@@ -38,7 +38,7 @@ class ListedModel(TypedDict):
 CLOSED_FORM = "closed-form"  # a compiler whose maps cost almost nothing
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Model:
     """One version, loaded and warmed up."""
 
