@@ -41,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         arguments.act(arguments)
     except UserError as error:
-        print(error, file=sys.stderr)
+        sys.stderr.write(f"{error}\n")  # at once: several processes may have the same to say
         return 2
     except KeyboardInterrupt:
         return 130
