@@ -22,6 +22,7 @@ WINDOWS_DESCRIPTORS = 8192  # Windows itself has no limit; this is the most of i
 RESERVED = 8  # of the connections: for probes, while all others are busy
 MAX_HELD_BYTES = 16_777_216  # of unfinished headers, queued requests and small unread answers
 UNCHECKED_BYTES = MAX_HELD_BYTES // 16  # asking all connections takes long
+SMALL_BYTES = 8192  # held by one connection: a usual request with its headers
 SWEEP_SECONDS = 0.5
 HIGH_WATER_BYTES = 16_384  # of an answer in the transport: with more, sending waits
 KERNEL_BYTES = 131_072  # of it in the kernel and not yet sent, which would take megabytes
@@ -66,6 +67,7 @@ class Connections:
         self.reading = Reading(self._open)
         self._reserved: dict[Connection, None] = {}
         self._holding: dict[Connection, None] = {}
+        self._holding_much: dict[Connection, None] = {}  # those of them with more than is usual
         self._held_bytes = 0
         self._unchecked_bytes = 0  # held since all were asked whether they still hold them
         self._taken: dict[Connection, tuple[float, int]] = {}  # time, and bytes taken until then
@@ -88,15 +90,23 @@ class Connections:
         self.free(connection)
 
     def hold(self, connection: Connection, size: int) -> None:
-        """Count bytes that a connection holds outside of any request that was admitted."""
+        """Count bytes that a connection holds outside of any request that was admitted.
+
+        If they are too many, the connection that has held them longest is closed: one that holds
+        much, as long as there is one, so that a usual request may wait for its turn.
+        """
         self._holding[connection] = None
         connection.held_bytes += size
+        if connection.held_bytes > SMALL_BYTES:
+            self._holding_much[connection] = None
+        else:
+            self._holding_much.pop(connection, None)
         self._held_bytes += size
         self._unchecked_bytes += size
         if self._held_bytes > MAX_HELD_BYTES and self._unchecked_bytes > UNCHECKED_BYTES:
             self._free_finished()
         while self._held_bytes > MAX_HELD_BYTES:
-            oldest = next(iter(self._holding))
+            oldest = next(iter(self._holding_much or self._holding))
             if oldest.is_unfinished():
                 self.abort(oldest, "memory")
             else:
@@ -107,6 +117,7 @@ class Connections:
         self._held_bytes -= connection.held_bytes
         connection.held_bytes = 0
         self._holding.pop(connection, None)
+        self._holding_much.pop(connection, None)
 
     async def watch(self) -> None:
         """Look after unread answers until cancelled."""

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from service.server import connections as module
-from service.server.connections import MAX_HELD_BYTES, RESERVED, Connections
+from service.server.connections import MAX_HELD_BYTES, RESERVED, SMALL_BYTES, Connections
 from service.settings import Settings
 
 PATIENCE = 10
@@ -134,6 +134,19 @@ def test_held_bytes_have_a_limit_for_all_connections_together(few: Connections) 
     assert list_ends(opened) == ["aborted", "", "", "", ""]
     few.hold(opened[4], 1)
     assert list_ends(opened) == ["aborted", "", "aborted", "", ""]
+
+
+def test_a_usual_request_waits_longer_than_those_that_hold_much(few: Connections) -> None:
+    usual, *large = opened = [Connection() for _ in range(5)]
+    for connection in opened:
+        few.add(connection)
+    few.hold(usual, SMALL_BYTES)
+    for connection in large:
+        few.hold(connection, MAX_HELD_BYTES // 3)
+    assert list_ends(opened) == ["", "aborted", "aborted", "", ""]
+    few.hold(large[3], -MAX_HELD_BYTES // 3 + SMALL_BYTES)  # it holds little again
+    few.hold(large[2], MAX_HELD_BYTES)
+    assert list_ends(opened) == ["", "aborted", "aborted", "aborted", ""]
 
 
 def sweep(
