@@ -17,11 +17,13 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkProcess
+from multiprocessing.process import BaseProcess
 from threading import Lock
 
 from service.machine import end_with_parent
 
 NUMBER_BYTES = 4
+HELPER_SECONDS = 10.0  # in which the helper must answer; it takes milliseconds
 FORK = 0  # the number that asks for a new process; any other names the process to kill
 
 CPU_CLOCK = 2  # with the process in the higher bits: Linux's clock of the CPU time of that process
@@ -57,20 +59,24 @@ class Forks:
     def __init__(self, run: Run) -> None:
         self._run = run
         self._helper: socket.socket | None = None
+        self._process: BaseProcess | None = None
         self._lock = Lock()
 
     def start(self) -> None:
         """Fork the helper, preferably while this process has only one thread."""
         ours, theirs = socket.socketpair()
         gc.freeze()  # keeps memory pages shared: the garbage collector no longer writes to them
-        helper = get_context("fork").Process(target=run_helper, args=(theirs, self._run))
-        helper.start()
-        atexit.register(helper.kill)  # before multiprocessing waits for it to end
+        self._process = self._make_helper(theirs)
+        self._process.start()
+        atexit.register(self._process.kill)  # before multiprocessing waits for it to end
         theirs.close()
         self._helper = ours
 
+    def _make_helper(self, theirs: socket.socket) -> BaseProcess:
+        return get_context("fork").Process(target=run_helper, args=(theirs, self._run))
+
     def fork(self) -> Child:
-        """Start a process. A helper that was killed is replaced.
+        """Start a process. A helper that was killed, or does not answer, is replaced.
 
         Raises:
             OSError: no process can be started.
@@ -79,6 +85,8 @@ class Forks:
             try:
                 return self._fork()
             except OSError:
+                assert self._process
+                self._process.kill()
                 self.start()
                 return self._fork()
 
@@ -90,10 +98,11 @@ class Forks:
 
     def _fork(self) -> Child:
         assert self._helper
+        self._helper.settimeout(HELPER_SECONDS)
         ours, theirs = socket.socketpair()
         with theirs:
             socket.send_fds(self._helper, [FORK.to_bytes(NUMBER_BYTES)], [theirs.fileno()])
-        pid = int.from_bytes(os.read(self._helper.fileno(), NUMBER_BYTES))
+        pid = int.from_bytes(self._helper.recv(NUMBER_BYTES))
         if pid == 0:
             ours.close()
             raise OSError("no process can be started")

@@ -1,11 +1,11 @@
 """Pictures are decoded in processes that may be killed, and then replaced."""
 
-import atexit
 import socket
 import sys
 from collections.abc import Iterator
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -47,13 +47,12 @@ class FreshForks(Forks):
     """
 
     def start(self) -> None:
-        ours, theirs = socket.socketpair()
-        helper = get_context("spawn").Process(target=run_helper, args=(theirs, self._run))
-        helper.start()
-        atexit.register(helper.kill)
-        theirs.close()
-        self._helper = ours
-        HELPERS.append(psutil.Process(helper.pid))
+        super().start()
+        assert self._process
+        HELPERS.append(psutil.Process(self._process.pid))
+
+    def _make_helper(self, theirs: socket.socket) -> BaseProcess:
+        return get_context("spawn").Process(target=run_helper, args=(theirs, self._run))
 
 
 @pytest.fixture(scope="module")
@@ -255,6 +254,19 @@ def test_a_helper_that_was_killed_is_replaced(pool: DecoderPool) -> None:
     helper.kill()
     wait_until(lambda: not is_alive(decoder))
     assert isinstance(decode(pool, make_job(encode(light(0), "GIF"))), Picture)
+
+
+def test_a_helper_that_was_stopped_is_replaced(
+    pool: DecoderPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.processes.HELPER_SECONDS", 1)
+    [decoder] = find_decoders()
+    helper = decoder.parent()
+    assert helper
+    helper.suspend()
+    decoder.kill()
+    assert isinstance(decode(pool, make_job(encode(light(0), "GIF"))), Picture)
+    assert not is_alive(helper)
 
 
 def test_no_memory_is_taken_beyond_what_is_reserved(pool: DecoderPool) -> None:
