@@ -24,6 +24,7 @@ class SightglassService(bentoml.Service[Any]):  # type: ignore[misc]  # BentoML 
         """Return the application that a worker serves. BentoML calls this before uvicorn starts."""
         # BentoML's parent process imports this module, too, but does not need these.
         from service.server.application import Application
+        from service.server.listening import install_server
         from service.server.uvicorn_protocol import install_protocol
         from service.settings import read_settings
         from service.supervisor import end_with_supervisor
@@ -32,6 +33,7 @@ class SightglassService(bentoml.Service[Any]):  # type: ignore[misc]  # BentoML 
         settings = read_settings()
         application = Application(super().to_asgi(is_main), settings)
         install_protocol(settings, application.connections)
+        install_server()
         return application
 
 

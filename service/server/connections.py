@@ -25,7 +25,6 @@ UNCHECKED_BYTES = MAX_HELD_BYTES // 16  # asking all connections takes long
 SMALL_BYTES = 8192  # held by one connection: a usual request with its headers
 SWEEP_SECONDS = 0.5
 HIGH_WATER_BYTES = 16_384  # of an answer in the transport: with more, sending waits
-KERNEL_BYTES = 131_072  # of it in the kernel and not yet sent, which would take megabytes
 MIN_RATE = 1024  # bytes per second, at which a client must take its answer
 SHORT_RATE = 262_144  # the same, while room is short
 SHORT_SECONDS = 1.0  # over which that rate is measured
@@ -200,14 +199,6 @@ def count_descriptors() -> int:
 
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return soft
-
-
-def limit_unsent_bytes(transport: asyncio.Transport) -> None:
-    """Limit how much of an answer the transport and the kernel hold for a client that is slow."""
-    transport.set_write_buffer_limits(HIGH_WATER_BYTES)
-    connected = transport.get_extra_info("socket")
-    if connected and hasattr(socket, "TCP_NOTSENT_LOWAT"):  # Windows does not have it
-        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, KERNEL_BYTES)
 
 
 def count_taken_bytes(transport: asyncio.BaseTransport) -> int | None:

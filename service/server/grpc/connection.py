@@ -28,7 +28,7 @@ from starlette.types import ASGIApp
 
 from service.api.grpc.endpoints import SERVER_LIVE, SERVER_READY
 from service.errors import ApiError, BadRequest, Overloaded
-from service.server.connections import Connections, limit_unsent_bytes
+from service.server.connections import HIGH_WATER_BYTES, Connections
 from service.server.grpc.answers import AnswerWriter
 from service.server.grpc.call import CONTENT_TYPE, Call, Headers
 from service.server.grpc.calls import Calls
@@ -87,7 +87,7 @@ class GrpcConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self.transport = transport
-        limit_unsent_bytes(transport)
+        transport.set_write_buffer_limits(HIGH_WATER_BYTES)
         self._loop = asyncio.get_running_loop()
         self._idle_since = self._loop.time()
         self._is_reserved = self._all.add(self)

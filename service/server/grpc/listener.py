@@ -13,6 +13,7 @@ from service.inference.admission import Admission
 from service.lifecycle import Lifecycle
 from service.server.connections import SWEEP_SECONDS, Connections
 from service.server.grpc.connection import GrpcConnection, Surroundings
+from service.server.listening import prepare_listener
 from service.server.turns import Turns
 from service.settings import LISTEN_VARIABLE, Settings
 
@@ -42,7 +43,7 @@ class GrpcListener:
             self._connections,
             Turns(),
         )
-        self._server: asyncio.Server | None = None
+        self._servers: list[asyncio.Server] = []
 
     async def start(self) -> None:
         """Listen on the port.
@@ -50,16 +51,19 @@ class GrpcListener:
         Raises:
             OSError: It can't be used.
         """
-        listener = bind(*self._address)
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(self._connect, sock=listener, backlog=BACKLOG)
+        self._servers = [
+            await loop.create_server(self._connect, sock=listener, backlog=BACKLOG)
+            for listener in prepare_listener(bind(*self._address))
+        ]
         self._watching = loop.create_task(self._watch())
 
     async def stop(self) -> None:
         """Take no more connections, let the open calls end, and close what is left."""
-        if self._server is None:
+        if not self._servers:
             return
-        self._server.close()
+        for server in self._servers:
+            server.close()
         self._watching.cancel()
         for connection in list(self._connections):
             connection.retire()

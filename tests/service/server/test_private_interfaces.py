@@ -82,6 +82,17 @@ def test_bentoml_leaves_the_choice_of_the_protocol_to_uvicorn() -> None:
     worker = inspect.getsource(importlib.import_module("_bentoml_impl.worker.service"))
     assert "uvicorn.Config(" in worker, "BentoML's worker no longer makes the uvicorn.Config here"
     assert "http=" not in worker, "BentoML's worker now chooses a protocol: ours is not used"
+    assert "uvicorn.Server(config).run(sockets=" in worker, (
+        "BentoML's worker runs another server: install_server has no effect"
+    )
+
+
+def test_uvicorn_asks_two_functions_for_the_ends_of_a_connection() -> None:
+    made = inspect.getsource(httptools_impl.HttpToolsProtocol.connection_made)
+    assert "get_local_addr(transport)" in made
+    assert "get_remote_addr(transport)" in made, (
+        "uvicorn asks elsewhere for addresses: install_protocol no longer makes that cheap"
+    )
 
 
 def test_the_protocol_of_uvicorn_has_what_ours_builds_on() -> None:

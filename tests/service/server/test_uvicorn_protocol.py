@@ -12,7 +12,13 @@ from service.http.request import FAULT
 from service.server.connections import Connections
 from service.server.head import MAX_FIELDS, MAX_HEAD_BYTES
 from service.server.turns import Turns
-from service.server.uvicorn_protocol import MAX_QUEUED, BoundedProtocol
+from service.server.uvicorn_protocol import (
+    MAX_QUEUED,
+    SHORT_BYTES,
+    BoundedProtocol,
+    is_probe,
+    read_address,
+)
 from service.settings import Settings
 
 START = b"POST /a?b=c HTTP/1.1\r\nHost: t\r\n"
@@ -400,3 +406,38 @@ def test_what_follows_a_broken_head_is_read_and_dropped() -> None:
         return [*seen, transport.is_paused]
 
     assert asyncio.run(run()) == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (b"GET /livez HTTP/1.1\r\nHost: t\r\n\r\n", True),
+        (b"GET /v2/health/ready HTTP/1.1\r\n", True),
+        (b"GET /models HTTP/1.1\r\nHost: t\r\n\r\n", False),
+        (b"GET /livez HTTP/1.1\r\nX: " + b"x" * SHORT_BYTES, False),  # it only begins like one
+    ],
+)
+def test_a_probe_is_short(data: bytes, expected: bool) -> None:
+    assert is_probe(data) is expected
+
+
+def test_both_ends_of_a_connection_are_known() -> None:
+    async def connect() -> None:
+        loop = asyncio.get_running_loop()
+        made: asyncio.Future[asyncio.Transport] = loop.create_future()
+
+        class Accepted(asyncio.Protocol):
+            def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+                made.set_result(transport)
+
+        server = await loop.create_server(Accepted, "127.0.0.1", 0)
+        async with server:
+            _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+            transport = await made
+            assert read_address("sockname", transport) == server.sockets[0].getsockname()
+            assert read_address("peername", transport) == writer.get_extra_info("sockname")
+            transport.close()
+            writer.close()
+        assert read_address("no such", transport) is None
+
+    asyncio.run(connect())
