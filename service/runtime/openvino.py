@@ -151,6 +151,25 @@ def parse_graph(content: bytes, artifact: Artifact) -> "openvino.Model":
     """
     core = load_core()
     try:
-        return core.read_model(content)
+        model = core.read_model(content)
+        widen_weights(model)
     except Exception as exc:
         raise InvalidArtifact(f"{artifact.path} is rejected by OpenVINO: {exc}") from None
+    return model
+
+
+def widen_weights(model: "openvino.Model") -> None:
+    """Convert weights that are stored in 16 bits, once for all that is compiled from the graph.
+
+    Each compilation would otherwise make and keep its own.
+    """
+    from openvino import Type, opset13
+
+    for node in model.get_ordered_ops():
+        if node.get_type_name() != "Convert" or node.get_element_type() != Type.f32:
+            continue
+        stored = node.input_value(0).get_node()
+        if stored.get_type_name() == "Constant" and stored.get_element_type() == Type.f16:
+            widened = opset13.constant(stored.data.astype(np.float32))
+            for reader in node.output(0).get_target_inputs():
+                reader.replace_source_output(widened.output(0))
