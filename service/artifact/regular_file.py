@@ -6,7 +6,6 @@ while it is read.
 
 import os
 import stat
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import sha256
@@ -36,14 +35,14 @@ def read_regular_file(path: Path, max_bytes: int) -> bytes:
     return content
 
 
-def hash_regular_file(path: Path) -> str:
+def hash_regular_file(path: Path, max_bytes: int) -> str:
     """Return the SHA-256 of a file, read in pieces.
 
     Raises:
-        InvalidArtifact: it is no regular file, or cannot be read.
+        InvalidArtifact: it is no regular file, has more than `max_bytes`, or cannot be read.
     """
     digest = sha256()
-    with _open(path, sys.maxsize) as (file, left):
+    with _open(path, max_bytes) as (file, left):
         while left > 0 and (piece := file.read(min(PIECE_BYTES, left))):
             digest.update(piece)
             left -= len(piece)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from service.artifact.card import InvalidArtifact
 from service.artifact.regular_file import hash_regular_file
+from service.artifact.validation import MAX_FILE_BYTES
 from service.repository.engines.measurements import Measurement, Measurements
 from service.repository.sandbox import Sandbox
 from service.repository.trial import TriedModel, unpack_measurement, unpack_trial
@@ -41,7 +42,7 @@ def choose_engine(path: Path, settings: Settings, sandbox: Sandbox) -> Choice:
     if settings.device != AUTO or has_cuda() or not is_installed():
         return Choice(_try_engine(path, sandbox, ONNXRUNTIME))
     measurements = Measurements()
-    sha256 = hash_regular_file(path)
+    sha256 = hash_regular_file(path, MAX_FILE_BYTES)
     measured = measurements.find(sha256)
     if measured and is_worth_it(measured):
         return _prefer_openvino(path, sandbox, measured)
