@@ -12,11 +12,9 @@ from numpy.typing import NDArray
 from service.api.grpc.wire import (
     LENGTH,
     MAX_FIELDS,
-    MAX_VALUES,
     Field,
     FieldCount,
     make_malformed,
-    make_too_many,
     read_fields,
     read_integers,
     read_signed,
@@ -159,7 +157,6 @@ def _read_contents(
     wanted = CONTENTS_OF.get(datatype)
     numbers: list[NDArray[np.int64]] = []
     texts: list[BinaryData] = []
-    count = 0
     for field in _read_message(contents, total):
         if wanted is None or field.number != CONTENTS_NAMES[wanted]:
             raise BadRequest(
@@ -170,9 +167,7 @@ def _read_contents(
             texts.append(_get_bytes(field))
         else:
             numbers.append(read_integers(field))
-            count += len(numbers[-1])
-            if count > MAX_VALUES:
-                raise make_too_many()
+            total.add_values(len(numbers[-1]))
     if datatype == BYTES:
         return texts
     return np.concatenate(numbers) if numbers else np.empty(0, np.int64)

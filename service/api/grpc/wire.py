@@ -20,7 +20,7 @@ MAX_VARINT_BYTES = 10
 MAX_FIELDS = 128  # of one message; those of messages in it are counted anew
 MAX_ALL_FIELDS = 1024  # of a message with all messages in it
 MAX_TEXT_BYTES = 4096
-MAX_VALUES = 1_000_000  # of a packed list
+MAX_VALUES = 1_000_000  # of the packed lists of a message
 
 
 class Field(NamedTuple):
@@ -33,10 +33,11 @@ class Field(NamedTuple):
 
 
 class FieldCount:
-    """Counts the fields of a message and of all messages in it."""
+    """Counts the fields of a message and of all messages in it, and the values of packed lists."""
 
     def __init__(self) -> None:
         self._left = MAX_ALL_FIELDS
+        self._values = 0
 
     def add(self) -> None:
         """Count one more.
@@ -50,6 +51,16 @@ class FieldCount:
                 f"The message has more than {MAX_ALL_FIELDS} fields in all: send fewer, and lists "
                 "packed."
             )
+
+    def add_values(self, count: int) -> None:
+        """Count values, which take eight bytes each.
+
+        Raises:
+            PayloadTooLarge: There are too many.
+        """
+        self._values += count
+        if self._values > MAX_VALUES:
+            raise make_too_many()
 
 
 def read_fields(
@@ -222,5 +233,5 @@ def make_malformed() -> BadRequest:
 
 def make_too_many() -> PayloadTooLarge:
     return PayloadTooLarge(
-        f"A list has more than {MAX_VALUES} values: send tensors as raw_input_contents."
+        f"The lists of a message have more than {MAX_VALUES} values: send tensors as raw_input_contents."
     )
