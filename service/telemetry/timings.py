@@ -5,6 +5,8 @@ All times come from one clock, `perf_counter`. This module does not know what a 
 
 from service.telemetry import metrics
 
+MAX_SPANS = 256  # of one request, which is more than fits a screen: each costs a collector memory
+
 Interval = tuple[float, float]  # start and end, in seconds of `perf_counter`
 Span = tuple[str, float, float, int | None]  # stage, start, end, batch size
 
@@ -23,6 +25,7 @@ class Timings:
         seconds = 0.0
         for started, ended in parts:
             seconds += ended - started
-            self.spans.append((stage, started, ended, batch_size))
+            if len(self.spans) < MAX_SPANS:
+                self.spans.append((stage, started, ended, batch_size))
         self.seconds[stage] = max(self.seconds.get(stage, 0.0), seconds)
         metrics.get_stage_histogram(stage).observe(seconds)
