@@ -6,6 +6,7 @@ application only takes part in the lifespan.
 
 import asyncio
 import contextlib
+import gc
 import logging
 from collections.abc import AsyncIterator
 from functools import partial
@@ -40,6 +41,9 @@ if TYPE_CHECKING:
 
 ANNOUNCE_POLL_SECONDS = 0.02
 WATCH_SECONDS = 1.0
+# A full collection stops the loop for as long as there are many objects: 0.1 s with thousands of
+# connections. Nothing here waits for one, so they are rare.
+COLLECTIONS = (700, 10, 1000)
 log = logging.getLogger(__name__)
 
 
@@ -77,6 +81,7 @@ class Application:
     @contextlib.asynccontextmanager
     async def _serve(self) -> AsyncIterator[None]:
         """Load and watch the models. Until they are loaded, requests are answered with 503."""
+        gc.set_threshold(*COLLECTIONS)
         configure_log(DROPPED_LINES.inc)
         for sentence in describe_unknown_settings():
             log.warning("unknown setting", extra=with_fields(reason=sentence))

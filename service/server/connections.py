@@ -36,6 +36,7 @@ class Connection(Protocol):
 
     transport: asyncio.Transport
     held_bytes: int
+    has_received: bool
 
     def waits_since(self) -> float | None:
         """Return since when the next thing has to come from the client; None if from us."""

@@ -1,8 +1,7 @@
-"""Bounds how much is read from all connections before the event loop goes on with other things.
+"""Whether connections are read: what thousands of clients send at once is received part by part.
 
-When thousands of connections have sent something, the loop would read them all in one turn. So once
-that has taken a few milliseconds, reading stops, and goes on with a few connections in each turn.
-This module knows no protocols.
+Once that has taken a few milliseconds, or too much of it waits to be parsed, reading stops, and
+goes on with a few connections in each turn. This module knows no protocols.
 """
 
 import asyncio
@@ -13,12 +12,14 @@ from typing import Protocol
 
 READING_SECONDS = 0.01  # of one turn of the loop, after which the others are read later
 CONNECTIONS_PER_TURN = 64
+MAX_WAITING_BYTES = 8_388_608  # that were received and are not parsed
 
 
 class Readable(Protocol):
     """What this module needs of a connection."""
 
     transport: asyncio.Transport
+    has_received: bool  # anything
 
     def wants_reading(self) -> bool:
         """Return whether it has not stopped reading itself."""
@@ -30,15 +31,25 @@ class Reading:
     def __init__(self, connections: Collection[Readable]) -> None:
         self._connections = connections
         self._stopped: deque[Readable] = deque()
+        self._has_stopped = False  # in this turn
+        self._waiting_bytes = 0
         self._end = 0.0  # of this turn's reading
         self._is_scheduled = False  # that the turn ends
 
+    def wait(self, size: int) -> None:
+        """Count bytes that wait for their connection's turn to be parsed; negative: that did."""
+        self._waiting_bytes += size
+
+    def is_full(self) -> bool:
+        """Return whether too much waits to be parsed."""
+        return self._waiting_bytes > MAX_WAITING_BYTES
+
     def note(self) -> None:
-        """Note that something was received. Stop reading if this turn has taken long."""
+        """Note that something was received. Stop reading if this turn took long, or it is full."""
         now = perf_counter()
         if not self._is_scheduled:
             self._schedule(now)
-        elif now > self._end and not self._stopped:
+        if not self._has_stopped and (now > self._end or self.is_full()):
             self._stop()
 
     def _schedule(self, now: float) -> None:
@@ -47,16 +58,23 @@ class Reading:
         asyncio.get_running_loop().call_soon(self._end_turn)
 
     def _stop(self) -> None:
+        """Stop all. While it is full, a new connection is read once: it may bring a probe."""
+        self._has_stopped = True
+        is_full = self.is_full()
         for connection in self._connections:
-            if connection.transport.is_reading():
+            if connection.transport.is_reading() and (connection.has_received or not is_full):
                 connection.transport.pause_reading()
                 self._stopped.append(connection)
 
     def _end_turn(self) -> None:
-        self._is_scheduled = False
+        self._is_scheduled = self._has_stopped = False
+        if not self.is_full():
+            self._resume()
+        if self._stopped:
+            self._schedule(perf_counter())
+
+    def _resume(self) -> None:
         for _ in range(min(CONNECTIONS_PER_TURN, len(self._stopped))):
             connection = self._stopped.popleft()
             if not connection.transport.is_closing() and connection.wants_reading():
                 connection.transport.resume_reading()
-        if self._stopped:
-            self._schedule(perf_counter())

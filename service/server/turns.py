@@ -17,7 +17,9 @@ MAX_SKIPPED = 256  # turns in a row, which only accept connections
 class Turns:
     """Steps that wait for their turn, in order."""
 
-    def __init__(self) -> None:
+    def __init__(self, is_full: Callable[[], bool]) -> None:
+        """`is_full` says whether so much waits that the steps come before all else."""
+        self._is_full = is_full
         self._waiting: deque[Callable[[], None]] = deque()
         self._is_scheduled = False
         self._at_once = 0
@@ -27,7 +29,7 @@ class Turns:
     def note_arrival(self) -> None:
         """Note that a connection was accepted in this turn of the event loop.
 
-        The loop accepts one in each turn. While they come, the steps wait, so that a connection
+        The loop accepts a few in each turn. While they come, the steps wait, so that a connection
         behind many others is soon accepted as well.
         """
         if not self._has_arrival:
@@ -68,7 +70,7 @@ class Turns:
 
     def _run(self) -> None:
         self._is_scheduled = False
-        if self._has_arrival and self._skipped < MAX_SKIPPED:
+        if self._has_arrival and self._skipped < MAX_SKIPPED and not self._is_full():
             self._skipped += 1
             self._schedule()
             return

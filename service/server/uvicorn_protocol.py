@@ -53,6 +53,7 @@ class BoundedProtocol(HttpToolsProtocol):
     turns: Turns
     head_seconds = 10.0
     held_bytes = 0
+    has_received = False
 
     _head: Head
     _head_timer: asyncio.TimerHandle | None = None
@@ -77,7 +78,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
         self.all_connections.remove(self)
-        self._unparsed.clear()
+        self._drop_unparsed()
         # Each application that still answers has work to do now.
         if self.cycle and not self.cycle.response_complete and not self.turns.may_skip():
             self.turns.add(partial(self._forget_client, exc))
@@ -96,6 +97,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._is_broken:
             return
+        self.has_received = True
         self.all_connections.reading.note()
         view, begin = memoryview(data), 0
         is_head = not (self._unparsed or self._awaits_body())
@@ -114,7 +116,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def discard(self) -> None:
         """Forget what was received but not answered. The connection is being aborted."""
         self._is_broken = True
-        self._unparsed.clear()
+        self._drop_unparsed()
         self.parser = None  # type: ignore[assignment]  # it holds the headers so far
 
     def _awaits_body(self) -> bool:
@@ -127,19 +129,23 @@ class BoundedProtocol(HttpToolsProtocol):
             self.turns.add(self._take_turn)
             self.transport.pause_reading()  # else a long body would gather behind its head
         self._unparsed.append(part)
-        self.all_connections.hold(self, len(part))
+        self.all_connections.reading.wait(len(part))
 
     def _take_turn(self) -> None:
         if self._unparsed and not self.transport.is_closing():
             part = self._unparsed.popleft()
-            self.all_connections.hold(self, -len(part))
+            self.all_connections.reading.wait(-len(part))
             self._parse(part)
         if self._is_broken or self.transport.is_closing():
-            self._unparsed.clear()
+            self._drop_unparsed()
         if self._unparsed:
             self.turns.add(self._take_turn)
         elif self.wants_reading() and not self.transport.is_closing():
             self.transport.resume_reading()
+
+    def _drop_unparsed(self) -> None:
+        self.all_connections.reading.wait(-sum(map(len, self._unparsed)))
+        self._unparsed.clear()
 
     def _parse(self, data: bytes | memoryview) -> None:
         if self._is_broken:
@@ -215,8 +221,16 @@ class BoundedProtocol(HttpToolsProtocol):
         self._read_bytes = self._body_bytes = 0
         super().on_message_complete()
 
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.cycle.response_complete and not self._head.is_open:  # else another one needs them
+            self.headers, self.url = [], b""
+            self.scope = self.cycle.scope = {}  # type: ignore[typeddict-item]
+
     def waits_since(self) -> float | None:
         """Return since when the next thing has to come from the client; None if from us."""
+        if self._unparsed:
+            return None
         if self._head_timer:
             return self._head_timer.when() - self.head_seconds
         if self.timeout_keep_alive_task:
@@ -227,7 +241,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def is_unfinished(self) -> bool:
         """Return whether it holds an unfinished head, trailers or queued requests."""
-        return bool(self._unparsed or self._head.is_open or self.cycle.more_body or self.pipeline)
+        return bool(self._head.is_open or self.cycle.more_body or self.pipeline)
 
     def wants_reading(self) -> bool:
         """Return whether the request's reader takes more, and nothing waits for its turn."""
@@ -346,7 +360,7 @@ def install_protocol(settings: Settings, connections: Connections) -> None:
     """Replace the protocol that uvicorn chooses by default. BentoML leaves it the choice."""
     BoundedProtocol.head_seconds = settings.request_timeout_ms / 1000
     BoundedProtocol.all_connections = connections
-    BoundedProtocol.turns = Turns()
+    BoundedProtocol.turns = Turns(connections.reading.is_full)
     # uvicorn makes a socket to ask for each of them, which takes a third of the time of accepting.
     httptools_impl.get_local_addr = partial(read_address, "sockname")  # type: ignore[attr-defined]
     httptools_impl.get_remote_addr = partial(read_address, "peername")  # type: ignore[attr-defined]

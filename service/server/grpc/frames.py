@@ -11,6 +11,8 @@ FRAME_HEAD_BYTES = 9
 MAX_FRAME_BYTES = 16_384
 MAX_HEAD_BYTES = 16_384  # of one call's headers
 FRAMES_PER_TURN = 16
+HEAD_BYTES_PER_TURN = 4096  # of headers, which may be coded so that reading them takes long
+SHORT_HEAD_BYTES = 1024  # which take little time in any code
 SMALL_BYTES = 256  # a frame of data with fewer costs more than it brings
 DATA, HEADERS, CONTINUATION = 0, 1, 9
 END_HEADERS, PADDED = 4, 8  # flags
@@ -31,6 +33,7 @@ class Frames:
     def __init__(self) -> None:
         self._rest = b""
         self._is_open = False  # the preface has come
+        self.has_long_heads = False  # what was cut last
         self._head_bytes = 0  # of headers without their end
         self._credit = MAX_CREDIT
         self._since = monotonic()
@@ -59,7 +62,8 @@ class Frames:
                 self._rest = received
                 return []
             self._is_open, end = True, len(PREFACE)
-        pieces, count = [], 0
+        pieces, count, head_bytes = [], 0, 0
+        self.has_long_heads = False
         while end + FRAME_HEAD_BYTES <= len(received):
             size = int.from_bytes(received[end : end + 3], "big")
             if size > MAX_FRAME_BYTES:
@@ -72,9 +76,11 @@ class Frames:
             self._count(kind, flags, size - padding)
             end += FRAME_HEAD_BYTES + size
             count += 1
-            if count == FRAMES_PER_TURN:
+            head_bytes += size if kind in (HEADERS, CONTINUATION) else 0
+            self.has_long_heads |= head_bytes > SHORT_HEAD_BYTES
+            if count == FRAMES_PER_TURN or head_bytes >= HEAD_BYTES_PER_TURN:
                 pieces.append(received[begin:end])
-                begin, count = end, 0
+                begin, count, head_bytes = end, 0, 0
         if begin < end:
             pieces.append(received[begin:end])
         self._rest = received[end:]

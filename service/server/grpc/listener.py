@@ -14,6 +14,7 @@ from service.lifecycle import Lifecycle
 from service.server.connections import SWEEP_SECONDS, Connections
 from service.server.grpc.connection import GrpcConnection, Surroundings
 from service.server.listening import prepare_listener
+from service.server.reading import Reading
 from service.server.turns import Turns
 from service.settings import LISTEN_VARIABLE, Settings
 
@@ -33,7 +34,8 @@ class GrpcListener:
         all_connections: Connections,
     ) -> None:
         self._address = (os.environ.get(LISTEN_VARIABLE, "127.0.0.1"), settings.grpc_port)
-        self._connections: set[GrpcConnection] = set()
+        self._connections: dict[GrpcConnection, None] = {}
+        reading = Reading(self._connections)
         self._surroundings = Surroundings(
             application,
             settings.request_timeout_ms / 1000,
@@ -41,7 +43,8 @@ class GrpcListener:
             admission.memory.is_short_of_room,
             all_connections,
             self._connections,
-            Turns(),
+            reading,
+            Turns(reading.is_full),
         )
         self._servers: list[asyncio.Server] = []
 

@@ -6,7 +6,12 @@ from typing import Any
 import pytest
 
 from service.server import connections as module
-from service.server.connections import MAX_HELD_BYTES, RESERVED, SMALL_BYTES, Connections
+from service.server.connections import (
+    MAX_HELD_BYTES,
+    RESERVED,
+    SMALL_BYTES,
+    Connections,
+)
 from service.settings import Settings
 
 PATIENCE = 10
@@ -37,6 +42,7 @@ class Connection:
         self.transport: Any = Transport(unsent)
         self.since = since
         self.held_bytes = 0
+        self.has_received = True
         self.unfinished = True
         self.questions = 0
         self.is_discarded = False

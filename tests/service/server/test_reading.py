@@ -7,14 +7,15 @@ from typing import Any
 import pytest
 
 from service.server import reading as reading_module
-from service.server.reading import CONNECTIONS_PER_TURN, READING_SECONDS, Reading
+from service.server.reading import CONNECTIONS_PER_TURN, MAX_WAITING_BYTES, READING_SECONDS, Reading
 
 
 class Connection:
     """A connection that is its own transport, as far as reading goes."""
 
-    def __init__(self, *, wants: bool = True) -> None:
+    def __init__(self, *, wants: bool = True, has_received: bool = True) -> None:
         self.transport: Any = self
+        self.has_received = has_received
         self._wants = wants
         self._is_read = wants
 
@@ -72,3 +73,27 @@ def test_short_turns_stop_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
     asyncio.run(run())
     assert all(connection.is_reading() for connection in connections)
+
+
+def test_while_too_much_waits_to_be_parsed_only_new_connections_are_read() -> None:
+    connections = [Connection() for _ in range(3)]
+    new = Connection(has_received=False)
+
+    async def run() -> list[int]:
+        reading = Reading([*connections, new])
+        reading.wait(MAX_WAITING_BYTES)
+        reading.note()
+        counts = [sum(connection.is_reading() for connection in connections)]
+        reading.wait(1)
+        reading.note()
+        for _ in range(3):
+            counts.append(sum(connection.is_reading() for connection in connections))
+            assert new.is_reading()
+            await asyncio.sleep(0)
+        reading.wait(-1)
+        for _ in range(2):
+            await asyncio.sleep(0)
+        counts.append(sum(connection.is_reading() for connection in connections))
+        return counts
+
+    assert asyncio.run(run()) == [3, 0, 0, 0, 3]

@@ -16,7 +16,7 @@ def test_other_work_runs_between_the_steps() -> None:
         done.append(str(number))
 
     async def run() -> None:
-        turns = Turns()
+        turns = Turns(lambda: False)
         for number in range(3):
             turns.add(lambda number=number: step(number))  # type: ignore[misc]
         for _ in range(3):
@@ -32,7 +32,7 @@ def test_a_step_that_fails_does_not_stop_the_others() -> None:
 
     async def run() -> None:
         asyncio.get_running_loop().set_exception_handler(lambda *_: done.append("fault"))
-        turns = Turns()
+        turns = Turns(lambda: False)
         turns.add(lambda: [][0])
         turns.add(lambda: done.append("other"))
         for _ in range(3):
@@ -44,7 +44,7 @@ def test_a_step_that_fails_does_not_stop_the_others() -> None:
 
 def test_few_short_steps_need_not_wait() -> None:
     async def run() -> None:
-        turns = Turns()
+        turns = Turns(lambda: False)
         assert [turns.may_skip() for _ in range(AT_ONCE + 2)] == [True] * AT_ONCE + [False] * 2
         urgent = [turns.may_skip(is_urgent=True) for _ in range(AT_ONCE + 1)]
         assert urgent == [True] * AT_ONCE + [False]
@@ -60,7 +60,7 @@ def test_steps_wait_while_connections_come_but_not_for_ever() -> None:
     done: list[int] = []
 
     async def run() -> None:
-        turns = Turns()
+        turns = Turns(lambda: False)
         turns.note_arrival()
         assert not turns.may_skip()
         assert turns.may_skip(is_urgent=True)

@@ -90,7 +90,7 @@ def make_protocol(application: Any, head_seconds: float = 10.0) -> BoundedProtoc
     protocol = BoundedProtocol(config, ServerState(), {})
     protocol.head_seconds = head_seconds
     protocol.all_connections = Connections(Settings.model_validate({}), lambda: False)
-    protocol.turns = Turns()
+    protocol.turns = Turns(lambda: False)
     protocol.connection_made(Transport())
     return protocol
 
@@ -441,3 +441,15 @@ def test_both_ends_of_a_connection_are_known() -> None:
         assert read_address("no such", transport) is None
 
     asyncio.run(connect())
+
+
+def test_an_idle_connection_does_not_keep_its_last_head() -> None:
+    async def run() -> list[Any]:
+        protocol = make_protocol(show_request)
+        protocol.data_received(b"GET /a HTTP/1.1\r\nHost: t\r\nX: " + b"x" * 2000 + b"\r\n\r\n")
+        while not protocol.cycle or not protocol.cycle.response_complete:
+            await asyncio.sleep(0)
+        protocol.connection_lost(None)
+        return [protocol.headers, protocol.scope, protocol.url, protocol.cycle.scope]
+
+    assert not any(asyncio.run(run()))
