@@ -20,6 +20,7 @@ SLACK = 64 * MEGABYTE
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, RESET, SETTINGS, PING, WINDOW, CONTINUATION = 0, 1, 3, 4, 6, 8, 9
 END_STREAM, END_HEADERS, PADDED = 1, 4, 8
+RESOURCE_EXHAUSTED = 8  # the status of a call that sends too much
 NO_WINDOW = b"\x00\x04" + bytes(4)  # the setting: no answer may be sent
 MODEL = b"\x0a\x09quadrants"
 TINY_TENSOR = b"\x2a\x00"
@@ -145,6 +146,17 @@ def send_many_fields(streams: Iterator[int]) -> bytes:
     )
 
 
+def send_coded_headers(streams: Iterator[int]) -> bytes:
+    """Return calls with long headers in Huffman's code, which takes long to read."""
+    size = 9900
+    name, length = b"\0\1x", b"\xff" + encode_varint(size - 127)  # 0x80 for the code, and 127
+    block = make_headers("ServerLive") + name + length + bytes(size)
+    return b"".join(
+        make_frame(HEADERS, END_HEADERS | END_STREAM, stream, block)
+        for stream, _ in zip(streams, range(32), strict=False)
+    )
+
+
 def announce_too_much(streams: Iterator[int]) -> bytes:
     """Return a call whose message would be too long, with its beginning."""
     stream = next(streams)
@@ -167,11 +179,16 @@ def send_short_deadlines(streams: Iterator[int]) -> bytes:
 
 def write_length(content: bytes) -> bytes:
     """Return a length as protocol buffers write it."""
-    size, written = len(content), bytearray()
-    while size > 0x7F:
-        written.append(size & 0x7F | 0x80)
-        size >>= 7
-    return bytes([*written, size])
+    return encode_varint(len(content))
+
+
+def encode_varint(value: int) -> bytes:
+    """Return a number in parts of seven bits, the lowest first."""
+    written = bytearray()
+    while value > 0x7F:
+        written.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*written, value])
 
 
 def send_garbage(server: Server, scale: float) -> list[str]:
@@ -232,6 +249,61 @@ def send_tiny_tensors(server: Server, scale: float) -> list[str]:
     return []
 
 
+def send_numbers(server: Server, scale: float) -> list[str]:
+    """Send tensors with a million numbers of one byte each, which take eight in memory."""
+    from tests.grpc_connection import connect as connect_client
+    from tests.grpc_connection import frame
+
+    numbers = bytes([1]) * 1_000_000
+    contents = b"\x1a" + write_length(numbers) + numbers
+    tensor = b"\x0a\x05image\x12\x05INT64\x2a" + write_length(contents) + contents
+    message = frame(MODEL + (b"\x2a" + write_length(tensor) + tensor) * 16)
+    for _ in range(max(2, round(20 * scale))):
+        with connect_client(find_port(server)) as connection:
+            stream = connection.start("ModelInfer")
+            connection.send(stream, message, end=True)
+            answer = connection.wait(stream)
+            if answer.status != RESOURCE_EXHAUSTED:
+                return [f"16 million numbers got {answer.status}"]
+    return []
+
+
+def send_together(server: Server, scale: float) -> list[str]:
+    """Send small frames from many connections at once.
+
+    They were used before, so that the system takes 200 kB from each at a time.
+    """
+    port, block = find_port(server), make_headers("Nowhere")
+
+    def make_call(stream: int, frames: int, frame_bytes: int) -> bytes:
+        head = make_frame(HEADERS, END_HEADERS, stream, block)
+        head += make_frame(DATA, 0, stream, make_message(bytes(300), 60_000_000))
+        return head + make_frame(DATA, 0, stream, bytes(frame_bytes)) * frames
+
+    first, second = make_call(1, 12, 16_000), make_call(3, 900, 256)
+    with contextlib.ExitStack() as stack:
+        opened = [stack.enter_context(connect(port)) for _ in range(max(500, round(1500 * scale)))]
+        for number, connection in enumerate(opened):
+            connection.sendall(first)
+            if number % 20 == 0:
+                time.sleep(0.01)
+        time.sleep(1)
+        left = {connection: memoryview(second) for connection in opened}
+        end = time.monotonic() + 10
+        while left and time.monotonic() < end:
+            for connection, unsent in list(left.items()):
+                connection.setblocking(False)
+                with contextlib.suppress(BlockingIOError):
+                    try:
+                        left[connection] = unsent = unsent[connection.send(unsent) :]
+                    except ConnectionError:
+                        unsent = unsent[:0]
+                if not unsent:
+                    del left[connection]
+        time.sleep(1)
+    return []
+
+
 def leave_answers_unread(server: Server, scale: float) -> list[str]:
     """Ask for many answers, and let the server send nothing of them."""
     block, message = make_headers("ModelMetadata"), make_message(MODEL)
@@ -283,6 +355,7 @@ FLOODS: dict[str, Callable[[Iterator[int]], bytes]] = {
     "a message in single bytes": send_tiny_data,
     "a message in padded bytes": send_padded_data,
     "many fields": send_many_fields,
+    "headers in Huffman's code": send_coded_headers,
     "messages over the limit": announce_too_much,
     "deadlines of a millisecond": send_short_deadlines,
 }
@@ -297,6 +370,8 @@ ATTACKS = (
         Attack("gRPC: all connections taken", take_all_connections, SLACK, settings=FEW),
         Attack("gRPC: messages that grow", grow_messages, settings=LISTENING),
         Attack("gRPC: a million tensors", send_tiny_tensors, settings=LISTENING),
+        Attack("gRPC: sixteen million numbers", send_numbers, 100 * MEGABYTE, settings=LISTENING),
+        Attack("gRPC: small frames from many", send_together, SLACK, settings=LISTENING),
         Attack("gRPC: unread answers", leave_answers_unread, SLACK, settings=HASTY),
     )
     if find_spec("h2")

@@ -29,6 +29,7 @@ MAX_WORKER_GROWN = 64 * MEGABYTE
 DIMENSIONS = 60_000
 ATTRIBUTES = 8_000_000
 GROWN_BYTES = 3 << 30
+SPARSE_BYTES = 1 << 42
 CARD_VALUES = 480_000  # in 2 MB
 MAX_CARD_GROWN = 4 * MEGABYTE
 FOLDERS = 30_000
@@ -56,6 +57,18 @@ def put_pipe(server: Server, _: float) -> list[str]:
     write_model(make_path(server, "quadrants", 2))
     return [
         *expect(server, "a-pipe", "failed", "is a pipe"),
+        *expect(server, "quadrants", "ready", version=2),
+    ]
+
+
+def put_file_of_terabytes(server: Server, _: float) -> list[str]:
+    """Put a file without content that takes hours to read, then a new version of a model."""
+    path = make_path(server, "sparse")
+    path.touch()
+    os.truncate(path, SPARSE_BYTES)
+    write_model(make_path(server, "quadrants", 2))
+    return [
+        *expect(server, "sparse", "failed", "are allowed here"),
         *expect(server, "quadrants", "ready", version=2),
     ]
 
@@ -319,5 +332,7 @@ ATTACKS = (
         )
         for attack in ON_FILES
     ),
+    # Where two engines are compared, the worker itself reads the file.
+    Attack("a file of terabytes", put_file_of_terabytes, settings=POLLING | {"device": "auto"}),
     Attack("an index of many versions for many", ask_for_index, settings=POLLING),
 )

@@ -14,6 +14,7 @@ from PIL import Image
 from service.inference.memory_budget import BYTES_PER_PIXEL
 from service.settings import Settings
 from tests.attacks.attack import MEGABYTE, Attack
+from tests.attacks.picture_files import write_noise
 from tests.contract.tree import PICTURE
 from tests.contract.wire import connect, read_answer, read_metric, start_post
 from tests.server import Server, connect_client, wait_until
@@ -107,6 +108,36 @@ def leave_headers_open(server: Server, scale: float) -> list[str]:
     """Send 60 kB of headers without their end, from many connections."""
     with connect_many(server, round(4000 * scale)) as connections:
         send_to_all(connections, LIVEZ[:-2] + b"X: " + b"x" * 60_000)
+        time.sleep(1)
+    return []
+
+
+def leave_heads_open_again(server: Server, scale: float) -> list[str]:
+    """Do the same from fewer connections, close them, and begin anew. Good clients are answered."""
+    photo = write_noise(400, 300, "JPEG")  # 70 kB: it waits for its turn like the heads
+    end, seen = time.monotonic() + max(FLOOD_SECONDS, 10 * scale), []
+    while time.monotonic() < end:
+        with connect_many(server, 400) as connections:
+            send_to_all(connections, LIVEZ[:-2] + b"X: " + b"x" * 60_000)
+            try:
+                with connect_client(server.port) as client:
+                    status = client.post("/predict", content=photo, timeout=20).status_code
+                if status != 200:
+                    seen.append(f"a good client got {status}")
+            except httpx.TransportError as exc:
+                seen.append(f"a good client was cut off: {exc!r}")
+            time.sleep(0.1)
+    return seen
+
+
+def finish_long_heads(server: Server, scale: float) -> list[str]:
+    """Send a whole request with 60 kB of headers on each of many connections, and keep them."""
+    call = LIVEZ[:-2] + b"X: " + b"x" * 60_000 + b"\r\n\r\n"
+    with connect_many(server, max(1500, round(6000 * scale))) as connections:
+        for connection in connections:
+            connection.settimeout(10)
+            connection.sendall(call)
+            connection.recv(4096)
         time.sleep(1)
     return []
 
@@ -262,6 +293,8 @@ ATTACKS = (
     Attack("queued requests", flood(b"", LIVEZ), SLACK),
     Attack("queued requests, unread answers", leave_requests_queued, SLACK, settings=HASTY),
     Attack("headers left open", leave_headers_open, SLACK),
+    Attack("headers left open, again and again", leave_heads_open_again, SLACK),
+    Attack("idle connections after long headers", finish_long_heads, SLACK),
     Attack("unread pictures", leave_pictures_unread, settings=HASTY),
     Attack(
         "bodies that are announced and do not come",

@@ -233,5 +233,6 @@ def make_malformed() -> BadRequest:
 
 def make_too_many() -> PayloadTooLarge:
     return PayloadTooLarge(
-        f"The lists of a message have more than {MAX_VALUES} values: send tensors as raw_input_contents."
+        f"The lists of a message have more than {MAX_VALUES} values: send tensors as "
+        "raw_input_contents."
     )
