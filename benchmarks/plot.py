@@ -20,7 +20,16 @@ LINES = {
 }
 OUR_COLOURS, RIVAL_COLOURS = (
     {OURS: "#d1495b", OURS_BY_DEFAULT: "#8c1c2f"},
-    ("#30638e", "#5b8e7d", "#8d6a9f", "#8c8c8c", "#bc8034", "#a3b18a"),
+    (
+        "#30638e",
+        "#5b8e7d",
+        "#8d6a9f",
+        "#8c8c8c",
+        "#bc8034",
+        "#a3b18a",
+        "#3d405b",
+        "#e9c46a",
+    ),
 )
 CLIENTS = (1, 8, 32)
 
@@ -33,8 +42,13 @@ def draw(results: Results, path: Path) -> None:
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(2, 4, figsize=(16, 8), layout="constrained")
+    labelled: dict[str, Any] = {}  # one legend for all cases
     for case, ax in zip(TITLES, axes[0], strict=False):
         draw_case(results, case, ax)
+        handles, labels = ax.get_legend_handles_labels()
+        labelled |= dict(zip(labels, handles, strict=True))
+    if labelled:
+        figure.legend(labelled.values(), labelled, loc="outside lower center", ncols=6, fontsize=9)
     draw_latency(results, axes[0][3])
     for case, ax in zip(LINES, axes[1], strict=True):
         draw_line(results, case, ax)
@@ -69,8 +83,6 @@ def draw_case(results: Results, case: str, ax: Any) -> None:
         ax.axhline(spread(most.values()).middle, color="black", linestyle=":", label="bound")
     ax.set_xticks([i + 0.4 - width / 2 for i in range(len(asked))], [str(n) for n in asked])
     ax.set(title=TITLES[case], xlabel="clients", ylabel="requests per second")
-    if ax.get_legend_handles_labels()[0]:
-        ax.legend(fontsize=8, ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.15))
 
 
 def draw_latency(results: Results, ax: Any) -> None:
