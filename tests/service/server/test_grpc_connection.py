@@ -39,6 +39,9 @@ class Transport(asyncio.Transport):
     def get_write_buffer_size(self) -> int:
         return 0
 
+    def is_reading(self) -> bool:
+        return self.reads
+
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         """Have no limits."""
 
@@ -47,6 +50,12 @@ class Transport(asyncio.Transport):
 
     def resume_reading(self) -> None:
         self.reads = True
+
+
+@pytest.fixture(autouse=True)
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a slow machine not stop reading."""
+    monkeypatch.setattr("service.server.reading.READING_SECONDS", 1000.0)
 
 
 def make_surroundings() -> Surroundings:
