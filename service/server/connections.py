@@ -87,6 +87,7 @@ class Connections:
         self._open.pop(connection, None)
         self._reserved.pop(connection, None)
         self._taken.pop(connection, None)
+        self.reading.forget(connection)
         self.free(connection)
 
     def hold(self, connection: Connection, size: int) -> None:

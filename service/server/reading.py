@@ -5,7 +5,7 @@ goes on with a few connections in each turn. This module knows no protocols.
 """
 
 import asyncio
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Collection
 from time import perf_counter
 from typing import Protocol
@@ -30,7 +30,7 @@ class Reading:
 
     def __init__(self, connections: Collection[Readable]) -> None:
         self._connections = connections
-        self._stopped: deque[Readable] = deque()
+        self._stopped: OrderedDict[Readable, None] = OrderedDict()
         self._has_stopped = False  # in this turn
         self._waiting_bytes = 0
         self._end = 0.0  # of this turn's reading
@@ -52,6 +52,10 @@ class Reading:
         if not self._has_stopped and (now > self._end or self.is_full()):
             self._stop()
 
+    def forget(self, connection: Readable) -> None:
+        """Forget a connection that was lost."""
+        self._stopped.pop(connection, None)
+
     def _schedule(self, now: float) -> None:
         self._is_scheduled = True
         self._end = now + READING_SECONDS
@@ -64,7 +68,7 @@ class Reading:
         for connection in self._connections:
             if connection.transport.is_reading() and (connection.has_received or not is_full):
                 connection.transport.pause_reading()
-                self._stopped.append(connection)
+                self._stopped[connection] = None
 
     def _end_turn(self) -> None:
         self._is_scheduled = self._has_stopped = False
@@ -75,6 +79,6 @@ class Reading:
 
     def _resume(self) -> None:
         for _ in range(min(CONNECTIONS_PER_TURN, len(self._stopped))):
-            connection = self._stopped.popleft()
+            connection, _ = self._stopped.popitem(last=False)
             if not connection.transport.is_closing() and connection.wants_reading():
                 connection.transport.resume_reading()

@@ -103,6 +103,7 @@ class GrpcConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         self._all.remove(self)
         self._around.grpc_connections.pop(self, None)
+        self._around.reading.forget(self)
         self.discard()
         self._calls.lose_all()
         self._answers.resume()
