@@ -102,7 +102,7 @@ class Forks:
         ours, theirs = socket.socketpair()
         with theirs:
             socket.send_fds(self._helper, [FORK.to_bytes(NUMBER_BYTES)], [theirs.fileno()])
-        pid = int.from_bytes(self._helper.recv(NUMBER_BYTES))
+        pid = int.from_bytes(self._helper.recvmsg(NUMBER_BYTES)[0])
         if pid == 0:
             ours.close()
             raise OSError("no process can be started")
