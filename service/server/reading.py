@@ -31,7 +31,8 @@ class Reading:
     def __init__(self, connections: Collection[Readable]) -> None:
         self._connections = connections
         self._stopped: OrderedDict[Readable, None] = OrderedDict()
-        self._has_stopped = False  # in this turn
+        self._stopped_new: OrderedDict[Readable, None] = OrderedDict()  # that received nothing yet
+        self._has_stopped = self._has_stopped_new = False  # in this turn
         self._waiting_bytes = 0
         self._end = 0.0  # of this turn's reading
         self._is_scheduled = False  # that the turn ends
@@ -49,36 +50,46 @@ class Reading:
         now = perf_counter()
         if not self._is_scheduled:
             self._schedule(now)
-        if not self._has_stopped and (now > self._end or self.is_full()):
-            self._stop()
+        if now > self._end or self._is_overfull():
+            self._stop(with_new=True)
+        elif self.is_full():
+            self._stop(with_new=False)
 
     def forget(self, connection: Readable) -> None:
         """Forget a connection that was lost."""
         self._stopped.pop(connection, None)
+        self._stopped_new.pop(connection, None)
 
     def _schedule(self, now: float) -> None:
         self._is_scheduled = True
         self._end = now + READING_SECONDS
         asyncio.get_running_loop().call_soon(self._end_turn)
 
-    def _stop(self) -> None:
-        """Stop all. While it is full, a new connection is read once: it may bring a probe."""
-        self._has_stopped = True
-        is_full = self.is_full()
+    def _stop(self, *, with_new: bool) -> None:
+        """Stop all, once in a turn; new ones, which may bring a probe, last. They resume first."""
+        if self._has_stopped_new or (self._has_stopped and not with_new):
+            return
+        self._has_stopped, self._has_stopped_new = True, with_new
         for connection in self._connections:
-            if connection.transport.is_reading() and (connection.has_received or not is_full):
+            if connection.transport.is_reading() and (connection.has_received or with_new):
                 connection.transport.pause_reading()
-                self._stopped[connection] = None
+                stopped = self._stopped if connection.has_received else self._stopped_new
+                stopped[connection] = None
 
     def _end_turn(self) -> None:
-        self._is_scheduled = self._has_stopped = False
-        if not self.is_full():
-            self._resume()
-        if self._stopped:
+        self._is_scheduled = self._has_stopped = self._has_stopped_new = False
+        if not self._is_overfull():
+            self._resume(self._stopped_new)
+        if not (self.is_full() or self._stopped_new):
+            self._resume(self._stopped)
+        if self._stopped or self._stopped_new:
             self._schedule(perf_counter())
 
-    def _resume(self) -> None:
-        for _ in range(min(CONNECTIONS_PER_TURN, len(self._stopped))):
-            connection, _ = self._stopped.popitem(last=False)
+    def _is_overfull(self) -> bool:
+        return self._waiting_bytes > 2 * MAX_WAITING_BYTES
+
+    def _resume(self, stopped: OrderedDict[Readable, None]) -> None:
+        for _ in range(min(CONNECTIONS_PER_TURN, len(stopped))):
+            connection, _ = stopped.popitem(last=False)
             if not connection.transport.is_closing() and connection.wants_reading():
                 connection.transport.resume_reading()

@@ -57,6 +57,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     _head: Head
     _head_timer: asyncio.TimerHandle | None = None
+    _brings_body = False  # what waits for this connection's turn
     _is_broken = False  # what still comes is not parsed
     _is_reserved = False  # for probes
     _unanswered: Collection[RequestResponseCycle] = ()  # when several were sent at once
@@ -128,13 +129,14 @@ class BoundedProtocol(HttpToolsProtocol):
         if not self._unparsed:
             self.turns.add(self._take_turn)
             self.transport.pause_reading()  # else a long body would gather behind its head
+            self._brings_body = find_body(bytes(part[:SHORT_BYTES])) > 0
         self._unparsed.append(part)
-        self.all_connections.reading.wait(len(part))
+        self._count_unparsed(len(part))
 
     def _take_turn(self) -> None:
         if self._unparsed and not self.transport.is_closing():
             part = self._unparsed.popleft()
-            self.all_connections.reading.wait(-len(part))
+            self._count_unparsed(-len(part))
             self._parse(part)
         if self._is_broken or self.transport.is_closing():
             self._drop_unparsed()
@@ -144,8 +146,19 @@ class BoundedProtocol(HttpToolsProtocol):
             self.transport.resume_reading()
 
     def _drop_unparsed(self) -> None:
-        self.all_connections.reading.wait(-sum(map(len, self._unparsed)))
+        if self._brings_body:  # else it is freed with what else the connection holds
+            self._count_unparsed(-sum(map(len, self._unparsed)))
         self._unparsed.clear()
+
+    def _count_unparsed(self, size: int) -> None:
+        """Count what waits for its turn: as held, unless it is a short head with its body.
+
+        Reading stops while there is too much of that. It is a picture most of the time.
+        """
+        if self._brings_body:
+            self.all_connections.reading.wait(size)
+        else:
+            self.all_connections.hold(self, size)
 
     def _parse(self, data: bytes | memoryview) -> None:
         if self._is_broken:
@@ -241,7 +254,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def is_unfinished(self) -> bool:
         """Return whether it holds an unfinished head, trailers or queued requests."""
-        return bool(self._head.is_open or self.cycle.more_body or self.pipeline)
+        held = self._unparsed and not self._brings_body
+        return bool(held or self._head.is_open or self.cycle.more_body or self.pipeline)
 
     def wants_reading(self) -> bool:
         """Return whether the request's reader takes more, and nothing waits for its turn."""

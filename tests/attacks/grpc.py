@@ -370,7 +370,7 @@ ATTACKS = (
         Attack("gRPC: all connections taken", take_all_connections, SLACK, settings=FEW),
         Attack("gRPC: messages that grow", grow_messages, settings=LISTENING),
         Attack("gRPC: a million tensors", send_tiny_tensors, settings=LISTENING),
-        Attack("gRPC: sixteen million numbers", send_numbers, 100 * MEGABYTE, settings=LISTENING),
+        Attack("gRPC: sixteen million numbers", send_numbers, 128 * MEGABYTE, settings=LISTENING),
         Attack("gRPC: small frames from many", send_together, SLACK, settings=LISTENING),
         Attack("gRPC: unread answers", leave_answers_unread, SLACK, settings=HASTY),
     )

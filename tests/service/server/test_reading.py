@@ -90,7 +90,10 @@ def test_while_too_much_waits_to_be_parsed_only_new_connections_are_read() -> No
             counts.append(sum(connection.is_reading() for connection in connections))
             assert new.is_reading()
             await asyncio.sleep(0)
-        reading.wait(-1)
+        reading.wait(MAX_WAITING_BYTES)  # twice as much
+        reading.note()
+        assert not new.is_reading()
+        reading.wait(-MAX_WAITING_BYTES - 1)
         for _ in range(2):
             await asyncio.sleep(0)
         counts.append(sum(connection.is_reading() for connection in connections))

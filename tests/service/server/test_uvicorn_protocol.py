@@ -453,3 +453,36 @@ def test_an_idle_connection_does_not_keep_its_last_head() -> None:
         return [protocol.headers, protocol.scope, protocol.url, protocol.cycle.scope]
 
     assert not any(asyncio.run(run()))
+
+
+@pytest.mark.parametrize("is_lost", [False, True])
+@pytest.mark.parametrize(
+    ("sent", "is_held"),
+    [
+        (START + b"Content-Length: 60000\r\n\r\n" + b"x" * 60_000, False),
+        (START + b"X: " + b"x" * 60_000, True),
+    ],
+    ids=["a body", "a head without end"],
+)
+def test_a_picture_that_waits_for_its_turn_is_not_held_against_its_client(
+    sent: bytes, is_held: bool, is_lost: bool
+) -> None:
+    async def run() -> None:
+        protocol = make_protocol(show_request)
+        counted = protocol.all_connections
+        while protocol.turns.may_skip():
+            pass
+        protocol.data_received(sent)
+        waiting, held = counted.reading._waiting_bytes, counted._held_bytes
+        assert (waiting, held) == ((0, len(sent)) if is_held else (len(sent), 0))
+        if is_lost:
+            protocol.connection_lost(None)
+            assert counted._held_bytes == 0
+        else:
+            for _ in range(20):
+                await asyncio.sleep(0)
+            protocol.connection_lost(None)
+        assert counted.reading._waiting_bytes == 0
+        assert counted._held_bytes == 0
+
+    asyncio.run(run())
