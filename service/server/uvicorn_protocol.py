@@ -239,6 +239,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.cycle.response_complete and not self._head.is_open:  # else another one needs them
             self.headers, self.url = [], b""
             self.scope = self.cycle.scope = {}  # type: ignore[typeddict-item]
+            self._unanswered = ()
 
     def waits_since(self) -> float | None:
         """Return since when the next thing has to come from the client; None if from us."""

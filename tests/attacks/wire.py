@@ -131,13 +131,15 @@ def leave_heads_open_again(server: Server, scale: float) -> list[str]:
 
 
 def finish_long_heads(server: Server, scale: float) -> list[str]:
-    """Send a whole request with 60 kB of headers on each of many connections, and keep them."""
-    call = LIVEZ[:-2] + b"X: " + b"x" * 60_000 + b"\r\n\r\n"
+    """Send whole requests with 60 kB of headers each on many connections, and keep these."""
+    calls = (LIVEZ[:-2] + b"X: " + b"x" * 60_000 + b"\r\n\r\n") * 3
     with connect_many(server, max(1500, round(6000 * scale))) as connections:
         for connection in connections:
             connection.settimeout(10)
-            connection.sendall(call)
-            connection.recv(4096)
+            connection.sendall(calls)
+            answers = b""
+            while answers.count(b"HTTP/1.1 200") < 3 and (received := connection.recv(4096)):
+                answers += received
         time.sleep(1)
     return []
 

@@ -443,14 +443,19 @@ def test_both_ends_of_a_connection_are_known() -> None:
     asyncio.run(connect())
 
 
-def test_an_idle_connection_does_not_keep_its_last_head() -> None:
+@pytest.mark.parametrize("requests", [1, 3])
+def test_an_idle_connection_does_not_keep_its_last_heads(requests: int) -> None:
+    head = b"GET /a HTTP/1.1\r\nHost: t\r\nX: " + b"x" * 500 + b"\r\n\r\n"
+
     async def run() -> list[Any]:
         protocol = make_protocol(show_request)
-        protocol.data_received(b"GET /a HTTP/1.1\r\nHost: t\r\nX: " + b"x" * 2000 + b"\r\n\r\n")
-        while not protocol.cycle or not protocol.cycle.response_complete:
+        protocol.data_received(head * requests)
+        while protocol.pipeline or not protocol.cycle or not protocol.cycle.response_complete:
             await asyncio.sleep(0)
+        cycles = [protocol.cycle, *protocol._unanswered]
         protocol.connection_lost(None)
-        return [protocol.headers, protocol.scope, protocol.url, protocol.cycle.scope]
+        kept = [protocol.headers, protocol.scope, protocol.url]
+        return [*kept, *(cycle.scope for cycle in cycles)]
 
     assert not any(asyncio.run(run()))
 
