@@ -5,7 +5,7 @@ All times come from one clock, `perf_counter`. This module does not know what a 
 
 from service.telemetry import metrics
 
-MAX_SPANS = 256  # of one request, which is more than fits a screen: each costs a collector memory
+MAX_SPANS = 256  # of one request: making thousands for a trace would stop the event loop
 
 Interval = tuple[float, float]  # start and end, in seconds of `perf_counter`
 Span = tuple[str, float, float, int | None]  # stage, start, end, batch size

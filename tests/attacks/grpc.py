@@ -288,20 +288,27 @@ def send_together(server: Server, scale: float) -> list[str]:
             if number % 20 == 0:
                 time.sleep(0.01)
         time.sleep(1)
-        left = {connection: memoryview(second) for connection in opened}
+        for connection in opened:
+            connection.setblocking(False)
+        left = dict.fromkeys(opened, memoryview(second))
         end = time.monotonic() + 10
         while left and time.monotonic() < end:
-            for connection, unsent in list(left.items()):
-                connection.setblocking(False)
-                with contextlib.suppress(BlockingIOError):
-                    try:
-                        left[connection] = unsent = unsent[connection.send(unsent) :]
-                    except ConnectionError:
-                        unsent = unsent[:0]
-                if not unsent:
-                    del left[connection]
+            sent = {
+                connection: send_some(connection, unsent) for connection, unsent in left.items()
+            }
+            left = {connection: unsent for connection, unsent in sent.items() if unsent}
         time.sleep(1)
     return []
+
+
+def send_some(connection: socket.socket, data: memoryview) -> memoryview:
+    """Send as much as the system takes at once. Return what is left: nothing after a hang-up."""
+    try:
+        return data[connection.send(data) :]
+    except BlockingIOError:
+        return data
+    except ConnectionError:
+        return data[:0]
 
 
 def leave_answers_unread(server: Server, scale: float) -> list[str]:

@@ -114,7 +114,7 @@ def leave_headers_open(server: Server, scale: float) -> list[str]:
 
 def leave_heads_open_again(server: Server, scale: float) -> list[str]:
     """Do the same from fewer connections, close them, and begin anew. Good clients are answered."""
-    photo = write_noise(400, 300, "JPEG")  # 70 kB: it waits for its turn like the heads
+    photo = write_noise(400, 300)  # 70 kB: it waits for its turn like the heads
     end, seen = time.monotonic() + max(FLOOD_SECONDS, 10 * scale), []
     while time.monotonic() < end:
         with connect_many(server, 400) as connections:

@@ -158,6 +158,8 @@ class GrpcConnection(asyncio.Protocol):
 
     def waits_since(self) -> float | None:
         """Return since when the next thing has to come from the client; None if from us."""
+        if self._unparsed:
+            return None
         if not self._calls:
             return self._idle_since
         return self._loop.time() if self._calls.wait_for_client() else None

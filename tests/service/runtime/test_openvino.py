@@ -175,6 +175,22 @@ def test_a_slow_model_has_a_stream_on_each_core(
 
 
 @needs_openvino
+def test_weights_in_16_bits_are_widened_before_the_graph_is_compiled(model: Model) -> None:
+    artifact, content = model
+    converted = [
+        node.input_value(0).get_node()
+        for node in parse_graph(content, artifact).get_ordered_ops()
+        if node.get_type_name() == "Convert"
+    ]
+    stored = [
+        node.get_element_type().get_type_name()
+        for node in converted
+        if node.get_type_name() == "Constant"
+    ]
+    assert "f16" not in stored
+
+
+@needs_openvino
 def test_a_graph_that_openvino_rejects_is_an_invalid_artifact(model: Model) -> None:
     with pytest.raises(InvalidArtifact, match=r"model\.onnx is rejected by OpenVINO: "):
         parse_graph(b"no graph", model[0])

@@ -95,6 +95,18 @@ def test_an_old_idle_connection_makes_room_for_a_new_one(monkeypatch: pytest.Mon
     assert asyncio.run(run()) == [True, False, False]
 
 
+def test_a_connection_whose_first_call_waits_for_its_turn_is_not_idle() -> None:
+    async def run() -> None:
+        connection, _ = connect(make_surroundings())
+        connection.data_received(HELLO)
+        assert connection.waits_since() is not None
+        connection.data_received(make_frame(HEADERS, 4, 1, make_headers("Any", ("x", "y" * 9000))))
+        assert connection.waits_since() is None
+        connection.connection_lost(None)
+
+    asyncio.run(run())
+
+
 @pytest.mark.parametrize("is_lost", [False, True])
 def test_frames_that_wait_for_their_turn_are_counted_until_then(is_lost: bool) -> None:
     async def run() -> None:
