@@ -17,6 +17,7 @@ from PIL import Image
 from service.artifact.card import InputSpec
 from service.errors import InvalidImage, PayloadTooLarge
 from service.imaging.decoding import Picture, decode_image, open_image
+from service.imaging.geometry import ShownSize
 from service.imaging.memory import (
     count_input_bytes,
     estimate_decode_bytes,
@@ -40,7 +41,7 @@ THREAD_PIXELS = {"JPEG": 24_000_000, "MPO": 24_000_000, "PNG": 6_000_000, "WEBP"
 # Pillow prepares to resize a longer side without letting other threads run, 0.1 s per 3 million.
 THREAD_SIDE = 65_535
 MAX_LONG_JOBS = 4  # that run in processes at a time
-FIRST_BYTES = 4 << 20  # reserved for an image before its header is read in a process
+FIRST_BYTES = 4 << 20  # reserved for an image before its header is read
 
 T = TypeVar("T")
 
@@ -51,6 +52,38 @@ class Upload(NamedTuple):
     content: bytes
     spec: InputSpec
     canvas: Canvas | None
+
+    @property
+    def shown_size(self) -> ShownSize | None:
+        """How the size is chosen in which the picture itself is kept; None if it is not."""
+        return self.canvas.drawing.shown_size if self.canvas else None
+
+    def estimate_bytes(self, image: Image.Image) -> "Need":
+        """Return what the image needs, which `open_image` opened.
+
+        Raises:
+            InvalidImage: the header has a value of a wrong type.
+        """
+        size = estimate_decode_bytes(image, self.spec, self.shown_size)
+        kept = count_input_bytes(self.spec)
+        if self.canvas:
+            kept += estimate_drawing_bytes(image, self.canvas.drawing)
+        return Need(max(size, kept), kept)
+
+
+class Need(NamedTuple):
+    """The bytes that a picture needs at most, and those that it needs once it is decoded."""
+
+    most: int
+    kept: int
+
+
+class Opened(NamedTuple):
+    """An image whose header was read, and the picture if it was decoded at once."""
+
+    image: Image.Image
+    picture: Picture | None
+    need: Need
 
 
 class Decoder:
@@ -95,7 +128,7 @@ class Decoder:
                 f"The image has {len(content)} bytes, but at most {self._max_bytes} are accepted. "
                 "Send a smaller image."
             )
-        image: Image.Image | None
+        opened: Opened | None
         if is_tiny_plain(content):
             image = open_image(content, self._max_pixels)
             pixels = image.width * image.height
@@ -104,11 +137,11 @@ class Decoder:
             is_small = pixels <= INLINE_PIXELS and spec.width * spec.height <= INLINE_INPUT_PIXELS
             # What is kept besides must be reserved, which may have to wait.
             if is_small and not (canvas and canvas.drawing.kept_bytes):
-                return decode_image(image, spec, canvas.drawing.shown_size if canvas else None)
+                return decode_image(image, spec, upload.shown_size)
+            opened = Opened(image, None, upload.estimate_bytes(image))
         else:
-            opening = partial(open_plain_image, content, self._max_pixels)
-            image = await self.run_in_thread(opening, room)
-        picture = await self._decode_in_room(upload, image, room, place)
+            opened = await self._open(upload, room)
+        picture = await self._decode_in_room(upload, opened, room, place)
         if not canvas:
             room.shrink(count_input_bytes(spec))
         elif not (canvas.drawing.shown_size or canvas.drawing.mask_size):
@@ -119,24 +152,34 @@ class Decoder:
         """Call a function in a thread."""
         return await self._wait(self._threads.submit(function), room, self._count_overdue)
 
+    async def _open(self, upload: Upload, room: Room) -> Opened | None:
+        """Read the header of an image; None if its cost can't be known or is high.
+
+        An image that needs little is decoded as well: a second switch to a thread would take as
+        long as a tenth of that.
+        """
+        free = min(FIRST_BYTES, self.memory.max_pixel_bytes)
+        if not room.try_reserve(free):
+            free = 0
+        opening = partial(open_plain_image, upload, self._max_pixels, free)
+        return await self.run_in_thread(opening, room)
+
     async def _decode_in_room(
-        self, upload: Upload, image: Image.Image | None, room: Room, place: Place
+        self, upload: Upload, opened: Opened | None, room: Room, place: Place
     ) -> Picture:
-        if image is None and self._pool.is_started:
+        if opened is None and self._pool.is_started:
             with LongTurn(self._long_turns) as turn:
                 return await self._decode_in_process(upload, room, place, turn)
-        if image is None:
+        if opened is None:
             opening = partial(open_any_image, upload.content, self._max_pixels)
             image = await self.run_in_thread(opening, room)
-        shown_size = upload.canvas.drawing.shown_size if upload.canvas else None
-        size = estimate_decode_bytes(image, upload.spec, shown_size)
-        kept = count_input_bytes(upload.spec)
-        if upload.canvas:
-            kept += estimate_drawing_bytes(image, upload.canvas.drawing)
-        await self._reserve(room, max(size, kept), place)
-        decoding = partial(decode_image, image, upload.spec, shown_size)
-        picture = await self.run_in_thread(decoding, room)
-        room.shrink(kept)
+            opened = Opened(image, None, upload.estimate_bytes(image))
+        picture = opened.picture
+        if picture is None:
+            await self._reserve(room, opened.need.most, place)
+            decoding = partial(decode_image, opened.image, upload.spec, upload.shown_size)
+            picture = await self.run_in_thread(decoding, room)
+        room.shrink(opened.need.kept)
         return picture
 
     async def _decode_in_process(
@@ -215,16 +258,23 @@ class Decoder:
         self._overdue_threads -= 1
 
 
-def open_plain_image(content: bytes, max_pixels: int) -> Image.Image | None:
+def open_plain_image(upload: Upload, max_pixels: int, free: int) -> Opened | None:
     """Read the header of an image; None if its cost can't be known or is high.
 
+    An image that needs at most `free` bytes is decoded as well.
+
     Raises:
-        UnsupportedMediaType, InvalidImage, ImageTooLarge: as `open_image`.
+        UnsupportedMediaType, InvalidImage, ImageTooLarge: as `open_image` and `decode_image`.
     """
-    passes = count_passes(content)
+    passes = count_passes(upload.content)
     if passes is None:
         return None
-    image = open_image(content, max_pixels)
+    image = open_image(upload.content, max_pixels)
     cost = passes * image.width * image.height
     is_plain = cost <= THREAD_PIXELS.get(image.format or "", 0) and max(image.size) <= THREAD_SIDE
-    return image if is_plain and not may_hide_memory(image) else None
+    if not is_plain or may_hide_memory(image):
+        return None
+    need = upload.estimate_bytes(image)
+    if need.most > free:
+        return Opened(image, None, need)
+    return Opened(image, decode_image(image, upload.spec, upload.shown_size), need)

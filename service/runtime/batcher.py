@@ -288,8 +288,10 @@ class Batcher:
                     row.answer.set_result(
                         MaskAnswer(*arrays, row.queued_at, started, ended, len(rows))
                     )
-        if self._callbacks.on_batch:
-            self._callbacks.on_batch(outputs, target, [row.is_traffic for row in rows])
+        if self._callbacks.on_batch:  # once the clients have their answers
+            is_traffic = [row.is_traffic for row in rows]
+            loop = asyncio.get_running_loop()
+            loop.call_soon(self._callbacks.on_batch, outputs, target, is_traffic)
 
 
 class _CompletedBatch(NamedTuple):

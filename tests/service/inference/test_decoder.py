@@ -81,7 +81,7 @@ async def decode_in_room(decoder: Decoder, upload: Upload, place: Place) -> Pict
 def test_only_an_image_of_known_and_low_cost_is_decoded_in_a_thread(
     content: bytes, is_plain: bool
 ) -> None:
-    assert (open_plain_image(content, MAX_PIXELS) is not None) == is_plain
+    assert (open_plain_image(Upload(content, SPEC, None), MAX_PIXELS, 0) is not None) == is_plain
 
 
 @pytest.mark.parametrize("file_format", ["PNG", "JPEG", "TIFF"])
@@ -161,6 +161,39 @@ def test_work_that_waits_for_a_thread_and_is_cancelled_never_runs() -> None:
         await first
         assert decoder.reasons_not_ready() == []
         assert not ran.is_set()
+
+    asyncio.run(test())
+
+
+@pytest.mark.parametrize(
+    ("size", "is_busy", "jobs"),
+    [((900, 900), False, 1), ((2000, 1900), False, 2), ((900, 900), True, 2)],
+    ids=["small", "large", "no room"],
+)
+def test_an_image_that_needs_little_takes_one_way_into_a_thread(
+    monkeypatch: pytest.MonkeyPatch, size: tuple[int, int], is_busy: bool, jobs: int
+) -> None:
+    decoder, memory = make_decoder(max_image_pixels=4_000_000, max_inflight_bytes=24_000_000)
+    held = memory.max_pixel_bytes if is_busy else 0
+    ways: list[Callable[[], Any]] = []
+    run_in_thread = decoder.run_in_thread
+
+    async def note_way(function: Callable[[], Any], room: Room | None) -> Any:
+        ways.append(function)
+        result = await run_in_thread(function, room)
+        if is_busy and len(ways) == 1:
+            memory.free_pixels(held, held)
+        return result
+
+    async def test() -> None:
+        monkeypatch.setattr(decoder, "run_in_thread", note_way)
+        assert memory.try_reserve_pixels(held)
+        upload = Upload(encode(Image.effect_noise(size, 50)), SPEC, None)
+        async with asyncio.timeout(60):
+            picture = await decode_in_room(decoder, upload, Place(asyncio.Semaphore()))
+        assert picture.pixels.shape == (224, 224, 3)
+        assert len(ways) == jobs
+        await wait_until_free(memory)
 
     asyncio.run(test())
 

@@ -392,6 +392,24 @@ def test_callbacks_see_each_batch_with_at_least_the_minimum_of_targets() -> None
     assert batches == [([[-1], [-1]], [True, False])]
 
 
+@pytest.mark.parametrize("run_inline", [True, False])
+def test_clients_have_their_answers_before_the_batch_is_counted(run_inline: bool) -> None:
+    events: list[str] = []
+
+    async def answer(batcher: Batcher, value: int) -> None:
+        await batcher.submit(make_row(value))
+        events.append("answer")
+
+    async def body() -> None:
+        callbacks = BatchCallbacks(lambda _: None, lambda *_: events.append("counted"))
+        batcher = Batcher(Model().run, BatchPolicy(4, run_inline=run_inline), callbacks)
+        await asyncio.gather(answer(batcher, 1), answer(batcher, 2))
+        await wait_until(lambda: "counted" in events)
+
+    asyncio.run(body())
+    assert events[0] == "answer"  # the others may come in batches of their own
+
+
 def test_rows_with_regions_share_a_batch_only_with_rows_that_ask_for_as_many_maps() -> None:
     """Nothing is padded. Rows and their maps together are at most as many as rows alone may be."""
     batches: list[tuple[int, ...]] = []
