@@ -80,6 +80,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._stop_timer()
         self.all_connections.remove(self)
         self._drop_unparsed()
+        for cycle in self._find_unanswered():  # an answer must not be written any more
+            cycle.disconnected = True
         # Each application that still answers has work to do now.
         if self.cycle and not self.cycle.response_complete and not self.turns.may_skip():
             self.turns.add(partial(self._forget_client, exc))
@@ -87,13 +89,15 @@ class BoundedProtocol(HttpToolsProtocol):
             self._forget_client(exc)
 
     def _forget_client(self, exc: Exception | None) -> None:
-        for cycle in self._unanswered:  # uvicorn would tell only the last one
-            cycle.disconnected = True
+        for cycle in self._find_unanswered():  # uvicorn would tell only the last one
             cycle.message_event.set()
         super().connection_lost(exc)
         self._unset_keepalive_if_required()
         while self.pipeline:  # these never run: without this they would refer to one another
             self.pipeline.pop()[0].on_response = lambda: None
+
+    def _find_unanswered(self) -> Collection[RequestResponseCycle]:
+        return self._unanswered or ((self.cycle,) if self.cycle else ())
 
     def data_received(self, data: bytes) -> None:
         if self._is_broken:
@@ -200,6 +204,8 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.parser.should_upgrade():  # the head is parsed again, without the offer
             return
         earlier = self.cycle
+        if self.expect_100_continue and self.parser.get_http_version() == "1.0":
+            self.expect_100_continue = False  # such a client would take it for the answer
         try:
             if not self.url.startswith(b"/"):
                 self.url = complete_target(self.url)

@@ -2,6 +2,7 @@
 
 import contextlib
 import socket
+import struct
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -128,6 +129,19 @@ def leave_heads_open_again(server: Server, scale: float) -> list[str]:
                 seen.append(f"a good client was cut off: {exc!r}")
             time.sleep(0.1)
     return seen
+
+
+def reset_together(server: Server, scale: float) -> list[str]:
+    """Send a request on many connections and reset all of them before their answers."""
+    at_once = struct.pack("ii", 1, 0)
+    for _ in range(max(2, round(6 * scale))):
+        with connect_many(server, max(300, round(1000 * scale))) as connections:
+            for connection in connections:
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
+            send_to_all(connections, LIVEZ.replace(b"/livez", b"/metrics"))
+        time.sleep(0.5)
+    errors = server.read_log().count("Traceback")
+    return [f"{errors} errors in the log"] if errors else []
 
 
 def finish_long_heads(server: Server, scale: float) -> list[str]:
@@ -297,6 +311,7 @@ ATTACKS = (
     Attack("headers left open", leave_headers_open, SLACK),
     Attack("headers left open, again and again", leave_heads_open_again, SLACK),
     Attack("idle connections after long headers", finish_long_heads, SLACK),
+    Attack("connections reset together", reset_together, SLACK),
     Attack("unread pictures", leave_pictures_unread, settings=HASTY),
     Attack(
         "bodies that are announced and do not come",

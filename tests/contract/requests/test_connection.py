@@ -98,6 +98,20 @@ def test_a_body_that_does_not_arrive_in_time_is_a_request_timeout(short_deadline
     assert count_images(short_deadline) == 0
 
 
+@pytest.mark.parametrize(("version", "is_asked"), [("1.1", True), ("1.0", False)])
+def test_only_a_client_that_knows_it_is_asked_for_the_body(
+    server: Server, version: str, is_asked: bool
+) -> None:
+    head = f"POST /predict HTTP/{version}\r\nHost: t\r\nContent-Length: {len(PICTURE)}\r\n"
+    with connect(server) as connection:
+        connection.sendall(head.encode() + b"Expect: 100-continue\r\n\r\n")
+        if is_asked:
+            assert connection.recv(100).startswith(b"HTTP/1.1 100 Continue")
+        time.sleep(0.1)
+        connection.sendall(PICTURE)
+        assert read_answer(connection)[0] == 200
+
+
 @pytest.mark.parametrize("offer", [H2C, WEBSOCKET], ids=["h2c", "websocket"])
 @pytest.mark.parametrize("call", ["/predict", "/gradcam", "/predict/batch"])
 def test_an_offer_to_upgrade_is_ignored_and_the_body_read(
