@@ -130,6 +130,7 @@ class StatusEndpoints:
 
     async def attention(self, request: Request) -> Response:
         """`GET /models/<name>/attention`: where the model looks now and looked at its export."""
+        await self._admission.loop_time.take()  # a long query takes milliseconds
         query = request.query
         if any(parameter != "version" for parameter, _ in query) or len(query) > 1:
             raise BadRequest("The only parameter here is 'version': give it once or not at all.")

@@ -72,10 +72,11 @@ class UploadReception(Generic[Parsed]):
             body = await request.read_body(limit, permit.add_body)
             permit.mark_body_received()
             request.log_fields["bytes"] = len(body)
+            take_time = self._admission.loop_time.take
             if encoding := request.header("content-encoding"):
-                body = await decompress_body(body, encoding, limit, permit.add_body)
+                body = await decompress_body(body, encoding, limit, permit.add_body, take_time)
             if len(body) <= self._inline_bytes:
-                await self._admission.loop_time.take()
+                await take_time()
                 parsed = self._parse(body)
             else:
                 self._parsing = get_parser().submit(self._parse, body)

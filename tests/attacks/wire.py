@@ -4,6 +4,7 @@ import contextlib
 import socket
 import struct
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from functools import partial
 
@@ -243,25 +244,54 @@ def hold_places(server: Server, scale: float) -> list[str]:
     return seen
 
 
-def send_forms_together(server: Server, scale: float) -> list[str]:
-    """Send forms of 30 kB with thousands of tiny headers, on many connections at once."""
+def end_together(write: Callable[[], bytes], status: int) -> Callable[[Server, float], list[str]]:
+    """Return an attack: the last byte of the same request on many connections at once."""
+
+    def run(server: Server, scale: float) -> list[str]:
+        request = write()
+        end = time.monotonic() + max(FLOOD_SECONDS, 7 * scale)
+        seen: set[int] = set()
+        while time.monotonic() < end:
+            with connect_many(server, max(20, round(200 * scale))) as connections:
+                send_to_all(connections, request[:-1])
+                time.sleep(0.3)
+                send_to_all(connections, request[-1:])
+                for connection in connections:
+                    connection.settimeout(30)
+                    with contextlib.suppress(AssertionError, OSError):  # it was closed for others
+                        seen.add(read_answer(connection)[0])
+        wrong = seen - {status, 429}
+        return [f"{sorted(wrong)} for {request[:20]!r}"] if wrong or status not in seen else []
+
+    return run
+
+
+def write_post(body: bytes, *headers: str) -> bytes:
+    """Write a request with a body."""
+    lines = ["POST /predict HTTP/1.1", "Host: t", *headers, f"Content-Length: {len(body)}"]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+def write_form() -> bytes:
+    """Write a form of 30 kB with thousands of tiny headers."""
     part = b"--x\r\nContent-Disposition: form-data; name=a\r\n" + b"a:b\r\n" * 14 + b"\r\n\r\n"
     body = part * (30_000 // len(part)) + b"--x--\r\n"
-    head = (
-        "POST /predict HTTP/1.1\r\nHost: t\r\nContent-Type: multipart/form-data; boundary=x\r\n"
-        f"Content-Length: {len(body)}\r\n\r\n"
-    )
-    end = time.monotonic() + max(FLOOD_SECONDS, 7 * scale)
-    with connect_many(server, max(20, round(200 * scale))) as connections:
-        while time.monotonic() < end:
-            send_to_all(connections, head.encode() + body)
-            for connection in connections:
-                connection.settimeout(30)
-                status, _, _ = read_answer(connection)
-                if status not in (400, 429):
-                    return [f"a form without a picture got {status}"]
-            time.sleep(0.3)
-    return []
+    return write_post(body, "Content-Type: multipart/form-data; boundary=x")
+
+
+def write_packed() -> bytes:
+    """Write a body of 60 kB in gzip, most of which are tables: 20 bytes have one each."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, 16 + zlib.MAX_WBITS, 9, zlib.Z_HUFFMAN_ONLY)
+    pieces: list[bytes] = []
+    while sum(map(len, pieces)) < 60_000:
+        pieces += packer.compress(b"a" * 20), packer.flush(zlib.Z_FULL_FLUSH)
+    return write_post(b"".join(pieces) + packer.flush(), "Content-Encoding: gzip")
+
+
+def write_query() -> bytes:
+    """Write a query of 60 kB that is percent-encoded."""
+    query = b"%41" * 20_000
+    return b"GET /models/quadrants/attention?%b HTTP/1.1\r\nHost: t\r\n\r\n" % query
 
 
 def offer_websocket(server: Server, scale: float) -> list[str]:
@@ -323,7 +353,9 @@ ATTACKS = (
         "bodies that stop before their end", partial(hold_bodies, 100 * MEGABYTE), settings=PATIENT
     ),
     Attack("images that do not come", hold_places, SLACK),
-    Attack("forms from many at once", send_forms_together, SLACK),
+    Attack("forms from many at once", end_together(write_form, 400), SLACK),
+    Attack("packed bodies from many at once", end_together(write_packed, 415), SLACK),
+    Attack("queries from many at once", end_together(write_query, 400), SLACK),
     Attack("all connections taken", take_all_connections, SLACK, settings=TAKEN),
     Attack("metrics for many", partial(ask_together, "/metrics")),
     Attack("all models for many", partial(ask_together, "/models")),

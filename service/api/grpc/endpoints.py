@@ -106,22 +106,22 @@ class GrpcEndpoints:
 
     async def live(self, request: Request) -> Response:
         """ServerLive: the process answers."""
-        await _read_message(request)
+        await self._read_message(request)
         return Response(write_liveness(True))
 
     async def ready(self, request: Request) -> Response:
         """ServerReady: whether requests should be sent here."""
-        await _read_message(request)
+        await self._read_message(request)
         return Response(write_liveness(not self._status.reasons_not_ready()))
 
     async def server(self, request: Request) -> Response:
         """ServerMetadata: name, version and extensions of this server."""
-        await _read_message(request)
+        await self._read_message(request)
         return Response(write_server_metadata(SERVER))
 
     async def index(self, request: Request) -> Response:
         """RepositoryIndex: every version in the repository, or those that are ready."""
-        only_ready = read_index_request(await _read_message(request))
+        only_ready = read_index_request(await self._read_message(request))
         index = self._ready_index if only_ready else self._whole_index
         return Response(await index.get())
 
@@ -176,13 +176,13 @@ class GrpcEndpoints:
         return Inference(inputs, model, message.is_raw)
 
     async def _find(self, request: Request) -> Model:
-        name, version = read_named_model(await _read_message(request))
+        name, version = read_named_model(await self._read_message(request))
         return find_model(self._repository, make_reference(name, version), request)
 
-
-async def _read_message(request: Request) -> Body:
-    """Read a message that says hardly anything."""
-    body = await request.read_body(INDEX_BYTES, lambda _: None)
-    if encoding := request.header("content-encoding"):
-        body = await decompress_body(body, encoding, INDEX_BYTES, lambda _: None)
-    return body
+    async def _read_message(self, request: Request) -> Body:
+        """Read a message that says hardly anything."""
+        body = await request.read_body(INDEX_BYTES, lambda _: None)
+        if encoding := request.header("content-encoding"):
+            take_time = self._admission.loop_time.take
+            body = await decompress_body(body, encoding, INDEX_BYTES, lambda _: None, take_time)
+        return body
