@@ -8,7 +8,6 @@ does not know what a request asks for.
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable, Collection
 from functools import partial
 
@@ -29,6 +28,7 @@ from service.server.head import (
     write_without_upgrade,
 )
 from service.server.turns import Turns
+from service.server.unparsed import Piece, Unparsed
 from service.settings import Settings
 
 FRAMING_LIMIT = (
@@ -71,7 +71,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self.turns.note_arrival()
         self._head = Head()
         self._pieces: list[bytes] = []  # of a body, in the data just received
-        self._unparsed: deque[memoryview] = deque()  # waits for this connection's turn
+        self._unparsed = Unparsed(self.turns)
         transport.set_write_buffer_limits(HIGH_WATER_BYTES)
         self._is_reserved = self.all_connections.add(self)
         self._start_timer()
@@ -110,13 +110,39 @@ class BoundedProtocol(HttpToolsProtocol):
             is_short = len(data) <= SHORT_BYTES and data.count(BLANK_LINE) <= FEW_BLANK_LINES
             begin = len(data) if is_short else find_body(data)
         if begin:  # a short request, or a short head, which the picture often follows at once
-            self._parse(view[:begin])
+            self.parse(view[:begin])
         for start in range(begin, len(data), SLICE_BYTES):
             part = view[start : start + SLICE_BYTES]
             if self._awaits_body() and not self._unparsed:  # its reader limits how much comes
-                self._parse(part)
+                self.parse(part)
             else:
                 self._wait_for_turn(part)
+
+    def parse(self, piece: Piece) -> None:
+        """Parse what was received, unless the connection ends."""
+        if self._is_broken or self.transport.is_closing():
+            return
+        self._read_bytes, self._body_bytes = len(piece), 0
+        try:
+            self.parser.feed_data(piece)
+        except httptools.HttpParserUpgrade as exc:
+            self._ignore_upgrade(memoryview(piece)[exc.args[0] :])
+        except httptools.HttpParserError as exc:
+            self._explain_error(exc)
+        if self._pieces:
+            self._pass_body()
+        if self._head.is_open or self.cycle.more_body or self.pipeline:
+            self._count_unfinished(len(piece))
+
+    def count_unparsed(self, size: int) -> None:
+        """Count what waits for its turn: as held, unless it is a short head with its body.
+
+        Reading stops while there is too much of that. It is a picture most of the time.
+        """
+        if self._brings_body:
+            self.all_connections.reading.wait(size)
+        else:
+            self.all_connections.hold(self, size)
 
     def discard(self) -> None:
         """Forget what was received but not answered. The connection is being aborted."""
@@ -131,53 +157,13 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._is_broken:
             return
         if not self._unparsed:
-            self.turns.add(self._take_turn)
-            self.transport.pause_reading()  # else a long body would gather behind its head
             self._brings_body = find_body(bytes(part[:SHORT_BYTES])) > 0
-        self._unparsed.append(part)
-        self._count_unparsed(len(part))
-
-    def _take_turn(self) -> None:
-        if self._unparsed and not self.transport.is_closing():
-            part = self._unparsed.popleft()
-            self._count_unparsed(-len(part))
-            self._parse(part)
-        if self._is_broken or self.transport.is_closing():
-            self._drop_unparsed()
-        if self._unparsed:
-            self.turns.add(self._take_turn)
-        elif self.wants_reading() and not self.transport.is_closing():
-            self.transport.resume_reading()
+        self._unparsed.add((part,), self)
 
     def _drop_unparsed(self) -> None:
+        dropped = self._unparsed.drop()
         if self._brings_body:  # else it is freed with what else the connection holds
-            self._count_unparsed(-sum(map(len, self._unparsed)))
-        self._unparsed.clear()
-
-    def _count_unparsed(self, size: int) -> None:
-        """Count what waits for its turn: as held, unless it is a short head with its body.
-
-        Reading stops while there is too much of that. It is a picture most of the time.
-        """
-        if self._brings_body:
-            self.all_connections.reading.wait(size)
-        else:
-            self.all_connections.hold(self, size)
-
-    def _parse(self, data: bytes | memoryview) -> None:
-        if self._is_broken:
-            return
-        self._read_bytes, self._body_bytes = len(data), 0
-        try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade as exc:
-            self._ignore_upgrade(memoryview(data)[exc.args[0] :])
-        except httptools.HttpParserError as exc:
-            self._explain_error(exc)
-        if self._pieces:
-            self._pass_body()
-        if self._head.is_open or self.cycle.more_body or self.pipeline:
-            self._count_unfinished(len(data))
+            self.all_connections.reading.wait(-dropped)
 
     def on_message_begin(self) -> None:
         if len(self.pipeline) == MAX_QUEUED:
@@ -332,6 +318,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._is_broken or self.transport.is_closing():
             return
         self._is_broken = True
+        self._drop_unparsed()
         self._stop_timer()
         if self._head.is_open or not self.cycle.more_body:  # the error belongs to no request yet
             HttpToolsProtocol.on_message_begin(self)

@@ -6,7 +6,6 @@ application has not taken are not acknowledged, so the client can't send more th
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
@@ -38,6 +37,7 @@ from service.server.grpc.state import make_h2
 from service.server.head import FIELD_LIMIT, MAX_FIELDS
 from service.server.reading import Reading
 from service.server.turns import Turns
+from service.server.unparsed import Piece, Unparsed
 from service.telemetry import metrics
 from service.telemetry.log import with_fields
 
@@ -74,7 +74,7 @@ class GrpcConnection(asyncio.Protocol):
         )
         self._all = surroundings.all_connections
         self._frames = Frames()
-        self._unparsed: deque[bytes] = deque()  # waits for this connection's turn
+        self._unparsed = Unparsed(surroundings.turns)
         self._h2 = make_h2()
         self._is_broken = False  # what still comes is not parsed
         self._is_reserved = False  # for probes
@@ -127,34 +127,24 @@ class GrpcConnection(asyncio.Protocol):
             return
         is_short = len(pieces) == 1 and not self._frames.has_long_heads
         if is_short and not self._unparsed and self._around.turns.may_skip():
-            self._parse(pieces[0])
-        elif pieces:  # the client waits until all of it is parsed
-            self.transport.pause_reading()
-            if not self._unparsed:
-                self._around.turns.add(self._take_turn)
-            self._unparsed.extend(pieces)
-            self._around.reading.wait(sum(map(len, pieces)))
+            self.parse(pieces[0])
+        else:
+            self._unparsed.add(pieces, self)
         self._count_held()
 
-    def _take_turn(self) -> None:
-        if not self._unparsed:  # the connection was lost
-            return
-        piece = self._unparsed.popleft()
-        self._around.reading.wait(-len(piece))
-        self._parse(piece)
-        if self._unparsed:
-            self._around.turns.add(self._take_turn)
-        elif not self.transport.is_closing():
-            self.transport.resume_reading()
-        self._count_held()
-
-    def _parse(self, frames: bytes) -> None:
+    def parse(self, piece: Piece) -> None:
+        """Parse whole frames."""
         try:
-            for event in self._h2.receive_data(frames):
+            for event in self._h2.receive_data(bytes(piece)):
                 self._handle(event)
         except H2Error as exc:
             self._break(exc)
         self._flush()
+        self._count_held()
+
+    def count_unparsed(self, size: int) -> None:
+        """Count frames that wait for their turn."""
+        self._around.reading.wait(size)
 
     def waits_since(self) -> float | None:
         """Return since when the next thing has to come from the client; None if from us."""
@@ -176,8 +166,7 @@ class GrpcConnection(asyncio.Protocol):
         """Forget what was received. The connection is being aborted."""
         self._is_broken = True
         self._frames.discard()
-        self._around.reading.wait(-sum(map(len, self._unparsed)))
-        self._unparsed.clear()
+        self._around.reading.wait(-self._unparsed.drop())
 
     def acknowledge(self, call: Call, size: int) -> None:
         """Let the client send so many more bytes."""
