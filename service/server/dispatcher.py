@@ -38,6 +38,7 @@ from service.telemetry.log import log_request, with_fields
 
 log = logging.getLogger(__name__)
 NO_ROUTE = "none"
+MAX_PATH_CHARACTERS = 2048  # of a path with names in it
 UNCOUNTED_BYTES = 65_536  # of an answer that always finds room
 CLIENT_CLOSED = 499  # as nginx calls it; it is never sent, only counted and logged
 
@@ -97,6 +98,8 @@ class Dispatcher:
                     return endpoint, True
             return same_path[-1], False
         found = None
+        if len(scope["path"]) > MAX_PATH_CHARACTERS:  # matching each pattern would take long
+            return None, False
         for endpoint in self._with_parameters:
             match, path_params = endpoint.matches(scope)
             if match is Match.FULL:

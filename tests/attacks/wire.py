@@ -288,6 +288,12 @@ def write_packed() -> bytes:
     return write_post(b"".join(pieces) + packer.flush(), "Content-Encoding: gzip")
 
 
+def write_path() -> bytes:
+    """Write a path of 58 kB that is like those of several endpoints."""
+    names = b"a" * 29_000
+    return b"GET /v2/models/%b/versions/%b HTTP/1.1\r\nHost: t\r\n\r\n" % (names, names)
+
+
 def write_query() -> bytes:
     """Write a query of 60 kB that is percent-encoded."""
     query = b"%41" * 20_000
@@ -355,6 +361,7 @@ ATTACKS = (
     Attack("images that do not come", hold_places, SLACK),
     Attack("forms from many at once", end_together(write_form, 400), SLACK),
     Attack("packed bodies from many at once", end_together(write_packed, 415), SLACK),
+    Attack("paths from many at once", end_together(write_path, 404), SLACK),
     Attack("queries from many at once", end_together(write_query, 400), SLACK),
     Attack("all connections taken", take_all_connections, SLACK, settings=TAKEN),
     Attack("metrics for many", partial(ask_together, "/metrics")),

@@ -14,7 +14,7 @@ from service.http.response import JSONResponse
 from service.inference.admission import Admission
 from service.lifecycle import Lifecycle
 from service.server.access import Cors
-from service.server.dispatcher import Dispatcher
+from service.server.dispatcher import MAX_PATH_CHARACTERS, Dispatcher
 from service.settings import Settings
 
 ORIGIN = "https://a.example"
@@ -85,6 +85,9 @@ def test_parameters_of_the_path_reach_the_handler() -> None:
     expected = {"method": "GET", "name": "a b", "part": "c"}
     assert client.ask("GET", "/things/a%20b/parts/c").json() == expected
     assert client.ask("GET", "/things/a/b").status_code == 404
+    longest = MAX_PATH_CHARACTERS - len("/things//parts/c")
+    for length, status in ((longest, 200), (longest + 1, 404)):
+        assert client.ask("GET", f"/things/{'a' * length}/parts/c").status_code == status
 
 
 @pytest.mark.parametrize("path", ["/things", "/slow", "/nowhere"])
