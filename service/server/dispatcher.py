@@ -161,6 +161,7 @@ class Dispatcher:
             async with asyncio.timeout_at(request.deadline):
                 return await endpoint.handler(request)
         except TimeoutError:
+            await self._admission.loop_time.take()  # many may have come, and end, together
             raise self._explain_timeout(request) from None
 
     def _check_room(self, request: Request, response: Response) -> None:

@@ -233,6 +233,10 @@ class BoundedProtocol(HttpToolsProtocol):
             self.scope = self.cycle.scope = {}  # type: ignore[typeddict-item]
             self._unanswered = ()
 
+    def timeout_keep_alive_handler(self) -> None:
+        """Close an idle connection. Thousands may have been idle for the same time."""
+        self.turns.add(partial(self._close_idle, self.timeout_keep_alive_task))
+
     def waits_since(self) -> float | None:
         """Return since when the next thing has to come from the client; None if from us."""
         if self._unparsed:
@@ -253,6 +257,10 @@ class BoundedProtocol(HttpToolsProtocol):
     def wants_reading(self) -> bool:
         """Return whether the request's reader takes more, and nothing waits for its turn."""
         return not (self.flow.read_paused or self._unparsed)
+
+    def _close_idle(self, timer: asyncio.TimerHandle | None) -> None:
+        if timer is self.timeout_keep_alive_task:  # else a request has come meanwhile
+            super().timeout_keep_alive_handler()
 
     def _should_upgrade(self) -> bool:
         return False
@@ -341,6 +349,11 @@ class BoundedProtocol(HttpToolsProtocol):
         if not self.wants_reading():  # so the client is not late
             self._start_timer()
         else:
+            late = partial(self._reject_late_head, self._head_timer)
+            self.turns.add(late)  # thousands may be late at the same time
+
+    def _reject_late_head(self, timer: asyncio.TimerHandle | None) -> None:
+        if timer and timer is self._head_timer:  # else the head is there, or the client is gone
             self._fail(
                 f"The headers did not arrive within {self.head_seconds:g} s: send them faster."
             )

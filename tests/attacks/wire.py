@@ -30,9 +30,10 @@ LAST_CHUNK = CHUNKED + b"1\r\na\r\n0\r\n"
 MANY_HEADERS = b"GET /livez HTTP/1.1\r\nHost: t\r\n" + b"a:\r\n" * 15_000 + b"\r\n"
 LIVEZ = b"GET /livez HTTP/1.1\r\nHost: t\r\n\r\n"
 PATHS = LIVEZ.replace(b"/livez", b"/openapi.json")  # its answer has some 60 kB
+LATE_BODY = b"POST /predict HTTP/1.1\r\nHost: t\r\nContent-Length: 9\r\n\r\nab"
 KEY = "a-key"
 DESCRIPTORS = 256
-REQUEST_SECONDS = 5
+REQUEST_SECONDS, EARLY_SECONDS = 5, 2
 MAX_PREDICT_SECONDS = 3.0
 
 
@@ -266,6 +267,24 @@ def end_together(write: Callable[[], bytes], status: int) -> Callable[[Server, f
     return run
 
 
+def be_late_together(
+    content: bytes, count: int, status: int
+) -> Callable[[Server, float], list[str]]:
+    """Return an attack: the same beginning of a request on many connections, and nothing more."""
+
+    def run(server: Server, scale: float) -> list[str]:
+        with connect_many(server, max(200, round(count * scale))) as connections:
+            send_to_all(connections, content)
+            time.sleep(EARLY_SECONDS + 1)
+            answers = set()
+            for connection in connections[:100]:
+                connection.settimeout(10)
+                answers.add(read_answer(connection)[0])
+        return [] if answers == {status} else [f"{content[:10]!r} got {sorted(answers)}"]
+
+    return run
+
+
 def write_post(body: bytes, *headers: str) -> bytes:
     """Write a request with a body."""
     lines = ["POST /predict HTTP/1.1", "Host: t", *headers, f"Content-Length: {len(body)}"]
@@ -325,6 +344,7 @@ def is_all_taken(server: Server) -> bool:
 LOCKED = {"api_keys": KEY}
 GOOD = {"authorization": f"Bearer {KEY}"}
 HASTY = {"request_timeout_ms": 1000 * REQUEST_SECONDS}
+EARLY = {"request_timeout_ms": 1000 * EARLY_SECONDS}
 PATIENT = {"request_timeout_ms": 120_000}  # so that no deadline ends what is held
 TAKEN = {"max_connections": DESCRIPTORS - 64}
 NOWHERE = LAST_CHUNK.replace(b"/predict", b"/nowhere")
@@ -345,6 +365,8 @@ ATTACKS = (
     Attack("queued requests", flood(b"", LIVEZ), SLACK),
     Attack("queued requests, unread answers", leave_requests_queued, SLACK, settings=HASTY),
     Attack("headers left open", leave_headers_open, SLACK),
+    Attack("headers late together", be_late_together(LIVEZ[:-4], 4000, 400), settings=EARLY),
+    Attack("bodies late together", be_late_together(LATE_BODY, 250, 408), settings=EARLY),
     Attack("headers left open, again and again", leave_heads_open_again, SLACK),
     Attack("idle connections after long headers", finish_long_heads, SLACK),
     Attack("connections reset together", reset_together, SLACK),

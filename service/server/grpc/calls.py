@@ -8,6 +8,7 @@ from starlette.types import ASGIApp
 
 from service.errors import ApiError
 from service.server.grpc.call import Call, CallTransport, Headers
+from service.server.turns import Turns
 
 
 class Calls:
@@ -18,12 +19,14 @@ class Calls:
         transport: CallTransport,
         application: ASGIApp,
         timeout_seconds: float,
+        turns: Turns,
         on_end: Callable[[Call], None],
     ) -> None:
         """`on_end` is called when a call is over, whether it was answered or not."""
         self._transport = transport
         self._application = application
         self._timeout_seconds = timeout_seconds
+        self._turns = turns
         self._on_end = on_end
         self._open: dict[int, Call] = {}
 
@@ -38,7 +41,8 @@ class Calls:
         """Begin a call. It starts when the length of its message is known."""
         call = Call(self._transport, stream, headers, self._timeout_seconds, fault)
         self._open[stream] = call
-        call.timer = asyncio.get_running_loop().call_at(call.deadline, self._expire, call)
+        expire = partial(self._turns.add, partial(self._expire, call))  # many may end together
+        call.timer = asyncio.get_running_loop().call_at(call.deadline, expire)
 
     def start_if_ready(self, call: Call) -> None:
         """Start a call if it has not started and enough of it has come."""
@@ -71,8 +75,9 @@ class Calls:
         call.task.add_done_callback(partial(self._finish, call))
 
     def _expire(self, call: Call) -> None:
-        call.expire()
-        self._start(call)
+        if call.task is None and not call.is_gone:
+            call.expire()
+            self._start(call)
 
     def _finish(self, call: Call, _: asyncio.Task[None]) -> None:
         self._end(call)

@@ -70,7 +70,11 @@ class GrpcConnection(asyncio.Protocol):
         self.is_lost = asyncio.Event()
         self._around = surroundings
         self._calls = Calls(
-            self, surroundings.application, surroundings.timeout_seconds, self._end_call
+            self,
+            surroundings.application,
+            surroundings.timeout_seconds,
+            surroundings.turns,
+            self._end_call,
         )
         self._all = surroundings.all_connections
         self._frames = Frames()
