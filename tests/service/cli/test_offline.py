@@ -219,12 +219,15 @@ def test_a_picture_that_takes_too_long_is_a_row_with_its_error(
         await asyncio.sleep(60)
 
     monkeypatch.setattr(Explainer, "draw", hang)
-    settings = Settings(models_dir=quadrants_dir, request_timeout_ms=50, device="cpu")
+    settings = Settings.model_validate(
+        {"models_dir": quadrants_dir, "request_timeout_ms": 50, "device": "cpu"}
+    )
+    options = ExplainOptions.model_validate({})
     outputs = (None, tmp_path / "out.csv")
-    assert explain_folder(picture, ExplainOptions(), outputs, settings) == (1, 1)
+    assert explain_folder(picture, options, outputs, settings) == (1, 1)
     assert "took longer than 200 ms" in (tmp_path / "out.csv").read_text()
     with pytest.raises(CommandError, match="took longer than 50 ms"):
-        explain(picture, ExplainOptions(), "image/png", settings)
+        explain(picture, options, "image/png", settings)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
