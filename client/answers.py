@@ -1,9 +1,8 @@
-"""What the service answers, as typed objects. Keys that a newer service adds are passed over."""
+"""What the service answers, as typed objects."""
 
-import base64
 import io
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from client.errors import BadRequest
 
@@ -152,69 +151,3 @@ class Heatmap:
     target_label: str
     target_probability: float | None  # None if the region has no pixels
     warnings: list[str]  # the codes
-
-
-def read_answer(content: dict[str, Any], result: dict[str, Any]) -> Answer:
-    """Return the answer about one picture. `content` is the whole JSON, `result` its part."""
-    model, version = content["model"], content["version"]
-    mask = None
-    if "mask" in result:
-        mask = Mask(base64.b64decode(result["mask"]), "image/png", f"{model}/{version}")
-    return Answer(
-        model,
-        version,
-        [read_prediction(item) for item in result.get("predictions", [])],
-        [read_class(item) for item in result.get("classes", [])],
-        mask,
-        result["image"]["width"],
-        result["image"]["height"],
-        [AnswerWarning(item["code"], item["message"]) for item in result.get("warnings", [])],
-        [read_explanation(item) for item in result.get("explanations", [])],
-    )
-
-
-def read_prediction(item: dict[str, Any]) -> Prediction:
-    """Return one label with its probability."""
-    return Prediction(item["label"], item["index"], item["probability"])
-
-
-def read_class(item: dict[str, Any]) -> ClassShare:
-    """Return one class of a mask."""
-    return ClassShare(
-        item["label"],
-        item["index"],
-        item["share"],
-        item["pixels"],
-        tuple(item["box"]),
-        item["probability"],
-    )
-
-
-def read_explanation(item: dict[str, Any]) -> Explanation:
-    """Return the explanation of one target."""
-    verification, region = item.get("verification"), item.get("region")
-    return Explanation(
-        target=read_target(item["target"]),
-        against=read_target(item["against"]) if item["against"] else None,
-        layer=item["layer"],
-        cam=item["cam"],
-        empty=item["empty"],
-        box=read_box(item["box"]),
-        picture=base64.b64decode(item["picture"]) if "picture" in item else None,
-        verification=Verification(
-            verification["probability"], verification["hot_blurred"], verification["cold_blurred"]
-        )
-        if verification
-        else None,
-        region=Region(region["of"], read_box(region["box"]), region["pixels"]) if region else None,
-    )
-
-
-def read_target(item: dict[str, Any]) -> Target:
-    """Return one explained class."""
-    return Target(item["label"], item["index"], item["probability"])
-
-
-def read_box(sides: Any) -> Box | None:
-    """Return a box of the answer."""
-    return tuple(sides) if sides else None

@@ -10,20 +10,23 @@ import httpx
 
 from client import flows
 from client.answers import Answer, Heatmap, Mask
-from client.errors import ConnectionFailed, SightglassError, Timeout
-from client.flows import Flow, Outcome, Reply, Request, Result, Wait
+from client.errors import SightglassError
+from client.flows import Flow, Outcome, Request, Result, Wait
 from client.options import ExplainOptions, PredictOptions, SegmentOptions
 from client.pictures import Picture
+from client.responses import CODINGS, FAULTS, ReplyReader, translate
 
 TIMEOUT = 30.0  # seconds for one request; the service's own limit is 10 by default
 MAX_WAIT = 60.0  # seconds that a call waits for room in all
+MAX_ANSWER_BYTES = 256 << 20  # a worker holds no more for all its requests by default
 
 
 class Client:
     """Calls the service. Threads may share it.
 
     If the service is overloaded or loads its models, a call waits as long as the service asks and
-    tries again, but not longer than `max_wait` seconds in all.
+    tries again, but not longer than `max_wait` seconds in all. An answer of more than
+    `max_answer_bytes` is not read to its end.
     """
 
     def __init__(
@@ -33,9 +36,11 @@ class Client:
         *,
         timeout: float = TIMEOUT,
         max_wait: float = MAX_WAIT,
+        max_answer_bytes: int = MAX_ANSWER_BYTES,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         self.max_wait = max_wait
+        self._max_answer_bytes = max_answer_bytes
         self._http = httpx.Client(
             base_url=url, headers=make_headers(api_key), timeout=timeout, transport=transport
         )
@@ -100,10 +105,17 @@ class Client:
                 time.sleep(step.seconds)
                 outcome = None
                 continue
-            try:
-                outcome = make_reply(self._http.request(**make_arguments(step)))
-            except httpx.HTTPError as exc:
-                outcome = translate(exc)
+            outcome = self._send(step)
+
+    def _send(self, request: Request) -> Outcome:
+        try:
+            with self._http.stream(**make_arguments(request)) as response:
+                answer = ReplyReader(response, self._max_answer_bytes)
+                for piece in response.iter_bytes():
+                    answer.add(piece)
+                return answer.finish()
+        except FAULTS as exc:
+            return translate(exc)
 
 
 class AsyncClient:
@@ -116,9 +128,11 @@ class AsyncClient:
         *,
         timeout: float = TIMEOUT,
         max_wait: float = MAX_WAIT,
+        max_answer_bytes: int = MAX_ANSWER_BYTES,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self.max_wait = max_wait
+        self._max_answer_bytes = max_answer_bytes
         self._http = httpx.AsyncClient(
             base_url=url, headers=make_headers(api_key), timeout=timeout, transport=transport
         )
@@ -186,10 +200,17 @@ class AsyncClient:
                 await asyncio.sleep(step.seconds)
                 outcome = None
                 continue
-            try:
-                outcome = make_reply(await self._http.request(**make_arguments(step)))
-            except httpx.HTTPError as exc:
-                outcome = translate(exc)
+            outcome = await self._send(step)
+
+    async def _send(self, request: Request) -> Outcome:
+        try:
+            async with self._http.stream(**make_arguments(request)) as response:
+                answer = ReplyReader(response, self._max_answer_bytes)
+                async for piece in response.aiter_bytes():
+                    answer.add(piece)
+                return answer.finish()
+        except FAULTS as exc:
+            return translate(exc)
 
 
 @dataclass(frozen=True)
@@ -209,7 +230,8 @@ def advance(flow: Flow[Result], outcome: Outcome) -> Request | Wait | Done[Resul
 
 def make_headers(api_key: str | None) -> dict[str, str]:
     """Return the headers of all requests."""
-    return {} if api_key is None else {"authorization": f"Bearer {api_key}"}
+    headers = {"accept-encoding": ", ".join(CODINGS)}
+    return headers if api_key is None else headers | {"authorization": f"Bearer {api_key}"}
 
 
 def make_arguments(request: Request) -> dict[str, Any]:
@@ -223,19 +245,3 @@ def make_arguments(request: Request) -> dict[str, Any]:
         arguments["files"] = [("image", ("picture", content)) for content in request.pictures]
         arguments["data"] = request.fields
     return arguments
-
-
-def make_reply(response: httpx.Response) -> Reply:
-    """Return what a flow takes of a response."""
-    return Reply(response.status_code, dict(response.headers), response.content)
-
-
-def translate(exc: httpx.HTTPError) -> ConnectionFailed:
-    """Return the exception for a request that was not answered.
-
-    Raises:
-        Timeout: it was not answered in time.
-    """
-    if isinstance(exc, httpx.TimeoutException):
-        raise Timeout(f"The service did not answer in time ({type(exc).__name__}).") from exc
-    return ConnectionFailed(f"The service can't be reached: {exc or type(exc).__name__}.")

@@ -4,22 +4,32 @@ A flow is a generator. It yields a `Request` and is sent the `Reply`, or it yiel
 client with and the one without asyncio share everything but the sending.
 """
 
-import json
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeAlias, TypeVar
-from urllib.parse import unquote
 
-from client.answers import Answer, Heatmap, Mask, read_answer
-from client.errors import ConnectionFailed, ServiceFailure, SightglassError, TooLarge, make_error
+from client.answers import Answer, Heatmap, Mask
+from client.errors import ConnectionFailed, SightglassError, TooLarge
 from client.options import ExplainOptions, PredictOptions, SegmentOptions, make_fields
 from client.pictures import Picture, encode_picture
+from client.replies import (
+    Reply,
+    read_batch,
+    read_error,
+    read_heatmap,
+    read_mask,
+    read_models,
+    read_one,
+    understand,
+)
 
 BATCH_IMAGES = 64  # the service takes no more in one request
 BATCH_BYTES = 60_000_000  # of pictures; its default limit is 64 MiB, with the rest of the form
 BUSY = (429, 503)
 DEFAULT_WAIT = 1.0  # seconds, if the reply names none
 MIN_WAIT = 0.1  # a proxy may say 0, and would be asked without end
+MAX_WAIT = 3600.0  # it may also say more than a program can sleep
 JSON = "application/json"
 
 Result = TypeVar("Result")
@@ -37,15 +47,6 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Reply:
-    """The HTTP response. The names of the headers are in lower case."""
-
-    status: int
-    headers: dict[str, str]
-    content: bytes
-
-
-@dataclass(frozen=True)
 class Wait:
     """A pause in seconds."""
 
@@ -53,51 +54,42 @@ class Wait:
 
 
 Step: TypeAlias = Request | Wait
-Outcome: TypeAlias = Reply | ConnectionFailed | None  # of a step; None after a pause
+Outcome: TypeAlias = Reply | SightglassError | None  # of a step; None after a pause
 Flow: TypeAlias = Generator[Step, Outcome, Result]
 
 
-def ask(request: Request, max_wait: float) -> Flow[Reply]:
-    """Send a request until the service has room for it. It waits at most `max_wait` seconds.
+def ask(request: Request, max_wait: float, read: Callable[[Reply], Result]) -> Flow[Result]:
+    """Send a request until the service has room for it; return what `read` makes of the reply.
 
-    A broken connection is tried once more, because the service may have closed an idle one. No
-    call changes anything in the service.
+    It waits at most `max_wait` seconds. A broken connection is tried once more, because the service
+    may have closed an idle one. No call changes anything in the service.
 
     Raises:
-        SightglassError: the reply is an error.
+        SightglassError: the reply is an error, or not the service's.
     """
     waited, is_first = 0.0, True
     while True:
         reply = yield request
-        if isinstance(reply, ConnectionFailed):
-            if not is_first:
-                raise reply
+        if isinstance(reply, ConnectionFailed) and is_first:
             is_first = False
             continue
+        if isinstance(reply, SightglassError):
+            raise reply
         assert reply is not None
-        if reply.status < 400:
-            return reply
+        if 200 <= reply.status < 300:
+            return understand(reply, read)
         pause = read_pause(reply)
         if reply.status not in BUSY or waited + pause > max_wait:
-            raise read_error(reply)
+            raise understand(reply, read_error)
         yield Wait(pause)
         waited += pause
 
 
 def read_pause(reply: Reply) -> float:
-    """How long the service asks to wait, in seconds; at least `MIN_WAIT`."""
+    """How long the service asks to wait, in seconds, within `MIN_WAIT` and `MAX_WAIT`."""
     text = reply.headers.get("retry-after", "")
-    return max(MIN_WAIT, float(text)) if text.isascii() and text.isdigit() else DEFAULT_WAIT
-
-
-def read_error(reply: Reply) -> SightglassError:
-    """Return the exception for a reply. A proxy's own error is one, too."""
-    try:
-        error = json.loads(reply.content)["error"]
-        return make_error(error["code"], error["message"], reply.status, error["request_id"])
-    except (ValueError, KeyError, TypeError):
-        message = f"The answer has the status {reply.status} and is not the service's."
-        return ServiceFailure(message, reply.status, reply.headers.get("x-request-id", ""))
+    seconds = float(text) if text.isascii() and text.isdigit() else DEFAULT_WAIT
+    return min(max(MIN_WAIT, seconds), MAX_WAIT)
 
 
 def ask_one(
@@ -105,9 +97,7 @@ def ask_one(
 ) -> Flow[Answer]:
     """Ask about one picture; the answer is JSON."""
     request = Request("POST", path, (encode_picture(picture),), make_fields(options))
-    reply = yield from ask(request, max_wait)
-    content = read_json(reply)
-    return read_answer(content, content)
+    return (yield from ask(request, max_wait, read_one))
 
 
 def ask_heatmap(
@@ -115,21 +105,8 @@ def ask_heatmap(
 ) -> Flow[Heatmap]:
     """Ask for a drawn explanation."""
     sent, fields = (encode_picture(picture),), make_fields(options)
-    reply = yield from ask(Request("POST", "/gradcam", sent, fields, media_type), max_wait)
-    headers = reply.headers
-    probability = headers.get("x-target-probability")
-    try:
-        return Heatmap(
-            reply.content,
-            headers["content-type"],
-            headers["x-model"],
-            unquote(headers["x-predicted-label"]),
-            unquote(headers["x-target-label"]),
-            float(probability) if probability else None,
-            [code.strip() for code in headers.get("x-warnings", "").split(",") if code.strip()],
-        )
-    except KeyError as exc:
-        raise ServiceFailure(f"The answer has no header {exc}.", reply.status) from None
+    request = Request("POST", "/gradcam", sent, fields, media_type)
+    return (yield from ask(request, max_wait, read_heatmap))
 
 
 def ask_mask(
@@ -137,11 +114,8 @@ def ask_mask(
 ) -> Flow[Mask]:
     """Ask for a drawn mask."""
     sent, fields = (encode_picture(picture),), make_fields(options)
-    reply = yield from ask(Request("POST", "/segment", sent, fields, media_type), max_wait)
-    try:
-        return Mask(reply.content, reply.headers["content-type"], reply.headers["x-model"])
-    except KeyError as exc:
-        raise ServiceFailure(f"The answer has no header {exc}.", reply.status) from None
+    request = Request("POST", "/segment", sent, fields, media_type)
+    return (yield from ask(request, max_wait, read_mask))
 
 
 def ask_many(
@@ -179,47 +153,23 @@ def ask_batch(
     path: str, batch: tuple[bytes, ...], fields: dict[str, str | list[str]], max_wait: float
 ) -> Flow[list[Answer | SightglassError]]:
     """Send one batch. If it is too large for this service, send its halves."""
+    request, read = Request("POST", path, batch, fields), partial(read_batch, len(batch))
     try:
-        reply = yield from ask(Request("POST", path, batch, fields), max_wait)
+        return (yield from ask(request, max_wait, read))
     except TooLarge as exc:
         if len(batch) == 1:
             return [exc]
         half = len(batch) // 2
         first = yield from ask_batch(path, batch[:half], fields, max_wait)
         return first + (yield from ask_batch(path, batch[half:], fields, max_wait))
-    content = read_json(reply)
-    request_id = reply.headers.get("x-request-id", "")
-    return [read_result(content, result, request_id) for result in content["results"]]
-
-
-def read_result(
-    content: dict[str, Any], result: dict[str, Any], request_id: str
-) -> Answer | SightglassError:
-    """Return what a batch says of one of its pictures."""
-    if error := result.get("error"):
-        return make_error(error["code"], error["message"], request_id=request_id)
-    return read_answer(content, result)
 
 
 def ask_models(max_wait: float) -> Flow[list[dict[str, Any]]]:
     """Ask which models there are."""
-    reply = yield from ask(Request("GET", "/models"), max_wait)
-    models: list[dict[str, Any]] = read_json(reply)["models"]
-    return models
+    return (yield from ask(Request("GET", "/models"), max_wait, read_models))
 
 
 def ask_ready() -> Flow[bool]:
     """Ask whether the service can answer now."""
     reply = yield Request("GET", "/readyz")
     return isinstance(reply, Reply) and reply.status == 200
-
-
-def read_json(reply: Reply) -> dict[str, Any]:
-    """Return the JSON object of a reply."""
-    try:
-        content = json.loads(reply.content)
-    except ValueError:
-        content = None
-    if not isinstance(content, dict):
-        raise ServiceFailure("The answer is not the service's: it is no JSON.", reply.status)
-    return content

@@ -1,6 +1,7 @@
 """The commands pull and push: they read their arguments, call one module and print."""
 
 import argparse
+import io
 import sys
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,8 @@ def add_commands(commands: Commands) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run one of these commands. A user's mistake prints one sentence; its exit code is 2."""
     turn_off_usage_tracking()
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files may have bytes that are no text
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         print(arguments.act(arguments))
     except (HubError, ConfigurationError) as error:

@@ -37,6 +37,7 @@ def push(model: Path, target: str, is_private: bool) -> str:
             '"sightglass[hub]"'
         ) from None
     folder = model if model.is_dir() else model.parent
+    name = write_name(folder.absolute().parent)
     additions = list_files(folder, target)
     api, branch = HfApi(), found["revision"]
     try:
@@ -46,13 +47,18 @@ def push(model: Path, target: str, is_private: bool) -> str:
         commit = api.create_commit(
             found["repo"],
             additions,
-            commit_message=f"Model {folder.absolute().parent.name}, version {folder.name}",
+            commit_message=f"Model {name}, version {write_name(folder)}",
             revision=branch,
         )
     except (HfHubHTTPError, HFValidationError, OSError) as exc:
         said = " ".join(str(exc).split())
         raise HubError(f"Hugging Face did not take {folder}: {said}") from None
     return str(commit.commit_url)
+
+
+def write_name(path: Path) -> str:
+    """The name of a file or folder as text. Bytes that are no UTF-8 become U+FFFD."""
+    return os.fsencode(path.name).decode(errors="replace")
 
 
 def list_files(folder: Path, target: str) -> list[Any]:
@@ -69,14 +75,14 @@ def list_files(folder: Path, target: str) -> list[Any]:
         artifact, content = read_artifact(folder / FILE_NAME)
     except InvalidArtifact as exc:
         raise HubError(str(exc)) from None
-    name, report = folder.absolute().parent.name, folder / "report"
+    name, report = write_name(folder.absolute().parent), folder / "report"
     page = report / "README.md"
-    text = page.read_text("utf-8") if page.exists() else f"# Model card: {name}\n"
+    text = page.read_text("utf-8", "replace") if page.exists() else f"# Model card: {name}\n"
     readme = make_readme(name, json.loads(artifact.public_card), text, target)
     signatures = [path for path in [folder / SIGNATURE_FILE] if path.exists()]
     pictures = [path for pattern in PICTURES for path in sorted(report.glob(pattern))]
     return [
         CommitOperationAdd(FILE_NAME, content),
         CommitOperationAdd("README.md", readme.encode()),
-        *(CommitOperationAdd(path.name, path) for path in [*signatures, *pictures]),
+        *(CommitOperationAdd(write_name(path), path) for path in [*signatures, *pictures]),
     ]

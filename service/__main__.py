@@ -4,6 +4,7 @@ Each command imports its own modules, so that a server starts half a second soon
 """
 
 import argparse
+import io
 import mimetypes
 import sys
 from pathlib import Path
@@ -63,6 +64,8 @@ def add_commands(commands: Commands) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run one of these commands; return its exit code. A mistake in it ends with one sentence."""
     turn_off_usage_tracking()
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files may have bytes that are no text
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         exit_code: int = arguments.run(arguments)
     except (ConfigurationError, BadRequest) as exc:
@@ -154,7 +157,8 @@ def add_explain(parser: argparse.ArgumentParser) -> None:
 def run_explain(arguments: argparse.Namespace) -> int:
     """Write the heatmap and print what the model says."""
     from service.api.options import validate_options
-    from service.cli.offline import CommandError, describe_explanation, explain
+    from service.cli.errors import CommandError
+    from service.cli.offline import describe_explanation, explain
     from service.imaging.heatmap import ENCODINGS
     from service.parameters import ExplainOptions
 
@@ -186,7 +190,10 @@ def run_explain(arguments: argparse.Namespace) -> int:
             print(f"{path}: {count} pictures, {failed} of them could not be explained")
         return int(failed > 0)
     explained = explain(arguments.picture, options, media_type, settings)
-    arguments.output.write_bytes(explained.rendered.content)
+    try:
+        arguments.output.write_bytes(explained.rendered.content)
+    except OSError as exc:
+        raise CommandError(f"{arguments.output} can't be written: {exc.strerror}.") from None
     print(describe_explanation(explained, arguments.output))
     return 0
 

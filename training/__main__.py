@@ -1,6 +1,7 @@
 """The command line: `python -m training <command>`, with one module in `commands` for each."""
 
 import argparse
+import io
 import os
 import sys
 
@@ -38,6 +39,8 @@ def add_commands(commands: Commands) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run one of these commands. A user's mistake prints one sentence; its exit code is 2."""
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # onnxruntime would report its use to its maker
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files may have bytes that are no text
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         arguments.act(arguments)
     except UserError as error:

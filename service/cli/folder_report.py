@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import IO
 
 from service.api.segmentation import check_task
-from service.cli.offline import CommandError
+from service.cli.errors import CommandError
+from service.cli.pictures import open_classifier, read_picture, run_in_time, write_name
 from service.errors import ApiError
 from service.inference.admission import Admission
 from service.inference.classifier import Classifier
@@ -77,13 +78,16 @@ def explain_folder(
     """
     paths = list_pictures(folder)
     options = options.model_copy(update={"size": THUMBNAIL_SIDE})
+    admission = Admission(settings)
+    classifier = open_classifier(settings, admission)
     with contextlib.ExitStack() as stack:
 
         def open_outputs() -> list[IO[str] | None]:
             return [stack.enter_context(_open(path)) if path else None for path in outputs]
 
         try:
-            return asyncio.run(_write_rows(folder, paths, options, open_outputs, settings))
+            rows = _Rows(folder, paths, options, settings, admission, classifier)
+            return asyncio.run(_write_rows(rows, open_outputs))
         except ApiError as exc:
             raise CommandError(exc.message) from None
 
@@ -106,21 +110,30 @@ def list_pictures(folder: Path) -> list[Path]:
     return paths
 
 
+@dataclass(frozen=True)
+class _Rows:
+    """What the rows are made of."""
+
+    folder: Path
+    paths: Sequence[Path]
+    options: ExplainOptions
+    settings: Settings
+    admission: Admission
+    classifier: Classifier
+
+
 async def _write_rows(
-    folder: Path,
-    paths: Sequence[Path],
-    options: ExplainOptions,
-    open_outputs: Callable[[], list[IO[str] | None]],
-    settings: Settings,
+    rows: _Rows, open_outputs: Callable[[], list[IO[str] | None]]
 ) -> tuple[int, int]:
-    repository = Repository(settings)
+    options, paths = rows.options, rows.paths
+    repository = Repository(rows.settings)
     await repository.refresh()
     model = repository.find(options.model)
     check_task(options, model, repository)
     (check_region_labels if model.segments else check_labels)(options, model)
     report, table = open_outputs()  # after all checks, so that a mistake empties no file
     name, sha256 = f"{model.name}/{model.version}", model.artifact.sha256
-    title = f"{len(paths)} pictures in {folder.name}"
+    title = f"{len(paths)} pictures in {write_name(Path(rows.folder.name))}"
     writer = csv.writer(table) if table else None
     if writer:
         writer.writerow(COLUMNS)
@@ -128,7 +141,7 @@ async def _write_rows(
         shown = f"{model.artifact.card.title} ({name})" if model.artifact.card.title else name
         report.write(HEAD.format(title=html.escape(title), model=html.escape(shown)))
     failed = 0
-    async for row in _explain_each(folder, paths, options, model, settings):
+    async for row in _explain_each(rows, model):
         failed += row.found is None
         if writer:
             writer.writerow([*map(_defuse, _list_cells(row)), name, sha256])
@@ -140,27 +153,24 @@ async def _write_rows(
     return len(paths), failed
 
 
-async def _explain_each(
-    folder: Path,
-    paths: Sequence[Path],
-    options: ExplainOptions,
-    model: Model,
-    settings: Settings,
-) -> AsyncIterator[Row]:
-    """Explain the pictures in their order, a few at once."""
-    admission = Admission(settings)
-    explainer = (RegionExplainer if model.segments else Explainer)(Classifier(settings, admission))
+async def _explain_each(rows: _Rows, model: Model) -> AsyncIterator[Row]:
+    """Explain the pictures in their order, a few at once. Whatever one causes, others follow."""
+    folder, paths, admission, settings = rows.folder, rows.paths, rows.admission, rows.settings
+    explainer = (RegionExplainer if model.segments else Explainer)(rows.classifier)
 
     async def explain(path: Path) -> Row:
-        name = path.name if folder.is_file() else path.relative_to(folder).as_posix()
+        name = write_name(Path(path.name) if folder.is_file() else path.relative_to(folder))
         try:
-            content = await asyncio.to_thread(path.read_bytes)
+            content = await asyncio.to_thread(read_picture, path, settings)
             with admission.admit(len(content), inf) as permit:  # nobody else waits
                 permit.mark_body_received()
-                request = ExplainRequest(content, model, options, Timings(), permit)
-                return Row(name, await explainer.draw(request, "image/jpeg"))
+                request = ExplainRequest(content, model, rows.options, Timings(), permit)
+                drawing = explainer.draw(request, "image/jpeg")
+                return Row(name, await run_in_time(drawing, settings, AT_ONCE))
         except OSError as exc:
             return Row(name, None, f"It can't be read: {exc.strerror}.")
+        except MemoryError:
+            return Row(name, None, "It takes more memory than there is.")
         except ApiError as exc:
             return Row(name, None, exc.message)
 

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Iterator
 from functools import partial
-from math import inf
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,6 +10,8 @@ from pydantic_core import from_json
 
 from service.api.segmentation import check_task
 from service.artifact.layout import UnreadableTree, make_model_path, scan_tree
+from service.cli.errors import CommandError
+from service.cli.pictures import open_classifier, read_picture, run_in_time
 from service.errors import ApiError
 from service.inference.admission import Admission
 from service.inference.classifier import Classifier
@@ -23,14 +24,10 @@ from service.repository.repository import Repository
 from service.repository.sandbox import Sandbox
 from service.repository.trial import try_model_file
 from service.runtime.opening import measure_run
-from service.settings import ConfigurationError, Settings
+from service.settings import Settings
 from service.telemetry.timings import Timings
 
 COLUMNS = ("model", "state", "provider", "labels", "map", "ms", "evaluated on")
-
-
-class CommandError(ConfigurationError):
-    """A command can't do what it was asked to do; the message is one sentence."""
 
 
 def check(models_dir: Path, settings: Settings) -> tuple[str, bool]:
@@ -97,30 +94,36 @@ def explain(
     Raises:
         CommandError: the file can't be read, or the service would reject it.
     """
+    admission = Admission(settings)
     try:
-        content = picture.read_bytes()
+        content = read_picture(picture, settings)
+        classifier = open_classifier(settings, admission)
+        return asyncio.run(_explain(content, options, media_type, settings, admission, classifier))
     except OSError as exc:
         raise CommandError(f"{picture} can't be read: {exc.strerror}.") from None
-    try:
-        return asyncio.run(_explain(content, options, media_type, settings))
+    except MemoryError:
+        raise CommandError(f"{picture} takes more memory than there is.") from None
     except ApiError as exc:
         raise CommandError(exc.message) from None
 
 
 async def _explain(
-    content: bytes, options: ExplainOptions, media_type: str, settings: Settings
+    content: bytes,
+    options: ExplainOptions,
+    media_type: str,
+    settings: Settings,
+    admission: Admission,
+    classifier: Classifier,
 ) -> ExplainedPicture:
     repository = Repository(settings)
     await repository.refresh()
     model = repository.find(options.model)
     check_task(options, model, repository)
-    admission = Admission(settings)
-    classifier = Classifier(settings, admission)
     explainer = (RegionExplainer if model.segments else Explainer)(classifier)
-    with admission.admit(len(content), inf) as permit:  # nobody else waits
+    with admission.admit(len(content), settings.request_timeout_ms / 1000) as permit:
         permit.mark_body_received()
         request = ImageRequest(content, model, options, Timings(), permit)
-        rendered = await explainer.draw(request, media_type)
+        rendered = await run_in_time(explainer.draw(request, media_type), settings)
     return ExplainedPicture(f"{model.name}/{model.version}", rendered)
 
 

@@ -123,11 +123,7 @@ class Decoder:
             NotReady: no process can be started.
         """
         content, spec, canvas = upload
-        if len(content) > self._max_bytes:
-            raise PayloadTooLarge(
-                f"The image has {len(content)} bytes, but at most {self._max_bytes} are accepted. "
-                "Send a smaller image."
-            )
+        check_size(len(content), self._max_bytes)
         opened: Opened | None
         if is_tiny_plain(content):
             image = open_image(content, self._max_pixels)
@@ -256,6 +252,18 @@ class Decoder:
 
     def _end_overdue(self) -> None:
         self._overdue_threads -= 1
+
+
+def check_size(size: int, most: int) -> None:
+    """Check the bytes of an encoded image.
+
+    Raises:
+        PayloadTooLarge: it has more than `most`.
+    """
+    if size > most:
+        raise PayloadTooLarge(
+            f"The image has {size} bytes, but at most {most} are accepted. Send a smaller image."
+        )
 
 
 def open_plain_image(upload: Upload, max_pixels: int, free: int) -> Opened | None:

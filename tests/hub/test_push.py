@@ -1,5 +1,7 @@
 """A version of a model is published with its card as Hugging Face reads it."""
 
+import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -52,6 +54,21 @@ def test_a_signature_is_published_with_its_file(
         ran = run(tmp_path, "push", str(folder), "hf://someone/digits", HF_ENDPOINT=hub.url)
     assert ran.returncode == 0, ran.stderr
     assert hub.committed["model.sig"] == b"signed"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_a_folder_whose_name_is_no_text_is_published(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"digits\xff") / "1"
+    (folder / "report").mkdir(parents=True)
+    (folder / "model.onnx").write_bytes((MODEL / "model.onnx").read_bytes())
+    (folder / "report" / os.fsdecode(b"a\xff.png")).write_bytes(b"picture")
+    hub = HubServer({})
+    with serving(hub):
+        target = ("push", str(folder), "hf://someone/digits")
+        ran = run(tmp_path, *target, HF_ENDPOINT=hub.url, HF_TOKEN="hf_secret")
+    assert ran.returncode == 0, ran.stderr
+    assert "--name digits\ufffd" in hub.committed["README.md"].decode()
+    assert hub.committed["a\ufffd.png"] == b"picture"
 
 
 @pytest.mark.parametrize(

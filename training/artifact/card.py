@@ -103,9 +103,10 @@ def attach_card(proto: onnx.ModelProto, content: dict[str, Any], version: int) -
     The bytes follow from the arguments alone.
     """
     text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    text = text.encode(errors="replace").decode()  # a file's name may have bytes that are no text
     onnx.helper.set_model_props(proto, {METADATA_KEY: text})
     proto.domain, proto.model_version = DOMAIN, version
-    proto.doc_string = describe_card(content)
+    proto.doc_string = describe_card(json.loads(text))
 
 
 def describe_card(content: dict[str, Any]) -> str:

@@ -72,7 +72,8 @@ def read_examples(
         )
     left = MAX_EXAMPLE_BYTES
     for path in paths:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            content = file.read(MAX_EXAMPLE_BYTES + 1)  # a longer one is too large in any case
         if not content.startswith(SIGNATURES):
             raise UserError(f"{path} is no JPEG, PNG or WebP. Save the example as one of them.")
         image = base64.b64encode(content).decode()

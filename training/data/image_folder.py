@@ -3,6 +3,7 @@
 Knows nothing of pixels.
 """
 
+import os
 from pathlib import Path
 
 from training.data.picture_files import list_pictures, list_subfolders
@@ -82,6 +83,8 @@ def list_labelled_pictures(folder: Path, least: int = 2) -> Listing:
         raise UserError(f"{folder} must have a subfolder for {wanted}, it has {len(labels)}.")
     rows: Listing = []
     for label in labels:
+        if os.fsencode(label.name).decode(errors="replace") != label.name:
+            raise UserError(f"The label folder {label} has a name that is not UTF-8. Rename it.")
         pictures = list_pictures(label)
         if not pictures:
             raise UserError(f"The label folder {label} has no pictures. Add some, or remove it.")

@@ -23,7 +23,7 @@ from training.export.confidence import load_others, measure_doubts
 from training.export.labels import load_labelled_split
 from training.export.version_folder import place_version
 from training.imaging.preprocessing import Input, Pixels
-from training.report.model_card import read_card, write_model_page
+from training.report.model_card import read_card, read_model_file, write_model_page
 from training.report.plots import save_risk_coverage
 
 
@@ -62,7 +62,7 @@ def annotate_model(request: AnnotateRequest) -> Path:
         UserError: the file is no model file, or the pictures do not fit it.
         CheckError: the output `familiarity` would change the others.
     """
-    content = read_file(request.file)
+    content = read_model_file(request.file)
     card, proto = read_card(content), onnx.load_from_string(content)
     introduction = make_introduction(request.introduction, card["labels"])
     if request.own_fields:
@@ -122,14 +122,6 @@ def measure_thresholds(
     confidence = {**doubts.confidence, "measured_on": held_out.measured_on}
     confidence |= {"caution": held_out.caution} if held_out.caution else {}
     return doubts.proto, confidence
-
-
-def read_file(path: Path) -> bytes:
-    """The bytes of a model file."""
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}. Give a model file.") from error
 
 
 def load_held_out(request: AnnotateRequest, card: dict[str, Any], input_spec: Input) -> HeldOut:

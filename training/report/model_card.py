@@ -23,6 +23,7 @@ from training.report.plots import format_metrics, format_table
 from training.report.precision import format_precision
 
 MAX_SHOWN_LABELS = 12
+MAX_FILE_BYTES = (2 << 30) - 1  # of protobuf
 COMPILERS = {
     "closed-form": "the map's weights are a constant matrix",
     "backward": "the map's weights by a backward pass compiled into the graph",
@@ -58,7 +59,8 @@ def write_model_page(name: str, folder: Path) -> Path:
     """Write the page of `folder/model.onnx` and return its path."""
     page = folder / "report" / "README.md"
     page.parent.mkdir(exist_ok=True)
-    page.write_text(render_model_page(name, folder), encoding="utf-8")
+    text = render_model_page(name, folder)
+    page.write_text(text, encoding="utf-8", errors="replace")  # of a folder's name
     return page
 
 
@@ -76,7 +78,7 @@ def render_model_page(name: str, folder: Path) -> str:
     Raises:
         UserError: the model file has no readable card.
     """
-    content = (folder / "model.onnx").read_bytes()
+    content = read_model_file(folder / "model.onnx")
     card = read_card(content)
     lines = [f"# Model card: {name}", "", *format_facts(card, content), ""]
     lines += ["## Use", "", "```sh"]
@@ -104,6 +106,23 @@ def render_model_page(name: str, folder: Path) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def read_model_file(path: Path) -> bytes:
+    """The bytes of a model file.
+
+    Raises:
+        UserError: it cannot be read, or is too large for a model file.
+    """
+    try:
+        size = path.stat().st_size
+        if size > MAX_FILE_BYTES:
+            raise UserError(
+                f"{path} has {size} bytes, but a model file has at most {MAX_FILE_BYTES}."
+            )
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}. Give a model file.") from error
 
 
 def read_card(content: bytes) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The commands `check` and `explain` work without a server."""
 
+import asyncio
 import csv
 import os
 import subprocess
@@ -10,6 +11,13 @@ import pytest
 from PIL import Image
 
 from service.__main__ import main
+from service.cli.errors import CommandError
+from service.cli.folder_report import explain_folder
+from service.cli.offline import explain
+from service.inference.explainer import Explainer
+from service.parameters import ExplainOptions
+from service.settings import Settings
+from tests.attacks.picture_files import write_larger_avif
 from tests.server import ROOT
 from tests.service.quadrants_model import encode, light, write_model
 
@@ -153,6 +161,88 @@ def test_explain_writes_a_report_and_a_table_of_all_pictures_in_a_folder(
     assert page.count("data:image/jpeg;base64,") == 2
     assert "more/&lt;b&gt;.png" in page
     assert "<b>" not in page
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_whatever_one_file_causes_the_others_are_explained(
+    quadrants_dir: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / os.fsdecode(b"pictures \xff")
+    folder.mkdir()
+    (folder / os.fsdecode(b"a\xff.png")).write_bytes(encode(light(0)))
+    (folder / "b.avif").write_bytes(write_larger_avif((9000, 7000), (64, 64)))
+    with (folder / "c.png").open("wb") as file:
+        file.truncate(300 << 30)
+    (folder / "d.png").write_bytes(encode(light(3)))
+    outputs = ("--report", folder / "out.html", "--csv", folder / "out.csv")
+    result = run("explain", folder, *outputs, models_dir=quadrants_dir)
+    assert (result.returncode, result.stderr) == (1, "")
+    assert result.stdout.count("4 pictures, 2 of them could not be explained") == 2
+    with (folder / "out.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["picture"] for row in rows] == ["a\ufffd.png", "b.avif", "c.png", "d.png"]
+    assert [row["class"] for row in rows] == ["top left", "", "", "bottom right"]
+    assert "322122547200 bytes, but at most 10485760 are accepted" in rows[2]["error"]
+    page = (folder / "out.html").read_text("utf-8")
+    assert "4 pictures in pictures \ufffd" in page
+    assert page.endswith("</html>\n")
+    children = subprocess.run(["ps", "-A", "-o", "args"], capture_output=True, text=True)
+    assert str(tmp_path) not in children.stdout, "a process outlives the command"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such files")
+def test_one_picture_has_the_limits_of_the_server(quadrants_dir: Path, tmp_path: Path) -> None:
+    sparse, larger = tmp_path / "sparse.png", tmp_path / "larger.avif"
+    with sparse.open("wb") as file:
+        file.truncate(300 << 30)
+    larger.write_bytes(write_larger_avif((9000, 7000), (64, 64)))
+    sentence = "at most 10485760 are accepted"
+    for path, expected in ((sparse, sentence), (Path("/dev/zero"), sentence), (larger, "image")):
+        result = run("explain", path, "-o", tmp_path / "heat.png", models_dir=quadrants_dir)
+        assert (result.returncode, len(result.stderr.splitlines())) == (1, 1), result.stderr
+        assert expected in result.stderr
+    odd = tmp_path / os.fsdecode(b"h\xff.png")
+    shown = tmp_path / "picture.png"
+    shown.write_bytes(encode(light(2)))
+    result = run("explain", shown, "-o", odd, models_dir=quadrants_dir)
+    assert (result.returncode, odd.exists()) == (0, True), result.stderr
+    nowhere = tmp_path / "nowhere" / "heat.png"
+    result = run("explain", shown, "-o", nowhere, models_dir=quadrants_dir)
+    assert (result.returncode, len(result.stderr.splitlines())) == (1, 1), result.stderr
+    assert "can't be written" in result.stderr
+
+
+def test_a_picture_that_takes_too_long_is_a_row_with_its_error(
+    quadrants_dir: Path, picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def hang(*_: object) -> None:
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr(Explainer, "draw", hang)
+    settings = Settings.model_validate(
+        {"models_dir": quadrants_dir, "request_timeout_ms": 50, "device": "cpu"}
+    )
+    options = ExplainOptions.model_validate({})
+    outputs = (None, tmp_path / "out.csv")
+    assert explain_folder(picture, options, outputs, settings) == (1, 1)
+    assert "took longer than 200 ms" in (tmp_path / "out.csv").read_text()
+    with pytest.raises(CommandError, match="took longer than 50 ms"):
+        explain(picture, options, "image/png", settings)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_check_reports_names_that_are_no_text(tmp_path: Path) -> None:
+    odd = tmp_path / os.fsdecode(b"models\xff")
+    write_model(odd / "good" / "1" / "model.onnx")
+    write_model(odd / os.fsdecode(b"b\xff") / "1" / "model.onnx")
+    (odd / "good" / "2").mkdir()
+    with (odd / "good" / "2" / "model.onnx").open("wb") as file:
+        file.truncate(300 << 30)
+    result = run("check", odd, models_dir=odd)
+    assert "Traceback" not in result.stderr, result.stderr
+    assert result.returncode == 1
+    assert "good/1  ready" in result.stdout
+    assert "good/2  FAILED" in result.stdout
 
 
 def test_a_mistake_empties_no_earlier_report(picture: Path, tmp_path: Path) -> None:

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from service.api.options import validate_options
-from service.cli.offline import CommandError, describe_explanation, explain
+from service.cli.errors import CommandError
+from service.cli.offline import describe_explanation, explain
 from service.parameters import ExplainOptions
 from service.settings import Settings, read_settings
 from tests.service import quadrants_model

@@ -1,5 +1,7 @@
 """Data sets are read and split, and a broken one is refused in one sentence."""
 
+import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -109,6 +111,18 @@ def test_an_empty_class_is_named(tmp_path: Path) -> None:
     fill(tmp_path / "b", 4, 10)
     (tmp_path / "leer").mkdir()
     with pytest.raises(UserError, match="leer has no pictures"):
+        list_splits(tmp_path)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_a_label_that_is_no_text_is_named_and_a_picture_may_have_any_name(tmp_path: Path) -> None:
+    for label in ("a", "b"):
+        fill(tmp_path / label, 4, 10)
+    first = next((tmp_path / "a").iterdir())
+    first.rename(tmp_path / "a" / os.fsdecode(b"z\xff.png"))
+    assert sum(map(len, list_splits(tmp_path).values())) == 8
+    fill(tmp_path / os.fsdecode(b"c\xff"), 4, 10)
+    with pytest.raises(UserError, match="has a name that is not UTF-8"):
         list_splits(tmp_path)
 
 

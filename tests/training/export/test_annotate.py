@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -205,3 +207,21 @@ def test_a_missing_file_is_one_sentence(tmp_path: Path) -> None:
 def test_a_folder_without_pictures_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="has no pictures"):
         load_others([str(tmp_path)], Input("L", 28, 28, 28, mean=(0.0,), std=(1.0,)))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_names_that_are_no_text_get_into_no_card(file: Path, tmp_path: Path) -> None:
+    examples = tmp_path / os.fsdecode(b"examples\xff")
+    examples.mkdir()
+    Image.new("L", (28, 28)).save(examples / "0.png")
+    (examples / "0.png").rename(examples / os.fsdecode(b"a\xff.png"))
+    request = AnnotateRequest(
+        file, say=quietly, introduction=IntroductionRequest("Digits \udcff", examples=examples)
+    )
+    card = read_card(annotate_model(request) / "model.onnx")
+    assert (card["title"], card["examples"][0]["title"]) == ("Digits ?", "a?")
+    with (examples / "b.png").open("wb") as large:
+        large.write(b"\x89PNG\r\n\x1a\n")
+        large.truncate(300 << 30)
+    with pytest.raises(UserError, match="have more than 200000 bytes"):
+        annotate_model(request)

@@ -1,6 +1,8 @@
 """Every model has a page that agrees with its file."""
 
+import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -59,3 +61,15 @@ def test_a_file_without_a_card_is_rejected(tmp_path: Path) -> None:
         write_model_page("x", tmp_path)
     with pytest.raises(UserError, match="has no <name>"):
         list(find_model_files(tmp_path))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names and files")
+def test_a_folder_whose_name_is_no_text_has_a_page_and_a_huge_file_none(tmp_path: Path) -> None:
+    name = os.fsdecode(b"digits\xff")
+    shutil.copytree(ROOT / "models" / "lenet5", tmp_path / name)
+    page = write_model_page(name, tmp_path / name / "1")
+    assert page.read_text("utf-8").startswith("# Model card: digits?")
+    with (tmp_path / name / "1" / "model.onnx").open("r+b") as file:
+        file.truncate(300 << 30)
+    with pytest.raises(UserError, match="has 322122547200 bytes, but a model file has at most"):
+        write_model_page(name, tmp_path / name / "1")
