@@ -1,5 +1,7 @@
 """What can go wrong for a person who pulls or pushes a model."""
 
+from service.errors import make_printable
+
 MAX_CHARACTERS = 1000
 
 
@@ -10,6 +12,5 @@ class HubError(Exception):
     """
 
     def __init__(self, sentence: str) -> None:
-        printable = (char if char.isprintable() else "?" for char in sentence[: MAX_CHARACTERS + 1])
-        shown = "".join(printable)
+        shown = make_printable(sentence[: MAX_CHARACTERS + 1])
         super().__init__(shown if len(shown) <= MAX_CHARACTERS else f"{shown[:MAX_CHARACTERS]}…")

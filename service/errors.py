@@ -16,6 +16,11 @@ def excerpt(text: str) -> str:
     return text if len(text) <= MAX_EXCERPT else text[:MAX_EXCERPT] + "…"
 
 
+def make_printable(text: str) -> str:
+    """Return a text for the terminal or the log: what would control them becomes "?"."""
+    return "".join(char if char.isprintable() else "?" for char in text)
+
+
 class ErrorDetail(TypedDict):
     """What is wrong, and what to do."""
 

@@ -7,6 +7,8 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+from service.errors import make_printable
+
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 VERSION = re.compile(r"[1-9][0-9]{0,17}")
 FILE_NAME = "model.onnx"
@@ -163,5 +165,4 @@ class _Scan:
 
     def _add_fault(self, sentence: str) -> None:
         if len(self._tree.faults) < MAX_FAULTS:  # a name may hold bytes that are no text
-            printable = (char if char.isprintable() else "?" for char in sentence)
-            self._tree.faults.append("".join(printable))
+            self._tree.faults.append(make_printable(sentence))

@@ -12,7 +12,7 @@ from service.api.segmentation import check_task
 from service.artifact.layout import UnreadableTree, make_model_path, scan_tree
 from service.cli.errors import CommandError
 from service.cli.pictures import open_classifier, read_picture, run_in_time
-from service.errors import ApiError
+from service.errors import ApiError, excerpt, make_printable
 from service.inference.admission import Admission
 from service.inference.classifier import Classifier
 from service.inference.explainer import Explainer, RenderedExplanation
@@ -27,6 +27,7 @@ from service.runtime.opening import measure_run
 from service.settings import Settings
 from service.telemetry.timings import Timings
 
+MAX_CHARACTERS = 1000  # of what a file that failed may say
 COLUMNS = ("model", "state", "provider", "labels", "map", "ms", "evaluated on")
 
 
@@ -55,7 +56,7 @@ def check(models_dir: Path, settings: Settings) -> tuple[str, bool]:
             rows.append((f"{name}/{version}", "ready", *_describe_model(path, settings, sandbox)))
         except Exception as exc:  # whatever one file causes, the others are still checked
             rows.append((f"{name}/{version}", "FAILED", "", "", "", "", ""))
-            failures.append(str(exc))
+            failures.append(make_printable(str(exc)[:MAX_CHARACTERS]))
     return "\n".join([*_align_columns(rows), *failures, *tree.faults]), not failures
 
 
@@ -69,7 +70,7 @@ def _describe_model(path: Path, settings: Settings, sandbox: Sandbox) -> tuple[s
         str(len(artifact.card.labels)),
         f"{width}x{height}",
         f"{measure_run(session, artifact) * 1000:.2f}",
-        evaluated,
+        excerpt(make_printable(evaluated)),
     )
 
 
@@ -128,11 +129,12 @@ async def _explain(
 
 
 def describe_explanation(explained: ExplainedPicture, output: Path) -> str:
-    """What a person at the terminal reads."""
+    """What a person at the terminal reads. The labels are whatever the model file says."""
     predicted, target = explained.rendered.predicted, explained.rendered.target
+    answer, explained_label = excerpt(predicted["label"]), excerpt(target["label"])
     lines = [
-        f"{explained.model}: {predicted['label']} ({_to_percent(predicted['probability'])})",
-        f"{output}: the evidence for {target['label']} ({_to_percent(target['probability'])})",
+        f"{explained.model}: {answer} ({_to_percent(predicted['probability'])})",
+        f"{output}: the evidence for {explained_label} ({_to_percent(target['probability'])})",
         *(f"Warning: {warning['message']}" for warning in explained.rendered.warnings),
     ]
     verification = explained.rendered.verification
@@ -143,7 +145,7 @@ def describe_explanation(explained: ExplainedPicture, output: Path) -> str:
             f"with the hottest fifth blurred: {_to_percent(verification['hot_blurred'])}",
             f"with the coldest fifth blurred: {_to_percent(verification['cold_blurred'])}",
         ]
-    return "\n".join(lines)
+    return "\n".join(map(make_printable, lines))
 
 
 def _to_percent(probability: float | None) -> str:

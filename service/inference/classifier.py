@@ -93,6 +93,7 @@ class Classifier:
                 waited = [(arrived, perf_counter())] if must_wait else []
                 upload = Upload(content, model.artifact.card.input, canvas)
                 await self._admission.yield_to_backlog()
+                await self._admission.loop_time.take()  # a tiny picture is decoded on the loop
                 started = perf_counter()
                 picture = await self.decoder.decode(upload, place, room)
                 timings.note("decode", (started, perf_counter()))
@@ -141,6 +142,7 @@ class Classifier:
             raise InternalError(
                 "The model failed on this image. The server's log gives the reason."
             ) from exc
+        await self._admission.loop_time.take()  # a large batch is answered in one turn of the loop
         timings.note("queue", *waited, (answer.queued_at, answer.started))
         timings.note("inference", (answer.started, answer.ended), batch_size=answer.batch_size)
         return answer
@@ -150,6 +152,7 @@ class Classifier:
     ) -> T:
         """Call `draw`, which draws `pixels` pixels, in a thread if they are many."""
         await self._admission.yield_to_backlog()
+        await self._admission.loop_time.take()
         started = perf_counter()
         if pixels <= INLINE_PIXELS:
             result = draw()

@@ -24,6 +24,7 @@ from multiprocessing.context import ForkProcess
 from pathlib import Path
 
 from service.artifact.card import InvalidArtifact
+from service.errors import make_printable
 from service.machine import end_with_parent, make_expendable
 from service.repository.memory import MEGABYTE, count_available_bytes, limit_memory
 
@@ -166,7 +167,7 @@ def report(name: str, attempt: Callable[[], bytes]) -> bytes:
         else:
             reason = f"{name} cannot be tested: {type(exc).__name__}: {exc}."
     # It may quote the file, and a person reads it at a terminal.
-    printable = "".join(char if char.isprintable() else "?" for char in " ".join(reason.split()))
+    printable = make_printable(" ".join(reason.split()))
     return FAULT + printable.encode()[:MAX_REASON_BYTES]
 
 

@@ -53,6 +53,20 @@ def test_check_exits_with_1_and_gives_the_reason_if_a_model_is_invalid(tmp_path:
     assert "bad/2/model.onnx can't be read as an ONNX file" in result.stdout
 
 
+def test_texts_of_a_model_file_neither_control_the_terminal_nor_fill_it(
+    tmp_path: Path, picture: Path
+) -> None:
+    escape = "\x1b]0;owned\x07"
+    labels = [f"{escape}{label}" + "a" * 900 for label in "abcd"]
+    metrics = {"pictures": escape + "a" * 5000}
+    write_model(tmp_path / "wild" / "1" / "model.onnx", labels=labels, metrics=metrics)
+    for command in (["check"], ["explain", picture, "-o", tmp_path / "heatmap.png"]):
+        result = run(*command, models_dir=tmp_path)
+        assert result.returncode == 0, result.stderr
+        assert "?]0;owned?" in result.stdout
+        assert len(result.stdout) < 1000
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no such files")
 def test_check_waits_for_no_pipe_and_reads_no_device_to_its_end(tmp_path: Path) -> None:
     for name in ("device", "pipe"):
