@@ -27,6 +27,7 @@ from service.heartbeat import beat
 from service.inference.admission import Admission
 from service.inference.classifier import Classifier
 from service.lifecycle import Lifecycle
+from service.repository.memory import keep_little_memory
 from service.repository.repository import Repository
 from service.server.access import Cors
 from service.server.connections import Connections
@@ -52,6 +53,7 @@ class Application:
 
     def __init__(self, bentoml_app: ASGIApp, settings: Settings) -> None:
         self._bentoml_app = bentoml_app
+        keep_little_memory()
         self._lifecycle = Lifecycle(settings.drain_seconds)
         self._repository = Repository(settings)
         self._repository.sandbox.start()

@@ -1,6 +1,7 @@
 """Hostile pictures: small files that ask for much memory or much work."""
 
 import contextlib
+import random
 import struct
 import time
 from collections.abc import Callable, Sequence
@@ -17,6 +18,7 @@ from tests.server import Server, connect_client
 from tests.service.quadrants_model import encode
 
 DEADLINE_MS = 3000
+CALLERS = 40
 SPARE_CPU_SECONDS = 4.0  # of the good client and of the service itself
 WATCH_SECONDS = 0.6  # after the answers, in which a good client asks at least once
 REJECTED = {400, 413, 415, 422, 429, 504}
@@ -80,6 +82,25 @@ def draw_noise(server: Server, scale: float) -> list[str]:
     count = max(2, round(16 * scale))
     call = partial(post, server, "/gradcam/batch", *[picture] * count, view="overlay", size=4096)
     return find_faults(send_together([call]))
+
+
+def mix_large(server: Server, scale: float) -> list[str]:
+    """Send large pictures of all kinds for a while, some of which are drawn large."""
+    kinds = {"JPEG": (4000, 3000), "PNG": (2400, 2400), "WEBP": (2000, 1500), "TIFF": (1500, 1500)}
+    noise = Image.effect_noise((400, 300), 90).convert("RGB")
+    pictures = [encode(noise.resize(size), kind) for kind, size in kinds.items()]
+    paths = ("/predict", "/gradcam?size=0", "/gradcam?size=4096", "/gradcam?size=2000&view=overlay")
+    end = time.monotonic() + 10 * scale
+
+    def send(number: int) -> list[httpx.Response]:
+        calls = random.Random(number)
+        answers = []
+        while time.monotonic() < end:
+            answers.append(post(server, calls.choice(paths), calls.choice(pictures)))
+        return answers
+
+    with ThreadPoolExecutor(CALLERS) as pool:
+        return find_faults([answer for each in pool.map(send, range(CALLERS)) for answer in each])
 
 
 def send_batch(make: Callable[[], bytes], server: Server, scale: float) -> list[str]:
@@ -218,6 +239,7 @@ ATTACKS = (
     Attack("picture drawn in its own size", draw_large),
     Attack("batch of tiny pictures drawn large", draw_batch),
     Attack("batch of noise drawn large", draw_noise),
+    Attack("large pictures of all kinds", mix_large),
     Attack("texts of a PNG", partial(send_batch, lambda: files.write_texts(60, 1_000_000))),
     Attack("segments of a JPEG", partial(send_copies, lambda: files.write_segments(2_500_000))),
     Attack("chunks of a PNG", partial(
