@@ -14,7 +14,7 @@ from service.parameters import ExplainOptions
 from service.settings import read_settings
 from tests.server import ROOT
 
-MODELS = ["lenet5/1", "lenet5-relu/1", "lenet5-relu/2", "resnet18/1"]
+MODELS = ["lenet5/1", "lenet5-relu/1", "lenet5-relu/2", "resnet18/2"]
 
 
 PHOTOGRAPHS = {

@@ -23,7 +23,7 @@ from tests.service.artifact.spoiled import UNRUNNABLE, Spoil, write_spoiled
 from tests.service.mutations import make_sandbox
 from tests.service.quadrants_model import write_model
 
-LENET, RESNET = (ROOT / "models" / name / "1" / "model.onnx" for name in ("lenet5", "resnet18"))
+LENET, RESNET = (ROOT / "models" / name / "model.onnx" for name in ("lenet5/1", "resnet18/2"))
 SPARE_BYTES = 24 << 20  # for the first images
 MEASURE = """
 import sys

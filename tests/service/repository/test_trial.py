@@ -24,7 +24,7 @@ from service.settings import read_settings
 from tests.server import ROOT
 from tests.service.quadrants_model import write_model
 
-RESNET = ROOT / "models" / "resnet18" / "1" / "model.onnx"
+RESNET = ROOT / "models" / "resnet18" / "2" / "model.onnx"
 LIMITED = """
 import resource, sys
 from functools import partial

@@ -43,13 +43,13 @@ def write_masks(path: Path) -> None:
 
 def use_bundled(name: str) -> Callable[[Path], None]:
     def link(path: Path) -> None:
-        path.symlink_to(ROOT / "models" / name / "1" / "model.onnx")
+        path.symlink_to(ROOT / "models" / name / "model.onnx")
 
     return link
 
 
 @pytest.fixture(
-    params=[write_quadrants, write_masks, use_bundled("lenet5"), use_bundled("resnet18")],
+    params=[write_quadrants, write_masks, use_bundled("lenet5/1"), use_bundled("resnet18/2")],
     ids=["quadrants", "masks", "lenet5", "resnet18 in w16"],
 )
 def model(request: pytest.FixtureRequest, tmp_path: Path) -> Model:
