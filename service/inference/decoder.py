@@ -151,8 +151,8 @@ class Decoder:
     async def _open(self, upload: Upload, room: Room) -> Opened | None:
         """Read the header of an image; None if its cost can't be known or is high.
 
-        An image that needs little is decoded as well: a second switch to a thread would take as
-        long as a tenth of that.
+        An image that needs little is decoded as well, since a second way into a thread would take
+        longer by a twentieth.
         """
         free = min(FIRST_BYTES, self.memory.max_pixel_bytes)
         if not room.try_reserve(free):
