@@ -27,7 +27,7 @@ from client.answers import (
 from client.errors import ServiceFailure, SightglassError, make_error
 
 # What reading a reply raises if it is not the service's.
-FOREIGN = (AttributeError, LookupError, RecursionError, TypeError, ValueError)
+FOREIGN = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 NUMBERS = {int, float}  # the types of JSON's numbers
 
 Result = TypeVar("Result")

@@ -11,6 +11,7 @@ from hub.source import REPOSITORY
 from service.artifact.card import InvalidArtifact
 from service.artifact.layout import FILE_NAME
 from service.artifact.validation import read_artifact
+from service.errors import decode_name
 
 PICTURES = ("*.png", "*.jpg")  # of the report, which its page shows
 
@@ -37,7 +38,7 @@ def push(model: Path, target: str, is_private: bool) -> str:
             '"sightglass[hub]"'
         ) from None
     folder = model if model.is_dir() else model.parent
-    name = write_name(folder.absolute().parent)
+    name = decode_name(folder.absolute().parent.name)
     additions = list_files(folder, target)
     api, branch = HfApi(), found["revision"]
     try:
@@ -47,18 +48,13 @@ def push(model: Path, target: str, is_private: bool) -> str:
         commit = api.create_commit(
             found["repo"],
             additions,
-            commit_message=f"Model {name}, version {write_name(folder)}",
+            commit_message=f"Model {name}, version {decode_name(folder.name)}",
             revision=branch,
         )
     except (HfHubHTTPError, HFValidationError, OSError) as exc:
         said = " ".join(str(exc).split())
         raise HubError(f"Hugging Face did not take {folder}: {said}") from None
     return str(commit.commit_url)
-
-
-def write_name(path: Path) -> str:
-    """The name of a file or folder as text. Bytes that are no UTF-8 become U+FFFD."""
-    return os.fsencode(path.name).decode(errors="replace")
 
 
 def list_files(folder: Path, target: str) -> list[Any]:
@@ -75,7 +71,7 @@ def list_files(folder: Path, target: str) -> list[Any]:
         artifact, content = read_artifact(folder / FILE_NAME)
     except InvalidArtifact as exc:
         raise HubError(str(exc)) from None
-    name, report = write_name(folder.absolute().parent), folder / "report"
+    name, report = decode_name(folder.absolute().parent.name), folder / "report"
     page = report / "README.md"
     text = page.read_text("utf-8", "replace") if page.exists() else f"# Model card: {name}\n"
     readme = make_readme(name, json.loads(artifact.public_card), text, target)
@@ -84,5 +80,5 @@ def list_files(folder: Path, target: str) -> list[Any]:
     return [
         CommitOperationAdd(FILE_NAME, content),
         CommitOperationAdd("README.md", readme.encode()),
-        *(CommitOperationAdd(write_name(path), path) for path in [*signatures, *pictures]),
+        *(CommitOperationAdd(decode_name(path.name), path) for path in [*signatures, *pictures]),
     ]

@@ -4,6 +4,7 @@ There is one class for each code. The function that finds an error raises it, an
 dispatcher turns it into a response. A programmer's mistake is an assert, never one of these.
 """
 
+import os
 from collections.abc import Mapping
 
 from typing_extensions import TypedDict
@@ -19,6 +20,11 @@ def excerpt(text: str) -> str:
 def make_printable(text: str) -> str:
     """Return a text for the terminal or the log: what would control them becomes "?"."""
     return "".join(char if char.isprintable() else "?" for char in text)
+
+
+def decode_name(name: str) -> str:
+    """Return the name of a file as text. Bytes that are no UTF-8 become U+FFFD."""
+    return os.fsencode(name).decode(errors="replace")
 
 
 class ErrorDetail(TypedDict):

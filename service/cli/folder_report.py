@@ -15,8 +15,8 @@ from typing import IO
 
 from service.api.segmentation import check_task
 from service.cli.errors import CommandError
-from service.cli.pictures import open_classifier, read_picture, run_in_time, write_name
-from service.errors import ApiError
+from service.cli.pictures import open_classifier, read_picture, run_in_time
+from service.errors import ApiError, decode_name
 from service.inference.admission import Admission
 from service.inference.classifier import Classifier
 from service.inference.explainer import Explainer, RenderedExplanation, check_labels
@@ -133,7 +133,7 @@ async def _write_rows(
     (check_region_labels if model.segments else check_labels)(options, model)
     report, table = open_outputs()  # after all checks, so that a mistake empties no file
     name, sha256 = f"{model.name}/{model.version}", model.artifact.sha256
-    title = f"{len(paths)} pictures in {write_name(Path(rows.folder.name))}"
+    title = f"{len(paths)} pictures in {decode_name(rows.folder.name)}"
     writer = csv.writer(table) if table else None
     if writer:
         writer.writerow(COLUMNS)
@@ -159,7 +159,7 @@ async def _explain_each(rows: _Rows, model: Model) -> AsyncIterator[Row]:
     explainer = (RegionExplainer if model.segments else Explainer)(rows.classifier)
 
     async def explain(path: Path) -> Row:
-        name = write_name(Path(path.name) if folder.is_file() else path.relative_to(folder))
+        name = decode_name(path.name if folder.is_file() else path.relative_to(folder).as_posix())
         try:
             content = await asyncio.to_thread(read_picture, path, settings)
             with admission.admit(len(content), inf) as permit:  # nobody else waits

@@ -60,8 +60,3 @@ async def run_in_time(work: Awaitable[T], settings: Settings, pictures: int = 1)
             return await work
     except TimeoutError:
         raise Timeout(f"The picture took longer than {milliseconds} ms.") from None
-
-
-def write_name(path: Path) -> str:
-    """Return the name of a file as text. Bytes that are no UTF-8 become U+FFFD."""
-    return os.fsencode(path.as_posix()).decode(errors="replace")

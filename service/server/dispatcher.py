@@ -97,9 +97,9 @@ class Dispatcher:
                 if scope["method"] in (endpoint.methods or ()):
                     return endpoint, True
             return same_path[-1], False
-        found = None
         if len(scope["path"]) > MAX_PATH_CHARACTERS:  # matching each pattern would take long
             return None, False
+        found = None
         for endpoint in self._with_parameters:
             match, path_params = endpoint.matches(scope)
             if match is Match.FULL:

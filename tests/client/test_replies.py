@@ -43,7 +43,7 @@ RESULT = {
 OWNER = {"model": "m", "version": "1"}
 ERROR = {"error": {"code": "invalid_image", "message": "Broken.", "request_id": "7"}}
 BATCH = {**OWNER, "results": [RESULT, ERROR]}
-ODD: tuple[Any, ...] = (None, True, 5, "é", [], [None], {}, {"error": []})
+ODD: tuple[Any, ...] = (None, True, 5, 10**400, "é", [], [None], {}, {"error": []})
 LABELS = {"x-model": "a/1", "x-predicted-label": "a", "x-target-label": "b"}
 
 CALLS: dict[str, tuple[Any, ...]] = {
